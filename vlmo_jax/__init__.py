@@ -1,0 +1,1 @@
+"""VLMo and its pre-training on images and text, in JAX."""

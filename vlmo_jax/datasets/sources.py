@@ -1,0 +1,126 @@
+"""Random access to the records of a data set on disk."""
+
+from collections.abc import Sequence
+import operator
+import pathlib
+
+from array_record.python import array_record_module
+import tensorflow_datasets as tfds
+
+from vlmo_jax.datasets import records
+
+EMBEDDED = {"emoji": pathlib.Path(__file__).parent / "embedded" / "emoji"}
+
+
+class BrokenRecordError(ValueError):
+    """A record that cannot be read although its file is whole: its bytes were damaged on disk."""
+
+
+class RecordSource(Sequence[records.Record]):
+    """The records of one split, read when asked for; can be pickled and read from many threads.
+
+    Shards are opened at the first record read from them, by each process for itself.
+    """
+
+    def __init__(self, directory: pathlib.Path, split: str, data_source: Sequence):
+        self.directory = directory
+        self.split = split
+        self._data_source = data_source
+
+    def __len__(self) -> int:
+        return len(self._data_source)
+
+    def __getitem__(self, index: int) -> records.Record:
+        index = operator.index(index)
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {self!r}")
+        try:
+            return records.from_example(self._data_source[index])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise BrokenRecordError(f"record {index} of split {self.split!r} in {self.directory} cannot be read: {error}") from error
+
+    def __repr__(self) -> str:
+        return f"RecordSource({str(self.directory)!r}, {self.split!r}, {len(self)} records)"
+
+
+def open_source(source: str, split: str) -> RecordSource:
+    """Opens one split of a data set for random access and checks that its files are whole.
+
+    Args:
+        source: "emoji" (shipped with the package) or a folder made by `python -m vlmo_jax.datasets.build`.
+        split: name of a split there, or a part of one as TFDS writes it, such as "train[:1000]" or "train[90%:]".
+
+    Returns:
+        A sequence of `Record`; images stay encoded.
+
+    Raises:
+        FileNotFoundError: there is no such data set, or one of its shards is missing.
+        ValueError: the folder is no data set of records, has no such split, the split is empty, or a shard is damaged.
+    """
+    directory, builder = _open_builder(source)
+    sizes = ", ".join(f"{name} ({info.num_examples})" for name, info in builder.info.splits.items())
+    try:
+        instructions = builder.info.splits[split].file_instructions
+    except (ValueError, KeyError, AssertionError) as error:
+        raise ValueError(f"split={split!r} is not in {directory}; there are: {sizes or 'none'}") from error
+    if not sum(instruction.take for instruction in instructions):
+        raise ValueError(f"split={split!r} of {directory} is empty; there are: {sizes}")
+    for instruction in instructions:
+        _check_shard(pathlib.Path(instruction.filename), instruction.examples_in_shard)
+    data_source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    return RecordSource(directory, split, data_source)
+
+
+def split_sizes(source: str) -> dict[str, int]:
+    """Returns how many records each split of a data set has.
+
+    Args:
+        source: as in `open_source`.
+
+    Returns:
+        {name of the split: number of records}.
+
+    Raises:
+        FileNotFoundError: there is no such data set.
+        ValueError: the folder is no data set of records.
+    """
+    _, builder = _open_builder(source)
+    return {name: info.num_examples for name, info in builder.info.splits.items()}
+
+
+def _open_builder(source: str) -> tuple[pathlib.Path, tfds.core.DatasetBuilder]:
+    directory = EMBEDDED.get(str(source)) or pathlib.Path(source).expanduser()
+    if not directory.is_dir():
+        raise FileNotFoundError(
+            f"data set {str(source)!r} is neither a folder nor one that comes with the package ({', '.join(EMBEDDED)}); "
+            "make one with: python -m vlmo_jax.datasets.build IMAGES OUT"
+        )
+    if not (directory / "dataset_info.json").is_file():
+        raise FileNotFoundError(
+            f"{directory} has no dataset_info.json, so it is no data set; "
+            f"make one from a folder of images with: python -m vlmo_jax.datasets.build {directory} OUT"
+        )
+    builder = tfds.builder_from_directory(directory)
+    missing = sorted(set(records.FEATURES) - set(builder.info.features))
+    file_format = builder.info.file_format
+    if missing or file_format is not tfds.core.FileFormat.ARRAY_RECORD:
+        raise ValueError(
+            f"{directory} holds no records that can be read here (file format {file_format and file_format.value}, "
+            f"missing features: {', '.join(missing) or 'none'}); make it anew with: python -m vlmo_jax.datasets.build IMAGES OUT"
+        )
+    return directory, builder
+
+
+def _check_shard(path: pathlib.Path, count: int) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; copy the data set again or rebuild it")
+    reader = array_record_module.ArrayRecordReader(str(path))
+    # The count stands at the end of the file: a cut or half-copied file has none, and then says 0.
+    found = reader.num_records()
+    if reader.ok():
+        reader.close()
+    if found != count:
+        raise ValueError(
+            f"{path} is truncated or damaged: {found} records can be found in its {path.stat().st_size} bytes, "
+            f"dataset_info.json says {count}; copy the data set again or rebuild it"
+        )

@@ -1,0 +1,1 @@
+"""Records to fixed-shape numpy batches: decoding, augmentation, tokens and masks."""
