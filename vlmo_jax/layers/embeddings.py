@@ -1,0 +1,65 @@
+"""Text and image embeddings."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vlmo_jax.layers.linear import LayerNorm, dropout, param, truncated_normal
+
+
+class TextEmbedding(nnx.Module):
+    """LayerNorm(word + type row 0 [+ position]) with dropout: BERT's embedding as VLMo uses it.
+
+    The row of the pad token is not zero but gets no gradient (torch's `padding_idx`).
+    """
+
+    def __init__(self, vocab_size, width, *, positions=None, pad_id=0, dropout_rate=0.0, dtype=jnp.float32, rngs):
+        self.dtype, self.pad_id, self.dropout_rate = dtype, pad_id, dropout_rate
+        self.word = param(truncated_normal, (vocab_size, width), ("vocab", "embed"), rngs)
+        # BERT's two segment rows. VLMo reads row 0 only; the official optimizer decays both.
+        self.segment = param(truncated_normal, (2, width), (None, "embed"), rngs)
+        self.position = param(truncated_normal, (positions, width), (None, "embed"), rngs) if positions else None
+        self.norm = LayerNorm(width, epsilon=1e-12, rngs=rngs)
+
+    def __call__(self, token_ids, key=None):
+        """Embeds `token_ids` [B, T] int32 to [B, T, D]; `key` turns dropout on."""
+        x = jnp.take(self.word[...], token_ids, axis=0)
+        x = jnp.where(token_ids[..., None] == self.pad_id, jax.lax.stop_gradient(x), x)
+        x = x + self.segment[0]
+        if self.position is not None:
+            x = x + self.position[: token_ids.shape[1]]
+        return dropout(self.norm(x), self.dropout_rate, key).astype(self.dtype)
+
+
+class ImageEmbedding(nnx.Module):
+    """[class token; linear patches] [+ position] (ViT)."""
+
+    def __init__(self, image_size, patch_size, width, *, positions=False, dtype=jnp.float32, rngs):
+        self.dtype, self.patch_size = dtype, patch_size
+        num_tokens = (image_size // patch_size) ** 2 + 1
+        self.patch = param(truncated_normal, (patch_size * patch_size * 3, width), (None, "embed"), rngs)
+        self.patch_bias = param(nnx.initializers.zeros, (width,), (None,), rngs)
+        self.class_token = param(truncated_normal, (width,), (None,), rngs)
+        self.position = param(truncated_normal, (num_tokens, width), (None, "embed"), rngs) if positions else None
+
+    def __call__(self, image):
+        """Embeds `image` [B, S, S, 3], normalised, to [B, P, D]."""
+        patches = split_patches(image, self.patch_size).astype(self.dtype)
+        x = patches @ self.patch[...].astype(self.dtype) + self.patch_bias[...].astype(self.dtype)
+        first = jnp.broadcast_to(self.class_token[...].astype(self.dtype), (len(x), 1, x.shape[-1]))
+        x = jnp.concatenate([first, x], axis=1)
+        return x if self.position is None else x + self.position[...].astype(self.dtype)
+
+
+def split_patches(image, patch_size):
+    """Cuts [B, S, S, C] into row-major patches [B, (S/p)^2, p*p*C], each in (row, column, channel) order."""
+    batch, height, width, channels = image.shape
+    rows, columns = height // patch_size, width // patch_size
+    x = image.reshape(batch, rows, patch_size, columns, patch_size, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * columns, -1)
+
+
+def normalize_image(image, mean, std):
+    """uint8 [..., 3] to float32 (image / 255 - mean) / std; `mean` and `std` are a triple each, of [0, 1]."""
+    mean, std = (jnp.asarray(v, jnp.float32) for v in (mean, std))
+    return (image.astype(jnp.float32) / 255.0 - mean) / std

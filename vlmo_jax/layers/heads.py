@@ -1,0 +1,57 @@
+"""Heads that read the Transformer's states."""
+
+import math
+
+import jax.numpy as jnp
+from flax import nnx
+
+from vlmo_jax.layers.linear import LayerNorm, Linear, gelu, param
+
+
+class Pooler(nnx.Module):
+    """tanh(dense(first token)), BERT's pooler: [B, D] -> [B, D]."""
+
+    def __init__(self, width, *, dtype=jnp.float32, rngs):
+        self.dense = Linear(width, width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, first_token):
+        return jnp.tanh(self.dense(first_token))
+
+
+class MaskedLanguageHead(nnx.Module):
+    """BERT's prediction head: dense, GELU, LayerNorm, decoder that is not tied to the word table."""
+
+    def __init__(self, width, vocab_size, *, dtype=jnp.float32, rngs):
+        self.dense = Linear(width, width, dtype=dtype, rngs=rngs)
+        self.norm = LayerNorm(width, epsilon=1e-12, rngs=rngs)
+        self.decoder = Linear(width, vocab_size, axes=("embed", "vocab"), dtype=dtype, rngs=rngs)
+
+    def __call__(self, x):
+        """States [..., D] to logits [..., V] float32."""
+        return self.decoder(self.norm(gelu(self.dense(x)))).astype(jnp.float32)
+
+
+class ContrastiveProjection(nnx.Module):
+    """Projects the first token of each modality to one space and L2-normalises it, with a temperature.
+
+    `logit_scale` holds the logarithm of the scale, initially log(1/0.07), never clamped.
+    """
+
+    def __init__(self, width, *, dtype=jnp.float32, rngs):
+        self.image = Linear(width, width, use_bias=False, dtype=dtype, rngs=rngs)
+        self.text = Linear(width, width, use_bias=False, dtype=dtype, rngs=rngs)
+        self.logit_scale = param(nnx.initializers.constant(math.log(1 / 0.07)), (), (), rngs)
+
+    def project_image(self, first_token):
+        """[B, D] -> [B, D] float32 of length 1."""
+        return l2_normalize(self.image(first_token))
+
+    def project_text(self, first_token):
+        """[B, D] -> [B, D] float32 of length 1."""
+        return l2_normalize(self.text(first_token))
+
+
+def l2_normalize(x):
+    """Divides by the Euclidean length over the last axis, in float32."""
+    x = x.astype(jnp.float32)
+    return x / jnp.sqrt(jnp.square(x).sum(-1, keepdims=True))

@@ -1,0 +1,60 @@
+"""Modality experts: the feed-forward half of a MoME block and its switch.
+
+Source: VLMo, section 3.1 (Mixture-of-Modality-Experts).
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vlmo_jax.layers.linear import LayerNorm, Linear, gelu
+
+# The experts' places on the stacked axis. Lower blocks hold the first two, upper blocks all three.
+EXPERTS = {"image": 0, "text": 1, "vision_language": 2}
+
+
+class FeedForward(nnx.Module):
+    """One expert: its own norm, D -> F, exact GELU, F -> D."""
+
+    def __init__(self, width, mlp_dim, *, dtype=jnp.float32, rngs):
+        self.norm = LayerNorm(width, epsilon=1e-6, rngs=rngs)
+        self.up = Linear(width, mlp_dim, axes=("embed", "mlp"), dtype=dtype, rngs=rngs)
+        self.down = Linear(mlp_dim, width, axes=("mlp", "embed"), dtype=dtype, rngs=rngs)
+
+    def __call__(self, x):
+        return self.down(gelu(self.up(self.norm(x))))
+
+
+class ModalityExperts(nnx.Module):
+    """`num_experts` feed-forwards with parameters stacked [E, ...].
+
+    The switch is static: the tokens an expert serves are known when the step is traced, so no
+    expert computes a token that it does not serve.
+    """
+
+    def __init__(self, num_experts, width, mlp_dim, *, dtype=jnp.float32, rngs):
+        @nnx.split_rngs(splits=num_experts)
+        @nnx.vmap(axis_size=num_experts, transform_metadata={nnx.PARTITION_NAME: "experts"})
+        def make(rngs):
+            return FeedForward(width, mlp_dim, dtype=dtype, rngs=rngs)
+
+        self.stacked = make(rngs)
+
+    def __call__(self, x, experts):
+        """Sends branch g of `x` through expert `experts[g]`, all branches in one vmapped call.
+
+        Args:
+          x: [B, G, N, D].
+          experts: G names out of "image", "text", "vision_language".
+
+        Returns:
+          [B, G, N, D].
+        """
+        graphdef, params = nnx.split(self.stacked)
+        chosen = [EXPERTS[name] for name in experts]
+        params = jax.tree.map(lambda p: jnp.stack([p[expert] for expert in chosen]), params)
+        return jax.vmap(lambda p, tokens: nnx.merge(graphdef, p)(tokens), in_axes=(0, 1), out_axes=1)(params, x)
+
+    def serve(self, x, expert):
+        """Sends `x` [B, N, D] through the one expert named."""
+        return self(x[:, None], (expert,))[:, 0]

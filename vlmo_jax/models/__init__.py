@@ -1,0 +1,1 @@
+"""Models: arrays in, features and logits out."""

@@ -1,0 +1,30 @@
+"""Masked language modelling (MLM).
+
+Source: BERT; VLMo, section 3.2. Mean over the masked tokens of the batch.
+"""
+
+import jax
+import jax.numpy as jnp
+
+UNUSED = -1  # label of a place that holds no masked token
+
+
+def masked_language_loss(logits, labels):
+    """Cross-entropy at masked places.
+
+    Args:
+      logits: [..., M, V] float32, computed at masked places only.
+      labels: [..., M] int32 token ids, -1 where a place is unused.
+
+    Returns:
+      [..., M] float32, zero where unused.
+    """
+    used = labels != UNUSED
+    log_probs = jax.nn.log_softmax(logits)
+    picked = jnp.take_along_axis(log_probs, jnp.where(used, labels, 0)[..., None], axis=-1)[..., 0]
+    return jnp.where(used, -picked, 0.0)
+
+
+def masked_language_accuracy(logits, labels):
+    """Of the used places of [..., M], which are predicted right: [..., M] float32."""
+    return ((jnp.argmax(logits, axis=-1) == labels) & (labels != UNUSED)).astype(jnp.float32)

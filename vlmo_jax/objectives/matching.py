@@ -1,0 +1,38 @@
+"""Image-text matching (ITM) with hard negatives of the global batch.
+
+Source: VLMo, section 3.2; ALBEF. Official `compute_itm_hardneg`.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def sample_hard_negatives(key, logits, ignored=None):
+    """Draws for each row a column other than its own, likelier the more similar it is.
+
+    The draw is from the softmax of the row with the positive left out, made in log space: no
+    temperature, however extreme, makes it NaN or the positive.
+
+    Args:
+      key: random key.
+      logits: [B, B] float32, B >= 2; row i's positive is column i.
+      ignored: [B, B] bool of pairs that are no negatives, or None. A row that has no other
+        column left draws among all but its own.
+
+    Returns:
+      [B] int32.
+    """
+    positive = jnp.eye(len(logits), dtype=bool)
+    excluded = positive
+    if ignored is not None:
+        excluded = positive | (ignored & ~(ignored | positive).all(axis=1, keepdims=True))
+    logits = jax.lax.stop_gradient(logits.astype(jnp.float32))
+    logits = jnp.where(excluded, -jnp.inf, jnp.nan_to_num(logits))
+    # Sampling reads differences only: with the row's largest at zero, Gumbel noise is never rounded away there.
+    logits = logits - logits.max(axis=1, keepdims=True)
+    return jax.random.categorical(key, logits, axis=1).astype(jnp.int32)
+
+
+def matching_loss(logits, labels):
+    """Cross-entropies of match logits [..., 2] float32 against labels [...] (1 = matched): [...]."""
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], axis=-1)[..., 0]

@@ -1,0 +1,1 @@
+"""Tasks: which model outputs meet which objectives, with which weights."""
