@@ -37,7 +37,8 @@ class RecordSource(Sequence[records.Record]):
         try:
             return records.from_example(self._data_source[index])
         except (RuntimeError, ValueError, KeyError) as error:
-            raise BrokenRecordError(f"record {index} of split {self.split!r} in {self.directory} cannot be read: {error}") from error
+            where = f"record {index} of split {self.split!r} in {self.directory}"
+            raise BrokenRecordError(f"{where} cannot be read: {error}") from error
 
     def __repr__(self) -> str:
         return f"RecordSource({str(self.directory)!r}, {self.split!r}, {len(self)} records)"

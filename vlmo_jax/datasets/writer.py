@@ -49,6 +49,10 @@ class DatasetWriter:
             self._splits[split] = _Split(self._folder, _dataset_name(self._out), split, self._shard_bytes)
         self._splits[split].write(records.serialize(record))
 
+    def add_file(self, name: str, text: str) -> None:
+        """Puts a text file beside the shards."""
+        (self._folder / name).write_text(text, encoding="utf-8")
+
     def __exit__(self, error_type, error, traceback) -> None:
         try:
             infos = [split.close() for split in self._splits.values()]

@@ -1,0 +1,154 @@
+"""Says what is in a data set: python -m vlmo_jax.datasets.stats DIR [--tokenizer P]
+
+For each split: images, formats and sizes, captions an image, words a caption and keywords an image, a few examples; with a
+tokenizer also tokens a caption and the share of captions that are cut at --text_length tokens ([CLS] and [SEP] included).
+Images are not decoded, only their headers are read; `python -m vlmo_jax.datasets.check` decodes them.
+"""
+
+import argparse
+import collections
+from collections.abc import Sequence
+import functools
+import io
+import sys
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from vlmo_jax.datasets import progress, records, sources, tables
+from vlmo_jax.input import tokenizer as tokenizer_lib
+
+
+class SplitStats(NamedTuple):
+    """Measures of a split, a row an image or a caption; records that cannot be read are left out.
+
+    Attributes:
+        formats: {image format as Pillow names it, "unreadable" for broken headers: number of images}.
+        bytes: int64 [images], size of the image file.
+        sizes: int64 [images with a readable header, 2], width and height in pixels.
+        captions: int64 [images], number of captions.
+        keywords: int64 [images], number of keywords.
+        words: int64 [captions], number of words.
+        tokens: int64 [captions] with [CLS] and [SEP], None without a tokenizer.
+        broken: number of records that cannot be read.
+        examples: the first records.
+    """
+
+    formats: collections.Counter
+    bytes: np.ndarray
+    sizes: np.ndarray
+    captions: np.ndarray
+    keywords: np.ndarray
+    words: np.ndarray
+    tokens: np.ndarray | None
+    broken: int
+    examples: list[records.Record]
+
+
+def measure_split(source: sources.RecordSource, tokenizer: tokenizer_lib.Tokenizer | None = None,
+                  num_examples: int = 3) -> SplitStats:
+    """Reads all records of a split and measures them.
+
+    Args:
+        source: the split.
+        tokenizer: for the number of tokens, or None.
+        num_examples: number of records to keep as examples.
+
+    Returns:
+        The measures.
+    """
+    formats = collections.Counter()
+    lists: dict[str, list] = {name: [] for name in ("bytes", "sizes", "captions", "keywords", "words", "tokens")}
+    examples: list[records.Record] = []
+    broken = 0
+    for record in progress.map_in_order(functools.partial(_read, source), range(len(source)), unit=" records"):
+        if record is None:
+            broken += 1
+            continue
+        if len(examples) < num_examples:
+            examples.append(record)
+        image_format, size = _read_header(record.image)
+        formats[image_format] += 1
+        lists["sizes"] += [size] if size else []
+        lists["bytes"].append(len(record.image))
+        lists["captions"].append(len(record.texts))
+        lists["keywords"].append(len(record.keywords))
+        lists["words"] += [len(text.split()) for text in record.texts]
+        if tokenizer is not None:
+            lists["tokens"] += [len(tokenizer.encode(text).ids) + 2 for text in record.texts]
+    arrays = {name: np.array(values, np.int64) for name, values in lists.items()}
+    arrays["sizes"] = arrays["sizes"].reshape(-1, 2)
+    arrays["tokens"] = None if tokenizer is None else arrays["tokens"]
+    return SplitStats(formats=formats, broken=broken, examples=examples, **arrays)
+
+
+def _read(source: sources.RecordSource, index: int) -> records.Record | None:
+    try:
+        return source[index]
+    except sources.BrokenRecordError:
+        return None
+
+
+def _read_header(data: bytes) -> tuple[str, tuple[int, int] | None]:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.format or "unknown", image.size
+    except Exception:  # as in images.decode_image
+        return "unreadable", None
+
+
+def format_stats(stats: dict[str, SplitStats], text_length: int) -> str:
+    """Returns the measures as text.
+
+    Args:
+        stats: {split: its measures}.
+        text_length: number of tokens at which captions are cut.
+    """
+    image_rows, caption_rows, examples = [], [], []
+    for split, s in stats.items():
+        formats = ", ".join(f"{name} {count:,}" for name, count in s.formats.most_common())
+        image_rows.append((split, len(s.bytes), s.broken, f"{s.bytes.sum() / 2**20:,.1f}", formats,
+                           _spread(s.sizes[:, 0]), _spread(s.sizes[:, 1])))
+        row = [split, len(s.words), _spread(s.captions), _spread(s.words), _spread(s.keywords)]
+        if s.tokens is not None:
+            row += [_spread(s.tokens), f"{np.mean(s.tokens > text_length) if len(s.tokens) else 0:.2%}"]
+        caption_rows.append(row)
+        examples += [f"{split}: {record.image_id}: {' | '.join(record.texts)[:100]}" for record in s.examples]
+    caption_header = ["split", "captions", "captions an image", "words a caption", "keywords an image"]
+    if any(s.tokens is not None for s in stats.values()):
+        caption_header += ["tokens a caption", f"cut at {text_length}"]
+    return "\n".join([
+        "Spreads read: smallest / median / 95 % / largest.", "",
+        tables.format_table(("split", "images", "unreadable", "MiB", "formats", "width", "height"), image_rows), "",
+        tables.format_table(caption_header, caption_rows), "",
+        *examples,
+    ])
+
+
+def _spread(values: np.ndarray) -> str:
+    if not len(values):
+        return "-"
+    smallest, median, high, largest = np.percentile(values, (0, 50, 95, 100), method="nearest").astype(int).tolist()
+    return f"{smallest:,} / {median:,} / {high:,} / {largest:,}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Reads the command line and prints the measures."""
+    parser = argparse.ArgumentParser(prog="python -m vlmo_jax.datasets.stats", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", metavar="DIR", help="folder of a data set, or the name of one that comes with the package")
+    parser.add_argument("--tokenizer", help="a .model or .txt file, or emoji: counts tokens too")
+    parser.add_argument("--text_length", type=int, default=40, help="tokens at which a caption is cut (default: 40)")
+    args = parser.parse_args(argv)
+    try:
+        tokenizer = tokenizer_lib.load_tokenizer(args.tokenizer) if args.tokenizer else None
+        stats = {split: measure_split(sources.open_source(args.source, split), tokenizer)
+                 for split in sources.split_sizes(args.source)}
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(format_stats(stats, args.text_length))
+
+
+if __name__ == "__main__":
+    main()
