@@ -94,7 +94,8 @@ def build_dataset(source: pathlib.Path, out: pathlib.Path, *, captions_file: pat
             dataset.write(split, records.Record(data, tuple(image.texts), tuple(image.keywords), image.path))
             counts[split] += 1
         _refuse_empty(left_out, counts)
-        dataset.add_file("left_out.tsv", "".join(f"{name}\t{reason}\n" for name, reason in left_out.items()))
+        if left_out:
+            dataset.add_file("left_out.tsv", "".join(f"{name}\t{reason}\n" for name, reason in left_out.items()))
     without_captions = _count_images(files) - _count_images(image.path for image in found)
     return BuildReport(counts, left_out, sum(image.blank for image in found), without_captions)
 
@@ -226,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"Dropped {report.blank_captions} blank captions; {report.without_captions} images of the folder have no caption.")
     sizes = ", ".join(f"{split} {count}" for split, count in report.counts.items())
     print(f"Wrote {sum(report.counts.values())} images ({sizes}) to {args.out}. "
-          f"Next: python -m vlmo_jax.datasets.stats {args.out}")
+          f"Next: python -m vlmo_jax.datasets.stats {args.out}, and to train on it --config.data.source={args.out}")
 
 
 if __name__ == "__main__":

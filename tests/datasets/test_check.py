@@ -1,0 +1,56 @@
+import dataclasses
+
+import pytest
+
+from vlmo_jax.datasets import check, writer
+
+
+def _dataset(out, **splits):
+    with writer.DatasetWriter(out, description="for tests") as dataset:
+        for split, records in splits.items():
+            for record in records:
+                dataset.write(split, record)
+    return str(out)
+
+
+def test_a_good_data_set_passes(tmp_path, some_records, capsys):
+    check.main([_dataset(tmp_path / "good", train=some_records)])
+    assert "can be read" in capsys.readouterr().out
+
+
+def test_everything_broken_is_listed_by_id(tmp_path, some_records, capsys):
+    records = list(some_records)
+    records[1] = dataclasses.replace(records[1], image=records[1].image[:60])
+    records[2] = dataclasses.replace(records[2], texts=())
+    records[3] = dataclasses.replace(records[3], texts=("good", " "))
+    records[5] = dataclasses.replace(records[5], image_id=records[4].image_id)
+    source = _dataset(tmp_path / "bad", train=records)
+    found = check.check_dataset(source)["train"]
+    assert [name for name, _ in found.broken] == ["folder/1.png", "folder/2.png", "folder/3.png", "folder/4.png"]
+    assert found.records == 10 and not found.repeats
+    with pytest.raises(SystemExit) as stopped:
+        check.main([source])
+    assert stopped.value.code == 1
+    assert "broken: train: folder/2.png: it has no caption" in capsys.readouterr().out
+
+
+def test_repeated_images_are_told_by_their_pixels(tmp_path, some_records, encoded_image, capsys):
+    again = dataclasses.replace(some_records[0], image=encoded_image(0, "BMP"), image_id="again")
+    source = _dataset(tmp_path / "data", train=some_records[:3], test=[again, some_records[5]])
+    assert check.check_dataset(source)["test"].repeats == [("again", ("train", "folder/0.png"))]
+    check.main([source])
+    assert "repeated: test: again is folder/0.png of train" in capsys.readouterr().out
+
+
+def test_a_record_damaged_on_disk_is_listed(dataset, some_records):
+    shard = next(dataset.glob("data-validation*"))
+    data = bytearray(shard.read_bytes())
+    data[data.index(some_records[9].image[-60:-40])] ^= 0xFF
+    shard.write_bytes(data)
+    assert [name for name, _ in check.check_dataset(str(dataset))["validation"].broken] == ["record 1"]
+
+
+def test_a_missing_shard_ends_the_check(dataset):
+    next(dataset.glob("data-validation*")).unlink()
+    with pytest.raises(SystemExit, match="is missing"):
+        check.main([str(dataset)])
