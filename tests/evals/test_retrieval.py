@@ -1,0 +1,170 @@
+import dataclasses
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from tests.evals import retrieval_case as case
+from vlmo_jax import sharding
+from vlmo_jax.evals import recall, retrieval
+from vlmo_jax.input.pipeline import image_batches, text_batches
+from vlmo_jax.input.tokenizer import load_tokenizer
+
+
+@pytest.fixture(scope="module")
+def params():
+    return case.make_params(load_tokenizer("emoji").vocab_size)
+
+
+def mesh_of(num_devices):
+    return sharding.make_mesh(devices=jax.devices()[:num_devices])
+
+
+def scores_at_once(params):
+    """Similarities and matching log-odds [images, captions] of the whole split, without batches; and whose caption is whose."""
+    source = case.make_source()
+    texts = [text for record in source for text in record.texts]
+    groups = np.array([row for row, record in enumerate(source) for _ in record.texts])
+    image = next(image_batches(source, image_size=case.SIZE, batch_size=len(source)))["image"]
+    tokens = next(text_batches(texts, load_tokenizer("emoji"), text_length=case.LENGTH, batch_size=len(texts)))
+    tokens = {name: tokens[name] for name in ("token_ids", "token_mask")}
+    similarity = case.encode_image(params, {"image": image}) @ case.encode_text(params, tokens).T
+    log_odds = [case.match(params, {"image": np.repeat(one[None], len(texts), axis=0), **tokens}) for one in image]
+    return np.asarray(similarity), np.asarray(log_odds), groups
+
+
+def metrics_of(scores, groups):
+    def rank(row, right):
+        return np.sum(row[~right] >= row[right].max())
+
+    to_text = [rank(row, groups == image) for image, row in enumerate(scores)]
+    to_image = [rank(column, np.arange(len(scores)) == image) for column, image in zip(scores.T, groups)]
+    return recall.recall_metrics(to_text, to_image)
+
+
+def test_metrics_equal_brute_force_and_reranking_all_sorts_by_match(params, capsys):
+    evaluator = case.make_evaluator(mesh_of(1), rerank_top_k=1000)
+    metrics = evaluator.evaluate(case.ENCODERS, params, 7)
+    similarity, log_odds, groups = scores_at_once(params)
+    reranked = {f"reranked_{name}": value for name, value in metrics_of(log_odds, groups).items()}
+    assert metrics == metrics_of(similarity, groups) | reranked
+    printed = capsys.readouterr().out
+    assert "drawings at step 7: 13 images, 25 captions (1 to 3 an image)" in printed
+    assert "protocol all_captions" in printed and "text to image 7.69 / 38.5 / 76.9 %" in printed
+
+
+def test_reranking_the_top_keeps_the_rest_in_place(params):
+    similarity, log_odds, groups = scores_at_once(params)
+    top = 4
+    mixed = np.full((2, *similarity.shape), np.nan)
+    for scores, sim, odds in ((mixed[0], similarity, log_odds), (mixed[1].T, similarity.T, log_odds.T)):
+        for row in range(len(scores)):
+            order = np.argsort(-sim[row], kind="stable")
+            order[:top] = order[:top][np.argsort(-odds[row][order[:top]], kind="stable")]
+            scores[row][order] = -np.arange(len(order))
+    expected = metrics_of(mixed[0], groups), metrics_of(mixed[1], groups)
+    metrics = case.make_evaluator(mesh_of(1), rerank_top_k=top).evaluate(case.ENCODERS, params, 0)
+    for way, wanted in zip(("image_to_text", "text_to_image"), expected):
+        for name in ("recall_at_1", "recall_at_5", "recall_at_10", "median_rank"):
+            assert metrics[f"reranked_{way}_{name}"] == wanted[f"{way}_{name}"]
+
+
+def test_eight_devices_equal_one(params):
+    one, eight = mesh_of(1), mesh_of(8)
+    expected = case.make_evaluator(one).evaluate(case.ENCODERS, params, 0)
+    with jax.set_mesh(eight):
+        assert case.make_evaluator(eight).evaluate(case.ENCODERS, params, 0) == expected
+    four_by_two = sharding.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    assert case.make_evaluator(four_by_two, batch_size=20).evaluate(case.ENCODERS, params, 0) == expected
+
+
+def test_two_processes_equal_one(params):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "tests.evals.retrieval_case", str(port)]
+    options = {"stdout": subprocess.PIPE, "text": True, "env": environment, "cwd": pathlib.Path(__file__).parents[2]}
+    processes = [subprocess.Popen([*command, str(number)], **options) for number in range(2)]
+    try:
+        outputs = [process.communicate(timeout=120)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    results = [json.loads(line.split(" ", 1)[1]) for text in outputs for line in text.splitlines() if line.startswith("RESULT")]
+    expected, examples = case.make_evaluator(mesh_of(1)).evaluate_with_examples(case.ENCODERS, params, 0)
+    assert results == [[expected, examples.image_captions]] * 2
+    assert ["drawings at step" in text for text in outputs] == [True, False]
+
+
+def test_images_are_decoded_once_unless_they_are_many(params, monkeypatch):
+    source = case.make_source()
+    evaluator = case.make_evaluator(mesh_of(1), source)
+    source.reads = 0
+    kept = [evaluator.evaluate(case.ENCODERS, params, step) for step in range(2)]
+    assert source.reads == case.NUM_IMAGES
+    monkeypatch.setattr(retrieval, "KEPT_IMAGE_BYTES", 0)
+    evaluator = case.make_evaluator(mesh_of(1), source)
+    source.reads = 0
+    assert [evaluator.evaluate(case.ENCODERS, params, 0)] * 2 == kept
+    assert source.reads == 2 * case.NUM_IMAGES
+
+
+def test_examples_are_the_best_of_the_split(params):
+    _, examples = case.make_evaluator(mesh_of(1)).evaluate_with_examples(
+        case.ENCODERS, params, 0, num_captions=100, num_images=3, top_k=5)
+    similarity, _, groups = scores_at_once(params)
+    pixels = next(image_batches(case.make_source(), image_size=case.SIZE, batch_size=case.NUM_IMAGES))["image"]
+    best = np.argsort(-similarity.T, axis=1, kind="stable")[:, :5]
+    assert len(examples.captions) == len(groups)
+    np.testing.assert_array_equal(examples.caption_images, pixels[best])
+    np.testing.assert_array_equal(examples.caption_correct, best == groups[:, None])
+    for image, captions, correct in zip(examples.images, examples.image_captions, examples.image_correct):
+        row = next(row for row in range(case.NUM_IMAGES) if (pixels[row] == image).all())
+        best = np.argsort(-similarity[row], kind="stable")[:5]
+        assert captions == [examples.captions[text] for text in best]
+        assert correct.tolist() == (groups[best] == row).tolist()
+
+
+def test_failures_name_the_evaluator_and_the_step(params):
+    with pytest.raises(RuntimeError, match="'drawings' failed at step 12: 13 of 13 image embeddings are not finite"):
+        case.make_evaluator(mesh_of(1)).evaluate(case.ENCODERS, [params[0] * np.nan, *params[1:]], 12)
+
+    def broken(params, batch):
+        raise TypeError("no such thing")
+
+    with pytest.raises(RuntimeError, match="'drawings' failed at step 3: no such thing"):
+        case.make_evaluator(mesh_of(1)).evaluate(case.ENCODERS._replace(match=broken), params, 3)
+
+
+def test_captions_that_are_cut_are_counted():
+    source = case.make_source()
+    source[2:3] = [dataclasses.replace(source[2], texts=("tree " * 20,))]
+    assert "; 1 captions are cut at 12 tokens;" in case.make_evaluator(mesh_of(1), source).statement
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"batch_size": 12}, "'drawings': batch_size=12 does not divide over 8 batch shards; use a multiple of 8"),
+    ({"rerank_top_k": -1}, "rerank_top_k=-1 must be at least 0"),
+    ({"protocol": "coco"}, "protocol='coco' is unknown; use one of .*all_captions"),
+    ({"protocol": "flickr30k_karpathy_1k"}, "is about 1000 images and this split has 13"),
+])
+def test_impossible_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        case.make_evaluator(mesh_of(8), **options)
+
+
+def test_captionless_images_and_empty_splits_are_refused():
+    source = case.make_source()
+    source[3:4] = [dataclasses.replace(source[3], texts=())]
+    with pytest.raises(ValueError, match="'drawings': image 'drawing 3' has 0 captions"):
+        case.make_evaluator(mesh_of(1), source)
+    with pytest.raises(ValueError, match="the split is empty"):
+        retrieval.RetrievalEvaluator(
+            [], load_tokenizer("emoji"), name="none", image_size=8, text_length=8, batch_size=8, mesh=mesh_of(1))

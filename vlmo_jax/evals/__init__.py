@@ -1,0 +1,6 @@
+"""Evaluation: a model scored by a named protocol on a split."""
+
+from vlmo_jax.evals.protocols import PROTOCOLS
+from vlmo_jax.evals.retrieval import Encoders, RetrievalEvaluator, RetrievalExamples
+
+__all__ = ["PROTOCOLS", "Encoders", "RetrievalEvaluator", "RetrievalExamples"]

@@ -1,0 +1,41 @@
+"""From rows that come back from all devices and processes to one numpy array."""
+
+from collections.abc import Iterable
+
+import jax
+from jax.experimental import multihost_utils
+import numpy as np
+
+
+def collect_rows(results: Iterable[tuple[jax.Array, jax.Array, jax.Array]], num_rows: int) -> np.ndarray:
+    """Puts the rows of many batches in their places, the same on every process.
+
+    One batch is always under way on the devices while the one before it is copied.
+
+    Args:
+      results: (values [B, ...], index [B] int32, valid [B] bool) of each batch, global arrays in any order of rows.
+      num_rows: how many rows there are.
+
+    Returns:
+      [num_rows, ...] of the dtype of the values.
+
+    Raises:
+      RuntimeError: a row never came.
+    """
+    rows, seen, waiting = None, np.zeros(num_rows, np.bool_), None
+    for result in _then_none(results):
+        if waiting is not None:
+            values, index, valid = multihost_utils.process_allgather(waiting, tiled=True)
+            if rows is None:
+                rows = np.zeros((num_rows, *values.shape[1:]), values.dtype)
+            rows[index[valid]] = values[valid]
+            seen[index[valid]] = True
+        waiting = result
+    if not seen.all():
+        raise RuntimeError(f"{np.sum(~seen)} of {num_rows} rows never came, such as row {np.argmin(seen)}")
+    return rows
+
+
+def _then_none(results):
+    yield from results
+    yield None
