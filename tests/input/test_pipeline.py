@@ -1,0 +1,301 @@
+import collections
+import logging
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from vlmo_jax.datasets import BrokenRecordError, Record
+from vlmo_jax.input import masking, pipeline
+from vlmo_jax.input.examples import BrokenDataError
+
+OPTIONS = dict(image_size=16, text_length=10, batch_size=8, seed=5, start_step=0, end_step=4, max_masked_tokens=3, num_threads=1)
+
+
+def run(records, tokenizer, **options):
+    with pipeline.train_batches(records, tokenizer, **(OPTIONS | options)) as batches:
+        return list(batches)
+
+
+def join(batches):
+    return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+
+
+def assert_equal(left, right):
+    assert left.keys() == right.keys()
+    for key in left:
+        np.testing.assert_array_equal(left[key], right[key], err_msg=key)
+
+
+def test_a_batch_is_what_the_model_expects(make_records, tokenizer):
+    batch = run(make_records(20), tokenizer)[0]
+    expected = {
+        "image": (np.uint8, (8, 16, 16, 3)), "token_ids": (np.int32, (8, 10)), "token_mask": (np.bool_, (8, 10)),
+        "mlm_token_ids": (np.int32, (8, 10)), "mlm_positions": (np.int32, (8, 3)), "mlm_labels": (np.int32, (8, 3)),
+        "image_id": (np.uint32, (8,)), "text_id": (np.uint32, (8,)),
+    }
+    assert {key: (value.dtype.type, value.shape) for key, value in batch.items()} == expected
+    rows = np.arange(8)
+    lengths = batch["token_mask"].sum(1)
+    assert (batch["token_ids"][:, 0] == tokenizer.cls_id).all()
+    assert (batch["token_ids"][rows, lengths - 1] == tokenizer.sep_id).all()
+    assert (batch["token_ids"][~batch["token_mask"]] == tokenizer.pad_id).all()
+    used = batch["mlm_labels"] != masking.UNUSED_LABEL
+    assert used.any(1).all() and not batch["mlm_positions"][~used].any()
+    original = np.take_along_axis(batch["token_ids"], batch["mlm_positions"], 1)
+    assert (original[used] == batch["mlm_labels"][used]).all()
+    assert not np.isin(batch["mlm_labels"], tokenizer.special_ids).any()
+    restored = batch["mlm_token_ids"].copy()
+    restored[np.nonzero(used)[0], batch["mlm_positions"][used]] = batch["mlm_labels"][used]
+    assert (restored == batch["token_ids"]).all()
+
+
+def test_every_record_comes_once_an_epoch(make_records, tokenizer, number_of):
+    numbers = number_of(join(run(make_records(24), tokenizer, end_step=6))["image_id"])
+    assert sorted(numbers[:24]) == sorted(numbers[24:]) == list(range(24))
+    assert numbers[:24] != numbers[24:]
+
+
+def test_image_text_and_id_belong_together_and_augmentation_changes(make_records, tokenizer):
+    records = make_records(4)
+    batches = run(records, tokenizer, batch_size=4, end_step=40, crop_scale=(1.0, 1.0), flip=False, randaugment=None)
+    everything = join(batches)
+    assert len(np.unique(everything["image_id"])) == len(np.unique(everything["text_id"])) == 4
+    pairs = collections.Counter(zip(everything["image_id"].tolist(), everything["text_id"].tolist()))
+    assert set(pairs.values()) == {40}
+    varied = join(run(records, tokenizer, batch_size=4, end_step=40))
+    first = varied["image_id"] == varied["image_id"][0]
+    assert len(np.unique(varied["image"][first].reshape(40, -1), axis=0)) > 35
+    assert len(np.unique(varied["mlm_token_ids"][first], axis=0)) > 2
+
+
+@pytest.mark.parametrize("options", [{"num_threads": 3}, {"prefetch": 5}, {"num_workers": 2, "num_threads": 2}], ids=str)
+def test_threads_and_workers_change_nothing(make_records, tokenizer, options):
+    records = make_records(21, broken=(3, 7))
+    options = options | {"captions": "text_and_keywords", "max_broken_fraction": 1.0}
+    expected = run(records, tokenizer, captions="text_and_keywords", max_broken_fraction=1.0)
+    for left, right in zip(run(records, tokenizer, **options), expected, strict=True):
+        assert_equal(left, right)
+
+
+def test_a_restart_at_any_step_goes_on_with_the_same_batches(make_records, tokenizer):
+    records = make_records(21, broken=(3, 7))
+    whole = run(records, tokenizer, end_step=7, max_broken_fraction=1.0)
+    for start in (1, 4):
+        for left, right in zip(run(records, tokenizer, start_step=start, end_step=7, max_broken_fraction=1.0), whole[start:], strict=True):
+            assert_equal(left, right)
+    assert run(records, tokenizer, start_step=7, end_step=7) == []
+
+
+@pytest.mark.parametrize("host_count", [2, 4])
+def test_hosts_share_out_the_rows_of_each_batch(make_records, tokenizer, host_count):
+    records = make_records(21)
+    hosts = [run(records, tokenizer, host_index=index, host_count=host_count) for index in range(host_count)]
+    for parts, whole in zip(zip(*hosts, strict=True), run(records, tokenizer), strict=True):
+        assert_equal(join(parts), whole)
+
+
+def test_another_seed_gives_other_examples(make_records, tokenizer):
+    records = make_records(21)
+    assert (run(records, tokenizer)[0]["image_id"] != run(records, tokenizer, seed=6)[0]["image_id"]).any()
+
+
+def test_long_captions_are_cut_and_counted(make_records, tokenizer):
+    with pipeline.train_batches(make_records(8), tokenizer, **(OPTIONS | {"text_length": 4})) as batches:
+        batch = next(batches)
+        assert batch["token_mask"].all() and batches.truncated == 8
+    with pipeline.train_batches(make_records(8), tokenizer, **(OPTIONS | {"text_length": 40})) as batches:
+        next(batches)
+        assert batches.truncated == 0
+
+
+def test_broken_records_are_counted_named_once_and_replaced(make_records, tokenizer, number_of, caplog):
+    records = make_records(40, broken=(11,))
+    records[17] = Record(records[17].image, (), (), "record 17")
+    with caplog.at_level(logging.WARNING), pipeline.train_batches(
+            records, tokenizer, **(OPTIONS | {"end_step": 15, "max_broken_fraction": 0.1})) as batches:
+        numbers = [number_of(batch["image_id"]) for batch in batches]
+        assert batches.broken >= 6 and batches.seen == 15 * 8 + batches.broken
+    assert not {11, 17} & {number for step in numbers for number in step}
+    named = [record.getMessage() for record in caplog.records if "Broken" in record.getMessage()]
+    assert len(named) == 2
+    assert sum("'record 11'" in message for message in named) == 1
+    assert sum("'record 17'" in message and "no caption" in message for message in named) == 1
+
+
+class FailingSource(list):
+    """Records of which some cannot be read at all."""
+
+    def __getitem__(self, index):
+        if index % 10 == 0:
+            raise BrokenRecordError(f"bytes of {index} are damaged")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_too_many_broken_records_stop_the_run(make_records, tokenizer, num_workers):
+    source = make_records(40, broken=range(0, 40, 10))
+    with pytest.raises(BrokenDataError, match=r"config\.data\.max_broken_fraction=0\.001") as error:
+        run(source, tokenizer, end_step=50, num_workers=num_workers)
+    assert "'record 10' (" in str(error.value) and "%)" in str(error.value)
+
+
+def test_records_that_cannot_be_read_count_as_broken(make_records, tokenizer):
+    with pytest.raises(BrokenDataError, match=r"'record 20' \(bytes of 20 are damaged\)"):
+        run(FailingSource(make_records(40)), tokenizer, end_step=50)
+
+
+def test_a_limit_of_zero_allows_none_and_a_high_one_some(make_records, tokenizer):
+    records = make_records(40, broken=(4,))
+    assert len(run(records, tokenizer, end_step=10)) == 10
+    with pytest.raises(BrokenDataError, match="of the .* training records"):
+        run(records, tokenizer, end_step=10, max_broken_fraction=0.0)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_data_that_is_all_broken_ends_in_an_error(make_records, tokenizer, num_workers):
+    with pytest.raises(BrokenDataError, match="were all broken: 'record"):
+        run(make_records(5, broken=range(5)), tokenizer, max_broken_fraction=1.0, num_workers=num_workers)
+
+
+class FailingTokenizer:
+    pad_id, unk_id, cls_id, sep_id, mask_id = special_ids = range(5)
+    vocab_size = 10
+
+    def encode(self, text):
+        raise ArithmeticError(f"cannot encode {text!r}")
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_an_error_in_a_thread_comes_out(make_records, num_threads):
+    with pytest.raises(ArithmeticError, match="cannot encode '"):
+        run(make_records(8), FailingTokenizer(), num_threads=num_threads)
+
+
+def test_closing_ends_the_batches(make_records, tokenizer):
+    batches = pipeline.train_batches(make_records(8), tokenizer, **OPTIONS)
+    next(batches)
+    batches.close()
+    batches.close()
+    assert list(batches) == []
+
+
+def test_more_rows_than_records_is_warned_of(make_records, tokenizer, caplog):
+    run(make_records(5), tokenizer, end_step=1)
+    assert "batch_size=8 is more than the 5 training records" in caplog.text
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"batch_size": 9, "host_count": 2}, "batch_size=9 does not divide over host_count=2 hosts; use a multiple of 2"),
+    ({"batch_size": 0}, "batch_size=0"),
+    ({"host_index": 2, "host_count": 2}, "host_index=2 must be 0 to host_count - 1 = 1"),
+    ({"host_count": 0}, "host_count=0"),
+    ({"image_size": 0}, "image_size=0"),
+    ({"text_length": 2}, "text_length=2 must be at least 3"),
+    ({"max_masked_tokens": 0}, "max_masked_tokens=0 must be at least 1"),
+    ({"mask_rate": 0.0}, "mask_rate=0.0"),
+    ({"mask_rate": 1.5}, "mask_rate=1.5"),
+    ({"crop_scale": (0.0, 1.0)}, r"crop_scale=\(0.0, 1.0\)"),
+    ({"crop_scale": (0.8, 0.5)}, "crop_scale"),
+    ({"crop_scale": (0.5, 1.2)}, "crop_scale"),
+    ({"randaugment": (2, 11)}, r"randaugment=\(2, 11\)"),
+    ({"randaugment": (-1, 7)}, "randaugment"),
+    ({"captions": "all"}, "captions='all' is unknown; use one of 'text', 'text_and_keywords'"),
+    ({"start_step": 5}, "start_step=5 must be 0 to end_step=4"),
+    ({"start_step": -1}, "start_step=-1"),
+    ({"seed": -3}, "seed=-3"),
+    ({"num_workers": -1}, "num_workers=-1"),
+    ({"num_threads": 0}, "num_threads=0"),
+    ({"prefetch": 0}, "prefetch=0"),
+    ({"max_broken_fraction": 1.5}, "config.data.max_broken_fraction=1.5"),
+])
+def test_impossible_arguments_are_refused(make_records, tokenizer, options, message):
+    with pytest.raises(ValueError, match=message):
+        pipeline.train_batches(make_records(8), tokenizer, **(OPTIONS | options))
+
+
+def test_data_without_records_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="no records"):
+        pipeline.train_batches([], tokenizer, **OPTIONS)
+    with pytest.raises(ValueError, match="no records"):
+        pipeline.image_batches([], image_size=8, batch_size=4)
+    with pytest.raises(ValueError, match="no texts"):
+        pipeline.text_batches([], tokenizer, text_length=8, batch_size=4)
+
+
+@pytest.mark.parametrize("total", [1, 7, 8, 17, 21])
+@pytest.mark.parametrize("host_count", [1, 2])
+def test_evaluation_covers_every_row_once_on_any_number_of_hosts(make_records, tokenizer, total, host_count):
+    records = make_records(total)
+    texts = [record.texts[0] for record in records]
+    size = {"batch_size": 8, "host_count": host_count}
+    for kind in ("image", "text"):
+        hosts = []
+        for index in range(host_count):
+            if kind == "image":
+                hosts.append(list(pipeline.image_batches(records, image_size=8, host_index=index, **size)))
+            else:
+                hosts.append(list(pipeline.text_batches(texts, tokenizer, text_length=8, host_index=index, **size)))
+        assert {len(batches) for batches in hosts} == {-(-total // 8)}
+        for k, parts in enumerate(zip(*hosts, strict=True)):
+            batch = join(parts)
+            valid = batch["valid"]
+            assert len(valid) == 8
+            expected = np.arange(8 * k, 8 * k + 8)
+            assert (valid == (expected < total)).all()
+            assert (batch["index"] == np.where(valid, expected, 0)).all()
+            if kind == "image":
+                assert batch["image"].dtype == np.uint8 and not batch["image"][~valid].any()
+            else:
+                assert batch["token_mask"][~valid].sum() == 2 * (~valid).sum()
+
+
+def test_evaluation_images_are_pillows_square_bicubic(encode):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8))
+    [batch] = pipeline.image_batches([Record(encode(image), ("x",), (), "x")], image_size=20, batch_size=2)
+    assert (batch["image"][0] == np.asarray(image.resize((20, 20), Image.Resampling.BICUBIC))).all()
+
+
+def test_evaluation_texts_are_packed_in_order(tokenizer):
+    [batch] = pipeline.text_batches(["red apple", "cloud"], tokenizer, text_length=8, batch_size=2)
+    for row, text in enumerate(["red apple", "cloud"]):
+        ids = tokenizer.encode(text).ids
+        assert batch["token_ids"][row, batch["token_mask"][row]].tolist() == [tokenizer.cls_id, *ids, tokenizer.sep_id]
+
+
+def test_long_evaluation_texts_are_cut_and_the_log_says_so(tokenizer, caplog):
+    [batch] = pipeline.text_batches(["cloud with lightning and rain", "cloud"], tokenizer, text_length=4, batch_size=2)
+    assert batch["token_mask"][0].all() and batch["token_ids"][0, 3] == tokenizer.sep_id
+    assert "1 evaluation texts are longer than text_length=4" in caplog.text
+
+
+def test_evaluation_does_without_no_record(make_records):
+    with pytest.raises(BrokenDataError, match="record 4 of the evaluation data cannot be used: 'record 4'"):
+        list(pipeline.image_batches(make_records(6, broken=(4,)), image_size=8, batch_size=2))
+    source = FailingSource(make_records(3))
+    with pytest.raises(BrokenDataError, match="bytes of 0 are damaged"):
+        list(pipeline.image_batches(source, image_size=8, batch_size=2))
+
+
+def test_leaving_an_evaluation_early_is_clean(make_records):
+    batches = pipeline.image_batches(make_records(20), image_size=8, batch_size=2)
+    assert next(batches)["valid"].all()
+    batches.close()
+    assert list(batches) == []
+
+
+def test_the_input_room_works_without_jax():
+    code = """
+import sys
+sys.modules.update(jax=None, flax=None)
+from vlmo_jax.datasets import open_source
+from vlmo_jax.input import benchmark, pipeline
+from vlmo_jax.input.tokenizer import load_tokenizer
+with pipeline.train_batches(open_source("emoji", "train"), load_tokenizer("emoji"), image_size=8, text_length=8, batch_size=4, seed=0,
+                            start_step=0, end_step=1, max_masked_tokens=2) as batches:
+    print(next(batches)["image"].shape, "tensorflow" in sys.modules, "torch" in sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "(4, 8, 8, 3) False False", result.stderr

@@ -1,0 +1,76 @@
+"""Refusals of impossible arguments, before any work begins."""
+
+from collections.abc import Iterable
+
+from vlmo_jax.input.captions import CAPTION_MODES
+from vlmo_jax.input.randaugment import MAX_MAGNITUDE
+from vlmo_jax.input.tokenizer import Tokenizer
+
+
+def _refuse_unless(claims: Iterable[tuple[bool, str]]) -> None:
+    for holds, message in claims:
+        if not holds:
+            raise ValueError(message)
+
+
+def check_images(num_records: int, image_size: int) -> None:
+    """Raises ValueError unless there are records and images have a size."""
+    _refuse_unless([
+        (num_records > 0, "the data has no records; give a data set and a split that have some"),
+        (image_size >= 1, f"image_size={image_size} must be at least 1 pixel"),
+    ])
+
+
+def check_hosts(batch_size: int, host_index: int, host_count: int) -> None:
+    """Raises ValueError unless a batch divides over the hosts and this host is one of them."""
+    _refuse_unless([
+        (host_count >= 1, f"host_count={host_count} must be at least 1"),
+        (0 <= host_index < host_count, f"host_index={host_index} must be 0 to host_count - 1 = {host_count - 1}"),
+        (batch_size >= 1, f"batch_size={batch_size} must be at least 1"),
+        (batch_size % max(host_count, 1) == 0,
+         f"batch_size={batch_size} does not divide over host_count={host_count} hosts; use a multiple of {host_count}"),
+    ])
+
+
+def check_text(text_length: int, tokenizer: Tokenizer) -> None:
+    """Raises ValueError unless a text has room for a token between [CLS] and [SEP]."""
+    _refuse_unless([
+        (text_length >= 3, f"text_length={text_length} must be at least 3: [CLS], one token and [SEP]"),
+        (tokenizer.vocab_size > len(tokenizer.special_ids), "the tokenizer has special tokens only; train one on some text"),
+    ])
+
+
+def check_training(
+    *,
+    start_step: int,
+    end_step: int,
+    captions: str,
+    crop_scale: tuple[float, float],
+    randaugment: tuple[int, float] | None,
+    mask_rate: float,
+    max_masked_tokens: int,
+    max_broken_fraction: float,
+) -> None:
+    """Raises ValueError unless the arguments that only training has are in range."""
+    smallest, largest = crop_scale
+    num_ops, magnitude = randaugment or (0, 0)
+    _refuse_unless([
+        (0 <= start_step <= end_step, f"start_step={start_step} must be 0 to end_step={end_step}"),
+        (captions in CAPTION_MODES, f"captions={captions!r} is unknown; use one of {', '.join(map(repr, CAPTION_MODES))}"),
+        (0 < smallest <= largest <= 1,
+         f"crop_scale={crop_scale} must be (smallest, largest) share of the area with 0 < smallest <= largest <= 1"),
+        (num_ops >= 0 and 0 <= magnitude <= MAX_MAGNITUDE,
+         f"randaugment={randaugment} must be (number of operations, magnitude of 0 to {MAX_MAGNITUDE}), or None for none"),
+        (0 < mask_rate <= 1, f"mask_rate={mask_rate} must be above 0 and at most 1"),
+        (max_masked_tokens >= 1, f"max_masked_tokens={max_masked_tokens} must be at least 1"),
+        (0 <= max_broken_fraction <= 1, f"config.data.max_broken_fraction={max_broken_fraction} must be 0 to 1"),
+    ])
+
+
+def check_loading(num_workers: int, num_threads: int, prefetch: int) -> None:
+    """Raises ValueError unless batches can be made with so many processes, threads and batches ahead."""
+    _refuse_unless([
+        (num_workers >= 0, f"num_workers={num_workers} must be 0 (no processes) or more"),
+        (num_threads >= 1, f"num_threads={num_threads} must be at least 1"),
+        (prefetch >= 1, f"prefetch={prefetch} must be at least 1 batch"),
+    ])

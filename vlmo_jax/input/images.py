@@ -1,0 +1,152 @@
+"""Encoded images to RGB of a fixed size, with Pillow."""
+
+import io
+import math
+import struct
+
+import numpy as np
+from PIL import Image, ImageOps
+
+WHITE = (255, 255, 255)
+
+# Naming the formats keeps Pillow from trying forty readers on each file, and from starting Ghostscript on a stray .eps.
+_WANTED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF")
+Image.init()
+FORMATS = tuple(name for name in _WANTED_FORMATS if name in Image.OPEN)
+
+# What Pillow's readers raise on damaged files, beside OSError (which UnidentifiedImageError is).
+_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, ZeroDivisionError, OverflowError,
+                    struct.error, Image.DecompressionBombError)
+
+# A crop is resized from at least this many times the pixels a side that it ends with, unless the file has fewer: Pillow's own
+# choice for thumbnails (`reducing_gap`), hardly to be told from a resize of all pixels and much cheaper for photographs.
+_REDUCING_GAP = 2.0
+
+
+class BrokenImageError(ValueError):
+    """The bytes are no image that can be decoded."""
+
+
+def decode_image(data: bytes, *, min_pixels: float | None = None) -> Image.Image:
+    """Decodes an image file to RGB, upright as its EXIF orientation says and laid over white where it is transparent.
+
+    Args:
+        data: the encoded file, in one of `FORMATS`; of an animation the first frame is taken.
+        min_pixels: pixels below which a JPEG must not be shrunk; given, its decoder may drop to 1/2, 1/4 or 1/8 a side.
+
+    Returns:
+        An image of mode "RGB".
+
+    Raises:
+        BrokenImageError: the file is damaged, empty, of another format or of a kind of pixels that has no fixed range.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if min_pixels is not None and image.format == "JPEG":
+            shrink = max(1.0, math.sqrt(image.width * image.height / min_pixels))
+            image.draft(None, (math.ceil(image.width / shrink), math.ceil(image.height / shrink)))
+        ImageOps.exif_transpose(image, in_place=True)
+        return _to_rgb(image)
+    except _DECODING_ERRORS as error:
+        raise BrokenImageError(f"{type(error).__name__}: {error}" if data else "the file is empty") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("pixels are floating point numbers, whose range is unknown; save the image with 8 or 16 bits")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # Pillow would clip 16-bit greys at 255 instead of scaling them.
+        grey = np.clip(np.asarray(image), 0, 65535) >> 8
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        canvas = Image.new("RGB", image.size, WHITE)
+        canvas.paste(image, mask=image)
+        return canvas
+    if image.mode != "RGB":
+        return image.convert("RGB")
+    image.load()
+    return image
+
+
+def resize_square(image: Image.Image, size: int) -> Image.Image:
+    """Resizes to a square with Pillow's antialiased bicubic filter, whatever the aspect ratio: the transform of evaluation.
+
+    Args:
+        image: RGB image.
+        size: side in pixels.
+
+    Returns:
+        RGB image [size, size].
+
+    Source: `square_transform` of the official code.
+    """
+    return image.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def draw_crop(
+    width: int, height: int, rng: np.random.Generator, *, scale: tuple[float, float], aspect: tuple[float, float] = (3 / 4, 4 / 3)
+) -> tuple[int, int, int, int]:
+    """Draws a box of random area, aspect ratio and place inside an image.
+
+    Args:
+        width, height: of the image, in pixels.
+        rng: source of randomness.
+        scale: smallest and largest share of the image's area.
+        aspect: smallest and largest width / height of the box; its logarithm is uniform.
+
+    Returns:
+        (left, top, right, bottom) in pixels; after ten draws that don't fit, the largest centred box of an allowed aspect ratio.
+
+    Source: RandomResizedCrop of Inception training, with the numbers of torchvision.
+    """
+    log_aspect = math.log(aspect[0]), math.log(aspect[1])
+    for _ in range(10):
+        area = width * height * (scale[0] + (scale[1] - scale[0]) * rng.random())
+        ratio = math.exp(log_aspect[0] + (log_aspect[1] - log_aspect[0]) * rng.random())
+        box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            left = int(rng.random() * (width - box_width + 1))
+            top = int(rng.random() * (height - box_height + 1))
+            return left, top, left + box_width, top + box_height
+    ratio = min(max(width / height, aspect[0]), aspect[1])
+    box_width, box_height = min(width, round(height * ratio)), min(height, round(width / ratio))
+    left, top = (width - box_width) // 2, (height - box_height) // 2
+    return left, top, left + box_width, top + box_height
+
+
+def random_resized_crop(image: Image.Image, size: int, rng: np.random.Generator, *, scale: tuple[float, float]) -> Image.Image:
+    """Cuts a random box out of an image and resizes it to a square with Pillow's antialiased bicubic filter.
+
+    Args:
+        image: RGB image.
+        size: side of the result in pixels.
+        rng: source of randomness.
+        scale: smallest and largest share of the image's area.
+
+    Returns:
+        RGB image [size, size]. At the edges of the box the filter sees the pixels outside it, which cutting first would hide.
+
+    Source: `square_transform_randaug` of the official code (scale 0.5 to 1).
+    """
+    box = draw_crop(image.width, image.height, rng, scale=scale)
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=_REDUCING_GAP)
+
+
+def min_pixels_for_crop(size: int, scale: tuple[float, float]) -> float:
+    """Returns how many pixels an image must keep for every random crop to be resized from enough of them.
+
+    Args:
+        size: side of the resized crop in pixels.
+        scale: as in `random_resized_crop`.
+
+    Returns:
+        `min_pixels` of `decode_image`.
+    """
+    narrowest = 3 / 4  # shorter side over longer side
+    return (_REDUCING_GAP * size) ** 2 / (scale[0] * narrowest)
+
+
+def flip_horizontally(image: Image.Image) -> Image.Image:
+    """Returns the mirror image, left to right."""
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

@@ -1,0 +1,368 @@
+"""Batches for training and evaluation, made ahead of their use by Grain in threads or in worker processes.
+
+The unit of work that Grain sees is one batch of one host: a training step is a number, and the batch a function of it.
+Within a batch the rows are shared among threads, each writing into the same preallocated arrays: so all cores work on
+the batch that is needed next, and no more batches are in memory than are kept ready.
+"""
+
+from collections.abc import Iterator, Sequence
+import concurrent.futures
+import functools
+import logging
+import math
+import operator
+import weakref
+
+from absl import flags
+import grain
+import numpy as np
+
+from vlmo_jax.datasets import Record
+from vlmo_jax.input import captions as captions_lib, checks, examples, images, sampling
+from vlmo_jax.input.examples import Batch, BrokenDataError, Report
+from vlmo_jax.input.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+# A batch is cut into this many tasks a thread, so that one slow image does not leave the other threads idle.
+_TASKS_PER_THREAD = 4
+
+
+class _BatchMaker:
+    """Rows of examples to a batch, on a pool of threads that each process has for itself."""
+
+    def __init__(self, maker: examples.TrainExamples | examples.EvalImages, num_threads: int):
+        self._maker = maker
+        self._num_threads = num_threads
+        self._pool = None
+
+    def __getstate__(self):
+        return self.__dict__ | {"_pool": None}
+
+    def make(self, rows: int, positions: range, indices: Sequence[int]) -> tuple[Batch, Report]:
+        """Returns a batch of `rows` rows, the first of them written from the given places and records, and what was tried."""
+        batch = self._maker.empty_batch(rows)
+
+        def write(some_rows: range) -> Report:
+            written = (self._maker.write(batch, row, positions[row], indices[row]) for row in some_rows)
+            return functools.reduce(operator.add, written, Report())
+
+        if self._num_threads <= 1:
+            return batch, write(range(len(positions)))
+        if self._pool is None:
+            self._pool = concurrent.futures.ThreadPoolExecutor(self._num_threads, thread_name_prefix="vlmo-input")
+        step = max(1, math.ceil(len(positions) / (self._num_threads * _TASKS_PER_THREAD)))
+        tasks = [range(start, min(start + step, len(positions))) for start in range(0, len(positions), step)]
+        return batch, functools.reduce(operator.add, self._pool.map(write, tasks), Report())
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _TrainStep(_BatchMaker):
+    """Step number to the rows of one host."""
+
+    def __init__(self, maker: examples.TrainExamples, *, batch_size: int, host_index: int, host_count: int, num_threads: int):
+        super().__init__(maker, num_threads)
+        self._order = sampling.RecordOrder(len(maker.source), maker.seed)
+        self._batch_size = batch_size
+        self._rows = batch_size // host_count
+        self._first = host_index * self._rows
+
+    def __call__(self, step: int) -> tuple[Batch, Report]:
+        start = step * self._batch_size + self._first
+        positions = range(start, start + self._rows)
+        return self.make(self._rows, positions, [self._order[position] for position in positions])
+
+
+class _EvalBatch(_BatchMaker):
+    """Batch number to the rows of one host."""
+
+    def __init__(self, maker: examples.EvalImages, *, batch_size: int, host_index: int, host_count: int, num_threads: int):
+        super().__init__(maker, num_threads)
+        self._rows_of = functools.partial(
+            _eval_rows, len(maker.source), batch_size=batch_size, host_index=host_index, host_count=host_count)
+        self._rows = batch_size // host_count
+
+    def __call__(self, number: int) -> tuple[Batch, Report]:
+        rows = self._rows_of(number)
+        return self.make(self._rows, rows, rows)
+
+
+class TrainBatches(Iterator[Batch]):
+    """The batches of consecutive steps; counts and names broken records, and stops when they are too many.
+
+    Use as a context manager or call `close()`: worker processes and threads end then.
+
+    Attributes:
+        seen: records tried so far, for the batches handed out.
+        broken: how many of them could not be used, and were replaced by others.
+        truncated: captions that were cut at the text length.
+    """
+
+    def __init__(self, iterator: grain.DatasetIterator, maker: _TrainStep, *, in_shared_memory: bool, max_broken_fraction: float):
+        # Closing empties the list: Grain's iterators must be gone before the interpreter takes apart the modules they need.
+        self._iterators = [iterator]
+        self._close = weakref.finalize(self, _close, self._iterators, maker)
+        self._in_shared_memory = in_shared_memory
+        self._max_broken_fraction = max_broken_fraction
+        self._named: dict[str, str] = {}
+        self.seen = self.broken = self.truncated = 0
+
+    def __next__(self) -> Batch:
+        if not self._iterators:
+            raise StopIteration
+        batch, report = next(self._iterators[0])
+        self.seen += report.seen
+        self.broken += len(report.broken)
+        self.truncated += report.truncated
+        for image_id, reason in report.broken:
+            if image_id not in self._named:
+                self._named[image_id] = reason
+                _log.warning("Broken training record %r is replaced by another: %s", image_id, reason)
+        if self.broken > _tolerated(self.seen, self._max_broken_fraction):
+            raise BrokenDataError(
+                f"{self.broken} of the {self.seen} training records read so far ({self.broken / self.seen:.2%}) were broken, more "
+                f"than config.data.max_broken_fraction={self._max_broken_fraction:g} allows: "
+                f"{examples.name_broken(list(self._named.items()))}. Repair or leave out the records that "
+                "`python -m vlmo_jax.datasets.check DIR` names, or raise config.data.max_broken_fraction"
+            )
+        if self._in_shared_memory:
+            # Grain unmaps these arrays when Python lets go of them, which at exit is too late, and too soon for arrays on the
+            # device that share their memory.
+            batch = {key: np.array(value) for key, value in batch.items()}
+        return batch
+
+    def close(self) -> None:
+        """Ends the threads and processes that make batches; there are no more batches then. Can be called twice."""
+        self._close()
+
+    def __enter__(self) -> "TrainBatches":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+
+def _close(iterators: list[grain.DatasetIterator], maker: _BatchMaker) -> None:
+    while iterators:
+        iterators.pop().close()
+    maker.close()
+
+
+def _tolerated(seen: int, fraction: float) -> float:
+    """How many of `seen` records may be broken: the limit, plus what chance puts on top of it in a small sample.
+
+    That is three standard deviations of a Poisson count and three records more, so that neither 1 of 10 nor a bad stretch
+    of data that keeps the limit stops a run. A limit of 0 has no such margin.
+    """
+    expected = fraction * seen
+    return expected + 3 * math.sqrt(expected) + 3 if fraction else 0
+
+
+def train_batches(
+    source: Sequence[Record],
+    tokenizer: Tokenizer,
+    *,
+    image_size: int,
+    text_length: int,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    end_step: int,
+    host_index: int = 0,
+    host_count: int = 1,
+    captions: str = "text",
+    crop_scale: tuple[float, float] = (0.5, 1.0),
+    flip: bool = True,
+    randaugment: tuple[int, float] | None = (2, 7),
+    randaugment_fill: tuple[int, int, int] = images.WHITE,
+    mask_rate: float = 0.15,
+    max_masked_tokens: int,
+    num_workers: int = 0,
+    num_threads: int = 2,
+    prefetch: int = 2,
+    max_broken_fraction: float = 0.001,
+) -> TrainBatches:
+    """Returns the training batches of steps start_step to end_step - 1, of which this host gets its rows.
+
+    Row r of step s is position s * batch_size + r of an endless stream in which every record comes once an epoch, shuffled
+    anew each time. Which record, which view, which caption and which masks stand there depends on `seed` and the position
+    alone: not on where the run started, nor on the number of hosts, workers or threads.
+
+    Args:
+        source: the records; for `num_workers` above 0 they and the tokenizer must be picklable.
+        tokenizer: of `load_tokenizer`.
+        image_size: S, side of the images in pixels.
+        text_length: T, tokens of a text with [CLS] and [SEP], at least 3; longer texts are cut, and counted.
+        batch_size: B, examples of a step over all hosts.
+        seed: 0 to 2**32 - 1.
+        start_step, end_step: first step, and the one after the last.
+        host_index, host_count: which of how many equal slices of the rows this host gets; b = B / host_count rows.
+        captions: "text" or "text_and_keywords" (see `captions.draw_caption`).
+        crop_scale: smallest and largest share of an image's area that a random crop shows.
+        flip: mirror half of the images.
+        randaugment: (number of operations, magnitude 0 to 10), or None for no RandAugment.
+        randaugment_fill: colour of corners that it uncovers (see `randaugment.rand_augment`).
+        mask_rate: share of the words that are masked.
+        max_masked_tokens: M, the most tokens masked in a text.
+        num_workers: processes that make batches; 0 makes them in a thread of this one.
+        num_threads: threads of each such process that make the rows of a batch.
+        prefetch: batches kept ready, at least 1.
+        max_broken_fraction: share of broken records above which the run stops, 0 to 1. Chance is allowed for in small samples:
+            the run stops when more than limit + 3 sqrt(limit) + 3 records were broken, limit being the share of those read.
+
+    Returns:
+        An iterator of numpy batches: image uint8 [b, S, S, 3]; token_ids int32 and token_mask bool [b, T]; mlm_token_ids int32
+        [b, T], the masked copy; mlm_positions int32 [b, M], 0 where unused; mlm_labels int32 [b, M], -1 where unused; image_id
+        uint32 [b], a hash of the record's id; text_id uint32 [b], a hash of the lower-cased caption. Making batches begins at once.
+
+    Raises:
+        ValueError: an argument is out of range.
+        BrokenDataError: (from the iterator) too many records are broken.
+    """
+    checks.check_images(len(source), image_size)
+    checks.check_hosts(batch_size, host_index, host_count)
+    checks.check_text(text_length, tokenizer)
+    checks.check_training(
+        start_step=start_step, end_step=end_step, captions=captions, crop_scale=crop_scale, randaugment=randaugment,
+        mask_rate=mask_rate, max_masked_tokens=max_masked_tokens, max_broken_fraction=max_broken_fraction,
+    )
+    checks.check_loading(num_workers, num_threads, prefetch)
+    if len(source) < batch_size:
+        _log.warning("batch_size=%d is more than the %d training records: a batch holds some images twice", batch_size, len(source))
+    maker = examples.TrainExamples(
+        source=source, tokenizer=tokenizer, image_size=image_size, text_length=text_length, seed=seed, captions=captions,
+        crop_scale=crop_scale, flip=flip, randaugment=randaugment, randaugment_fill=randaugment_fill, mask_rate=mask_rate,
+        max_masked_tokens=max_masked_tokens,
+    )
+    step = _TrainStep(maker, batch_size=batch_size, host_index=host_index, host_count=host_count, num_threads=num_threads)
+    dataset = grain.MapDataset.range(start_step, end_step).map(step)
+    iterator = _start(dataset, num_workers=num_workers, prefetch=prefetch)
+    return TrainBatches(iterator, step, in_shared_memory=num_workers > 0, max_broken_fraction=max_broken_fraction)
+
+
+def image_batches(
+    source: Sequence[Record],
+    *,
+    image_size: int,
+    batch_size: int,
+    host_index: int = 0,
+    host_count: int = 1,
+    num_threads: int = 2,
+    prefetch: int = 2,
+) -> Iterator[Batch]:
+    """Returns all images of a split in order, resized to squares without regard to their aspect ratio.
+
+    Batch k covers rows [k * batch_size, (k + 1) * batch_size) of the split, and each host gets its slice of it. Every host
+    gets as many batches; what is missing at the end is padding.
+
+    Args:
+        source: the records.
+        image_size: S, side of the images in pixels.
+        batch_size: rows of a batch over all hosts.
+        host_index, host_count: which of how many equal slices of a batch this host gets; b = batch_size / host_count rows.
+        num_threads: threads that decode.
+        prefetch: batches kept ready, at least 1.
+
+    Returns:
+        An iterator of numpy batches: image uint8 [b, S, S, 3], index int32 [b] (row in the split), valid bool [b]; padding is
+        black, its index 0 and valid False.
+
+    Raises:
+        ValueError: an argument is out of range.
+        BrokenDataError: (from the iterator) an image is broken.
+    """
+    checks.check_images(len(source), image_size)
+    checks.check_hosts(batch_size, host_index, host_count)
+    checks.check_loading(0, num_threads, prefetch)
+    maker = _EvalBatch(
+        examples.EvalImages(source, image_size),
+        batch_size=batch_size, host_index=host_index, host_count=host_count, num_threads=num_threads,
+    )
+    dataset = grain.MapDataset.range(math.ceil(len(source) / batch_size)).map(maker)
+    return _without_reports(dataset, maker, prefetch)
+
+
+def _without_reports(dataset: grain.MapDataset, maker: _EvalBatch, prefetch: int) -> Iterator[Batch]:
+    iterators = [_start(dataset, num_workers=0, prefetch=prefetch)]
+    try:
+        for batch, _ in iterators[0]:
+            yield batch
+    finally:
+        _close(iterators, maker)
+
+
+def text_batches(
+    texts: Sequence[str],
+    tokenizer: Tokenizer,
+    *,
+    text_length: int,
+    batch_size: int,
+    host_index: int = 0,
+    host_count: int = 1,
+) -> Iterator[Batch]:
+    """Returns all texts in order, as `image_batches` does the images.
+
+    Args:
+        texts: the texts.
+        tokenizer: of `load_tokenizer`.
+        text_length: T, tokens of a text with [CLS] and [SEP], at least 3; longer texts are cut, and counted in the log.
+        batch_size, host_index, host_count: as in `image_batches`.
+
+    Returns:
+        An iterator of numpy batches: token_ids int32 [b, T], token_mask bool [b, T], index int32 [b], valid bool [b]; padding is
+        an empty text, its index 0 and valid False.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    checks.check_hosts(batch_size, host_index, host_count)
+    checks.check_text(text_length, tokenizer)
+    if not texts:
+        raise ValueError("there are no texts to evaluate; give a split whose records have captions")
+    return _text_batches(texts, tokenizer, text_length, batch_size, host_index, host_count)
+
+
+def _text_batches(texts, tokenizer, text_length, batch_size, host_index, host_count) -> Iterator[Batch]:
+    local = batch_size // host_count
+    cut = 0
+    for number in range(math.ceil(len(texts) / batch_size)):
+        rows = _eval_rows(len(texts), number, batch_size=batch_size, host_index=host_index, host_count=host_count)
+        batch = {
+            "token_ids": np.empty((local, text_length), np.int32),
+            "token_mask": np.empty((local, text_length), np.bool_),
+            "index": np.zeros(local, np.int32),
+            "valid": np.arange(local) < len(rows),
+        }
+        batch["index"][: len(rows)] = rows
+        for row in range(local):
+            ids = captions_lib.encode_cached(tokenizer, texts[rows[row]]).ids if row < len(rows) else ()
+            cut += captions_lib.pack_tokens(ids, tokenizer, batch["token_ids"][row], batch["token_mask"][row]) < len(ids)
+        yield batch
+    if cut:
+        _log.warning("%d evaluation texts are longer than text_length=%d tokens and were cut", cut, text_length)
+
+
+def _eval_rows(total: int, number: int, *, batch_size: int, host_index: int, host_count: int) -> range:
+    """The rows of the split, of `total` rows, that one host has in one batch; fewer or none at the end."""
+    local = batch_size // host_count
+    start = number * batch_size + host_index * local
+    return range(min(start, total), min(start + local, total))
+
+
+def _start(dataset: grain.MapDataset, *, num_workers: int, prefetch: int) -> grain.DatasetIterator:
+    """An iterator over a data set of batches that has begun to make the first ones."""
+    if not num_workers:
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=prefetch)
+        iterator = iter(dataset.to_iter_dataset(options))
+    else:
+        if not flags.FLAGS.is_parsed():
+            # Grain reads absl flags when it starts workers; outside absl.app.run nobody has parsed them.
+            flags.FLAGS.mark_as_parsed()
+        in_worker = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+        ready = math.ceil(prefetch / num_workers)
+        iterator = iter(in_worker.mp_prefetch(grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=ready)))
+    iterator.start_prefetch()
+    return iterator
