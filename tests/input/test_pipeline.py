@@ -71,6 +71,12 @@ def test_image_text_and_id_belong_together_and_augmentation_changes(make_records
     assert len(np.unique(varied["mlm_token_ids"][first], axis=0)) > 2
 
 
+def test_captions_that_differ_in_case_alone_have_one_text_id(make_records, tokenizer):
+    records = [Record(record.image, (text,), (), record.image_id) for record, text in zip(make_records(3), ("Red Apple", "red apple", "pear"))]
+    batch = join(run(records, tokenizer, batch_size=3, end_step=1))
+    assert len(np.unique(batch["image_id"])) == 3 and len(np.unique(batch["text_id"])) == 2
+
+
 @pytest.mark.parametrize("options", [{"num_threads": 3}, {"prefetch": 5}, {"num_workers": 2, "num_threads": 2}], ids=str)
 def test_threads_and_workers_change_nothing(make_records, tokenizer, options):
     records = make_records(21, broken=(3, 7))
