@@ -11,8 +11,9 @@ from PIL import Image
 
 from vlmo_jax import sharding
 from vlmo_jax.datasets import Record
-from vlmo_jax.evals import Encoders, RetrievalEvaluator
+from vlmo_jax.evals import RetrievalEvaluator
 from vlmo_jax.input.tokenizer import load_tokenizer
+from vlmo_jax.tasks.retrieval import Encoders
 
 NUM_IMAGES, SIZE, LENGTH, WIDTH = 13, 8, 12, 16
 WORDS = "cat dog house tree red green blue happy sad small".split()

@@ -1,6 +1,6 @@
 """Evaluation: a model scored by a named protocol on a split."""
 
 from vlmo_jax.evals.protocols import PROTOCOLS
-from vlmo_jax.evals.retrieval import Encoders, RetrievalEvaluator, RetrievalExamples
+from vlmo_jax.evals.retrieval import RetrievalEvaluator, RetrievalExamples
 
-__all__ = ["PROTOCOLS", "Encoders", "RetrievalEvaluator", "RetrievalExamples"]
+__all__ = ["PROTOCOLS", "RetrievalEvaluator", "RetrievalExamples"]

@@ -1,6 +1,6 @@
 """Image-text retrieval: recall both ways, exact, over any mesh, with optional re-ranking by matching."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,16 +12,9 @@ from vlmo_jax.evals import collect, protocols, recall, rerank
 from vlmo_jax.input.pipeline import image_batches, text_batches
 from vlmo_jax.input.tokenizer import Tokenizer
 from vlmo_jax.metrics import announce, progress
+from vlmo_jax.tasks.retrieval import Encoders
 
 KEPT_IMAGE_BYTES = 2**30  # decoded images of a split are kept if they take no more on one host
-
-
-class Encoders(NamedTuple):
-    """The model as an evaluator needs it: jitted functions of (params, batch of global arrays)."""
-
-    encode_image: Callable[..., jax.Array]  # {image} -> [B, D] float32, L2-normalised
-    encode_text: Callable[..., jax.Array]  # {token_ids, token_mask} -> [B, D] float32, L2-normalised
-    match: Callable[..., jax.Array]  # {image, token_ids, token_mask} -> [B] float32, log-odds of a match
 
 
 class Embeddings(NamedTuple):
@@ -32,7 +25,7 @@ class Embeddings(NamedTuple):
 
 
 class RetrievalExamples(NamedTuple):
-    """A few queries both ways with what they retrieve, best first; arguments of `pictures.retrieval_page`."""
+    """A few queries both ways with what they retrieve, best first; the first arguments of `pictures.retrieval_page`."""
 
     captions: list[str]  # [Q] captions as queries
     caption_images: np.ndarray  # [Q, K, S, S, 3] uint8, the images they retrieve
