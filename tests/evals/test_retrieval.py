@@ -55,7 +55,7 @@ def test_metrics_equal_brute_force_and_reranking_all_sorts_by_match(params, caps
     reranked = {f"reranked_{name}": value for name, value in metrics_of(log_odds, groups).items()}
     assert metrics == metrics_of(similarity, groups) | reranked
     printed = capsys.readouterr().out
-    assert "drawings at step 7: 13 images, 25 captions (1 to 3 an image)" in printed
+    assert "drawings at step 7: 13 images, 25 captions (1 to 3 an image, the best of them counts)" in printed
     assert "protocol all_captions" in printed and "text to image 7.69 / 38.5 / 76.9 %" in printed
 
 

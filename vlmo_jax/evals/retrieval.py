@@ -82,8 +82,9 @@ class RetrievalEvaluator:
         """What the numbers are about: protocol, sizes, captions an image, re-ranking, chance."""
         captions = np.bincount(self.text_image, minlength=self.num_images)
         each = f"{captions.min()}" if captions.min() == captions.max() else f"{captions.min()} to {captions.max()}"
-        parts = [f"{self.num_images:,} images, {len(self.texts):,} captions ({each} an image); "
-                 f"protocol {self._protocol}: {protocols.PROTOCOLS[self._protocol].description}, the best of them counts"]
+        parts = [f"{self.num_images:,} images, {len(self.texts):,} captions ({each} an image"
+                 f"{', the best of them counts' if captions.max() > 1 else ''}); "
+                 f"protocol {self._protocol}: {protocols.PROTOCOLS[self._protocol].description}"]
         if self._cut_texts:
             parts.append(f"{self._cut_texts:,} captions are cut at {self._text_length} tokens")
         if self._rerank_top_k:
@@ -206,11 +207,9 @@ class RetrievalEvaluator:
         self._kept_images = kept
 
     def _tokens(self) -> Mapping[str, np.ndarray]:
-        """token_ids and token_mask [captions, T] of all captions, on every process."""
+        """token_ids and token_mask [captions and padding, T] of all captions, on every process."""
         batches = list(text_batches(self.texts, self._tokenizer, text_length=self._text_length, batch_size=self._batch_size))
-        return {
-            name: np.concatenate([batch[name] for batch in batches])[: len(self.texts)] for name in ("token_ids", "token_mask")
-        }
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in ("token_ids", "token_mask")}
 
     def _examples(self, embeddings, num_captions, num_images, top_k, rng):
         image, text = embeddings
