@@ -38,8 +38,17 @@ def abstract_model(make_model):
     Returns:
       graphdef, and the nnx.State whose Variables carry shapes and logical axes.
     """
-    with nnx.use_eager_sharding(False):
-        return nnx.split(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
+    graphdefs = []
+
+    def split():
+        with nnx.use_eager_sharding(False):
+            graphdef, state = nnx.split(make_model(nnx.Rngs(0)))
+        graphdefs.append(graphdef)
+        return state
+
+    # Not nnx.eval_shape: under a mesh it reads our logical axes as mesh axes.
+    abstract_state = jax.eval_shape(split)
+    return graphdefs[-1], abstract_state
 
 
 def state_shardings(abstract_params, optimizer, mesh):

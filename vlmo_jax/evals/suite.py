@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from vlmo_jax.datasets import open_source
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
 from vlmo_jax.pictures import retrieval_page
@@ -60,7 +62,8 @@ class Evaluation:
         for evaluator in self.evaluators:
             if page is not None and evaluator is self.evaluators[-1]:
                 scores, examples = evaluator.evaluate_with_examples(self.encoders, params, step)
-                retrieval_page(*examples, page)
+                if jax.process_index() == 0:
+                    retrieval_page(*examples, page, title=evaluator.name)
             else:
                 scores = evaluator.evaluate(self.encoders, params, step)
             metrics |= {f"eval/{evaluator.name}/{name}": value for name, value in scores.items()}

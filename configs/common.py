@@ -1,0 +1,74 @@
+"""What the recipes share: model sizes and the defaults of optimizer, input, checkpoints and logging."""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+# depth, width, heads, blocks with a vision-language expert, position, layer scale (0: none), peak rate.
+SIZES = {
+    "tiny": dict(depth=4, width=128, num_heads=4, num_upper=1, position="relative", layer_scale=0.1),
+    "base": dict(depth=12, width=768, num_heads=12, num_upper=2, position="relative", layer_scale=0.1),
+    "base_plus": dict(depth=24, width=544, num_heads=16, num_upper=3, position="absolute", layer_scale=0.0),
+    "large": dict(depth=24, width=1024, num_heads=16, num_upper=3, position="relative", layer_scale=0.1),
+}
+
+# Parameters without weight decay: biases, the norm before attention, the final norm, BERT's norms and
+# the position table. The experts' norms and the gammas do decay, as in the official code.
+NO_DECAY = (
+    r".*bias",
+    r"transformer/(lower|upper)/norm/scale",
+    r"transformer/norm/scale",
+    r"(text_embedding|mlm_head)/norm/scale",
+)
+
+
+def model(size, *, image_size, patch_size, text_length, text_positions, vocab_size, drop_path_rate):
+    """The `model` part of a config; every field is an argument of models.vlmo.VLMo."""
+    sizes = SIZES[size]
+    return ConfigDict(dict(
+        image_size=image_size,
+        patch_size=patch_size,
+        text_length=text_length,
+        text_positions=text_positions,
+        vocab_size=vocab_size,
+        mlp_dim=4 * sizes["width"],
+        drop_path_rate=drop_path_rate,
+        **sizes,
+        dtype="auto",  # float32 on CPU, bfloat16 on accelerators; parameters are float32 everywhere
+        remat="none",  # none | block | dots
+        scan_layers=True,
+    ))  # fmt: skip
+
+
+def optimizer(*, learning_rate, warmup_steps, no_decay=NO_DECAY):
+    """The `optimizer` part of a config: AdamW of the paper with linear warm-up and linear decay to 0."""
+    return ConfigDict(dict(
+        learning_rate=learning_rate,
+        schedule="polynomial",
+        power=1.0,
+        warmup_steps=warmup_steps,
+        end_learning_rate=0.0,
+        betas=(0.9, 0.98),
+        epsilon=1e-8,
+        weight_decay=0.01,
+        no_decay=no_decay,
+        rate_multipliers=(),  # (path regex, factor) pairs
+        clip_norm=0.0,  # 0: no clipping
+    ))  # fmt: skip
+
+
+def defaults():
+    """Fields that every recipe has."""
+    config = ConfigDict()
+    config.mode = "train"  # train | eval
+    config.seed = 0
+    config.init_from = placeholder(str)  # a work folder or checkpoint whose parameters to start from
+    config.accumulation = 1  # parts in which a batch goes through the model
+    config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
+    config.checkpoint = ConfigDict(dict(
+        every_steps=1000,
+        every_minutes=30.0,
+        keep_last=2,
+        best_metric=placeholder(str),  # an eval/ metric; the checkpoint with the highest is kept too
+    ))  # fmt: skip
+    config.log_every = 50
+    return config

@@ -1,0 +1,90 @@
+"""Stage 3, vision-language pre-training on image-text pairs: ITC, hard-negative ITM, MLM.
+
+    --config=configs/stage3.py                a small VLMo on the embedded drawings, minutes on 2 CPU cores
+    --config=configs/stage3.py:tiny_long      the same for half an hour
+    --config=configs/stage3.py:base           the paper's recipe (also base_plus, large)
+    --config=configs/stage3.py:base,384       at another image size
+
+Paper recipe: VLMo, section 4.1 and the official repository: COCO, VG, SBU and CC3M (4 M images, 10 M
+pairs), 224 px, batch 1024, 200k steps, AdamW (0.9, 0.98), weight decay 0.01, peak rate 2e-4 (base),
+1e-4 (base_plus), 5e-5 (large), 2.5k warm-up steps, linear decay to 0.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from configs import common
+
+PEAK_RATES = {"base": 2e-4, "base_plus": 1e-4, "large": 5e-5}
+TINY_STEPS = {"tiny": 360, "tiny_long": 2400}
+
+
+def get_config(arg="tiny"):
+    size, _, image_size = arg.partition(",")
+    if size not in (*TINY_STEPS, *PEAK_RATES):
+        raise ValueError(f"configs/stage3.py:{arg}: size {size!r} is unknown; use one of {', '.join((*TINY_STEPS, *PEAK_RATES))}")
+    if image_size and not image_size.isdigit():
+        raise ValueError(f"configs/stage3.py:{arg}: image size {image_size!r} is not a number of pixels")
+    config = common.defaults()
+    config.task = ConfigDict(dict(
+        itc_weight=1.0,
+        itm_weight=1.0,
+        mlm_weight=0.25,
+        mask_duplicates=False,  # leave pairs with the same image or caption out of the negatives
+    ))  # fmt: skip
+    config.data = ConfigDict(dict(
+        source=placeholder(str),  # "emoji" (embedded) or a folder made by vlmo_jax.datasets.build
+        split="train",
+        captions="text",  # text | text_and_keywords
+        crop_scale=(0.5, 1.0),
+        flip=True,
+        randaugment=(2, 7),  # operations, magnitude; () for none
+        mask_rate=0.15,
+        max_masked_tokens=12,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        num_workers=8,  # decoding processes; 0 decodes in threads of this one
+        num_threads=8,
+        prefetch=8,
+        max_broken_fraction=0.001,
+    ))  # fmt: skip
+    config.tokenizer = placeholder(str)  # a SentencePiece .model, a BERT vocab.txt, or "emoji"
+    config.evals = ConfigDict(dict(
+        retrieval=dict(
+            source=placeholder(str),  # None: config.data.source
+            splits=("validation",),
+            every_steps=5000,
+            batch_size=512,
+            rerank_top_k=0,  # > 0: candidates a query that the ITM head ranks again after training
+        )
+    ))  # fmt: skip
+    if size in TINY_STEPS:
+        return _tiny(config, size, int(image_size or 64))
+    return _paper(config, size, int(image_size or 224))
+
+
+def _paper(config, size, image_size):
+    config.batch_size = 1024
+    config.steps = 200_000
+    config.model = common.model(
+        size, image_size=image_size, patch_size=16, text_length=40, text_positions=196, vocab_size=30_522, drop_path_rate=0.1
+    )
+    config.model.remat = "block"
+    config.optimizer = common.optimizer(learning_rate=PEAK_RATES[size], warmup_steps=2500)
+    return config
+
+
+def _tiny(config, size, image_size):
+    config.batch_size = 128
+    config.steps = TINY_STEPS[size]
+    config.model = common.model(
+        "tiny", image_size=image_size, patch_size=16, text_length=16, text_positions=16, vocab_size=4000, drop_path_rate=0.0
+    )
+    config.model.scan_layers = False  # four blocks: unrolled they compile as fast and run a third faster on CPU
+    config.optimizer = common.optimizer(learning_rate=1e-3, warmup_steps=40)
+    config.data.update(source="emoji", captions="text_and_keywords", max_masked_tokens=5, num_workers=0, num_threads=2, prefetch=4)
+    config.tokenizer = "emoji"
+    config.evals.retrieval.update(splits=("unseen_concepts", "unseen_artist"), batch_size=128, every_steps=config.steps // 4)
+    config.checkpoint.update(every_steps=100, every_minutes=5.0, best_metric="eval/emoji_unseen_concepts/mean_recall")
+    config.log_every = 10
+    return config

@@ -1,0 +1,164 @@
+"""Checkpoints with Orbax: saved in the background, restored exactly, on any mesh and process count.
+
+A checkpoint has three items: `params` (all that evaluation and warm starts need), `optimizer`
+(step, moments, extra state) and `meta` (the config, the preprocessing, the tokenizer's fingerprint).
+There is no data position to save: what a step reads is a function of the seed and the step.
+"""
+
+import logging
+import pathlib
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from vlmo_jax.train_step import TrainState
+
+log = logging.getLogger(__name__)
+
+ITEMS = ("params", "optimizer", "meta")
+
+
+class Checkpoints:
+    """The checkpoints of one work folder.
+
+    Args:
+      directory: where they go, one numbered folder each.
+      keep_last: how many of the latest to keep.
+      best_metric: name of a metric whose highest checkpoint is kept too, or None.
+    """
+
+    def __init__(self, directory, *, keep_last, best_metric=None):
+        self.directory = pathlib.Path(directory).absolute()
+        self._best_metric = best_metric
+        keep = [checkpoint_managers.LatestN(n=keep_last)]
+        if best_metric:
+            keep.append(checkpoint_managers.BestN(
+                n=1, get_metric_fn=lambda metrics: metrics[best_metric], keep_checkpoints_without_metrics=False
+            ))  # fmt: skip
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep), cleanup_tmp_directories=True
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options, item_names=ITEMS)
+
+    def latest_step(self):
+        """Step of the latest whole checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, state, meta, metrics=None):
+        """Starts saving a TrainState; returns while the files are written in the background.
+
+        Args:
+          state: TrainState; its step names the checkpoint. A step that is saved already is left as it is.
+          meta: plain JSON values.
+          metrics: name -> float of the evaluation at this step, if there was one.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        best = {self._best_metric: metrics[self._best_metric]} if metrics and self._best_metric in metrics else None
+        optimizer = {"step": state.step, "opt_state": state.opt_state, "extra": state.extra}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params),
+                optimizer=ocp.args.StandardSave(optimizer),
+                meta=ocp.args.JsonSave(meta),
+            ),
+            metrics=best,
+        )
+
+    def restore(self, step, abstract):
+        """Restores a TrainState saved at `step`.
+
+        Args:
+          step: of a checkpoint.
+          abstract: TrainState of jax.ShapeDtypeStruct with the shardings wanted now.
+        """
+        optimizer = {"step": abstract.step, "opt_state": abstract.opt_state, "extra": abstract.extra}
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(abstract.params), optimizer=ocp.args.StandardRestore(optimizer)
+            ),
+        )
+        return TrainState(params=restored.params, **restored.optimizer)
+
+    def meta(self, step):
+        """The JSON values saved beside a checkpoint."""
+        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+
+    def close(self):
+        """Waits for saves under way."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def find_checkpoint(path):
+    """Finds the checkpoint that a path means: a work folder, its `checkpoints`, or one numbered checkpoint.
+
+    Returns:
+      The folder of checkpoints and the step, the latest one if the path does not name it.
+
+    Raises:
+      FileNotFoundError: there is no whole checkpoint.
+    """
+    path = pathlib.Path(path).expanduser().absolute()
+    if path.name.isdigit() and (path / "params").is_dir():
+        return path.parent, int(path.name)
+    for directory in (path / "checkpoints", path):
+        steps = [int(child.name) for child in directory.glob("[0-9]*") if child.name.isdigit() and (child / "params").is_dir()]
+        if steps:
+            return directory, max(steps)
+    raise FileNotFoundError(
+        f"no checkpoint in {path}; give a work folder (--workdir of a run), its checkpoints/ folder or one checkpoint in it"
+    )
+
+
+def load_params(path, abstract_params):
+    """Loads the parameters of a checkpoint into the shardings wanted now.
+
+    Args:
+      path: see `find_checkpoint`.
+      abstract_params: tree of jax.ShapeDtypeStruct with shardings.
+
+    Returns:
+      The parameters, the step they were saved at, and the checkpoint's meta.
+
+    Raises:
+      FileNotFoundError: no checkpoint there.
+      ValueError: parameters are missing, unexpected or of another shape; names them.
+    """
+    directory, step = find_checkpoint(path)
+    with ocp.CheckpointManager(directory, item_names=ITEMS, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+        _check_shapes(f"{directory}/{step}", manager.item_metadata(step)["params"], abstract_params)
+        restored = manager.restore(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(abstract_params), meta=ocp.args.JsonRestore()
+            ),
+        )
+    return restored.params, step, restored.meta
+
+
+def _check_shapes(name, saved, wanted):
+    saved, wanted = (
+        {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (getattr(saved, "tree", saved), wanted)
+    )  # fmt: skip
+    problems = [f"{path}: {saved.get(path, 'not there')} in the checkpoint, {wanted.get(path, 'not there')} in the model"
+                for path in sorted(set(saved) | set(wanted)) if saved.get(path) != wanted.get(path)]  # fmt: skip
+    if problems:
+        raise ValueError(
+            f"checkpoint {name} does not fit config.model ({len(problems)} parameters differ): "
+            + "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else "")
+        )
+
+
+def abstract_like(shapes, shardings):
+    """Joins shapes and shardings to one tree of jax.ShapeDtypeStruct."""
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=sharding), shapes, shardings
+    )

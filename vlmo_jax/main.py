@@ -1,0 +1,60 @@
+"""Trains or evaluates a recipe.
+
+    python -m vlmo_jax.main --config=configs/stage3.py [--workdir=DIR] [--config.FIELD=VALUE ...]
+"""
+
+import logging
+import os
+import pathlib
+import sys
+
+import jax
+from absl import app, flags
+from ml_collections import config_flags
+
+from vlmo_jax.evaluate import evaluate
+from vlmo_jax.recipe import ConfigError
+from vlmo_jax.train import train
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/stage3.py:base", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes; default: runs/<recipe>")
+
+# Set by the launchers of clusters that jax.distributed understands without arguments.
+CLUSTER_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri", "TPU_WORKER_HOSTNAMES")
+
+
+def start_distributed():
+    """Joins the other processes of a job if a launcher has started several."""
+    if os.environ.get("JAX_COORDINATOR_ADDRESS"):
+        jax.distributed.initialize(
+            os.environ["JAX_COORDINATOR_ADDRESS"], int(os.environ["JAX_NUM_PROCESSES"]), int(os.environ["JAX_PROCESS_ID"])
+        )
+    elif int(os.environ.get("SLURM_NTASKS", "1")) > 1 or "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
+        jax.distributed.initialize()
+
+
+def default_workdir(recipe):
+    """runs/<recipe>: configs/stage3.py:base,384 becomes runs/stage3_base_384."""
+    file, _, argument = recipe.partition(":")
+    name = "_".join([pathlib.Path(file).stem, *filter(None, argument.replace(",", "_").split("_"))])
+    return pathlib.Path("runs") / name
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments {argv[1:]}; settings are given as --config.FIELD=VALUE")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    start_distributed()
+    workdir = pathlib.Path(WORKDIR.value or default_workdir(FLAGS["config"].config_filename))
+    try:
+        {"train": train, "eval": evaluate}.get(CONFIG.value.mode, train)(CONFIG.value, workdir)
+    except (ConfigError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+
+
+FLAGS = flags.FLAGS
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main)
