@@ -10,6 +10,7 @@ Tolerances: outputs and losses 2e-5; gradients 1e-4 of the tensor's largest entr
 the losses of ten steps 1e-4; their parameters 1e-5. All comparisons are float32 at highest precision.
 """
 
+import functools
 import json
 import math
 import pathlib
@@ -20,7 +21,7 @@ import numpy as np
 from absl import app
 from flax import nnx
 
-from vlmo_jax.interop.vlmo import fill_places, from_official, official_places, to_official
+from vlmo_jax.interop.vlmo import fill_places, from_official, is_unread, official_places, to_official
 from vlmo_jax.layers.relative_position import image_index, joint_index, position_bias, text_index
 from vlmo_jax.models.vlmo import IMAGE_BRANCHES, TEXT_BRANCHES, VLMo
 from vlmo_jax.objectives.masked_language import UNUSED
@@ -65,6 +66,7 @@ class Reference:
         self.position = "absolute" if sizes["use_abs_pos_emb"] else "relative"
         num_upper = sizes["depth"] - sizes["vlffn_start_layer_index"]
         layer_scale = sizes["layer_scale_init_values"]
+        self.grid = config["image_size"] // sizes["patch_size"]
         self.places = official_places(
             depth=sizes["depth"], num_upper=num_upper, num_heads=sizes["num_heads"], patch_size=sizes["patch_size"],
             position=self.position, layer_scale=bool(layer_scale),
@@ -101,17 +103,15 @@ class Reference:
 def training_batch(arrays):
     """Our batch from the official one: images to NHWC, labels to places and token ids."""
     labels = arrays["text_labels_mlm"]
-    room = max(int((labels >= 0).sum(axis=1).max()), 1)
-    order = np.argsort(labels < 0, axis=1, kind="stable")[:, :room]
-    picked = np.take_along_axis(labels, order, axis=1)
+    masked = labels >= 0
     rows = np.arange(len(labels), dtype=np.uint32)
     return {
         "image": arrays["image"].transpose(0, 2, 3, 1),
         "token_ids": arrays["text_ids"],
         "token_mask": arrays["text_masks"].astype(bool),
         "mlm_token_ids": arrays["text_ids_mlm"],
-        "mlm_positions": np.where(picked >= 0, order, 0).astype(np.int32),
-        "mlm_labels": np.where(picked >= 0, picked, UNUSED).astype(np.int32),
+        "mlm_positions": np.where(masked, np.arange(labels.shape[1]), 0).astype(np.int32),
+        "mlm_labels": np.where(masked, labels, UNUSED).astype(np.int32),
         "image_id": rows,
         "text_id": rows,
     }
@@ -131,8 +131,10 @@ def block_states(model, x, spans, upper_expert, *, mask, index):
         yield x
 
 
-def model_outputs(model, batch):
+@functools.partial(jax.jit, static_argnums=0)
+def model_outputs(graphdef, params, batch):
     """Every output of a pre-training fixture, by its name there."""
+    model = nnx.merge(graphdef, params)
     out, length = {}, batch["token_ids"].shape[1]
     mask, image = batch["token_mask"], model.embed_image(batch["image"])
     for name, token_ids in (("infer", batch["token_ids"]), ("infer_mlm", batch["mlm_token_ids"])):
@@ -175,9 +177,9 @@ def model_outputs(model, batch):
     return out
 
 
-def step_outputs(model, batch, negatives):
+def step_outputs(params, graphdef, batch, negatives):
     """Losses and logits of one stage-3 step by their official names, with the negatives of the reference."""
-    task = PretrainTask()
+    model, task = nnx.merge(graphdef, params), PretrainTask()
     features = task.features(model, batch, None)
     contrast, shared, metrics = task.contrast(features, batch, jax.random.key(0))
     if negatives is not None:
@@ -186,34 +188,60 @@ def step_outputs(model, batch, negatives):
     fused, fused_metrics = task.fuse(model, pairs, shared, len(batch["token_ids"]), None)
     total = contrast + fused
     scale, scale_vl = jnp.exp(features.logit_scale), jnp.exp(features.logit_scale_vl)
-    logits = model_outputs(model, batch)
-    matches = [model.match(*args) for args in (
-        (batch["image"], batch["token_ids"], batch["token_mask"]),
-        (pairs["negative_image"], batch["token_ids"], batch["token_mask"]),
-        (batch["image"], pairs["negative_token_ids"], pairs["negative_token_mask"]),
+    states = [model.encode_fused(model.embed_text(ids), mask, model.embed_image(image)) for ids, mask, image in (
+        (batch["mlm_token_ids"], batch["token_mask"], batch["image"]),
+        (batch["token_ids"], batch["token_mask"], batch["image"]),
+        (batch["token_ids"], batch["token_mask"], pairs["negative_image"]),
+        (pairs["negative_token_ids"], pairs["negative_token_mask"], batch["image"]),
     )]  # fmt: skip
+    first_tokens = jnp.concatenate([state[:, 0] for state in states[1:]])
     return total, {
         "total_loss": total,
         "mlm_loss": task.mlm_weight * fused_metrics["mlm_loss"],
         "itc_loss": metrics["itc_loss"],
         "itm_loss": fused_metrics["itm_loss"],
-        "mlm_logits": logits["infer_mlm/mlm_logits"],
+        "mlm_logits": model.mlm_head(states[0][:, : batch["token_ids"].shape[1]]),
         "itc_i2t_logits": scale * features.image @ features.text.T,
         "itc_t2i_logits": scale * features.text @ features.image.T,
         "itc_vl_i2t_logits": scale_vl * features.image_vl @ features.text_vl.T,
         "itc_logit_scale": scale,
         "itc_logit_vl_scale": scale_vl,
-        "itm_log_odds": jnp.concatenate(matches),
+        "itm_logits": model.itm_head(model.pooler(first_tokens)),
         "itm_neg_image_idx": shared.image_negatives,
         "itm_neg_text_idx": shared.text_negatives,
     }
 
 
+step_gradients = jax.jit(jax.value_and_grad(step_outputs, has_aux=True), static_argnums=1)
+
+
+def expected_buffers(reference):
+    """The index buffers of official models by name."""
+    config, grid = reference.info["config"], reference.grid
+    length, positions = config["max_text_len"], config["max_text_len_of_initckpt"]
+    return {
+        "text_embeddings.position_ids": np.arange(length)[None],
+        "text_embeddings.token_type_ids": np.zeros((1, length)),
+        "relative_position_index": image_index(grid),
+        "text_relative_position_index": text_index(grid, length, positions),
+        "text_imag_relative_position_index": joint_index(grid, length, positions),
+    }
+
+
+def _compare_unmasked_labels(report, arrays, prefix):
+    """The official batch carries labels of the unmasked text too; its code masks none of it."""
+    report.compare(f"{prefix}/text_labels", np.full_like(arrays["text_labels"], -100), arrays["text_labels"], 0.0)
+
+
 def check_pretrain(reference, report):
     """Outputs of every mode, one step's losses, and the gradient of every parameter."""
     params = reference.params("param")
+    _compare_unmasked_labels(report, reference.group("in"), "in")
+    buffers = expected_buffers(reference)
+    for name, value in reference.group("buffer").items():
+        report.compare(f"buffer/{name}", buffers[name], value, 0.0)
     batch = {name: jnp.asarray(value) for name, value in training_batch(reference.group("in")).items()}
-    outputs = jax.jit(lambda p: model_outputs(nnx.merge(reference.graphdef, p), batch))(params)
+    outputs = model_outputs(reference.graphdef, params, batch)
     expected = reference.group("out")
     known = {name: value for name, value in expected.items() if not name.startswith("step/")}
     for name, value in known.items():
@@ -223,11 +251,8 @@ def check_pretrain(reference, report):
     # A batch of two forces the negatives, so ours are drawn; a larger one takes those the reference drew.
     forced = len(batch["token_ids"]) == 2
     negatives = None if forced else (jnp.asarray(step["itm_neg_image_idx"]), jnp.asarray(step["itm_neg_text_idx"]))
-    loss = lambda p: step_outputs(nnx.merge(reference.graphdef, p), batch, negatives)
-    (_, ours), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
-    itm_logits, itm_labels = step.pop("itm_logits"), step.pop("itm_labels")
-    step["itm_log_odds"] = itm_logits[:, 1] - itm_logits[:, 0]
-    report.compare("out/step/itm_labels", np.repeat([1, 0, 0], len(batch["token_ids"])), itm_labels, 0.0)
+    (_, ours), grads = step_gradients(params, reference.graphdef, batch, negatives)
+    report.compare("out/step/itm_labels", np.repeat([1, 0, 0], len(batch["token_ids"])), step.pop("itm_labels"), 0.0)
     for name, value in step.items():
         report.compare(f"out/step/{name}", ours[name], value, OUTPUT_TOLERANCE)
 
@@ -270,6 +295,7 @@ def check_train(reference, report):
         )
         params = reference.params("init")
         state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), {})
+        _compare_unmasked_labels(report, reference.group("batch"), "batch")
         for number in range(len(expected["total_loss"])):
             arrays = {name: value[number] for name, value in reference.group("batch").items()}
             state, metrics = step(state, training_batch(arrays))
@@ -290,6 +316,9 @@ def _compare_params(reference, report, prefix, params):
         raise ValueError(f"the fixture holds no final value of {missing}")
     for name in sorted(set(ours) & set(theirs)):
         report.compare(f"{prefix}/{name}", ours[name], theirs[name], TRAIN_PARAM_TOLERANCE)
+    init = reference.group("init")
+    for name in sorted(name for name in theirs if is_unread(name, reference.position)):
+        report.compare(f"{prefix}/{name}", init[name], theirs[name], 0.0)  # no gradient: the optimizer leaves it alone
 
 
 CHECKS = {"pretrain": check_pretrain, "train10": check_train}
