@@ -103,7 +103,7 @@ class Reference:
 def training_batch(arrays):
     """Our batch from the official one: images to NHWC, labels to places and token ids."""
     labels = arrays["text_labels_mlm"]
-    masked = labels >= 0
+    masked = labels != -100
     rows = np.arange(len(labels), dtype=np.uint32)
     return {
         "image": arrays["image"].transpose(0, 2, 3, 1),
