@@ -111,7 +111,7 @@ def make_train_step(task, graphdef, optimizer, schedule, *, seed, mesh, sharding
                 task, graphdef, state.params, batch, model_key, negatives_key, accumulation
             )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        metrics["grad_norm"] = optax.global_norm(grads)
+        metrics["grad_norm"] = optax.tree.norm(grads)
         metrics["learning_rate"] = schedule(state.step)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state, state.extra), metrics
