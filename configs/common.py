@@ -33,6 +33,7 @@ def model(size, *, image_size, patch_size, text_length, text_positions, vocab_si
         mlp_dim=4 * sizes["width"],
         drop_path_rate=drop_path_rate,
         **sizes,
+        init_std=0.02,
         dtype="auto",  # float32 on CPU, bfloat16 on accelerators; parameters are float32 everywhere
         remat="none",  # none | block | dots
         scan_layers=True,

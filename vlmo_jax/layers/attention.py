@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vlmo_jax.layers.linear import param, truncated_normal
+from vlmo_jax.layers.linear import INIT_STD, param, truncated_normal
 
 
 class SelfAttention(nnx.Module):
@@ -13,15 +13,16 @@ class SelfAttention(nnx.Module):
     Source: official `Attention`; q is scaled before the product, logits and softmax are float32.
     """
 
-    def __init__(self, width, num_heads, *, dtype=jnp.float32, rngs):
+    def __init__(self, width, num_heads, *, dtype=jnp.float32, init_std=INIT_STD, rngs):
         head_width = width // num_heads
         zeros = nnx.initializers.zeros
         self.dtype = dtype
         self.scale = head_width**-0.5
-        self.qkv = param(truncated_normal, (width, 3, num_heads, head_width), ("embed", None, "heads", None), rngs)
+        matrix = truncated_normal(init_std)
+        self.qkv = param(matrix, (width, 3, num_heads, head_width), ("embed", None, "heads", None), rngs)
         self.q_bias = param(zeros, (num_heads, head_width), ("heads", None), rngs)
         self.v_bias = param(zeros, (num_heads, head_width), ("heads", None), rngs)
-        self.out = param(truncated_normal, (num_heads, head_width, width), ("heads", None, "embed"), rngs)
+        self.out = param(matrix, (num_heads, head_width, width), ("heads", None, "embed"), rngs)
         self.out_bias = param(zeros, (width,), (None,), rngs)
 
     def __call__(self, x, *, mask=None, bias=None, read=None):

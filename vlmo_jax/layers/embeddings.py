@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vlmo_jax.layers.linear import LayerNorm, dropout, param, truncated_normal
+from vlmo_jax.layers.linear import INIT_STD, LayerNorm, dropout, param, truncated_normal
 
 
 class TextEmbedding(nnx.Module):
@@ -13,12 +13,14 @@ class TextEmbedding(nnx.Module):
     The row of the pad token is not zero but gets no gradient (torch's `padding_idx`).
     """
 
-    def __init__(self, vocab_size, width, *, positions=None, pad_id=0, dropout_rate=0.0, dtype=jnp.float32, rngs):
+    def __init__(self, vocab_size, width, *, positions=None, pad_id=0, dropout_rate=0.0, dtype=jnp.float32,
+                 init_std=INIT_STD, rngs):
+        normal = truncated_normal(init_std)
         self.dtype, self.pad_id, self.dropout_rate = dtype, pad_id, dropout_rate
-        self.word = param(truncated_normal, (vocab_size, width), ("vocab", "embed"), rngs)
+        self.word = param(normal, (vocab_size, width), ("vocab", "embed"), rngs)
         # BERT's two segment rows. VLMo reads row 0 only; the official optimizer decays both.
-        self.segment = param(truncated_normal, (2, width), (None, "embed"), rngs)
-        self.position = param(truncated_normal, (positions, width), (None, "embed"), rngs) if positions else None
+        self.segment = param(normal, (2, width), (None, "embed"), rngs)
+        self.position = param(normal, (positions, width), (None, "embed"), rngs) if positions else None
         self.norm = LayerNorm(width, epsilon=1e-12, rngs=rngs)
 
     def __call__(self, token_ids, key=None):
@@ -34,13 +36,14 @@ class TextEmbedding(nnx.Module):
 class ImageEmbedding(nnx.Module):
     """[class token; linear patches] [+ position] (ViT)."""
 
-    def __init__(self, image_size, patch_size, width, *, positions=False, dtype=jnp.float32, rngs):
+    def __init__(self, image_size, patch_size, width, *, positions=False, dtype=jnp.float32, init_std=INIT_STD, rngs):
+        normal = truncated_normal(init_std)
         self.dtype, self.patch_size = dtype, patch_size
         num_tokens = (image_size // patch_size) ** 2 + 1
-        self.patch = param(truncated_normal, (patch_size * patch_size * 3, width), (None, "embed"), rngs)
+        self.patch = param(normal, (patch_size * patch_size * 3, width), (None, "embed"), rngs)
         self.patch_bias = param(nnx.initializers.zeros, (width,), (None,), rngs)
-        self.class_token = param(truncated_normal, (width,), (None,), rngs)
-        self.position = param(truncated_normal, (num_tokens, width), (None, "embed"), rngs) if positions else None
+        self.class_token = param(normal, (width,), (None,), rngs)
+        self.position = param(normal, (num_tokens, width), (None, "embed"), rngs) if positions else None
 
     def __call__(self, image):
         """Embeds `image` [B, S, S, 3], normalised, to [B, P, D]."""

@@ -5,14 +5,14 @@ import math
 import jax.numpy as jnp
 from flax import nnx
 
-from vlmo_jax.layers.linear import LayerNorm, Linear, gelu, param
+from vlmo_jax.layers.linear import INIT_STD, LayerNorm, Linear, gelu, param
 
 
 class Pooler(nnx.Module):
     """tanh(dense(first token)), BERT's pooler: [B, D] -> [B, D]."""
 
-    def __init__(self, width, *, dtype=jnp.float32, rngs):
-        self.dense = Linear(width, width, dtype=dtype, rngs=rngs)
+    def __init__(self, width, *, dtype=jnp.float32, init_std=INIT_STD, rngs):
+        self.dense = Linear(width, width, dtype=dtype, init_std=init_std, rngs=rngs)
 
     def __call__(self, first_token):
         return jnp.tanh(self.dense(first_token))
@@ -21,10 +21,10 @@ class Pooler(nnx.Module):
 class MaskedLanguageHead(nnx.Module):
     """BERT's prediction head: dense, GELU, LayerNorm, decoder that is not tied to the word table."""
 
-    def __init__(self, width, vocab_size, *, dtype=jnp.float32, rngs):
-        self.dense = Linear(width, width, dtype=dtype, rngs=rngs)
+    def __init__(self, width, vocab_size, *, dtype=jnp.float32, init_std=INIT_STD, rngs):
+        self.dense = Linear(width, width, dtype=dtype, init_std=init_std, rngs=rngs)
         self.norm = LayerNorm(width, epsilon=1e-12, rngs=rngs)
-        self.decoder = Linear(width, vocab_size, axes=("embed", "vocab"), dtype=dtype, rngs=rngs)
+        self.decoder = Linear(width, vocab_size, axes=("embed", "vocab"), dtype=dtype, init_std=init_std, rngs=rngs)
 
     def __call__(self, x):
         """States [..., D] to logits [..., V] float32."""
@@ -37,9 +37,9 @@ class ContrastiveProjection(nnx.Module):
     `logit_scale` holds the logarithm of the scale, initially log(1/0.07), never clamped.
     """
 
-    def __init__(self, width, *, dtype=jnp.float32, rngs):
-        self.image = Linear(width, width, use_bias=False, dtype=dtype, rngs=rngs)
-        self.text = Linear(width, width, use_bias=False, dtype=dtype, rngs=rngs)
+    def __init__(self, width, *, dtype=jnp.float32, init_std=INIT_STD, rngs):
+        self.image = Linear(width, width, use_bias=False, dtype=dtype, init_std=init_std, rngs=rngs)
+        self.text = Linear(width, width, use_bias=False, dtype=dtype, init_std=init_std, rngs=rngs)
         self.logit_scale = param(nnx.initializers.constant(math.log(1 / 0.07)), (), (), rngs)
 
     def project_image(self, first_token):

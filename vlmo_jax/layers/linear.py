@@ -4,9 +4,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-# Every matrix and embedding starts from a normal of this deviation cut at two deviations (BEiT, VLMo).
+# Deviation of the normal, cut at two deviations, that matrices and embeddings of BEiT and VLMo start from.
 INIT_STD = 0.02
-truncated_normal = nnx.initializers.truncated_normal(INIT_STD, lower=-2.0, upper=2.0)
+
+
+def truncated_normal(std):
+    """Initializer: a normal of deviation `std` cut at two deviations."""
+    return nnx.initializers.truncated_normal(std, lower=-2.0, upper=2.0)
 
 
 def param(init, shape, axes, rngs):
@@ -17,9 +21,9 @@ def param(init, shape, axes, rngs):
 class Linear(nnx.Module):
     """x @ kernel + bias over the last axis; the kernel is cast to the compute type first."""
 
-    def __init__(self, in_features, out_features, *, axes=("embed", None), use_bias=True, dtype=jnp.float32, rngs):
+    def __init__(self, in_features, out_features, *, axes=("embed", None), use_bias=True, dtype=jnp.float32, init_std=INIT_STD, rngs):
         self.dtype = dtype
-        self.kernel = param(truncated_normal, (in_features, out_features), axes, rngs)
+        self.kernel = param(truncated_normal(init_std), (in_features, out_features), axes, rngs)
         self.bias = param(nnx.initializers.zeros, (out_features,), axes[1:], rngs) if use_bias else None
 
     def __call__(self, x):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vlmo_jax.layers.linear import LayerNorm, Linear, gelu
+from vlmo_jax.layers.linear import INIT_STD, LayerNorm, Linear, gelu
 
 # The experts' places on the stacked axis. Lower blocks hold the first two, upper blocks all three.
 EXPERTS = {"image": 0, "text": 1, "vision_language": 2}
@@ -16,10 +16,10 @@ EXPERTS = {"image": 0, "text": 1, "vision_language": 2}
 class FeedForward(nnx.Module):
     """One expert: its own norm, D -> F, exact GELU, F -> D."""
 
-    def __init__(self, width, mlp_dim, *, dtype=jnp.float32, rngs):
+    def __init__(self, width, mlp_dim, *, dtype=jnp.float32, init_std=INIT_STD, rngs):
         self.norm = LayerNorm(width, epsilon=1e-6, rngs=rngs)
-        self.up = Linear(width, mlp_dim, axes=("embed", "mlp"), dtype=dtype, rngs=rngs)
-        self.down = Linear(mlp_dim, width, axes=("mlp", "embed"), dtype=dtype, rngs=rngs)
+        self.up = Linear(width, mlp_dim, axes=("embed", "mlp"), dtype=dtype, init_std=init_std, rngs=rngs)
+        self.down = Linear(mlp_dim, width, axes=("mlp", "embed"), dtype=dtype, init_std=init_std, rngs=rngs)
 
     def __call__(self, x):
         return self.down(gelu(self.up(self.norm(x))))
@@ -32,11 +32,11 @@ class ModalityExperts(nnx.Module):
     expert computes a token that it does not serve.
     """
 
-    def __init__(self, num_experts, width, mlp_dim, *, dtype=jnp.float32, rngs):
+    def __init__(self, num_experts, width, mlp_dim, *, dtype=jnp.float32, init_std=INIT_STD, rngs):
         @nnx.split_rngs(splits=num_experts)
         @nnx.vmap(axis_size=num_experts, transform_metadata={nnx.PARTITION_NAME: "experts"})
         def make(rngs):
-            return FeedForward(width, mlp_dim, dtype=dtype, rngs=rngs)
+            return FeedForward(width, mlp_dim, dtype=dtype, init_std=init_std, rngs=rngs)
 
         self.stacked = make(rngs)
 

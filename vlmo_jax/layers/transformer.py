@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from vlmo_jax.layers.attention import SelfAttention, read_tokens
-from vlmo_jax.layers.linear import LayerNorm, drop_path, param
+from vlmo_jax.layers.linear import INIT_STD, LayerNorm, drop_path, param
 from vlmo_jax.layers.modality_experts import ModalityExperts
 from vlmo_jax.layers.relative_position import position_bias
 from vlmo_jax.sharding import constrain
@@ -26,10 +26,10 @@ REMAT_POLICIES = {
 class MomeBlock(nnx.Module):
     """x += drop_path(gamma_1 attention(norm x)), then x += drop_path(gamma_2 expert(x))."""
 
-    def __init__(self, num_experts, width, num_heads, mlp_dim, *, layer_scale=None, dtype=jnp.float32, rngs):
+    def __init__(self, num_experts, width, num_heads, mlp_dim, *, layer_scale=None, dtype=jnp.float32, init_std=INIT_STD, rngs):
         self.norm = LayerNorm(width, epsilon=1e-6, rngs=rngs)
-        self.attention = SelfAttention(width, num_heads, dtype=dtype, rngs=rngs)
-        self.experts = ModalityExperts(num_experts, width, mlp_dim, dtype=dtype, rngs=rngs)
+        self.attention = SelfAttention(width, num_heads, dtype=dtype, init_std=init_std, rngs=rngs)
+        self.experts = ModalityExperts(num_experts, width, mlp_dim, dtype=dtype, init_std=init_std, rngs=rngs)
         gamma = None if layer_scale is None else nnx.initializers.constant(layer_scale)
         self.attention_scale = param(gamma, (width,), (None,), rngs) if gamma else None
         self.expert_scale = param(gamma, (width,), (None,), rngs) if gamma else None
@@ -77,11 +77,12 @@ class MomeTransformer(nnx.Module):
       remat: "none", "block" (keep block inputs only) or "dots" (keep matrix products).
       scan_layers: False unrolls the lower blocks.
       dtype: compute type.
+      init_std: deviation that matrices start from.
     """
 
     def __init__(
         self, depth, num_upper, width, num_heads, mlp_dim, *, layer_scale=None, table_rows=None, drop_path_rate=0.0,
-        remat="none", scan_layers=True, dtype=jnp.float32, rngs,
+        remat="none", scan_layers=True, dtype=jnp.float32, init_std=INIT_STD, rngs,
     ):  # fmt: skip
         self.depth, self.num_upper = depth, num_upper
         self.remat, self.scan_layers = remat, scan_layers
@@ -91,7 +92,9 @@ class MomeTransformer(nnx.Module):
             @nnx.split_rngs(splits=size)
             @nnx.vmap(axis_size=size, transform_metadata={nnx.PARTITION_NAME: "layers"})
             def make(rngs):
-                return MomeBlock(num_experts, width, num_heads, mlp_dim, layer_scale=layer_scale, dtype=dtype, rngs=rngs)
+                return MomeBlock(
+                num_experts, width, num_heads, mlp_dim, layer_scale=layer_scale, dtype=dtype, init_std=init_std, rngs=rngs
+            )
 
             return make(rngs)
 

@@ -11,7 +11,7 @@ from flax import nnx
 from vlmo_jax.layers import relative_position
 from vlmo_jax.layers.embeddings import ImageEmbedding, TextEmbedding
 from vlmo_jax.layers.heads import ContrastiveProjection, MaskedLanguageHead, Pooler
-from vlmo_jax.layers.linear import Linear, param, truncated_normal
+from vlmo_jax.layers.linear import INIT_STD, Linear, param, truncated_normal
 from vlmo_jax.layers.transformer import MomeTransformer
 
 # The two contrastive branches: states served by the modality's own experts, and states that go
@@ -33,6 +33,7 @@ class VLMo(nnx.Module):
       position: "relative" (bias table) or "absolute" (learned embeddings).
       layer_scale: initial gamma or None.
       drop_path_rate: rate of the last block, and of the dropout of the text embedding.
+      init_std: deviation of the cut normal that matrices and embeddings start from.
       remat, scan_layers, dtype: see MomeTransformer.
 
     Shapes of a batch: image [B, S, S, 3] normalised, token_ids [B, T], token_mask [B, T] bool.
@@ -40,28 +41,27 @@ class VLMo(nnx.Module):
 
     def __init__(
         self, *, image_size, patch_size, text_length, text_positions, vocab_size, width, depth, num_heads, mlp_dim, num_upper,
-        position, layer_scale=None, drop_path_rate=0.0, remat="none", scan_layers=True, dtype=jnp.float32, rngs,
+        position, layer_scale=None, drop_path_rate=0.0, remat="none", scan_layers=True, dtype=jnp.float32,
+        init_std=INIT_STD, rngs,
     ):  # fmt: skip
         self.grid, self.text_positions = image_size // patch_size, text_positions
-        relative = position == "relative"
+        relative, layers = position == "relative", dict(dtype=dtype, init_std=init_std, rngs=rngs)
         self.text_embedding = TextEmbedding(
-            vocab_size, width, positions=None if relative else text_length, dropout_rate=drop_path_rate, dtype=dtype, rngs=rngs
+            vocab_size, width, positions=None if relative else text_length, dropout_rate=drop_path_rate, **layers
         )
-        self.image_embedding = ImageEmbedding(
-            image_size, patch_size, width, positions=not relative, dtype=dtype, rngs=rngs
-        )
-        self.modality_type = param(truncated_normal, (2, width), (None, "embed"), rngs)
+        self.image_embedding = ImageEmbedding(image_size, patch_size, width, positions=not relative, **layers)
+        self.modality_type = param(truncated_normal(init_std), (2, width), (None, "embed"), rngs)
         self.transformer = MomeTransformer(
             depth, num_upper, width, num_heads, mlp_dim, layer_scale=layer_scale,
             table_rows=relative_position.num_rows(self.grid, text_positions) if relative else None,
-            drop_path_rate=drop_path_rate, remat=remat, scan_layers=scan_layers, dtype=dtype, rngs=rngs,
+            drop_path_rate=drop_path_rate, remat=remat, scan_layers=scan_layers, **layers,
         )  # fmt: skip
         self.relative = relative
-        self.pooler = Pooler(width, dtype=dtype, rngs=rngs)
-        self.itc = ContrastiveProjection(width, dtype=dtype, rngs=rngs)
-        self.itc_vl = ContrastiveProjection(width, dtype=dtype, rngs=rngs)
-        self.itm_head = Linear(width, 2, dtype=dtype, rngs=rngs)
-        self.mlm_head = MaskedLanguageHead(width, vocab_size, dtype=dtype, rngs=rngs)
+        self.pooler = Pooler(width, **layers)
+        self.itc = ContrastiveProjection(width, **layers)
+        self.itc_vl = ContrastiveProjection(width, **layers)
+        self.itm_head = Linear(width, 2, **layers)
+        self.mlm_head = MaskedLanguageHead(width, vocab_size, **layers)
 
     def embed_text(self, token_ids, key=None):
         """[B, T] int32 -> [B, T, D] with the modality type added; `key` turns dropout on."""
