@@ -28,7 +28,7 @@ def config(model=(), optimizer=(), **fields):
     return config
 
 
-def make_batch(batch_size=BATCH, *, length=LENGTH, seed=0):
+def make_batch(batch_size=BATCH, *, length=LENGTH, size=SIZE, seed=0):
     """A training batch as the input pipeline gives it."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(4, length + 1, batch_size)
@@ -43,7 +43,7 @@ def make_batch(batch_size=BATCH, *, length=LENGTH, seed=0):
         masked["mlm_labels"][row, : len(places)] = token_ids[row, places]
         mlm_token_ids[row, places] = 4
     return dict(
-        image=rng.integers(0, 256, (batch_size, SIZE, SIZE, 3), np.uint8), token_ids=token_ids, token_mask=token_mask,
+        image=rng.integers(0, 256, (batch_size, size, size, 3), np.uint8), token_ids=token_ids, token_mask=token_mask,
         mlm_token_ids=mlm_token_ids, **masked, image_id=np.arange(batch_size, dtype=np.uint32) + 7,
         text_id=np.arange(batch_size, dtype=np.uint32) + 1000,
     )  # fmt: skip

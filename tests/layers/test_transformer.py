@@ -1,0 +1,83 @@
+"""Scanned, unrolled and rematerialised blocks are one function; drop-path follows its key and its rates."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from vlmo_jax.layers.relative_position import joint_index, num_rows
+from vlmo_jax.layers.transformer import MomeTransformer
+
+GRID, LENGTH = 1, 4
+SPANS, INDEX = (("text", LENGTH), ("image", 2)), joint_index(GRID, LENGTH, 6)
+X = jnp.asarray(np.random.default_rng(1).normal(size=(6, 6, 8)), jnp.float32)
+MASK = jnp.asarray(np.arange(6) != 3)[None].repeat(6, axis=0)
+
+
+def make(**fields):
+    """graphdef and large random parameters of a transformer with three lower and two upper blocks."""
+    transformer = MomeTransformer(
+        5, 2, 8, 2, 16, layer_scale=0.1, table_rows=num_rows(GRID, 6), drop_path_rate=0.5, rngs=nnx.Rngs(0), **fields
+    )
+    graphdef, state = nnx.split(transformer)
+    rng = np.random.default_rng(0)
+    return graphdef, jax.tree.map(lambda p: jnp.asarray(rng.normal(0, 0.5, p.shape), jnp.float32), state)
+
+
+def loss_and_gradients(key, **fields):
+    graphdef, params = make(**fields)
+
+    def loss(params):
+        y = nnx.merge(graphdef, params)(X, SPANS, ("text", "vision_language"), mask=MASK, index=INDEX, key=key)
+        return jnp.sin(y).sum(), y
+
+    (_, y), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    return y, grads
+
+
+@pytest.fixture(scope="module")
+def unrolled():
+    return loss_and_gradients(jax.random.key(0), scan_layers=False, remat="none")
+
+
+@pytest.mark.parametrize("fields", [
+    dict(scan_layers=True, remat="none"), dict(scan_layers=True, remat="dots"), dict(scan_layers=False, remat="block"),
+], ids=str)  # fmt: skip
+def test_scan_and_remat_change_no_number(unrolled, fields):
+    expected, gradients = unrolled
+    found, grads = loss_and_gradients(jax.random.key(0), **fields)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(expected).max() > 0.5
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), grads, gradients)
+
+
+@pytest.fixture(scope="module")
+def run():
+    graphdef, params = make(scan_layers=True)
+    return jax.jit(lambda key: nnx.merge(graphdef, params)(X, SPANS, ("vision_language",), mask=MASK, index=INDEX, key=key))
+
+
+def test_drop_path_is_off_without_key_and_follows_the_key(run):
+    off = np.asarray(run(None))
+    np.testing.assert_array_equal(off, run(None))
+    first, other = np.asarray(run(jax.random.key(0))), np.asarray(run(jax.random.key(1)))
+    np.testing.assert_array_equal(first, run(jax.random.key(0)))
+    assert (first != off).any() and (first != other).any()
+
+
+def test_rates_grow_linearly_from_zero():
+    graphdef, params = make()
+    assert nnx.merge(graphdef, params).drop_path_rates == (0.0, 0.125, 0.25, 0.375, 0.5)
+
+
+def test_text_and_image_spans_draw_their_own_masks():
+    graphdef, params = make()
+    block_def, blocks = nnx.split(nnx.merge(graphdef, params).lower)
+    block = nnx.merge(block_def, jax.tree.map(lambda p: p[0], blocks))
+    x = jnp.tile(X[:1], (64, 1, 1))
+    kept = np.asarray(block.feed(x, SPANS, rate=0.5, key=jax.random.key(0)) != x).all(axis=-1)
+    text, image = kept[:, :LENGTH], kept[:, LENGTH:]
+    assert (text == text[:, :1]).all() and (image == image[:, :1]).all()
+    for both in ((True, True), (True, False), (False, True), (False, False)):
+        assert ((text[:, 0] == both[0]) & (image[:, 0] == both[1])).any()
