@@ -39,6 +39,7 @@ def get_config(arg="tiny"):
         crop_scale=(0.5, 1.0),
         flip=True,
         randaugment=(2, 7),  # operations, magnitude; () for none
+        randaugment_fill=(128, 128, 128),  # colour of uncovered corners
         mask_rate=0.15,
         max_masked_tokens=12,
         mean=(0.5, 0.5, 0.5),
@@ -52,7 +53,7 @@ def get_config(arg="tiny"):
     config.evals = ConfigDict(dict(
         retrieval=dict(
             source=placeholder(str),  # None: config.data.source
-            splits=("validation",),
+            splits=(),  # (): all of the source but the one trained on
             every_steps=5000,
             batch_size=512,
             rerank_top_k=0,  # > 0: candidates a query that the ITM head ranks again after training
@@ -82,9 +83,10 @@ def _tiny(config, size, image_size):
     )
     config.model.scan_layers = False  # four blocks: unrolled they compile as fast and run a third faster on CPU
     config.optimizer = common.optimizer(learning_rate=1e-3, warmup_steps=40)
-    config.data.update(source="emoji", captions="text_and_keywords", max_masked_tokens=5, num_workers=0, num_threads=2, prefetch=4)
+    config.data.update(source="emoji", captions="text_and_keywords", randaugment_fill=(255, 255, 255), max_masked_tokens=5)
+    config.data.update(num_workers=0, num_threads=1, prefetch=4)
     config.tokenizer = "emoji"
-    config.evals.retrieval.update(splits=("unseen_concepts", "unseen_artist"), batch_size=128, every_steps=config.steps // 4)
+    config.evals.retrieval.update(batch_size=128, every_steps=config.steps // 4)
     config.checkpoint.update(every_steps=100, every_minutes=5.0, best_metric="eval/emoji_unseen_concepts/mean_recall")
     config.log_every = 10
     return config

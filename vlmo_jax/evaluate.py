@@ -26,7 +26,7 @@ def evaluate(config, workdir):
     """
     recipe.check_config(config, jax.device_count())
     tokenizer = recipe.check_tokenizer(config)
-    splits = evaluation_splits(config.evals.retrieval, config.data.source)
+    splits = evaluation_splits(config.evals.retrieval, config.data.source, config.data.split)
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         graphdef, abstract = abstract_model(recipe.make_model_function(config.model))
@@ -34,14 +34,16 @@ def evaluate(config, workdir):
         path = config.init_from or workdir
         params, step, meta = checkpoint.load_params(path, shapes)
         _check_meta(config, tokenizer, meta, path)
-        announce(f"Evaluating step {step} of {path}")
+        if jax.process_index() == 0:
+            announce(f"Evaluating step {step} of {path}")
         evaluation = Evaluation.build(config, splits, tokenizer, graphdef, mesh)
         workdir.mkdir(parents=True, exist_ok=True)
         page = workdir / "retrieval.png"
         metrics = evaluation.run(params, step, page=page)
         with MetricWriter(workdir, start_step=None, total_steps=step, enabled=jax.process_index() == 0) as writer:
             writer.write(step, metrics)
-    announce(f"Metrics are in {workdir / 'metrics.jsonl'}, example queries in {page}")
+    if jax.process_index() == 0:
+        announce(f"Metrics are in {workdir / 'metrics.jsonl'}, example queries in {page}")
     return metrics
 
 

@@ -6,18 +6,20 @@ from typing import Any
 
 import jax
 
-from vlmo_jax.datasets import open_source
+from vlmo_jax.datasets.sources import open_source, split_sizes
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
 from vlmo_jax.pictures import retrieval_page
 from vlmo_jax.tasks.retrieval import Encoders, make_encoders
 
 
-def evaluation_splits(retrieval, default_source):
+def evaluation_splits(retrieval, train_source, train_split):
     """Opens the splits of `config.evals.retrieval`.
+
+    Where the config names no splits, these are all of the data set, save the one that is trained on.
 
     Args:
       retrieval: that part of a config.
-      default_source: the data set to use where it names none.
+      train_source, train_split: the training data; the data set too where `retrieval` names none.
 
     Returns:
       dict name, such as "emoji_unseen_artist" -> records.
@@ -25,8 +27,11 @@ def evaluation_splits(retrieval, default_source):
     Raises:
       FileNotFoundError, ValueError: no such data set or split.
     """
-    source = retrieval.source or default_source
-    return {f"{Path(source).name}_{split}": open_source(source, split) for split in retrieval.splits}
+    source = retrieval.source or train_source
+    splits = tuple(retrieval.splits) or tuple(
+        split for split in split_sizes(source) if (source, split) != (train_source, train_split)
+    )
+    return {f"{Path(source).name}_{split}": open_source(source, split) for split in splits}
 
 
 @dataclasses.dataclass
@@ -53,14 +58,14 @@ class Evaluation:
         Args:
           params: parameters of the model.
           step: updates that made them.
-          page: file for a picture of example queries on the last split; None: no picture.
+          page: file for a picture of example queries on the first split; None: no picture.
 
         Returns:
           `eval/<split>/<metric>` -> value.
         """
         metrics = {}
         for evaluator in self.evaluators:
-            if page is not None and evaluator is self.evaluators[-1]:
+            if page is not None and evaluator is self.evaluators[0]:
                 scores, examples = evaluator.evaluate_with_examples(self.encoders, params, step)
                 if jax.process_index() == 0:
                     retrieval_page(*examples, page, title=evaluator.name)
