@@ -1,0 +1,167 @@
+"""The losses of stage 3 in terms of what the model says, and what they may not depend on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import tiny
+from vlmo_jax.tasks.pretrain import PretrainTask
+
+B = 6
+KEY = jax.random.key(3)
+TASK = PretrainTask(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+
+
+def losses(params, batch):
+    """total, metrics, negatives and the features they come from; no dropout."""
+    model = tiny.model(params)
+    features = TASK.features(model, batch, None)
+    contrast, shared, metrics = TASK.contrast(features, batch, KEY)
+    fused, fused_metrics = TASK.fuse(model, {**batch, **TASK.negatives(batch, shared)}, shared, B, None)
+    return contrast + fused, ({**metrics, **fused_metrics}, shared, features)
+
+
+gradients = jax.jit(jax.value_and_grad(losses, has_aux=True))
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return tiny.make_batch(B)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return tiny.params()
+
+
+@pytest.fixture(scope="module")
+def step(params, batch):
+    return gradients(params, batch)
+
+
+def test_total_is_the_weighted_sum(step):
+    total, (metrics, *_) = step[0]
+    expected = metrics["itm_loss"] + metrics["itc_loss"] + 0.25 * metrics["mlm_loss"]
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
+    assert all(metrics[name] > 0.1 for name in ("itm_loss", "itc_loss", "mlm_loss"))
+
+
+def test_contrast_is_the_mean_of_both_branches(step):
+    _, (metrics, _, features) = step[0]
+
+    def cross_entropy(image, text, logit_scale):
+        logits = np.exp(np.float64(logit_scale)) * np.asarray(image, np.float64) @ np.asarray(text, np.float64).T
+        losses = [np.log(np.exp(x).sum(1)) - np.diag(x) for x in (logits, logits.T)]
+        return np.mean(losses)
+
+    both = [cross_entropy(features.image, features.text, features.logit_scale),
+            cross_entropy(features.image_vl, features.text_vl, features.logit_scale_vl)]  # fmt: skip
+    np.testing.assert_allclose(metrics["itc_loss"], np.mean(both), rtol=1e-5)
+    assert abs(both[0] - both[1]) > 1e-3
+    for feature in features[:4]:
+        np.testing.assert_allclose(np.linalg.norm(feature, axis=1), 1, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def log_odds(params):
+    normalised = lambda image: (image / np.float32(255) - np.float32(TASK.mean)) / np.float32(TASK.std)
+    match = jax.jit(lambda params, image, ids, mask: tiny.model(params).match(image, ids, mask))
+    return lambda image, ids, mask: np.asarray(match(params, normalised(image), ids, mask), np.float64)
+
+
+def test_matching_loss_is_that_of_the_pairs_one_by_one(step, batch, log_odds):
+    _, (metrics, shared, _) = step[0]
+    image, ids, mask = batch["image"], batch["token_ids"], batch["token_mask"]
+    images, texts = np.asarray(shared.image_negatives), np.asarray(shared.text_negatives)
+    assert (images != np.arange(B)).all() and (texts != np.arange(B)).all()
+    positive, negative_image, negative_text = (
+        log_odds(image, ids, mask), log_odds(image[images], ids, mask), log_odds(image, ids[texts], mask[texts])
+    )  # fmt: skip
+    expected = np.concatenate([np.log1p(np.exp(-positive)), np.log1p(np.exp(negative_image)), np.log1p(np.exp(negative_text))])
+    np.testing.assert_allclose(metrics["itm_loss"], expected.mean(), rtol=1e-4)
+    right = np.concatenate([positive > 0, negative_image <= 0, negative_text <= 0])
+    np.testing.assert_allclose(metrics["itm_accuracy"], right.mean(), rtol=1e-6)
+
+
+def test_the_most_similar_others_are_drawn_at_low_temperature(params, batch):
+    cold = jax.tree.map(lambda x: x, params)
+    cold["itc"]["logit_scale"] = np.float32(12)
+    _, (_, shared, features) = gradients(cold, batch)[0]
+    similarities = np.asarray(features.image) @ np.asarray(features.text).T
+    np.fill_diagonal(similarities, -np.inf)
+    np.testing.assert_array_equal(shared.text_negatives, similarities.argmax(1))
+    np.testing.assert_array_equal(shared.image_negatives, similarities.argmax(0))
+
+
+@pytest.mark.parametrize("logit_scale", [-20.0, 60.0, 100.0])
+def test_extreme_temperatures_give_no_nan_to_matching(params, batch, logit_scale):
+    extreme = jax.tree.map(lambda x: x, params)
+    extreme["itc"]["logit_scale"] = np.float32(logit_scale)
+    _, (metrics, shared, _) = gradients(extreme, batch)[0]
+    assert np.isfinite(metrics["itm_loss"]) and np.isfinite(metrics["mlm_loss"])
+    assert (np.asarray(shared.image_negatives) != np.arange(B)).all()
+
+
+def same(found, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
+
+
+def test_ids_of_padding_change_neither_losses_nor_gradients(params, batch, step):
+    padding = ~batch["token_mask"]
+    assert padding.any()
+    changed = {name: np.where(padding, 11, batch[name]) for name in ("token_ids", "mlm_token_ids")}
+    found = gradients(params, {**batch, **changed})
+    same(found, step)
+
+
+def test_unused_places_change_nothing(params, batch, step):
+    unused = batch["mlm_labels"] < 0
+    assert unused.any()
+    found = gradients(params, {**batch, "mlm_positions": np.where(unused, 5, batch["mlm_positions"])})
+    same(found, step)
+
+
+def test_masked_copy_is_read_by_mlm_alone(params, batch, step):
+    swapped = np.where(batch["mlm_token_ids"] == 4, 9, batch["mlm_token_ids"])
+    _, (metrics, *_) = gradients(params, {**batch, "mlm_token_ids": swapped})[0]
+    _, (expected, *_) = step[0]
+    changed = {name for name in metrics if abs(float(metrics[name]) - float(expected[name])) > 1e-6}
+    assert "mlm_loss" in changed and changed <= {"mlm_loss", "mlm_accuracy"}
+
+
+def test_mlm_is_the_mean_over_masked_tokens_of_the_batch(params, batch, step):
+    last = batch["mlm_labels"].copy()
+    counts = (last >= 0).sum(1)
+    last[counts < counts.max()] = -1  # examples with few masked tokens are left out: the others weigh as much each
+    fewer = gradients(params, {**batch, "mlm_labels": last})[0][1][0]["mlm_loss"]
+    rest = np.where((counts < counts.max())[:, None], batch["mlm_labels"], -1)
+    others = gradients(params, {**batch, "mlm_labels": rest})[0][1][0]["mlm_loss"]
+    numbers = (last >= 0).sum(), (rest >= 0).sum()
+    np.testing.assert_allclose(np.average([fewer, others], weights=numbers), step[0][1][0]["mlm_loss"], rtol=1e-5)
+    none = gradients(params, {**batch, "mlm_labels": np.full_like(last, -1)})
+    assert none[0][1][0]["mlm_loss"] == 0 and all(np.isfinite(g).all() for g in jax.tree.leaves(none[1]))
+
+
+def test_normalised_float_images_are_taken_as_they_are(batch):
+    image = (batch["image"] / np.float32(255) - np.float32(TASK.mean)) / np.float32(TASK.std)
+    normalised = TASK._normalize(image)
+    np.testing.assert_array_equal(normalised, image)
+    np.testing.assert_allclose(TASK._normalize(batch["image"]), image, rtol=1e-5, atol=1e-5)
+
+
+def test_duplicates_are_left_out_of_contrast_and_negatives(params, batch, step):
+    features = step[0][1][2]
+    ids = {**batch, "image_id": np.array([1, 1, 1, 4, 5, 6], np.uint32), "text_id": np.array([9, 8, 7, 6, 5, 6], np.uint32)}
+    masking = PretrainTask(mask_duplicates=True)
+    draw = jax.jit(jax.vmap(lambda key: masking.contrast(features, ids, key)[1]))
+    shared = draw(jax.random.split(KEY, 300))
+    excluded = [{1, 2}, {0, 2}, {0, 1}, {5}, set(), {3}]
+    for drawn in (shared.image_negatives, shared.text_negatives):
+        for row in range(B):
+            assert set(np.unique(np.asarray(drawn)[:, row])).isdisjoint(excluded[row] | {row})
+    loss = masking.contrast(features, ids, KEY)[2]["itc_loss"]
+    assert loss < TASK.contrast(features, ids, KEY)[2]["itc_loss"]
+    # With the option off, or without duplicates, ids do not matter.
+    np.testing.assert_array_equal(TASK.contrast(features, ids, KEY)[2]["itc_loss"], TASK.contrast(features, batch, KEY)[2]["itc_loss"])
+    np.testing.assert_allclose(masking.contrast(features, batch, KEY)[2]["itc_loss"], step[0][1][0]["itc_loss"], rtol=1e-6)
