@@ -4,33 +4,19 @@
 """
 
 import logging
-import os
 import pathlib
 import sys
 
-import jax
 from absl import app, flags
 from ml_collections import config_flags
 
+from vlmo_jax.distributed import start_distributed
 from vlmo_jax.evaluate import evaluate
 from vlmo_jax.recipe import ConfigError
 from vlmo_jax.train import train
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/stage3.py:base", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes; default: runs/<recipe>")
-
-# Set by the launchers of clusters that jax.distributed understands without arguments.
-CLUSTER_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri", "TPU_WORKER_HOSTNAMES")
-
-
-def start_distributed():
-    """Joins the other processes of a job if a launcher has started several."""
-    if os.environ.get("JAX_COORDINATOR_ADDRESS"):
-        jax.distributed.initialize(
-            os.environ["JAX_COORDINATOR_ADDRESS"], int(os.environ["JAX_NUM_PROCESSES"]), int(os.environ["JAX_PROCESS_ID"])
-        )
-    elif int(os.environ.get("SLURM_NTASKS", "1")) > 1 or "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
-        jax.distributed.initialize()
 
 
 def default_workdir(recipe):
