@@ -136,14 +136,19 @@ def check_tokenizer(config):
     return tokenizer
 
 
+def compute_dtype(model_config):
+    """Name of the type that a model computes in; "auto" is float32 on CPU and bfloat16 elsewhere."""
+    if model_config.dtype != "auto":
+        return model_config.dtype
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
 def make_model_function(model_config):
     """The function of nnx.Rngs that builds the model of `config.model`."""
     fields = model_config.to_dict()
-    dtype = fields.pop("dtype")
-    if dtype == "auto":
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    layer_scale = fields.pop("layer_scale") or None
-    return lambda rngs: VLMo(**fields, layer_scale=layer_scale, dtype=DTYPES[dtype], rngs=rngs)
+    fields["dtype"] = DTYPES[compute_dtype(model_config)]
+    fields["layer_scale"] = fields["layer_scale"] or None
+    return lambda rngs: VLMo(**fields, rngs=rngs)
 
 
 def make_task(config):

@@ -135,7 +135,7 @@ def train(config, workdir):
     recipe.check_config(config, jax.device_count())
     tokenizer = recipe.check_tokenizer(config)
     source = open_source(config.data.source, config.data.split)
-    splits = evaluation_splits(config.evals.retrieval, config.data.source)
+    splits = evaluation_splits(config.evals.retrieval, config.data.source, config.data.split)
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         program = build_program(config, mesh)
@@ -181,15 +181,15 @@ class Loop:
             self.evaluate(0)
         if self.first_step >= config.steps:
             return True
-        compiled, seconds, memory = self.program.compile()
-        announce(f"Compiled the step in {seconds:.0f} s; it needs {_gibibytes(memory)} a device.")
-        fields = {name: data[name] for name in ("captions", "crop_scale", "flip", "mask_rate", "max_masked_tokens", "num_workers",
+        fields = {name: data[name] for name in ("captions", "crop_scale", "flip", "randaugment_fill", "mask_rate", "max_masked_tokens", "num_workers",
                                                 "num_threads", "prefetch", "max_broken_fraction")}  # fmt: skip
         batches = train_batches(
             source, tokenizer, image_size=config.model.image_size, text_length=config.model.text_length,
             batch_size=config.batch_size, seed=config.seed, start_step=self.first_step, end_step=config.steps,
             host_index=jax.process_index(), host_count=jax.process_count(), randaugment=tuple(data.randaugment) or None, **fields,
         )  # fmt: skip
+        compiled, seconds, memory = self.program.compile()
+        _say(f"Compiled the step in {seconds:.0f} s; it needs {compiled_bytes(memory) / 2**30:.2f} GiB a device.")
         bar = ProgressBar(config.steps, start_step=self.first_step, enabled=jax.process_index() == 0)
         restore_signals = self._catch_signals()
         self.stopwatch.lap()
@@ -273,19 +273,25 @@ class Loop:
         """Runs every evaluation on the state; returns and writes `eval/...` metrics."""
         page = self.workdir / "retrieval.png" if step == self.config.steps else None
         metrics = self.evaluation.run(self.state.params, step, page=page)
-        self.writer.write(step, metrics)
+        if metrics:
+            self.writer.write(step, metrics)
         return metrics
 
     def _catch_signals(self):
         """SIGTERM and the first Ctrl-C end the run after the step under way, with a checkpoint."""
 
         def stop(number, frame):
-            announce(f"{signal.Signals(number).name}: saving after this step, then stopping.")
+            _say(f"{signal.Signals(number).name}: saving after this step, then stopping.")
             self.stop = True
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
         return lambda: [signal.signal(number, handler) for number, handler in before.items()]
+
+
+def _say(text):
+    if jax.process_index() == 0:
+        announce(text)
 
 
 def _meta(config, tokenizer):
@@ -302,9 +308,9 @@ def _meta(config, tokenizer):
     }
 
 
-def _gibibytes(memory):
-    total = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    return f"{total / 2**30:.2f} GiB"
+def compiled_bytes(memory):
+    """Bytes a device that a compiled program needs by its memory analysis: arguments, results and temporaries."""
+    return memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
 
 
 def _describe(program, source, origin, workdir):

@@ -1,0 +1,1 @@
+"""Measures speed, memory and traffic of a recipe: `python -m vlmo_jax.bench`."""

@@ -1,0 +1,76 @@
+"""Measures a recipe.
+
+    python -m vlmo_jax.bench train    --config=configs/stage3.py:base [--config.batch_size=4 ...]
+    python -m vlmo_jax.bench encode   --config=configs/stage3.py:base --config.evals.retrieval.batch_size=8
+    python -m vlmo_jax.bench input    --config=configs/stage3.py:base
+    python -m vlmo_jax.bench topology --config=configs/stage3.py:large --topology=v5e:4x4
+
+train: seconds a step, samples/s, share of the device's peak, compile time, memory. encode: images/s,
+texts/s, fused pairs/s. input: the input pipeline alone, on the recipe's data set or on 640x480 JPEGs.
+topology: what the train step needs and sends on a TPU pod that one does not have.
+"""
+
+import logging
+import sys
+
+import jax
+from absl import app, flags
+from ml_collections import config_flags
+
+from vlmo_jax.bench.report import append_record, format_report
+from vlmo_jax.bench.steps import benchmark_encode, benchmark_train
+from vlmo_jax.bench.data import benchmark_data
+from vlmo_jax.bench.topology import benchmark_topology
+from vlmo_jax.distributed import start_distributed
+from vlmo_jax.recipe import ConfigError
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/stage3.py:base", lock_config=True)
+JSON = flags.DEFINE_string("json", None, "File to which the result is added as one line of JSON")
+STEPS = flags.DEFINE_integer("steps", 10, "train, encode: steps or batches to measure", lower_bound=1)
+WARMUP = flags.DEFINE_integer("warmup", 2, "train, encode: steps or batches before them", lower_bound=1)
+SECONDS = flags.DEFINE_float("seconds", 2.0, "input: how long to measure each stage", lower_bound=0.0)
+TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "topology: TPU slice, such as v4:2x2x2, v5e:4x4, v6e:16x16")
+
+
+def run_train():
+    start_distributed()
+    return benchmark_train(CONFIG.value, steps=STEPS.value, warmup=WARMUP.value)
+
+
+def run_encode():
+    start_distributed()
+    return benchmark_encode(CONFIG.value, steps=STEPS.value, warmup=WARMUP.value)
+
+
+def run_input():
+    return benchmark_data(CONFIG.value, seconds=SECONDS.value)
+
+
+def run_topology():
+    jax.config.update("jax_platforms", "cpu")  # libtpu compiles only; a TPU that is here stays free
+    return benchmark_topology(CONFIG.value, topology=TOPOLOGY.value)
+
+
+BENCHMARKS = {"train": run_train, "encode": run_encode, "input": run_input, "topology": run_topology}
+
+
+def main(argv):
+    if len(argv) != 2 or argv[1] not in BENCHMARKS:
+        given = " ".join(argv[1:]) or "nothing"
+        sys.exit(f"error: {given!r} is no benchmark; name one of {', '.join(BENCHMARKS)}, then --config=FILE and other flags")
+    if CONFIG.value is None:
+        sys.exit(f"error: {argv[1]} needs a recipe: --config=configs/stage3.py or another")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    try:
+        report = BENCHMARKS[argv[1]]()
+    except (ConfigError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    if jax.process_index() == 0:
+        print(f"{flags.FLAGS['config'].config_filename}, {format_report(report)}")
+        if JSON.value:
+            append_record(report, JSON.value)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,209 @@
+"""Speed of the train step and of encoding, with made-up inputs that are on the device already."""
+
+import collections
+import time
+
+import jax
+import numpy as np
+from flax import nnx
+
+from vlmo_jax import recipe, sharding
+from vlmo_jax.bench import device
+from vlmo_jax.bench.report import Report, gibibytes, quantity, setting
+from vlmo_jax.models.flops import TRAINING_FACTOR, forward_flops
+from vlmo_jax.tasks.retrieval import make_encoders
+from vlmo_jax.train import build_program, compiled_bytes
+from vlmo_jax.train_step import abstract_model, init_state
+
+FLOPS_FIELDS = ("image_size", "patch_size", "text_length", "vocab_size", "width", "depth", "mlp_dim", "num_upper")
+
+
+def benchmark_train(config, *, steps, warmup):
+    """Measures the jitted train step of a recipe, the same one that training runs.
+
+    Args:
+      config: ConfigDict of a recipe. Data set and tokenizer need not be set.
+      steps: how many steps to measure, one after another.
+      warmup: steps before them, at least 1.
+
+    Returns:
+      Report.
+
+    Raises:
+      recipe.ConfigError: the config cannot run.
+    """
+    config = without_data(config, mode="train")
+    recipe.check_config(config, jax.device_count())
+    mesh = sharding.make_mesh(config.mesh)
+    with jax.set_mesh(mesh):
+        program = build_program(config, mesh)
+        step, compile_seconds, memory = program.compile()
+        state = init_state(program.make_model, program.optimizer, config.seed, program.shardings)
+        batch = sharding.place_batch(synthetic_batch(config), mesh)
+
+        def run():
+            nonlocal state
+            state, metrics = step(state, batch)
+            return metrics
+
+        seconds = time_calls(run, repeats=steps, warmup=warmup, ahead=1)
+    flops = TRAINING_FACTOR * model_flops(config).pretrain
+    dtype = recipe.compute_dtype(config.model)
+    rows, record = speed(seconds, config.batch_size, flops, device.find_peak(dtype), per="step", unit="pairs")
+    rows = [("compile", f"{compile_seconds:.1f} s"), *rows, *memory_rows(memory)]
+    record = {"benchmark": "train", **setting(config, dtype), "compile_seconds": compile_seconds, **record, **memory_record(memory)}
+    return Report(title("train step", config.batch_size, dtype, mesh), rows, record)
+
+
+def benchmark_encode(config, *, steps, warmup):
+    """Measures what evaluation and search run: image and text encoding and the scoring of pairs.
+
+    Args:
+      config: ConfigDict of a recipe; `config.evals.retrieval.batch_size` is the batch.
+      steps, warmup: see `benchmark_train`.
+
+    Returns:
+      Report.
+
+    Raises:
+      recipe.ConfigError: the config cannot run.
+    """
+    config = without_data(config, mode="eval")
+    recipe.check_config(config, jax.device_count())
+    mesh, dtype, flops = sharding.make_mesh(config.mesh), recipe.compute_dtype(config.model), model_flops(config)
+    config.batch_size = config.evals.retrieval.batch_size
+    with jax.set_mesh(mesh):
+        graphdef, params = init_params(config, mesh)
+        encoders = make_encoders(graphdef, mean=tuple(config.data.mean), std=tuple(config.data.std))
+        batch = sharding.place_batch(synthetic_batch(config), mesh)
+        image, text = {"image": batch["image"]}, {name: batch[name] for name in ("token_ids", "token_mask")}
+        rows, record, peak = [], {"benchmark": "encode", **setting(config, dtype)}, device.find_peak(dtype)
+        for name, function, inputs, flops_each in (
+            ("images", encoders.encode_image, image, flops.image),
+            ("texts", encoders.encode_text, text, flops.text),
+            ("pairs", encoders.match, {**image, **text}, flops.match),
+        ):
+            start = time.perf_counter()
+            compiled = function.lower(params, inputs).compile()
+            compile_seconds = time.perf_counter() - start
+            seconds = time_calls(lambda: compiled(params, inputs), repeats=steps, warmup=warmup, ahead=0)
+            memory = compiled.memory_analysis()
+            more_rows, more = speed(seconds, config.batch_size, flops_each, peak, per="batch", unit=name)
+            compile_row = ("compile", f"{compile_seconds:.1f} s, needs {gibibytes(compiled_bytes(memory))} a device")
+            rows += [(f"{name}: {label}", text) for label, text in (compile_row, *more_rows)]
+            record[name] = {"compile_seconds": compile_seconds, **more, "compiled_bytes": compiled_bytes(memory)}
+    rows += memory_rows(None)
+    return Report(title("encoding", config.batch_size, dtype, mesh), rows, {**record, **memory_record(None)})
+
+
+def without_data(config, *, mode):
+    """A copy of a config that passes the checks without a data set: a benchmark reads none."""
+    config = config.copy_and_resolve_references()
+    config.mode = mode
+    config.data.source = config.data.source or "synthetic"
+    config.tokenizer = config.tokenizer or "synthetic"
+    return config
+
+
+def synthetic_batch(config):
+    """What this process contributes to a batch of the recipe's shapes: numpy arrays [B / processes, ...]."""
+    rng = np.random.default_rng(config.seed + jax.process_index())
+    shapes = {name: (x.shape[0] // jax.process_count(), *x.shape[1:]) for name, x in recipe.abstract_batch(config).items()}
+    tokens = rng.integers(5, config.model.vocab_size, shapes["token_ids"], np.int32)
+    lengths = rng.integers(3, config.model.text_length + 1, (len(tokens), 1))
+    first_tokens = np.arange(shapes["mlm_positions"][1], dtype=np.int32) + 1
+    rows = np.arange(len(tokens), dtype=np.uint32) + np.uint32(len(tokens) * jax.process_index())
+    return {
+        "image": rng.integers(0, 256, shapes["image"], np.uint8),
+        "token_ids": tokens,
+        "token_mask": np.arange(config.model.text_length) < lengths,
+        "mlm_token_ids": tokens,
+        "mlm_positions": np.broadcast_to(first_tokens, shapes["mlm_positions"]),
+        "mlm_labels": tokens[:, 1 : 1 + len(first_tokens)],
+        "image_id": rows,
+        "text_id": rows,
+    }
+
+
+def init_params(config, mesh):
+    """Random parameters of a recipe's model in their shards, and its graphdef."""
+    make_model = recipe.make_model_function(config.model)
+    graphdef, abstract = abstract_model(make_model)
+
+    def init():
+        with nnx.use_eager_sharding(False):
+            return nnx.to_pure_dict(nnx.state(make_model(nnx.Rngs(config.seed))))
+
+    return graphdef, jax.jit(init, out_shardings=sharding.param_shardings(abstract, mesh))()
+
+
+def time_calls(run, *, repeats, warmup, ahead):
+    """Seconds of calls that follow one another: from the moment one result is ready to the next.
+
+    Args:
+      run: function that returns jax arrays.
+      repeats: how many calls to measure.
+      warmup: calls before them, at least 1.
+      ahead: calls dispatched before the first of them is awaited. 1 as in training, where a step
+        needs the one before; 0 for calls that do not, which a CPU would run side by side.
+
+    Returns:
+      Seconds, [repeats].
+    """
+    ready, pending = [], collections.deque()
+    for call in range(warmup + repeats + ahead):
+        if call < warmup + repeats:
+            pending.append(run())
+        if call >= ahead:
+            jax.block_until_ready(pending.popleft())
+            ready.append(time.perf_counter())
+    return np.diff(ready)[warmup - 1 :]
+
+
+def model_flops(config):
+    """ForwardFlops of a recipe's model."""
+    return forward_flops(**{name: config.model[name] for name in FLOPS_FIELDS})
+
+
+def speed(seconds, batch_size, flops, peak, *, per, unit):
+    """Rows and record of calls that took `seconds` each, with `flops` model FLOPs an example; `peak` is of `device.find_peak`."""
+    median, devices = float(np.median(seconds)), jax.device_count()
+    rate = batch_size / median
+    achieved = rate * flops / devices
+    rows = [
+        (f"seconds a {per}", f"{median:.4g} median of {len(seconds)}, {min(seconds):.4g} to {max(seconds):.4g}"),
+        (f"{unit}/s", f"{rate:.4g}, {rate / devices:.4g} a device"),
+        ("model FLOPs a sample", quantity(flops, "FLOP")),
+        ("share of the peak", f"{100 * achieved / peak.flops:.1f} %: {quantity(achieved, 'FLOP/s')} a device of "
+                              f"{quantity(peak.flops, 'FLOP/s')}, {peak.source}"),
+    ]  # fmt: skip
+    record = {
+        "seconds": [float(s) for s in seconds],
+        "seconds_median": median,
+        "samples_per_second": rate,
+        "samples_per_second_per_device": rate / devices,
+        "model_flops_per_sample": flops,
+        "peak_flops": peak.flops,
+        "peak_source": peak.source,
+        "share_of_peak": achieved / peak.flops,
+    }
+    return rows, record
+
+
+def memory_rows(memory):
+    """Rows of the memory that a program needs (`memory`: its analysis or None), and that was in use."""
+    rows = [] if memory is None else [("the program needs", f"{gibibytes(compiled_bytes(memory))} a device")]
+    peak = device.device_peak_bytes()
+    rows += [] if peak is None else [("most in use", f"{gibibytes(peak)} on one device")]
+    return [*rows, ("process memory", f"{gibibytes(device.process_peak_bytes())} at most, compilation included")]
+
+
+def memory_record(memory):
+    record = {} if memory is None else {"compiled_bytes": compiled_bytes(memory)}
+    return {**record, "device_peak_bytes": device.device_peak_bytes(), "process_peak_bytes": device.process_peak_bytes()}
+
+
+def title(what, batch_size, dtype, mesh):
+    axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    kind = mesh.devices.flat[0].device_kind
+    return f"{what}: batch {batch_size}, {dtype}, {mesh.size} x {kind}, mesh {axes}"

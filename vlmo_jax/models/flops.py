@@ -1,0 +1,70 @@
+"""What a pass through VLMo costs: model FLOPs, the numerator of "share of the device's peak".
+
+These are the operations of the official computation. Savings that give the same numbers (see
+docs/PERFORMANCE.md) make a step faster but take nothing off them, so shares of different
+implementations compare.
+"""
+
+from typing import NamedTuple
+
+# A backward pass computes two products for each one of the forward pass. Recomputation does not count.
+TRAINING_FACTOR = 3
+
+
+class ForwardFlops(NamedTuple):
+    """Floating-point operations of forward passes.
+
+    Attributes:
+      image: one image through the dual encoder, the V/L branch alone.
+      text: one text through the dual encoder.
+      match: one pair through the fusion encoder.
+      pretrain: one pair through stage 3.
+    """
+
+    image: int
+    text: int
+    match: int
+    pretrain: int
+
+
+def block_flops(num_tokens, width, mlp_dim):
+    """FLOPs of one block on a sequence.
+
+    Counted are matrix products, a multiplication and an addition as two. With n tokens, width d and
+    mlp_dim f: queries, keys and values 2 n d (3 d), logits 2 n^2 d, weighted sum 2 n^2 d, output
+    2 n d d, the expert 2 n d f twice. Together 8 n d^2 + 4 n^2 d + 4 n d f, which is
+    24 n d^2 + 4 n^2 d for f = 4 d. The expert's choice costs nothing: a token visits one expert.
+    """
+    return 8 * num_tokens * width**2 + 4 * num_tokens**2 * width + 4 * num_tokens * width * mlp_dim
+
+
+def forward_flops(*, image_size, patch_size, text_length, vocab_size, width, depth, mlp_dim, num_upper):
+    """FLOPs of the forward passes, padding included, as the official code runs them.
+
+    Stage 3 on a pair, with P = 1 + (image_size / patch_size)^2 image tokens, T = text_length and
+    L(n) = `block_flops(n)`:
+
+      four fused passes          4 depth L(T + P)
+      image pass, both branches  (depth + num_upper) L(P)
+      text pass, both branches   (depth + num_upper) L(T)
+      patch embedding            once for the image pass and once a fused pass, 5 * 2 (P - 1) 3 patch_size^2 width
+      MLM head                   at all T tokens, T (2 width^2 + 2 width vocab_size)
+
+    Left out: the pooler, the projections and the ITM head, one token each (4e-5 of the total), and
+    whatever is no matrix product.
+
+    Args: the fields of `config.model` of these names.
+
+    Returns:
+      ForwardFlops. Training costs TRAINING_FACTOR times as much.
+    """
+    patches = (image_size // patch_size) ** 2
+    image, text, fused = (block_flops(n, width, mlp_dim) for n in (patches + 1, text_length, text_length + patches + 1))
+    embedding = 2 * patches * 3 * patch_size**2 * width
+    mlm_head = text_length * (2 * width**2 + 2 * width * vocab_size)
+    return ForwardFlops(
+        image=depth * image + embedding,
+        text=depth * text,
+        match=depth * fused + embedding,
+        pretrain=4 * depth * fused + (depth + num_upper) * (image + text) + 5 * embedding + mlm_head,
+    )
