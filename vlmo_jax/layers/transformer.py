@@ -5,6 +5,8 @@ the vision-language expert; they are unrolled, since the first may branch and th
 only the tokens that are read.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,7 +141,7 @@ class MomeTransformer(nnx.Module):
 
         table = None if self.relative_position_bias is None else self.relative_position_bias[:num_lower]
         layers = (blocks, np.arange(num_lower), np.asarray(self.drop_path_rates[:num_lower], np.float32), table)
-        apply = self._remat(apply)
+        apply = self._remat(apply, scanned=self.scan_layers)
         if self.scan_layers:
             return jax.lax.scan(apply, x, layers)[0]
         for number in range(num_lower):
@@ -172,13 +174,15 @@ class MomeTransformer(nnx.Module):
             table = self.relative_position_bias
             table = None if table is None else table[self.depth - self.num_upper + number]
             last = number == self.num_upper - 1
-            x = self._remat(lambda x, p, t, n=number, r=read if last else None: apply(x, p, t, number=n, read=r))(x, params, table)
+            block = functools.partial(apply, number=number, read=read if last else None)
+            x = self._remat(block, scanned=False)(x, params, table)
         return x
 
-    def _remat(self, function):
+    def _remat(self, function, *, scanned):
         if self.remat == "none":
             return function
-        return jax.checkpoint(function, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
+        # Outside a scan the compiler would merge what is computed again with the first time, and keep it all in memory.
+        return jax.checkpoint(function, policy=REMAT_POLICIES[self.remat], prevent_cse=not scanned)
 
 
 def _scaled(x, gamma):
