@@ -24,7 +24,7 @@ def config(model=(), optimizer=(), **fields):
     config.model.update({**MODEL, **dict(model)})
     config.optimizer.update(dict(warmup_steps=2, learning_rate=0.01), **dict(optimizer))
     config.data.max_masked_tokens = MASKED
-    config.update(dict(batch_size=BATCH, steps=10, **fields))
+    config.update({"batch_size": BATCH, "steps": 10, **fields})
     return config
 
 

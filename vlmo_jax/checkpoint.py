@@ -5,7 +5,7 @@ A checkpoint has three items: `params` (all that evaluation and warm starts need
 There is no data position to save: what a step reads is a function of the seed and the step.
 """
 
-import logging
+import math
 import pathlib
 
 import jax
@@ -14,8 +14,6 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from vlmo_jax.train_step import TrainState
-
-log = logging.getLogger(__name__)
 
 ITEMS = ("params", "optimizer", "meta")
 
@@ -34,13 +32,17 @@ class Checkpoints:
         self._best_metric = best_metric
         keep = [checkpoint_managers.LatestN(n=keep_last)]
         if best_metric:
-            keep.append(checkpoint_managers.BestN(
-                n=1, get_metric_fn=lambda metrics: metrics[best_metric], keep_checkpoints_without_metrics=False
-            ))  # fmt: skip
+            keep.append(checkpoint_managers.BestN(n=1, get_metric_fn=self._score, keep_checkpoints_without_metrics=False))
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep), cleanup_tmp_directories=True
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
+            best_fn=self._score if best_metric else None,  # without it Orbax keeps metrics in memory only
+            cleanup_tmp_directories=True,
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options, item_names=ITEMS)
+
+    def _score(self, metrics):
+        score = metrics.get(self._best_metric, -math.inf)
+        return score if math.isfinite(score) else -math.inf
 
     def latest_step(self):
         """Step of the latest whole checkpoint, or None."""
@@ -57,7 +59,7 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        best = {self._best_metric: metrics[self._best_metric]} if metrics and self._best_metric in metrics else None
+        best = {name: value for name, value in (metrics or {}).items() if name == self._best_metric}
         optimizer = {"step": state.step, "opt_state": state.opt_state, "extra": state.extra}
         self._manager.save(
             step,
@@ -66,7 +68,7 @@ class Checkpoints:
                 optimizer=ocp.args.StandardSave(optimizer),
                 meta=ocp.args.JsonSave(meta),
             ),
-            metrics=best,
+            metrics=best if self._best_metric else None,
         )
 
     def restore(self, step, abstract):
@@ -131,7 +133,9 @@ def load_params(path, abstract_params):
       ValueError: parameters are missing, unexpected or of another shape; names them.
     """
     directory, step = find_checkpoint(path)
-    with ocp.CheckpointManager(directory, item_names=ITEMS, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+    handlers = {"params": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    with ocp.CheckpointManager(directory, options=options, item_handlers=handlers) as manager:
         _check_shapes(f"{directory}/{step}", manager.item_metadata(step)["params"], abstract_params)
         restored = manager.restore(
             step,
