@@ -5,6 +5,7 @@
 
 import logging
 import pathlib
+import signal
 import sys
 
 from absl import app, flags
@@ -17,6 +18,9 @@ from vlmo_jax.train import train
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/stage3.py:base", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes; default: runs/<recipe>")
+
+# Exit status of a run that SIGTERM or Ctrl-C has stopped before its end: Kubernetes and others start it again only if it is not 0.
+STOPPED = 128 + signal.SIGTERM
 
 
 def default_workdir(recipe):
@@ -34,7 +38,10 @@ def main(argv):
     start_distributed()
     workdir = pathlib.Path(WORKDIR.value or default_workdir(FLAGS["config"].config_filename))
     try:
-        {"train": train, "eval": evaluate}.get(CONFIG.value.mode, train)(CONFIG.value, workdir)
+        if CONFIG.value.mode == "eval":
+            evaluate(CONFIG.value, workdir)
+        elif not train(CONFIG.value, workdir):
+            sys.exit(STOPPED)
     except (ConfigError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
 

@@ -127,6 +127,9 @@ def train(config, workdir):
       config: ConfigDict of a recipe.
       workdir: folder for checkpoints, metrics and pictures.
 
+    Returns:
+      Whether the run is finished; False: a signal has stopped it.
+
     Raises:
       recipe.ConfigError: the config cannot run.
       NonFiniteError: a loss became NaN or infinite; the last checkpoint is from before that.
@@ -153,6 +156,7 @@ def train(config, workdir):
             loop.writer.close()
         if jax.process_index() == 0:
             _summarize(loop, workdir, finished, time.perf_counter() - started)
+    return finished
 
 
 class Loop:
