@@ -5,7 +5,7 @@ from ml_collections.config_dict import placeholder
 
 # depth, width, heads, blocks with a vision-language expert, position, layer scale (0: none), peak rate.
 SIZES = {
-    "tiny": dict(depth=4, width=128, num_heads=4, num_upper=1, position="relative", layer_scale=0.1),
+    "tiny": dict(depth=4, width=128, num_heads=4, num_upper=1, position="absolute", layer_scale=0.0),
     "base": dict(depth=12, width=768, num_heads=12, num_upper=2, position="relative", layer_scale=0.1),
     "base_plus": dict(depth=24, width=544, num_heads=16, num_upper=3, position="absolute", layer_scale=0.0),
     "large": dict(depth=24, width=1024, num_heads=16, num_upper=3, position="relative", layer_scale=0.1),
@@ -21,7 +21,7 @@ NO_DECAY = (
 )
 
 
-def model(size, *, image_size, patch_size, text_length, text_positions, vocab_size, drop_path_rate):
+def model(size, *, image_size, patch_size, text_length, text_positions, vocab_size, drop_path_rate, init_std=0.02):
     """The `model` part of a config; every field is an argument of models.vlmo.VLMo."""
     sizes = SIZES[size]
     return ConfigDict(dict(
@@ -33,7 +33,7 @@ def model(size, *, image_size, patch_size, text_length, text_positions, vocab_si
         mlp_dim=4 * sizes["width"],
         drop_path_rate=drop_path_rate,
         **sizes,
-        init_std=0.02,
+        init_std=init_std,
         dtype="auto",  # float32 on CPU, bfloat16 on accelerators; parameters are float32 everywhere
         remat="none",  # none | block | dots
         scan_layers=True,

@@ -73,7 +73,7 @@ ENCODERS = Encoders(encode_image, encode_text, match)
 
 
 def make_evaluator(mesh, source=None, **options):
-    options = {"name": "drawings", "image_size": SIZE, "text_length": LENGTH, "batch_size": 8, "rerank_top_k": 4} | options
+    options = {"name": "drawings", "image_size": SIZE, "text_length": LENGTH, "batch_size": 8} | options
     return RetrievalEvaluator(source or make_source(), load_tokenizer("emoji"), mesh=mesh, **options)
 
 
@@ -84,7 +84,7 @@ def main():
     mesh = sharding.make_mesh()
     with jax.set_mesh(mesh):
         params = [jax.make_array_from_process_local_data(sharding.replicated(mesh), array) for array in params]
-        metrics, examples = make_evaluator(mesh).evaluate_with_examples(ENCODERS, params, 0)
+        metrics, examples = make_evaluator(mesh).evaluate_with_examples(ENCODERS, params, 0, 4)
     print("RESULT", json.dumps([metrics, examples.image_captions]))
 
 

@@ -49,8 +49,8 @@ def metrics_of(scores, groups):
 
 
 def test_metrics_equal_brute_force_and_reranking_all_sorts_by_match(params, capsys):
-    evaluator = case.make_evaluator(mesh_of(1), rerank_top_k=1000)
-    metrics = evaluator.evaluate(case.ENCODERS, params, 7)
+    evaluator = case.make_evaluator(mesh_of(1))
+    metrics = evaluator.evaluate(case.ENCODERS, params, 7, rerank_top_k=1000)
     similarity, log_odds, groups = scores_at_once(params)
     reranked = {f"reranked_{name}": value for name, value in metrics_of(log_odds, groups).items()}
     assert metrics == metrics_of(similarity, groups) | reranked
@@ -69,7 +69,7 @@ def test_reranking_the_top_keeps_the_rest_in_place(params):
             order[:top] = order[:top][np.argsort(-odds[row][order[:top]], kind="stable")]
             scores[row][order] = -np.arange(len(order))
     expected = metrics_of(mixed[0], groups), metrics_of(mixed[1], groups)
-    metrics = case.make_evaluator(mesh_of(1), rerank_top_k=top).evaluate(case.ENCODERS, params, 0)
+    metrics = case.make_evaluator(mesh_of(1)).evaluate(case.ENCODERS, params, 0, rerank_top_k=top)
     for way, wanted in zip(("image_to_text", "text_to_image"), expected):
         for name in ("recall_at_1", "recall_at_5", "recall_at_10", "median_rank"):
             assert metrics[f"reranked_{way}_{name}"] == wanted[f"{way}_{name}"]
@@ -77,11 +77,11 @@ def test_reranking_the_top_keeps_the_rest_in_place(params):
 
 def test_eight_devices_equal_one(params):
     one, eight = mesh_of(1), mesh_of(8)
-    expected = case.make_evaluator(one).evaluate(case.ENCODERS, params, 0)
+    expected = case.make_evaluator(one).evaluate(case.ENCODERS, params, 0, 4)
     with jax.set_mesh(eight):
-        assert case.make_evaluator(eight).evaluate(case.ENCODERS, params, 0) == expected
+        assert case.make_evaluator(eight).evaluate(case.ENCODERS, params, 0, 4) == expected
     four_by_two = sharding.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
-    assert case.make_evaluator(four_by_two, batch_size=20).evaluate(case.ENCODERS, params, 0) == expected
+    assert case.make_evaluator(four_by_two, batch_size=20).evaluate(case.ENCODERS, params, 0, 4) == expected
 
 
 def test_two_processes_equal_one(params):
@@ -98,7 +98,7 @@ def test_two_processes_equal_one(params):
         for process in processes:
             process.kill()
     results = [json.loads(line.split(" ", 1)[1]) for text in outputs for line in text.splitlines() if line.startswith("RESULT")]
-    expected, examples = case.make_evaluator(mesh_of(1)).evaluate_with_examples(case.ENCODERS, params, 0)
+    expected, examples = case.make_evaluator(mesh_of(1)).evaluate_with_examples(case.ENCODERS, params, 0, 4)
     assert results == [[expected, examples.image_captions]] * 2
     assert ["drawings at step" in text for text in outputs] == [True, False]
 
@@ -107,12 +107,12 @@ def test_images_are_decoded_once_unless_they_are_many(params, monkeypatch):
     source = case.make_source()
     evaluator = case.make_evaluator(mesh_of(1), source)
     source.reads = 0
-    kept = [evaluator.evaluate(case.ENCODERS, params, step) for step in range(2)]
+    kept = [evaluator.evaluate(case.ENCODERS, params, step, 4) for step in range(2)]
     assert source.reads == case.NUM_IMAGES
     monkeypatch.setattr(retrieval, "KEPT_IMAGE_BYTES", 0)
     evaluator = case.make_evaluator(mesh_of(1), source)
     source.reads = 0
-    assert [evaluator.evaluate(case.ENCODERS, params, 0)] * 2 == kept
+    assert [evaluator.evaluate(case.ENCODERS, params, 0, 4)] * 2 == kept
     assert source.reads == 2 * case.NUM_IMAGES
 
 
@@ -134,24 +134,23 @@ def test_examples_are_the_best_of_the_split(params):
 
 def test_failures_name_the_evaluator_and_the_step(params):
     with pytest.raises(RuntimeError, match="'drawings' failed at step 12: 13 of 13 image embeddings are not finite"):
-        case.make_evaluator(mesh_of(1)).evaluate(case.ENCODERS, [params[0] * np.nan, *params[1:]], 12)
+        case.make_evaluator(mesh_of(1)).evaluate(case.ENCODERS, [params[0] * np.nan, *params[1:]], 12, 4)
 
     def broken(params, batch):
         raise TypeError("no such thing")
 
     with pytest.raises(RuntimeError, match="'drawings' failed at step 3: no such thing"):
-        case.make_evaluator(mesh_of(1)).evaluate(case.ENCODERS._replace(match=broken), params, 3)
+        case.make_evaluator(mesh_of(1)).evaluate(case.ENCODERS._replace(match=broken), params, 3, 4)
 
 
 def test_captions_that_are_cut_are_counted():
     source = case.make_source()
     source[2:3] = [dataclasses.replace(source[2], texts=("tree " * 20,))]
-    assert "; 1 captions are cut at 12 tokens;" in case.make_evaluator(mesh_of(1), source).statement
+    assert "; 1 captions are cut at 12 tokens;" in case.make_evaluator(mesh_of(1), source).statement()
 
 
 @pytest.mark.parametrize("options, message", [
     ({"batch_size": 12}, "'drawings': batch_size=12 does not divide over 8 batch shards; use a multiple of 8"),
-    ({"rerank_top_k": -1}, "rerank_top_k=-1 must be at least 0"),
     ({"protocol": "coco"}, "protocol='coco' is unknown; use one of .*all_captions"),
     ({"protocol": "flickr30k_karpathy_1k"}, "is about 1000 images and this split has 13"),
 ])

@@ -47,20 +47,17 @@ class RetrievalEvaluator:
       batch_size: images, captions or pairs of a batch over all processes; a multiple of the batch shards of the mesh.
       mesh: the mesh of the job.
       protocol: a name in `protocols.PROTOCOLS`.
-      rerank_top_k: re-rank so many candidates of each query by `match`; 0: none. More than there are means all.
 
     Raises:
       ValueError: a size is impossible, the split is empty, or it does not fit the protocol.
     """
 
     def __init__(self, source: Sequence[Record], tokenizer: Tokenizer, *, name: str, image_size: int, text_length: int,
-                 batch_size: int, mesh: jax.sharding.Mesh, protocol: str = "all_captions", rerank_top_k: int = 0):
+                 batch_size: int, mesh: jax.sharding.Mesh, protocol: str = "all_captions"):
         shards = sharding.num_batch_shards(mesh)
         if batch_size < 1 or batch_size % shards:
             raise ValueError(f"evaluator {name!r}: batch_size={batch_size} does not divide over {shards} batch shards; "
                              f"use a multiple of {shards}")
-        if rerank_top_k < 0:
-            raise ValueError(f"evaluator {name!r}: rerank_top_k={rerank_top_k} must be at least 0 (no re-ranking)")
         if not len(source):
             raise ValueError(f"evaluator {name!r}: the split is empty; give one with records")
         try:
@@ -72,13 +69,12 @@ class RetrievalEvaluator:
         self.name, self.num_images = name, len(source)
         self._source, self._tokenizer, self._mesh = source, tokenizer, mesh
         self._image_size, self._text_length, self._batch_size = image_size, text_length, batch_size
-        self._rerank_top_k, self._protocol = rerank_top_k, protocol
+        self._protocol = protocol
         self._hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
         self._kept_images = None
         self._cut_texts = sum(len(tokenizer.encode(text).ids) > text_length - 2 for text in self.texts)
 
-    @property
-    def statement(self) -> str:
+    def statement(self, rerank_top_k: int = 0) -> str:
         """What the numbers are about: protocol, sizes, captions an image, re-ranking, chance."""
         captions = np.bincount(self.text_image, minlength=self.num_images)
         each = f"{captions.min()}" if captions.min() == captions.max() else f"{captions.min()} to {captions.max()}"
@@ -87,21 +83,22 @@ class RetrievalEvaluator:
                  f"protocol {self._protocol}: {protocols.PROTOCOLS[self._protocol].description}"]
         if self._cut_texts:
             parts.append(f"{self._cut_texts:,} captions are cut at {self._text_length} tokens")
-        if self._rerank_top_k:
-            parts.append(f"the top {self._rerank_top_k} are re-ranked by matching")
+        if rerank_top_k:
+            parts.append(f"the top {rerank_top_k} are re-ranked by matching")
         to_text = [recall.chance_recall(captions.tolist(), len(self.texts), k) for k in recall.CUTOFFS]
         to_image = [recall.chance_recall([1], self.num_images, k) for k in recall.CUTOFFS]
         chances = [" / ".join(f"{100 * chance:.3g}" for chance in way) for way in (to_text, to_image)]
         parts.append(f"chance of R@1/5/10: image to text {chances[0]} %, text to image {chances[1]} %")
         return "; ".join(parts)
 
-    def evaluate(self, encoders: Encoders, params: Any, step: int) -> dict[str, float]:
+    def evaluate(self, encoders: Encoders, params: Any, step: int, rerank_top_k: int = 0) -> dict[str, float]:
         """Encodes the split, ranks it, prints the result with its protocol and returns it.
 
         Args:
           encoders: the model.
           params: its parameters.
           step: optimizer updates that made them, for messages.
+          rerank_top_k: re-rank so many candidates of each query by `match`; 0: none. More than there are means all.
 
         Returns:
           Recalls (0 to 1) and median ranks, see `recall.recall_metrics`; with re-ranking the same again, `reranked_...`.
@@ -109,14 +106,14 @@ class RetrievalEvaluator:
         Raises:
           RuntimeError: anything failed; it names the evaluator and the step.
         """
-        return self._evaluate(encoders, params, step)[0]
+        return self._evaluate(encoders, params, step, rerank_top_k)[0]
 
-    def evaluate_with_examples(self, encoders: Encoders, params: Any, step: int, *, num_captions: int = 8,
+    def evaluate_with_examples(self, encoders: Encoders, params: Any, step: int, rerank_top_k: int = 0, *, num_captions: int = 8,
                                num_images: int = 4, top_k: int = 5, seed: int = 0) -> tuple[dict[str, float], RetrievalExamples]:
         """Evaluates, and shows what some queries retrieve by their embeddings.
 
         Args:
-          encoders, params, step: as in `evaluate`.
+          encoders, params, step, rerank_top_k: as in `evaluate`.
           num_captions: captions drawn as queries.
           num_images: images drawn as queries.
           top_k: images or captions shown for each.
@@ -125,17 +122,17 @@ class RetrievalEvaluator:
         Returns:
           The metrics, and the examples.
         """
-        metrics, embeddings = self._evaluate(encoders, params, step)
+        metrics, embeddings = self._evaluate(encoders, params, step, rerank_top_k)
         return metrics, self._examples(embeddings, num_captions, num_images, top_k, np.random.default_rng(seed))
 
-    def _evaluate(self, encoders, params, step):
+    def _evaluate(self, encoders, params, step, rerank_top_k):
         try:
             embeddings = self._embed(encoders, params)
-            metrics = self._score(encoders, params, embeddings)
+            metrics = self._score(encoders, params, embeddings, rerank_top_k)
         except Exception as error:
             raise RuntimeError(f"evaluator {self.name!r} failed at step {step}: {error}") from error
         if jax.process_index() == 0:
-            announce("\n".join([f"{self.name} at step {step}: {self.statement}", *format_metrics(metrics)]))
+            announce("\n".join([f"{self.name} at step {step}: {self.statement(rerank_top_k)}", *format_metrics(metrics)]))
         return metrics, embeddings
 
     def _embed(self, encoders, params):
@@ -149,22 +146,22 @@ class RetrievalEvaluator:
                 raise FloatingPointError(f"{broken} of {len(rows)} {kind} embeddings are not finite; the parameters are broken")
         return Embeddings(image, text)
 
-    def _score(self, encoders, params, embeddings):
+    def _score(self, encoders, params, embeddings, rerank_top_k):
         image, text = embeddings
         image_groups = np.arange(self.num_images, dtype=np.int32)
         to_text = recall.best_ranks(image, text, image_groups, self.text_image)
         to_image = recall.best_ranks(text, image, self.text_image, image_groups)
         metrics = recall.recall_metrics(to_text, to_image)
-        if self._rerank_top_k:
-            reranked = recall.recall_metrics(*self._rerank(encoders, params, embeddings, to_text, to_image))
+        if rerank_top_k:
+            reranked = recall.recall_metrics(*self._rerank(encoders, params, embeddings, to_text, to_image, rerank_top_k))
             metrics |= {f"reranked_{name}": value for name, value in reranked.items()}
         return metrics
 
-    def _rerank(self, encoders, params, embeddings, to_text, to_image):
+    def _rerank(self, encoders, params, embeddings, to_text, to_image, rerank_top_k):
         """Ranks both ways after matching; a pair that both ways want is scored once."""
         image, text = embeddings
-        texts_of_image = recall.top_candidates(image, text, min(self._rerank_top_k, len(text)))
-        images_of_text = recall.top_candidates(text, image, min(self._rerank_top_k, len(image)))
+        texts_of_image = recall.top_candidates(image, text, min(rerank_top_k, len(text)))
+        images_of_text = recall.top_candidates(text, image, min(rerank_top_k, len(image)))
         image_rows = np.broadcast_to(np.arange(len(image))[:, None], texts_of_image.shape)
         text_rows = np.broadcast_to(np.arange(len(text))[:, None], images_of_text.shape)
         plan = rerank.PairPlan(

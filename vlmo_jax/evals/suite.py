@@ -40,6 +40,7 @@ class Evaluation:
 
     evaluators: list[RetrievalEvaluator]
     encoders: Encoders
+    rerank_top_k: int
 
     @classmethod
     def build(cls, config, splits, tokenizer, graphdef, mesh):
@@ -47,13 +48,13 @@ class Evaluation:
         encoders = make_encoders(graphdef, mean=tuple(config.data.mean), std=tuple(config.data.std))
         fields = dict(
             image_size=config.model.image_size, text_length=config.model.text_length, mesh=mesh,
-            batch_size=config.evals.retrieval.batch_size, rerank_top_k=config.evals.retrieval.rerank_top_k,
+            batch_size=config.evals.retrieval.batch_size,
         )  # fmt: skip
         evaluators = [RetrievalEvaluator(source, tokenizer, name=name, **fields) for name, source in splits.items()]
-        return cls(evaluators, encoders)
+        return cls(evaluators, encoders, config.evals.retrieval.rerank_top_k)
 
     def run(self, params: Any, step: int, page: Path | None = None) -> dict[str, float]:
-        """Evaluates every split.
+        """Evaluates every split; with a picture, at the end of a run, re-ranked by the ITM head too.
 
         Args:
           params: parameters of the model.
@@ -65,11 +66,12 @@ class Evaluation:
         """
         metrics = {}
         for evaluator in self.evaluators:
+            top_k = 0 if page is None else self.rerank_top_k
             if page is not None and evaluator is self.evaluators[0]:
-                scores, examples = evaluator.evaluate_with_examples(self.encoders, params, step)
+                scores, examples = evaluator.evaluate_with_examples(self.encoders, params, step, top_k)
                 if jax.process_index() == 0:
                     retrieval_page(*examples, page, title=evaluator.name)
             else:
-                scores = evaluator.evaluate(self.encoders, params, step)
+                scores = evaluator.evaluate(self.encoders, params, step, top_k)
             metrics |= {f"eval/{evaluator.name}/{name}": value for name, value in scores.items()}
         return metrics
