@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from configs import stage3
+from configs import common, stage3
 from vlmo_jax import recipe, train
 from vlmo_jax.sharding import make_mesh
 from vlmo_jax.train_step import TrainState, abstract_model
@@ -14,7 +14,8 @@ from vlmo_jax.train_step import TrainState, abstract_model
 VOCAB, LENGTH, MASKED, SIZE, BATCH = 48, 8, 3, 16, 8
 MODEL = dict(
     depth=3, num_upper=1, width=16, num_heads=2, mlp_dim=32, image_size=SIZE, patch_size=8, text_length=LENGTH,
-    text_positions=12, vocab_size=VOCAB,
+    text_positions=12, vocab_size=VOCAB, position="relative", layer_scale=0.1, drop_path_rate=0.0, init_std=0.02,
+    scan_layers=False, remat="none",
 )  # fmt: skip
 
 
@@ -22,7 +23,8 @@ def config(model=(), optimizer=(), **fields):
     """The tiny recipe at the size above; `model` and `optimizer` are mappings, other fields top-level ones."""
     config = stage3.get_config("tiny")
     config.model.update({**MODEL, **dict(model)})
-    config.optimizer.update(dict(warmup_steps=2, learning_rate=0.01), **dict(optimizer))
+    config.optimizer = common.optimizer(learning_rate=0.01, warmup_steps=2)
+    config.optimizer.update(dict(optimizer))
     config.data.max_masked_tokens = MASKED
     config.update({"batch_size": BATCH, "steps": 10, **fields})
     return config

@@ -133,7 +133,7 @@ def load_params(path, abstract_params):
       ValueError: parameters are missing, unexpected or of another shape; names them.
     """
     directory, step = find_checkpoint(path)
-    handlers = {"params": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
+    handlers = {item: ocp.JsonCheckpointHandler() if item == "meta" else ocp.StandardCheckpointHandler() for item in ITEMS}
     options = ocp.CheckpointManagerOptions(read_only=True)
     with ocp.CheckpointManager(directory, options=options, item_handlers=handlers) as manager:
         _check_shapes(f"{directory}/{step}", manager.item_metadata(step)["params"], abstract_params)

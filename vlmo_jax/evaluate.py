@@ -26,13 +26,15 @@ def evaluate(config, workdir):
     """
     recipe.check_config(config, jax.device_count())
     tokenizer = recipe.check_tokenizer(config)
-    splits = evaluation_splits(config.evals.retrieval, config.data.source, config.data.split)
+    with recipe.naming(config, "evals.retrieval.source", "evals.retrieval.splits"):
+        splits = evaluation_splits(config.evals.retrieval, config.data.source, config.data.split)
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         graphdef, abstract = abstract_model(recipe.make_model_function(config.model))
         shapes = checkpoint.abstract_like(nnx.to_pure_dict(abstract), sharding.param_shardings(abstract, mesh))
         path = config.init_from or workdir
-        params, step, meta = checkpoint.load_params(path, shapes)
+        with recipe.naming(config, "init_from"):
+            params, step, meta = checkpoint.load_params(path, shapes)
         _check_meta(config, tokenizer, meta, path)
         if jax.process_index() == 0:
             announce(f"Evaluating step {step} of {path}")

@@ -13,8 +13,9 @@ from ml_collections import config_flags
 
 from vlmo_jax.distributed import start_distributed
 from vlmo_jax.evaluate import evaluate
+from vlmo_jax.input.examples import BrokenDataError
 from vlmo_jax.recipe import ConfigError
-from vlmo_jax.train import train
+from vlmo_jax.train import NonFiniteError, train
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/stage3.py:base", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes; default: runs/<recipe>")
@@ -34,7 +35,8 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}; settings are given as --config.FIELD=VALUE")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("absl").setLevel(logging.WARNING)
+    for library in ("absl", "jax"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     start_distributed()
     workdir = pathlib.Path(WORKDIR.value or default_workdir(FLAGS["config"].config_filename))
     try:
@@ -42,12 +44,24 @@ def main(argv):
             evaluate(CONFIG.value, workdir)
         elif not train(CONFIG.value, workdir):
             sys.exit(STOPPED)
-    except (ConfigError, FileNotFoundError) as error:
+    except (ConfigError, FileNotFoundError, NonFiniteError, BrokenDataError) as error:
         sys.exit(f"error: {error}")
+
+
+def parse_flags(argv):
+    """Parses the command line; a recipe or a field that is not there is one line instead of a traceback."""
+    try:
+        rest = app.parse_flags_with_usage(argv)
+        CONFIG.value.mode  # raises here if the recipe cannot be loaded
+        return rest
+    except (AttributeError, OSError) as error:
+        reason = error.args[0].args[0] if isinstance(error.args[0], Exception) else error
+        settings = " ".join(argument for argument in argv[1:] if argument.startswith("--config"))
+        sys.exit(f"error: {settings}: {' '.join(str(reason).split())}")
 
 
 FLAGS = flags.FLAGS
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -1,11 +1,14 @@
 """From a config to the objects of a run, with every check that can be made before anything compiles."""
 
+import contextlib
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 
 from vlmo_jax import sharding
+from vlmo_jax.input import checks
 from vlmo_jax.input.tokenizer import load_tokenizer
 from vlmo_jax.layers.transformer import REMAT_POLICIES
 from vlmo_jax.models.vlmo import VLMo
@@ -34,12 +37,25 @@ def _multiple(key, value, divisor, what):
         raise ConfigError(f"config.{key}={value} does not divide over {what} ({divisor}); use a multiple of {divisor} such as {near}")
 
 
+def _field(config, key):
+    return functools.reduce(lambda part, name: part[name], key.split("."), config)
+
+
 def _positive(config, keys):
     for key in keys:
-        value = config
-        for name in key.split("."):
-            value = value[name]
-        _require(value > 0, f"config.{key}={value} must be more than 0")
+        _require(_field(config, key) > 0, f"config.{key}={_field(config, key)} must be more than 0")
+
+
+@contextlib.contextmanager
+def naming(config, *keys):
+    """Names the fields of a config that lead to a FileNotFoundError or ValueError inside: a ConfigError."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (FileNotFoundError, ValueError) as error:
+        values = ", ".join(f"config.{key}={_field(config, key)!r}" for key in keys)
+        raise ConfigError(f"{values}: {error}") from error
 
 
 def check_config(config, num_devices):
@@ -53,7 +69,10 @@ def check_config(config, num_devices):
       ConfigError: at the first impossible value or combination.
     """
     _one_of("mode", config.mode, ("train", "eval"))
-    _positive(config, ("batch_size", "steps", "accumulation", "log_every", "evals.retrieval.batch_size"))
+    _positive(config, ("batch_size", "steps", "accumulation", "log_every", "evals.retrieval.batch_size", "evals.retrieval.every_steps"))
+    _require(config.seed >= 0, f"config.seed={config.seed} must be 0 or more")
+    top_k = config.evals.retrieval.rerank_top_k
+    _require(top_k >= 0, f"config.evals.retrieval.rerank_top_k={top_k} must be 0 (no re-ranking) or more")
     _check_model(config.model)
     try:
         data, fsdp, tensor = sharding.mesh_shape(config.mesh, num_devices)
@@ -71,7 +90,7 @@ def check_config(config, num_devices):
         _require(config.batch_size >= 2, f"config.batch_size={config.batch_size} leaves no negatives; use at least 2")
         _check_training(config)
     _require(
-        config.data.source or config.evals.retrieval.source,
+        config.data.source or config.mode == "eval" and config.evals.retrieval.source,
         "config.data.source is not set; give --config.data.source=DIR, a folder made by "
         "`python -m vlmo_jax.datasets.build`, or --config.data.source=emoji for the embedded drawings",
     )
@@ -83,7 +102,8 @@ def check_config(config, num_devices):
 
 
 def _check_model(model):
-    _positive({"model": model}, ("model.image_size", "model.patch_size", "model.width", "model.mlp_dim", "model.vocab_size"))
+    names = ("image_size", "patch_size", "width", "num_heads", "mlp_dim", "vocab_size", "init_std")
+    _positive({"model": model}, [f"model.{name}" for name in names])
     _multiple("model.image_size", model.image_size, model.patch_size, "config.model.patch_size")
     _multiple("model.width", model.width, model.num_heads, "config.model.num_heads")
     _one_of("model.position", model.position, ("relative", "absolute"))
@@ -99,6 +119,7 @@ def _check_model(model):
         1 <= model.num_upper < model.depth,
         f"config.model.num_upper={model.num_upper} must be at least 1 and less than config.model.depth={model.depth}",
     )
+    _require(model.layer_scale >= 0, f"config.model.layer_scale={model.layer_scale} must be 0 (none) or more")
     _require(0 <= model.drop_path_rate < 1, f"config.model.drop_path_rate={model.drop_path_rate} must be in [0, 1)")
 
 
@@ -109,13 +130,30 @@ def _check_training(config):
         0 <= optimizer.warmup_steps < config.steps,
         f"config.optimizer.warmup_steps={optimizer.warmup_steps} must be at least 0 and less than config.steps={config.steps}",
     )
-    _positive(config, ("optimizer.learning_rate", "optimizer.epsilon", "checkpoint.every_steps", "checkpoint.keep_last"))
+    _positive(config, ("optimizer.learning_rate", "optimizer.epsilon", "optimizer.power", "checkpoint.every_steps",
+                       "checkpoint.every_minutes", "checkpoint.keep_last"))  # fmt: skip
+    betas = tuple(optimizer.betas)
+    _require(len(betas) == 2 and all(0 <= b < 1 for b in betas), f"config.optimizer.betas={betas} must be two numbers in [0, 1)")
     _require(optimizer.clip_norm >= 0, f"config.optimizer.clip_norm={optimizer.clip_norm} must be 0 (off) or more")
     _require(0 < data.mask_rate < 1, f"config.data.mask_rate={data.mask_rate} must be in (0, 1)")
     _require(
         1 <= data.max_masked_tokens <= config.model.text_length - 2,
         f"config.data.max_masked_tokens={data.max_masked_tokens} must be in 1 .. text_length - 2 = {config.model.text_length - 2}",
     )
+    for key in ("mean", "std"):
+        _require(len(data[key]) == 3, f"config.data.{key}={tuple(data[key])} must be three numbers, one a channel")
+    _require(min(data.std) > 0, f"config.data.std={tuple(data.std)} must be more than 0")
+    _require(len(data.crop_scale) == 2, f"config.data.crop_scale={tuple(data.crop_scale)} must be two numbers, smallest and largest")
+    _require(len(data.randaugment) in (0, 2), f"config.data.randaugment={tuple(data.randaugment)} must be (operations, magnitude) or ()")
+    fields = ("captions", "crop_scale", "mask_rate", "max_masked_tokens", "max_broken_fraction")
+    try:
+        checks.check_training(
+            start_step=0, end_step=config.steps, randaugment=tuple(data.randaugment) or None,
+            **{name: data[name] for name in fields},
+        )  # fmt: skip
+        checks.check_loading(data.num_workers, data.num_threads, data.prefetch)
+    except ValueError as error:
+        raise ConfigError(f"config.data.{str(error).removeprefix('config.data.')}") from error
     hosts = jax.process_count()
     _multiple("batch_size", config.batch_size, hosts, "the processes of this job")
 
@@ -126,7 +164,8 @@ def check_tokenizer(config):
     Raises:
       ConfigError: the vocabulary is too small, or [PAD] is not token 0.
     """
-    tokenizer = load_tokenizer(config.tokenizer)
+    with naming(config, "tokenizer"):
+        tokenizer = load_tokenizer(config.tokenizer)
     _require(
         tokenizer.vocab_size <= config.model.vocab_size,
         f"config.tokenizer={config.tokenizer} has {tokenizer.vocab_size} tokens, more than config.model.vocab_size="

@@ -91,7 +91,8 @@ def initial_state(program, checkpoints):
         _check_same_run(config, checkpoints.meta(step)["config"], checkpoints.directory)
         return checkpoints.restore(step, program.abstract_state), f"step {step} of {checkpoints.directory}"
     if config.init_from:
-        params, step, _ = checkpoint.load_params(config.init_from, program.abstract_state.params)
+        with recipe.naming(config, "init_from"):
+            params, step, _ = checkpoint.load_params(config.init_from, program.abstract_state.params)
         opt_state = jax.jit(program.optimizer.init, out_shardings=program.shardings.opt_state)(params)
         zero = jax.device_put(np.zeros((), np.int32), program.shardings.step)
         return TrainState(zero, params, opt_state, {}), f"the parameters of {config.init_from}, step {step}"
@@ -137,8 +138,10 @@ def train(config, workdir):
     started = time.perf_counter()
     recipe.check_config(config, jax.device_count())
     tokenizer = recipe.check_tokenizer(config)
-    source = open_source(config.data.source, config.data.split)
-    splits = evaluation_splits(config.evals.retrieval, config.data.source, config.data.split)
+    with recipe.naming(config, "data.source", "data.split"):
+        source = open_source(config.data.source, config.data.split)
+    with recipe.naming(config, "evals.retrieval.source", "evals.retrieval.splits"):
+        splits = evaluation_splits(config.evals.retrieval, config.data.source, config.data.split)
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         program = build_program(config, mesh)

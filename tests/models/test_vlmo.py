@@ -217,7 +217,8 @@ def test_parameter_counts(size, count):
 
 
 def test_initial_values_follow_the_official_code():
-    model = recipe.make_model_function(stage3.get_config("tiny").model)
+    std = 0.05
+    model = recipe.make_model_function(tiny.config(model=dict(init_std=std, width=64, num_heads=4)).model)
     with nnx.use_eager_sharding(False):
         flat = {"/".join(map(str, path)): np.asarray(value) for path, value in nnx.traversals.flatten_mapping(
             nnx.to_pure_dict(nnx.state(model(nnx.Rngs(0))))).items()}  # fmt: skip
@@ -232,4 +233,5 @@ def test_initial_values_follow_the_official_code():
         elif "bias" in name:
             assert (value == 0).all(), path
         else:
-            assert np.abs(value).max() <= 0.04 + 1e-7 and 0.015 < value.std() < 0.0205, path
+            # A normal cut at two deviations has 0.88 of its deviation.
+            assert np.abs(value).max() <= 2 * std + 1e-6 and 0.75 * std < value.std() < std, path
