@@ -27,7 +27,7 @@ MOUNT=/mnt/vlmo
 tpu() {
   local verb=$1
   shift
-  gcloud compute tpus tpu-vm "$verb" "$NAME" --zone="${ZONE:?set ZONE, such as us-west4-a}" ${PROJECT:+--project="$PROJECT"} "$@"
+  gcloud compute tpus tpu-vm "$verb" "$NAME" --zone="$ZONE" ${PROJECT:+--project="$PROJECT"} "$@"
 }
 
 on_all_workers() {
@@ -41,7 +41,7 @@ state() {
 create() {
   local spot=()
   if [ "${SPOT:-0}" = 1 ]; then spot=(--spot); fi
-  tpu create --accelerator-type="${TYPE:?set TYPE, such as v5litepod-16}" --version="$VERSION" "${spot[@]}"
+  tpu create --accelerator-type="$TYPE" --version="$VERSION" "${spot[@]}"
 }
 
 setup() {
@@ -60,7 +60,7 @@ setup() {
       sudo apt-get -qq update && sudo apt-get -qq install -y gcsfuse
     fi
     sudo mkdir -p $MOUNT && sudo chown \$USER $MOUNT
-    mountpoint -q $MOUNT || gcsfuse --implicit-dirs ${BUCKET:?set BUCKET} $MOUNT
+    mountpoint -q $MOUNT || gcsfuse --implicit-dirs $BUCKET $MOUNT
     command -v uv >/dev/null || python3 -m pip install --quiet --user uv
     cd vlmo_jax && export PATH=\$PATH:\$HOME/.local/bin
     [ -x .venv/bin/python ] || uv venv --quiet --python 3.12 .venv
@@ -85,11 +85,15 @@ run() {
     .venv/bin/python -m vlmo_jax.main$arguments"
 }
 
+need() {
+  : "${ZONE:?set ZONE, such as us-west4-a}" "${TYPE:?set TYPE, such as v5litepod-16}" "${BUCKET:?set BUCKET, the name of a bucket}"
+}
+
 case ${1:-} in
-  run) shift && run "$@" ;;
-  create | setup) "$1" ;;
-  status) state ;;
-  ssh) shift && on_all_workers "$*" ;;
-  delete) tpu delete --quiet ;;
+  run) need && shift && run "$@" ;;
+  create | setup) need && "$1" ;;
+  status) need && state ;;
+  ssh) need && shift && on_all_workers "$*" ;;
+  delete) need && tpu delete --quiet ;;
   *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0" && exit 2 ;;
 esac

@@ -71,13 +71,14 @@ def benchmark_encode(config, *, steps, warmup):
     config = without_data(config, mode="eval")
     recipe.check_config(config, jax.device_count())
     mesh, dtype, flops = sharding.make_mesh(config.mesh), recipe.compute_dtype(config.model), model_flops(config)
+    peak = device.find_peak(dtype)
     config.batch_size = config.evals.retrieval.batch_size
     with jax.set_mesh(mesh):
         graphdef, params = init_params(config, mesh)
         encoders = make_encoders(graphdef, mean=tuple(config.data.mean), std=tuple(config.data.std))
         batch = sharding.place_batch(synthetic_batch(config), mesh)
         image, text = {"image": batch["image"]}, {name: batch[name] for name in ("token_ids", "token_mask")}
-        rows, record, peak = [], {"benchmark": "encode", **setting(config, dtype)}, device.find_peak(dtype)
+        rows, record = [], {"benchmark": "encode", **setting(config, dtype)}
         for name, function, inputs, flops_each in (
             ("images", encoders.encode_image, image, flops.image),
             ("texts", encoders.encode_text, text, flops.text),
