@@ -134,7 +134,7 @@ def load_params(path, abstract_params):
     """
     directory, step = find_checkpoint(path)
     handlers = {item: ocp.JsonCheckpointHandler() if item == "meta" else ocp.StandardCheckpointHandler() for item in ITEMS}
-    options = ocp.CheckpointManagerOptions(read_only=True)
+    options = ocp.CheckpointManagerOptions(create=False)
     with ocp.CheckpointManager(directory, options=options, item_handlers=handlers) as manager:
         _check_shapes(f"{directory}/{step}", manager.item_metadata(step)["params"], abstract_params)
         restored = manager.restore(
