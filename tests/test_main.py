@@ -1,0 +1,199 @@
+"""The command as users run it: killed, stopped and started again, on two processes, evaluated alone, and with wrong arguments."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+STEPS, EVERY = 60, 20
+SMALL = [
+    "model.depth=2", "model.width=16", "model.num_heads=2", "model.mlp_dim=32", "model.image_size=32", "model.text_length=8",
+    "model.text_positions=8", "data.max_masked_tokens=3", "data.num_threads=1", "data.prefetch=1", "batch_size=8", f"steps={STEPS}",
+    "optimizer.warmup_steps=50", "log_every=1", f"checkpoint.every_steps={EVERY}", "evals.retrieval.splits=('unseen_concepts[:8]',)",
+    "evals.retrieval.batch_size=8", "evals.retrieval.every_steps=1000",
+    "checkpoint.best_metric=eval/emoji_unseen_concepts[:8]/mean_recall",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A function that starts the command in a work folder; the starts of this file share their compilations."""
+    cache, processes = tmp_path_factory.mktemp("compilations"), []
+
+    def start(workdir, *settings, devices=1, **environ):
+        environ = {
+            **os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", **environ,
+        }  # fmt: skip
+        arguments = [f"--config.{setting}" for setting in (*SMALL, *settings)]
+        log = open(f"{workdir}.{len(processes)}.log", "w")
+        command = [sys.executable, "-m", "vlmo_jax.main", "--config=configs/stage3.py", f"--workdir={workdir}", *arguments]
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=subprocess.STDOUT)
+        process.log = pathlib.Path(log.name)
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def finish(process, status=0):
+    assert process.wait(timeout=240) == status, process.log.read_text()[-3000:]
+    return process.log.read_text()
+
+
+def wait_until(condition, process):
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline, process.log.read_text()[-3000:]
+        time.sleep(0.002)
+
+
+def lines(workdir):
+    path = workdir / "metrics.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def losses(workdir):
+    """step -> what was measured of the training at that step, apart from speed; every step stands there once."""
+    found = {}
+    for line in lines(workdir):
+        values = {name: value for name, value in line.items() if name.startswith("train/")}
+        if values:
+            assert line["step"] not in found
+            found[line["step"]] = {name: value for name, value in values.items() if name not in ("train/samples_per_second", "train/data_wait")}
+    return found
+
+
+def saved_state(workdir, step):
+    """All arrays of a checkpoint, by item, as numpy."""
+    read = ocp.StandardCheckpointer().restore
+    folder = workdir / "checkpoints" / str(step)
+    return jax.device_get({item: read(folder / item) for item in ("params", "optimizer")})
+
+
+def steps_saved(workdir):
+    folder = workdir / "checkpoints"
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+
+
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory):
+    """A run that nothing interrupts."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    finish(start(workdir))
+    return workdir
+
+
+def test_a_run_leaves_what_it_says(whole):
+    assert list(losses(whole)) == list(range(1, STEPS + 1))
+    evaluated = [line["step"] for line in lines(whole) if any(name.startswith("eval/") for name in line)]
+    assert evaluated == [0, STEPS]
+    assert steps_saved(whole) == [40, 60]
+    for name in ("config.json", "curves.png", "retrieval.png"):
+        assert (whole / name).stat().st_size > 100
+    first = losses(whole)[1]
+    assert first["train/learning_rate"] == 0
+    for name, expected in (("train/itc_loss", np.log(8)), ("train/itm_loss", np.log(2)), ("train/mlm_loss", np.log(4000))):
+        assert abs(first[name] - expected) < 0.5 * expected, name
+
+
+def test_killed_stopped_and_started_again_it_ends_the_same(start, whole, tmp_path):
+    workdir = tmp_path / "run"
+    process = start(workdir)
+    wait_until(lambda: steps_saved(workdir), process)
+    process.kill()
+    finish(process, -signal.SIGKILL)
+    killed_at, saved_at = len(losses(workdir)), steps_saved(workdir)[-1]
+    assert saved_at <= killed_at < STEPS
+
+    process = start(workdir)
+    wait_until(lambda: f"Starting from step {saved_at} of {workdir}/checkpoints" in process.log.read_text(), process)
+    wait_until(lambda: len(losses(workdir)) > saved_at, process)
+    process.terminate()
+    assert "SIGTERM: saving after this step, then stopping." in finish(process, 128 + signal.SIGTERM)
+    stopped_at = steps_saved(workdir)[-1]
+    assert saved_at < stopped_at < STEPS and f"Stopped at step {stopped_at} of {STEPS}" in process.log.read_text()
+
+    assert f"Starting from step {stopped_at} of" in finish(start(workdir))
+    assert losses(workdir) == losses(whole)
+    assert list(losses(workdir)) == list(range(1, STEPS + 1))
+    jax.tree.map(np.testing.assert_array_equal, saved_state(workdir, STEPS), saved_state(whole, STEPS))
+    last = lambda folder: [line for line in lines(folder) if "eval/emoji_unseen_concepts[:8]/mean_recall" in line][-1]
+    assert last(workdir) == last(whole)
+
+
+def test_evaluation_alone_measures_the_same(start, whole, tmp_path):
+    workdir = tmp_path / "evaluation"
+    log = finish(start(workdir, "mode=eval", f"init_from={whole}"))
+    assert f"Evaluating step {STEPS} of {whole}" in log
+    (line,) = lines(workdir)
+    assert line == lines(whole)[-1]
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        return server.getsockname()[1]
+
+
+def test_two_processes_train_as_one_and_one_goes_on(start, whole, tmp_path):
+    workdir, address = tmp_path / "run", f"localhost:{free_port()}"
+    pair = [start(workdir, devices=2, JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID=str(number))
+            for number in (0, 1)]  # fmt: skip
+    wait_until(lambda: len(losses(workdir)) >= 8, pair[0])
+    for process in pair:
+        process.terminate()
+    for process in pair:
+        finish(process, 128 + signal.SIGTERM)
+    assert "4 cpu device(s) in 2 process(es), mesh data 4 x fsdp 1 x tensor 1" in pair[0].log.read_text()
+    (stopped_at,) = steps_saved(workdir)
+    found, expected = losses(workdir), losses(whole)
+    assert list(found) == list(range(1, stopped_at + 1)) and 8 <= stopped_at < STEPS
+    for step in range(1, 9):
+        for name, value in expected[step].items():
+            np.testing.assert_allclose(found[step][name], value, rtol=1e-5, atol=1e-7, err_msg=f"{name} of step {step}")
+
+    assert f"Starting from step {stopped_at} of" in finish(start(workdir))
+    assert list(losses(workdir)) == list(range(1, STEPS + 1))
+    for name, value in expected[STEPS].items():
+        np.testing.assert_allclose(losses(workdir)[STEPS][name], value, rtol=1e-2, atol=1e-3, err_msg=name)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(start, tmp_path):
+    workdir = tmp_path / "run"
+    log = finish(start(workdir, "optimizer.learning_rate=1e25", "optimizer.warmup_steps=0", "optimizer.weight_decay=0.0", "checkpoint.every_steps=1"), 1)
+    error = log.splitlines()[-1]
+    assert error.startswith("error: step ") and "_loss is " in error and "config.optimizer.learning_rate" in error
+    failed, saved = int(error.split()[2].rstrip(":")), steps_saved(workdir)
+    assert f"the run stops with its last checkpoint at step {saved[-1] if saved else None}." in error
+    assert failed <= 4 and all(step < failed for step in saved)
+    for step in saved:
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(saved_state(workdir, step)))
+
+
+@pytest.mark.parametrize("setting, message", [
+    ("batchsize=8", "error: .* --config.batchsize=8: .* Did you mean \"batch_size\""),
+    ("mesh.data=3", "error: config.mesh.data=3, .* does not cover the 1 devices"),
+    ("data.source=/nowhere", "error: config.data.source='/nowhere', .*: data set '/nowhere' is neither a folder nor one"),
+    ("evals.retrieval.splits=('test',)", "error: config.evals.retrieval.source=.*'test' is not in .*; there are: train"),
+    ("mode=eval", "error: config.init_from=None: no checkpoint in .*; give a work folder"),
+])  # fmt: skip
+def test_wrong_arguments_end_in_one_line(start, tmp_path, setting, message):
+    log = finish(start(tmp_path / "run", setting), 1)
+    assert re.match(message, log.splitlines()[-1]) and "Traceback" not in log
+    assert not (tmp_path / "run" / "checkpoints").exists()
