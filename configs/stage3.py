@@ -16,7 +16,7 @@ from ml_collections.config_dict import placeholder
 from configs import common
 
 PEAK_RATES = {"base": 2e-4, "base_plus": 1e-4, "large": 5e-5}
-TINY_STEPS = {"tiny": 700, "tiny_long": 4700}
+TINY_STEPS = {"tiny": 760, "tiny_long": 4700}
 
 
 def get_config(arg="tiny"):
@@ -85,6 +85,8 @@ def _tiny(config, size, image_size):
     config.model.scan_layers = False  # four blocks: unrolled they compile as fast and run a third faster on CPU
     config.optimizer = common.optimizer(learning_rate=1e-3, warmup_steps=60)
     config.data.update(source="emoji", captions="text_and_keywords", randaugment_fill=(255, 255, 255), max_masked_tokens=5)
+    if size == "tiny":
+        config.data.randaugment = ()  # so short a run sees each drawing six times and learns faster without
     config.data.update(mean=(0.85, 0.82, 0.78), std=(0.27, 0.27, 0.32))  # of these drawings, mostly white
     config.data.update(num_workers=0, num_threads=1, prefetch=4)
     config.tokenizer = "emoji"

@@ -59,15 +59,16 @@ class Evaluation:
         Args:
           params: parameters of the model.
           step: updates that made them.
-          page: file for a picture of example queries on the first split; None: no picture.
+          page: file for a picture of example queries on the largest split; None: no picture.
 
         Returns:
           `eval/<split>/<metric>` -> value.
         """
         metrics = {}
+        shown = max(self.evaluators, key=lambda evaluator: evaluator.num_images, default=None)
         for evaluator in self.evaluators:
             top_k = 0 if page is None else self.rerank_top_k
-            if page is not None and evaluator is self.evaluators[0]:
+            if page is not None and evaluator is shown:
                 scores, examples = evaluator.evaluate_with_examples(self.encoders, params, step, top_k)
                 if jax.process_index() == 0:
                     retrieval_page(*examples, page, title=evaluator.name)
