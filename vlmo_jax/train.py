@@ -7,6 +7,7 @@ checkpoint (exact resume), `config.init_from` (parameters of another run), or th
 import dataclasses
 import json
 import math
+import shutil
 import signal
 import time
 from typing import Any
@@ -150,7 +151,7 @@ def train(config, workdir):
             workdir / "checkpoints", keep_last=config.checkpoint.keep_last, best_metric=config.checkpoint.best_metric
         )
         state, origin = initial_state(program, checkpoints)
-        _describe(program, source, origin, workdir)
+        _describe(program, source, tokenizer, origin, workdir)
         loop = Loop(program, state, checkpoints, evaluation, workdir, preprocessing=_meta(config, tokenizer))
         try:
             finished = loop.run(source, tokenizer)
@@ -320,11 +321,12 @@ def compiled_bytes(memory):
     return memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
 
 
-def _describe(program, source, origin, workdir):
+def _describe(program, source, tokenizer, origin, workdir):
     if jax.process_index() != 0:
         return
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(program.config.to_json(indent=2) + "\n")
+    shutil.copy(tokenizer.path, workdir / f"tokenizer{tokenizer.path.suffix}")
     devices = jax.devices()
     mesh = " x ".join(f"{axis} {size}" for axis, size in program.mesh.shape.items())
     announce(

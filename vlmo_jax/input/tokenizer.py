@@ -33,6 +33,7 @@ class Tokenizer(Protocol):
         pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens.
         special_ids: these five ids.
         fingerprint: SHA-256 of the file in hexadecimal.
+        path: the file.
     """
 
     vocab_size: int
@@ -43,6 +44,7 @@ class Tokenizer(Protocol):
     mask_id: int
     special_ids: tuple[int, ...]
     fingerprint: str
+    path: pathlib.Path
 
     def encode(self, text: str) -> Encoding:
         """Returns the tokens of a text; "[SEP]" and the like in a text are plain characters, never special tokens."""
@@ -64,7 +66,7 @@ class SentencePieceTokenizer:
     """
 
     def __init__(self, path: pathlib.Path):
-        model = path.read_bytes()
+        model, self.path = path.read_bytes(), path
         self.fingerprint = hashlib.sha256(model).hexdigest()
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
@@ -102,7 +104,7 @@ class WordPieceTokenizer:
     """
 
     def __init__(self, path: pathlib.Path):
-        data = path.read_bytes()
+        data, self.path = path.read_bytes(), path
         self.fingerprint = hashlib.sha256(data).hexdigest()
         vocab = {token: i for i, token in enumerate(data.decode("utf-8").splitlines())}
         self.special_ids = _special_ids(path, vocab, "take the vocab.txt of bert-base-uncased")
