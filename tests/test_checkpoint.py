@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vlmo_jax import recipe, train
+from vlmo_jax import program as programs, recipe
 from vlmo_jax.checkpoint import Checkpoints, find_checkpoint, load_params
 
 META = {"config": {"steps": 3}, "preprocessing": {"mean": [0.5, 0.5, 0.5]}}
@@ -139,7 +139,7 @@ def start(workdir, shape=(1, 1, 1), **fields):
     mesh, program = program_on(shape, **fields)
     checkpoints = Checkpoints(workdir / "checkpoints", keep_last=2)
     with jax.set_mesh(mesh):
-        state, origin = train.initial_state(program, checkpoints)
+        state, origin = programs.initial_state(program, checkpoints)
     checkpoints.close()
     return jax.device_get(state), origin
 

@@ -7,7 +7,7 @@ import numpy as np
 from flax import nnx
 
 from configs import common, stage3
-from vlmo_jax import recipe, train
+from vlmo_jax import program as programs, recipe
 from vlmo_jax.sharding import make_mesh
 from vlmo_jax.train_step import TrainState, abstract_model
 
@@ -85,7 +85,7 @@ def mesh_of(shape, devices=None):
 
 def program(config, mesh):
     """The train program of a config on a mesh; call it, and what it makes, inside `jax.set_mesh(mesh)`."""
-    return train.build_program(config, mesh)
+    return programs.build_program(config, mesh)
 
 
 def state(program, values):

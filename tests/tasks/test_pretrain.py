@@ -1,7 +1,6 @@
 """The losses of stage 3 in terms of what the model says, and what they may not depend on."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 

@@ -12,7 +12,7 @@ from vlmo_jax.bench import device
 from vlmo_jax.bench.report import Report, gibibytes, quantity, setting
 from vlmo_jax.models.flops import TRAINING_FACTOR, forward_flops
 from vlmo_jax.tasks.retrieval import make_encoders
-from vlmo_jax.train import build_program, compiled_bytes
+from vlmo_jax.program import build_program, compiled_bytes
 from vlmo_jax.train_step import abstract_model, init_state
 
 FLOPS_FIELDS = ("image_size", "patch_size", "text_length", "vocab_size", "width", "depth", "mlp_dim", "num_upper")

@@ -13,7 +13,7 @@ from vlmo_jax import recipe, sharding
 from vlmo_jax.bench.collectives import bytes_by_kind, read_collectives
 from vlmo_jax.bench.report import Report, gibibytes
 from vlmo_jax.bench.steps import title, without_data
-from vlmo_jax.train import build_program, compiled_bytes
+from vlmo_jax.program import build_program, compiled_bytes
 
 
 def benchmark_topology(config, *, topology, largest=12):
@@ -93,7 +93,7 @@ def _largest(collectives, count):
         size, runs = sum(c.bytes * c.runs for c in group), sum(c.runs for c in group)
         first, *more = shapes.split(" ")
         what = f"{first} and {len(more)} more" if more else first
-        yield f"  {_size(size)}", f"{runs} x {kind} {what}, {group[0].source.removeprefix('jit(step)/')}"
+        yield f"  {_size(size)}", f"{runs} x {kind} {what}, {group[0].source.removeprefix('jit(step)/')[:80]}"
 
 
 def _size(count):
