@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, dropout, param, truncated_normal
+from vlmo_jax.sharding import constrain
 
 
 class TextEmbedding(nnx.Module):
@@ -25,7 +26,7 @@ class TextEmbedding(nnx.Module):
 
     def __call__(self, token_ids, key=None):
         """Embeds `token_ids` [B, T] int32 to [B, T, D]; `key` turns dropout on."""
-        x = jnp.take(self.word[...], token_ids, axis=0)
+        x = constrain(jnp.take(self.word[...], token_ids, axis=0), "batch")
         x = jnp.where(token_ids[..., None] == self.pad_id, jax.lax.stop_gradient(x), x)
         x = x + self.segment[0]
         if self.position is not None:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, Linear, gelu
+from vlmo_jax.sharding import constrain
 
 # The experts' places on the stacked axis. Lower blocks hold the first two, upper blocks all three.
 EXPERTS = {"image": 0, "text": 1, "vision_language": 2}
@@ -22,7 +23,7 @@ class FeedForward(nnx.Module):
         self.down = Linear(mlp_dim, width, axes=("mlp", "embed"), dtype=dtype, init_std=init_std, rngs=rngs)
 
     def __call__(self, x):
-        return self.down(gelu(self.up(self.norm(x))))
+        return self.down(constrain(gelu(self.up(self.norm(x))), "batch", None, "mlp"))
 
 
 class ModalityExperts(nnx.Module):
@@ -50,6 +51,7 @@ class ModalityExperts(nnx.Module):
         Returns:
           [B, G, N, D].
         """
+        x = constrain(x, "batch")  # else a compiler may sum activations over `fsdp` rather than gather weights
         graphdef, params = nnx.split(self.stacked)
         chosen = [EXPERTS[name] for name in experts]
         params = jax.tree.map(lambda p: jnp.stack([p[expert] for expert in chosen]), params)
