@@ -212,6 +212,8 @@ def test_topology_says_what_to_install(monkeypatch):
     (["fly", "--config=configs/stage3.py"], "'fly' is no benchmark; name one of train, encode, input, topology"),
     ([], "'nothing' is no benchmark"),
     (["train"], "train needs a recipe"),
+    (["train", "--config=configs/stage4.py"], "configs/stage4.py"),
+    (["train", "--config=configs/stage3.py", "--config.batchsize=4"], "Did you mean \"batch_size\""),
     (["train", "--config=configs/stage3.py", "--config.mesh.fsdp=3"], "config.mesh.fsdp=3"),
 ])  # fmt: skip
 def test_command_refuses(arguments, message):

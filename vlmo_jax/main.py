@@ -9,15 +9,14 @@ import signal
 import sys
 
 from absl import app, flags
-from ml_collections import config_flags
 
+from vlmo_jax.command_line import CONFIG, parse_flags
 from vlmo_jax.distributed import start_distributed
 from vlmo_jax.evaluate import evaluate
 from vlmo_jax.input.examples import BrokenDataError
 from vlmo_jax.recipe import ConfigError
 from vlmo_jax.train import NonFiniteError, train
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/stage3.py:base", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes; default: runs/<recipe>")
 
 # Exit status of a run that SIGTERM or Ctrl-C has stopped before its end: Kubernetes and others start it again only if it is not 0.
@@ -46,18 +45,6 @@ def main(argv):
             sys.exit(STOPPED)
     except (ConfigError, FileNotFoundError, NonFiniteError, BrokenDataError) as error:
         sys.exit(f"error: {error}")
-
-
-def parse_flags(argv):
-    """Parses the command line; a recipe or a field that is not there is one line instead of a traceback."""
-    try:
-        rest = app.parse_flags_with_usage(argv)
-        CONFIG.value.mode  # raises here if the recipe cannot be loaded
-        return rest
-    except (AttributeError, OSError) as error:
-        reason = error.args[0].args[0] if isinstance(error.args[0], Exception) else error
-        settings = " ".join(argument for argument in argv[1:] if argument.startswith("--config"))
-        sys.exit(f"error: {settings}: {' '.join(str(reason).split())}")
 
 
 FLAGS = flags.FLAGS

@@ -15,16 +15,15 @@ import sys
 
 import jax
 from absl import app, flags
-from ml_collections import config_flags
 
+from vlmo_jax.bench.data import benchmark_data
 from vlmo_jax.bench.report import append_record, format_report
 from vlmo_jax.bench.steps import benchmark_encode, benchmark_train
-from vlmo_jax.bench.data import benchmark_data
 from vlmo_jax.bench.topology import benchmark_topology
+from vlmo_jax.command_line import CONFIG, parse_flags
 from vlmo_jax.distributed import start_distributed
 from vlmo_jax.recipe import ConfigError
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/stage3.py:base", lock_config=True)
 JSON = flags.DEFINE_string("json", None, "File to which the result is added as one line of JSON")
 STEPS = flags.DEFINE_integer("steps", 10, "train, encode: steps or batches to measure", lower_bound=1)
 WARMUP = flags.DEFINE_integer("warmup", 2, "train, encode: steps or batches before them", lower_bound=1)
@@ -73,4 +72,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)
