@@ -202,6 +202,16 @@ def test_topology_report(monkeypatch):
     assert "all-gather u8[8,16,16,3]" in format_report(report)
 
 
+def test_step_that_does_not_fit_is_said_in_one_line():
+    class Program:
+        def compile(self):
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Used 20.1G of 15.75G hbm.\nmore\nmore\nmuch more")
+
+    with pytest.raises(recipe.ConfigError, match="20.1G of 15.75G.*accumulation=2") as refusal:
+        topology._compile(Program())
+    assert "much more" not in str(refusal.value)
+
+
 def test_topology_says_what_to_install(monkeypatch):
     monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(recipe.ConfigError, match=r"libtpu.*pip install -e '\.\[tpu\]'"):

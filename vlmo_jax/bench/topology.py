@@ -5,6 +5,7 @@ libtpu compiles for TPUs on any Linux machine. Nothing runs, so there are no tim
 
 import collections
 import importlib.util
+import os
 
 import jax
 from jax.experimental import topologies
@@ -14,6 +15,11 @@ from vlmo_jax.bench.collectives import bytes_by_kind, read_collectives
 from vlmo_jax.bench.report import Report, gibibytes
 from vlmo_jax.bench.steps import title, without_data
 from vlmo_jax.program import build_program, compiled_bytes
+
+# libtpu would ask a TPU machine's environment for these; without a TPU it says at length that it cannot.
+COMPILE_ONLY = {
+    "TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-4", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}  # fmt: skip
 
 
 def benchmark_topology(config, *, topology, largest=12):
@@ -29,7 +35,7 @@ def benchmark_topology(config, *, topology, largest=12):
 
     Raises:
       recipe.ConfigError: libtpu is not installed, it does not know the topology, or the config
-        cannot run on it.
+        cannot run on it or does not fit into the chips' memory.
     """
     config = without_data(config, mode="train")
     if config.model.dtype == "auto":
@@ -38,7 +44,7 @@ def benchmark_topology(config, *, topology, largest=12):
     recipe.check_config(config, len(devices))
     mesh = sharding.make_mesh(config.mesh, devices)
     with jax.set_mesh(mesh):
-        compiled, seconds, memory = build_program(config, mesh).compile()
+        compiled, seconds, memory = _compile(build_program(config, mesh))
     collectives = read_collectives(compiled.as_text())
     kinds = bytes_by_kind(collectives)
     rows = [
@@ -75,11 +81,27 @@ def topology_devices(name):
         raise recipe.ConfigError(
             "compiling for TPU needs libtpu, which is not installed here; run pip install -e '.[tpu]' (no TPU is needed)"
         )
+    for variable, value in COMPILE_ONLY.items():
+        os.environ.setdefault(variable, value)
+    # A device of jax is a chip; libtpu takes the two cores of a v4 chip for two devices unless told.
+    cores = {"chip_config_name": "megacore"} if name.startswith("v4:") else {}
     try:
-        return topologies.get_topology_desc(name, platform="tpu").devices
-    except Exception as error:  # libtpu raises several kinds
+        return topologies.get_topology_desc(name, platform="tpu", **cores).devices
+    except RuntimeError as error:
         raise recipe.ConfigError(
             f"--topology={name}: {str(error).splitlines()[0]}; use a name such as v4:2x2x2, v5e:4x4, v5p:2x2x2 or v6e:4x4"
+        ) from error
+
+
+def _compile(program):
+    try:
+        return program.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise recipe.ConfigError(
+            f"the step does not fit: {' '.join(str(error).splitlines()[:3])}; use --config.model.remat=block, more of "
+            "--config.mesh.fsdp, --config.accumulation=2 or more, or a larger topology"
         ) from error
 
 
