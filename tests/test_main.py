@@ -21,7 +21,7 @@ SMALL = [
     "model.depth=2", "model.width=16", "model.num_heads=2", "model.mlp_dim=32", "model.image_size=32", "model.text_length=8",
     "model.text_positions=8", "data.max_masked_tokens=3", "data.num_threads=1", "data.prefetch=1", "batch_size=8", f"steps={STEPS}",
     "optimizer.warmup_steps=50", "log_every=1", f"checkpoint.every_steps={EVERY}", "evals.retrieval.splits=('unseen_concepts[:8]',)",
-    "evals.retrieval.batch_size=8", "evals.retrieval.every_steps=1000",
+    "evals.retrieval.batch_size=8", "evals.retrieval.every_steps=1000", "data.randaugment=(2,7)",
     "checkpoint.best_metric=eval/emoji_unseen_concepts[:8]/mean_recall",
 ]  # fmt: skip
 
@@ -122,7 +122,8 @@ def test_killed_stopped_and_started_again_it_ends_the_same(start, whole, tmp_pat
     assert saved_at <= killed_at < STEPS
 
     process = start(workdir)
-    wait_until(lambda: f"Starting from step {saved_at} of {workdir}/checkpoints" in process.log.read_text(), process)
+    wait_until(lambda: "Compiled the step" in process.log.read_text(), process)  # later lines of the killed run are gone by now
+    assert f"Starting from step {saved_at} of {workdir}/checkpoints" in process.log.read_text()
     wait_until(lambda: len(losses(workdir)) > saved_at, process)
     process.terminate()
     assert "SIGTERM: saving after this step, then stopping." in finish(process, 128 + signal.SIGTERM)

@@ -15,7 +15,7 @@ VOCAB, LENGTH, MASKED, SIZE, BATCH = 48, 8, 3, 16, 8
 MODEL = dict(
     depth=3, num_upper=1, width=16, num_heads=2, mlp_dim=32, image_size=SIZE, patch_size=8, text_length=LENGTH,
     text_positions=12, vocab_size=VOCAB, position="relative", layer_scale=0.1, drop_path_rate=0.0, init_std=0.02,
-    scan_layers=False, remat="none",
+    scan_layers=True, remat="none",
 )  # fmt: skip
 
 
