@@ -189,7 +189,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(start, tmp_path):
 
 @pytest.mark.parametrize("setting, message", [
     ("batchsize=8", "error: .* --config.batchsize=8: .* Did you mean \"batch_size\""),
-    ("mesh.data=3", "error: config.mesh.data=3, .* does not cover the 1 devices"),
     ("data.source=/nowhere", "error: config.data.source='/nowhere', .*: data set '/nowhere' is neither a folder nor one"),
     ("evals.retrieval.splits=('test',)", "error: config.evals.retrieval.source=.*'test' is not in .*; there are: train"),
     ("mode=eval", "error: config.init_from=None: no checkpoint in .*; give a work folder"),

@@ -30,7 +30,17 @@ def run(shape):
         for step in range(STEPS):
             state, measured = compiled(state, sharding.place_batch(tiny.make_batch(size=SIZE, seed=step), mesh))
             metrics.append(jax.device_get(measured))
-    return compiled.as_text(), metrics, jax.device_get(state), state
+        state = jax.device_get(state), state
+        if shape == ONE:
+            metrics += [measure_at(program, compiled, mesh, step) for step in (0, 7)]
+    return compiled.as_text(), metrics, *state
+
+
+def measure_at(program, compiled, mesh, step):
+    """The metrics of the first batch from the first parameters, at another step."""
+    state = tiny.state(program, tiny.params(image_size=SIZE, drop_path_rate=0.2))
+    state = state.replace(step=jax.device_put(np.int32(step), program.shardings.step))
+    return jax.device_get(compiled(state, sharding.place_batch(tiny.make_batch(size=SIZE, seed=0), mesh))[1])
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +55,17 @@ def many(request):
 
 def test_same_losses_and_updates_as_on_one_device(alone, many):
     _, (_, metrics, state, _) = many
-    for found, expected in zip(metrics, alone[1]):
+    for found, expected in zip(metrics, alone[1][:STEPS], strict=True):
         assert found.keys() == expected.keys()
         for name in expected:
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
     compare = lambda path, a, b: np.testing.assert_allclose(a, b, atol=1e-5, err_msg=jax.tree_util.keystr(path))
     jax.tree_util.tree_map_with_path(compare, state, alone[2])
+
+
+def test_drop_path_draws_by_step(alone):
+    first, _, again, later = alone[1]
+    assert first == again and first["itc_loss"] != later["itc_loss"]
 
 
 def test_updates_move_every_part(alone):

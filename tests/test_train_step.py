@@ -1,4 +1,4 @@
-"""Accumulation, clipping, dropout and the rate of the first step, in the jitted step."""
+"""Accumulation, clipping and what a step draws, in the jitted step."""
 
 import jax
 import numpy as np
@@ -9,7 +9,8 @@ from vlmo_jax import sharding
 from vlmo_jax.train_step import init_state
 
 # With this epsilon an update is a smooth function of the gradients: noise of 1e-7 in one that is zero stays noise.
-OPTIMIZER = dict(epsilon=1e-4, warmup_steps=0, learning_rate=1e-2)
+CLIP = 0.25
+OPTIMIZER = dict(epsilon=1e-4, warmup_steps=0, learning_rate=1e-2, clip_norm=CLIP)
 
 
 def batch_with_duplicates():
@@ -21,10 +22,10 @@ def batch_with_duplicates():
 class Case:
     """A compiled step on a mesh, that may be run from any parameters."""
 
-    def __init__(self, shape=(1, 1, 1), *, model=(), optimizer=(), mask_duplicates=True, **fields):
-        config = tiny.config(model=model, optimizer={**OPTIMIZER, **dict(optimizer)}, **fields)
-        config.task.mask_duplicates = mask_duplicates
-        self.model, self.mesh = dict(model), tiny.mesh_of(shape)
+    def __init__(self, shape=(1, 1, 1), **fields):
+        config = tiny.config(optimizer=OPTIMIZER, **fields)
+        config.task.mask_duplicates = True
+        self.mesh = tiny.mesh_of(shape)
         with jax.set_mesh(self.mesh):
             self.program = tiny.program(config, self.mesh)
             self.compiled = self.program.compile()[0]
@@ -32,7 +33,7 @@ class Case:
     def run(self, step=0):
         """One update from `tiny.params` at step number `step`: state and metrics on the host."""
         with jax.set_mesh(self.mesh):
-            state = tiny.state(self.program, tiny.params(**self.model))
+            state = tiny.state(self.program, tiny.params())
             state = state.replace(step=jax.device_put(np.int32(step), self.program.shardings.step))
             return jax.device_get(self.compiled(state, sharding.place_batch(batch_with_duplicates(), self.mesh)))
 
@@ -54,6 +55,9 @@ def test_accumulation_gives_the_update_of_the_whole_batch(whole, parts, shape):
     assert metrics.keys() == expected.keys()
     close(metrics, expected, rtol=1e-5, atol=1e-5)
     close(state, expected_state, atol=1e-5)
+    largest = max(np.abs(g).max() for g in gradients(expected_state))
+    for found, wanted in zip(gradients(state), gradients(expected_state), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max() + 1e-7 * largest)
 
 
 def test_step_counts_and_draws_other_negatives(whole):
@@ -63,35 +67,16 @@ def test_step_counts_and_draws_other_negatives(whole):
     assert first[1]["itc_loss"] == other[1]["itc_loss"] and first[1]["itm_loss"] != other[1]["itm_loss"]
 
 
-def test_grad_norm_is_that_of_the_gradient(whole):
+def gradients(state):
+    """The gradients of a first update, which leaves a tenth of them in the first moments."""
+    return [mean / (1 - 0.9) for mean in jax.tree.leaves(state.opt_state[1].mean)]
+
+
+def test_clipping_scales_the_gradient_down(whole):
     state, metrics = whole.run()
-    gradients = [mean / (1 - 0.9) for mean in jax.tree.leaves(state.opt_state.mean)]
-    np.testing.assert_allclose(metrics["grad_norm"], np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients)), rtol=1e-5)
-    assert metrics["learning_rate"] == np.float32(1e-2)
-
-
-@pytest.fixture(scope="module")
-def clipped_with_drop_path():
-    return Case(model=dict(drop_path_rate=0.3), optimizer=dict(clip_norm=0.25, warmup_steps=4))
-
-
-def test_clipping_scales_the_gradient_down(clipped_with_drop_path):
-    state, metrics = clipped_with_drop_path.run()
-    adamw = state.opt_state[1]
-    norm = np.sqrt(sum(((mean / (1 - 0.9)).astype(np.float64) ** 2).sum() for mean in jax.tree.leaves(adamw.mean)))
-    assert metrics["grad_norm"] > 0.5  # the metric is taken before clipping
-    np.testing.assert_allclose(norm, 0.25, rtol=1e-5)
-
-
-def test_first_step_of_a_warm_up_moves_no_parameter(clipped_with_drop_path):
-    state, metrics = clipped_with_drop_path.run()
-    assert metrics["learning_rate"] == 0
-    jax.tree.map(np.testing.assert_array_equal, state.params, tiny.params(drop_path_rate=0.3))
-
-
-def test_drop_path_draws_by_step(clipped_with_drop_path):
-    first, again, other = (clipped_with_drop_path.run(step)[1] for step in (0, 0, 1))
-    assert first == again and first["itc_loss"] != other["itc_loss"]
+    norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients(state)))
+    assert metrics["grad_norm"] > 2 * CLIP  # the metric is taken before clipping
+    np.testing.assert_allclose(norm, CLIP, rtol=1e-5)
 
 
 def test_initial_state_is_the_same_on_every_mesh():

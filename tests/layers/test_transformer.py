@@ -16,9 +16,9 @@ MASK = jnp.asarray(np.arange(6) != 3)[None].repeat(6, axis=0)
 
 
 def make(**fields):
-    """graphdef and large random parameters of a transformer with three lower and two upper blocks."""
+    """graphdef and large random parameters of a transformer with two lower and two upper blocks."""
     transformer = MomeTransformer(
-        5, 2, 8, 2, 16, layer_scale=0.1, table_rows=num_rows(GRID, 6), drop_path_rate=0.5, rngs=nnx.Rngs(0), **fields
+        4, 2, 8, 2, 16, layer_scale=0.1, table_rows=num_rows(GRID, 6), drop_path_rate=0.5, rngs=nnx.Rngs(0), **fields
     )
     graphdef, state = nnx.split(transformer)
     rng = np.random.default_rng(0)
@@ -42,7 +42,7 @@ def unrolled():
 
 
 @pytest.mark.parametrize("fields", [
-    dict(scan_layers=True, remat="none"), dict(scan_layers=True, remat="dots"), dict(scan_layers=False, remat="block"),
+    dict(scan_layers=True, remat="dots"), dict(scan_layers=False, remat="block"),
 ], ids=str)  # fmt: skip
 def test_scan_and_remat_change_no_number(unrolled, fields):
     expected, gradients = unrolled
@@ -68,7 +68,7 @@ def test_drop_path_is_off_without_key_and_follows_the_key(run):
 
 def test_rates_grow_linearly_from_zero():
     graphdef, params = make()
-    assert nnx.merge(graphdef, params).drop_path_rates == (0.0, 0.125, 0.25, 0.375, 0.5)
+    assert nnx.merge(graphdef, params).drop_path_rates == (0.0, pytest.approx(1 / 6), pytest.approx(1 / 3), 0.5)
 
 
 def test_text_and_image_spans_draw_their_own_masks():

@@ -188,12 +188,11 @@ def step_outputs(params, graphdef, batch, negatives):
     fused, fused_metrics = task.fuse(model, pairs, shared, len(batch["token_ids"]), None)
     total = contrast + fused
     scale, scale_vl = jnp.exp(features.logit_scale), jnp.exp(features.logit_scale_vl)
-    states = [model.encode_fused(model.embed_text(ids), mask, model.embed_image(image)) for ids, mask, image in (
-        (batch["mlm_token_ids"], batch["token_mask"], batch["image"]),
-        (batch["token_ids"], batch["token_mask"], batch["image"]),
-        (batch["token_ids"], batch["token_mask"], pairs["negative_image"]),
-        (pairs["negative_token_ids"], pairs["negative_token_mask"], batch["image"]),
-    )]  # fmt: skip
+    ids, mask, image = batch["token_ids"], batch["token_mask"], batch["image"]
+    ids = jnp.concatenate([batch["mlm_token_ids"], ids, ids, pairs["negative_token_ids"]])
+    mask = jnp.concatenate([mask, mask, mask, pairs["negative_token_mask"]])
+    image = jnp.concatenate([image, image, pairs["negative_image"], image])
+    states = jnp.split(model.encode_fused(model.embed_text(ids), mask, model.embed_image(image)), 4)
     first_tokens = jnp.concatenate([state[:, 0] for state in states[1:]])
     return total, {
         "total_loss": total,
