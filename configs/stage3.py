@@ -40,6 +40,7 @@ def get_config(arg="tiny"):
         flip=True,
         randaugment=(2, 7),  # operations, magnitude; () for none
         randaugment_fill=(128, 128, 128),  # colour of uncovered corners
+        color_jitter=(),  # strengths of brightness, contrast, saturation, hue; () for none
         mask_rate=0.15,
         max_masked_tokens=12,
         mean=(0.5, 0.5, 0.5),

@@ -149,7 +149,7 @@ def _check_training(config):
     try:
         checks.check_training(
             start_step=0, end_step=config.steps, randaugment=tuple(data.randaugment) or None,
-            **{name: data[name] for name in fields},
+            color_jitter=tuple(data.color_jitter) or None, **{name: data[name] for name in fields},
         )  # fmt: skip
         checks.check_loading(data.num_workers, data.num_threads, data.prefetch)
     except ValueError as error:

@@ -94,7 +94,8 @@ class Loop:
         batches = train_batches(
             source, tokenizer, image_size=config.model.image_size, text_length=config.model.text_length,
             batch_size=config.batch_size, seed=config.seed, start_step=self.first_step, end_step=config.steps,
-            host_index=jax.process_index(), host_count=jax.process_count(), randaugment=tuple(data.randaugment) or None, **fields,
+            host_index=jax.process_index(), host_count=jax.process_count(), randaugment=tuple(data.randaugment) or None,
+            color_jitter=tuple(data.color_jitter) or None, **fields,
         )  # fmt: skip
         compiled, seconds, memory = self.program.compile()
         _say(f"Compiled the step in {seconds:.0f} s; it needs {compiled_bytes(memory) / 2**30:.2f} GiB a device.")

@@ -89,7 +89,7 @@ def benchmark_input(
     )
     maker = examples.TrainExamples(
         source=source, tokenizer=tokenizer, image_size=image_size, text_length=text_length, seed=0, captions="text_and_keywords",
-        crop_scale=(0.5, 1.0), flip=True, randaugment=(2, 7), randaugment_fill=images.WHITE, mask_rate=0.15,
+        crop_scale=(0.5, 1.0), flip=True, randaugment=(2, 7), randaugment_fill=images.WHITE, color_jitter=None, mask_rate=0.15,
         max_masked_tokens=text_length,
     )
     records = [source[i] for i in range(min(len(source), 256))]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from vlmo_jax.input.captions import CAPTION_MODES
+from vlmo_jax.input.color_jitter import MAX_HUE, NUM_STRENGTHS
 from vlmo_jax.input.randaugment import MAX_MAGNITUDE
 from vlmo_jax.input.tokenizer import Tokenizer
 
@@ -47,6 +48,7 @@ def check_training(
     captions: str,
     crop_scale: tuple[float, float],
     randaugment: tuple[int, float] | None,
+    color_jitter: tuple[float, float, float, float] | None,
     mask_rate: float,
     max_masked_tokens: int,
     max_broken_fraction: float,
@@ -54,6 +56,7 @@ def check_training(
     """Raises ValueError unless the arguments that only training has are in range."""
     smallest, largest = crop_scale
     num_ops, magnitude = randaugment or (0, 0)
+    jitter = tuple(color_jitter or (0,) * NUM_STRENGTHS)
     _refuse_unless([
         (0 <= start_step <= end_step, f"start_step={start_step} must be 0 to end_step={end_step}"),
         (captions in CAPTION_MODES, f"captions={captions!r} is unknown; use one of {', '.join(map(repr, CAPTION_MODES))}"),
@@ -61,6 +64,9 @@ def check_training(
          f"crop_scale={crop_scale} must be (smallest, largest) share of the area with 0 < smallest <= largest <= 1"),
         (num_ops >= 0 and 0 <= magnitude <= MAX_MAGNITUDE,
          f"randaugment={randaugment} must be (number of operations, magnitude of 0 to {MAX_MAGNITUDE}), or None for none"),
+        (len(jitter) == NUM_STRENGTHS and all(0 <= strength <= 1 for strength in jitter) and jitter[-1] <= MAX_HUE,
+         f"color_jitter={color_jitter} must be strengths of brightness, contrast, saturation (0 to 1) and hue (0 to {MAX_HUE}), "
+         "or None for none"),
         (0 < mask_rate <= 1, f"mask_rate={mask_rate} must be above 0 and at most 1"),
         (max_masked_tokens >= 1, f"max_masked_tokens={max_masked_tokens} must be at least 1"),
         (0 <= max_broken_fraction <= 1, f"config.data.max_broken_fraction={max_broken_fraction} must be 0 to 1"),

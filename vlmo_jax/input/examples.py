@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from vlmo_jax.datasets import BrokenRecordError, Record
-from vlmo_jax.input import captions, images, masking, randaugment, sampling
+from vlmo_jax.input import captions, color_jitter, images, masking, randaugment, sampling
 from vlmo_jax.input.tokenizer import Tokenizer
 
 # So many records in a row are broken only where nearly all are.
@@ -60,6 +60,7 @@ class TrainExamples:
     flip: bool
     randaugment: tuple[int, float] | None
     randaugment_fill: tuple[int, int, int]
+    color_jitter: tuple[float, float, float, float] | None
     mask_rate: float
     max_masked_tokens: int
 
@@ -139,6 +140,8 @@ class TrainExamples:
         image = self.crop(image, rng)
         if self.flip and rng.random() < 0.5:
             image = images.flip_horizontally(image)
+        if self.color_jitter:
+            image = color_jitter.color_jitter(image, rng, strengths=self.color_jitter)
         if self.randaugment:
             num_ops, magnitude = self.randaugment
             image = randaugment.rand_augment(image, rng, num_ops=num_ops, magnitude=magnitude, fill=self.randaugment_fill)

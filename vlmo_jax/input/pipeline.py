@@ -178,6 +178,7 @@ def train_batches(
     flip: bool = True,
     randaugment: tuple[int, float] | None = (2, 7),
     randaugment_fill: tuple[int, int, int] = images.WHITE,
+    color_jitter: tuple[float, float, float, float] | None = None,
     mask_rate: float = 0.15,
     max_masked_tokens: int,
     num_workers: int = 0,
@@ -205,6 +206,7 @@ def train_batches(
         flip: mirror half of the images.
         randaugment: (number of operations, magnitude 0 to 10), or None for no RandAugment.
         randaugment_fill: colour of corners that it uncovers (see `randaugment.rand_augment`).
+        color_jitter: strengths of brightness, contrast, saturation and hue (see `color_jitter.color_jitter`), or None for none.
         mask_rate: share of the words that are masked.
         max_masked_tokens: M, the most tokens masked in a text.
         num_workers: processes that make batches; 0 makes them in a thread of this one.
@@ -227,6 +229,7 @@ def train_batches(
     checks.check_text(text_length, tokenizer)
     checks.check_training(
         start_step=start_step, end_step=end_step, captions=captions, crop_scale=crop_scale, randaugment=randaugment,
+        color_jitter=color_jitter,
         mask_rate=mask_rate, max_masked_tokens=max_masked_tokens, max_broken_fraction=max_broken_fraction,
     )
     checks.check_loading(num_workers, num_threads, prefetch)
@@ -234,7 +237,7 @@ def train_batches(
         _log.warning("batch_size=%d is more than the %d training records: a batch holds some images twice", batch_size, len(source))
     maker = examples.TrainExamples(
         source=source, tokenizer=tokenizer, image_size=image_size, text_length=text_length, seed=seed, captions=captions,
-        crop_scale=crop_scale, flip=flip, randaugment=randaugment, randaugment_fill=randaugment_fill, mask_rate=mask_rate,
+        crop_scale=crop_scale, flip=flip, randaugment=randaugment, randaugment_fill=randaugment_fill, color_jitter=color_jitter, mask_rate=mask_rate,
         max_masked_tokens=max_masked_tokens,
     )
     step = _TrainStep(maker, batch_size=batch_size, host_index=host_index, host_count=host_count, num_threads=num_threads)
