@@ -146,6 +146,16 @@ def test_evaluation_alone_measures_the_same(start, whole, tmp_path):
     assert line == lines(whole)[-1]
 
 
+@pytest.mark.parametrize("setting, message", [
+    ("data.std=(0.3,0.3,0.3)", r"error: config.data.std=\(0.3, 0.3, 0.3\) but .*/run was trained with \[0.5, 0.5, 0.5\]; use that"),
+    (f"tokenizer={ROOT}/tests/data/wordpiece_vocab.txt", "error: config.tokenizer=.* is not the tokenizer that .*/run was trained with"),
+    ("model.depth=3", "error: config.init_from='.*': checkpoint .*/60 does not fit config.model"),
+])  # fmt: skip
+def test_evaluation_refuses_what_the_checkpoint_was_not_trained_with(start, whole, tmp_path, setting, message):
+    log = finish(start(tmp_path / "run", "mode=eval", f"init_from={whole}", setting), 1)
+    assert re.match(message, log.splitlines()[-1]) and "Traceback" not in log
+
+
 def free_port():
     with socket.socket() as server:
         server.bind(("localhost", 0))

@@ -66,6 +66,21 @@ def test_drop_path_is_off_without_key_and_follows_the_key(run):
     assert (first != off).any() and (first != other).any()
 
 
+def test_every_block_draws_its_own_masks():
+    transformer = MomeTransformer(5, 1, 8, 2, 16, drop_path_rate=0.5, rngs=nnx.Rngs(0))
+    block = transformer.lower
+    # Block l adds 1 to feature l, if it is kept, and nothing else.
+    zero = (block.attention.qkv, block.attention.out, block.experts.stacked.up.kernel, block.experts.stacked.down.kernel)
+    for variable in zero:
+        variable[...] = jnp.zeros(variable.shape)
+    block.attention.out_bias[...] = jnp.eye(4, 8)
+    kept = np.asarray(transformer.run_lower(jnp.zeros((256, 1, 8)), (("text", 1),), key=jax.random.key(0)))[:, 0, :4] > 0
+    assert kept[:, 0].all()  # rate 0
+    for below, above in ((1, 2), (1, 3), (2, 3)):
+        assert (kept[:, above] & ~kept[:, below]).any() and (kept[:, below] & ~kept[:, above]).any()
+    np.testing.assert_allclose(kept.mean(0), [1, 0.875, 0.75, 0.625], atol=0.15)
+
+
 def test_rates_grow_linearly_from_zero():
     graphdef, params = make()
     assert nnx.merge(graphdef, params).drop_path_rates == (0.0, pytest.approx(1 / 6), pytest.approx(1 / 3), 0.5)

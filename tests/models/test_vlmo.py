@@ -158,6 +158,23 @@ def test_a_pass_reaches_its_own_experts_only(gradients, encoded, lower, upper):
         assert reached == (lower if "/lower/" in path else upper), path
 
 
+def test_spans_of_a_fused_sequence_go_to_their_own_experts(batch):
+    """With one lower block and attention switched off, a span is served as when it is alone."""
+    params = tiny.params(depth=2)
+    params["transformer"]["lower"]["attention_scale"][:] = 0
+    params["transformer"]["upper"]["attention_scale"][:] = 0
+
+    @jax.jit
+    def passes(params):
+        model = tiny.model(params, depth=2)
+        text, image, mask = model.embed_text(batch["token_ids"]), model.embed_image(images(batch)), batch["token_mask"]
+        alone = (model.encode_text(text, mask, branches=TEXT_BRANCHES), model.encode_image(image, branches=IMAGE_BRANCHES))
+        return model.encode_fused(text, mask, image), jnp.concatenate([states[:, 1] for states in alone], axis=1)
+
+    found, expected = passes(params)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_lower_blocks_have_no_vision_language_expert(gradients):
     for path, value in gradients["fused"].items():
         if "/experts/" in path:

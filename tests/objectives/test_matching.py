@@ -36,11 +36,10 @@ def test_never_nan_even_of_nan_logits():
     assert (drawn != np.arange(B)).all() and len(np.unique(drawn)) == B
 
 
-@pytest.mark.parametrize("offset", [0.0, -1e6, 1e6])
+@pytest.mark.parametrize("offset", [0.0, -(2.0**24), 2.0**24])
 def test_draws_follow_the_softmax(offset):
-    logits = np.random.default_rng(1).normal(0, 1.5, (B, B)).round(1).astype(np.float32)
-    if offset:
-        logits = (logits * 8).round() / 8  # exact in float32 at this size
+    # Even numbers are exact in float32 beside the offset, where noise between 0 and 2 would be lost.
+    logits = 2 * np.random.default_rng(1).integers(0, 3, (B, B)).astype(np.float32)
     keys = jax.random.split(jax.random.key(1), 20_000)
     drawn = np.asarray(jax.jit(jax.vmap(lambda key: sample_hard_negatives(key, jnp.asarray(logits + np.float32(offset)))))(keys))
     weights = np.where(np.eye(B, dtype=bool), 0, np.exp(logits.astype(np.float64)))

@@ -12,9 +12,9 @@ KEY = jax.random.key(3)
 TASK = PretrainTask(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
 
 
-def losses(params, batch):
-    """total, metrics, negatives and the features they come from; no dropout."""
-    model = tiny.model(params)
+def losses(params, batch, **fields):
+    """total, metrics, negatives and the features they come from; no dropout. `fields` change the model's config."""
+    model = tiny.model(params, **fields)
     features = TASK.features(model, batch, None)
     contrast, shared, metrics = TASK.contrast(features, batch, KEY)
     fused, fused_metrics = TASK.fuse(model, {**batch, **TASK.negatives(batch, shared)}, shared, B, None)
@@ -147,6 +147,15 @@ def test_normalised_float_images_are_taken_as_they_are(batch):
     normalised = TASK._normalize(image)
     np.testing.assert_array_equal(normalised, image)
     np.testing.assert_allclose(TASK._normalize(batch["image"]), image, rtol=1e-5, atol=1e-5)
+
+
+def test_bfloat16_computes_the_same_roughly_and_keeps_float32_where_it_matters(params, batch, step):
+    in_bfloat16 = jax.jit(jax.value_and_grad(lambda p: losses(p, batch, dtype="bfloat16"), has_aux=True))
+    (total, (metrics, _, features)), grads = in_bfloat16(params)
+    for name in ("itc_loss", "itm_loss", "mlm_loss"):
+        np.testing.assert_allclose(metrics[name], step[0][1][0][name], rtol=0.1, err_msg=name)
+    assert total != step[0][0]
+    assert {leaf.dtype for leaf in jax.tree.leaves((total, metrics, features, grads))} == {jnp.dtype("float32")}
 
 
 def test_duplicates_are_left_out_of_contrast_and_negatives(params, batch, step):
