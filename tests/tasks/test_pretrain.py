@@ -155,7 +155,7 @@ def test_bfloat16_computes_the_same_roughly_and_keeps_float32_where_it_matters(p
     for name in ("itc_loss", "itm_loss", "mlm_loss"):
         np.testing.assert_allclose(metrics[name], step[0][1][0][name], rtol=0.1, err_msg=name)
     assert total != step[0][0]
-    assert {leaf.dtype for leaf in jax.tree.leaves((total, metrics, features, grads))} == {jnp.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves((total, metrics, features, grads))} == {np.dtype("float32")}
 
 
 def test_duplicates_are_left_out_of_contrast_and_negatives(params, batch, step):
