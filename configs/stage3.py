@@ -16,7 +16,7 @@ from ml_collections.config_dict import placeholder
 from configs import common
 
 PEAK_RATES = {"base": 2e-4, "base_plus": 1e-4, "large": 5e-5}
-TINY_STEPS = {"tiny": 760, "tiny_long": 4700}
+TINY_STEPS = {"tiny": 700, "tiny_long": 4700}
 
 
 def get_config(arg="tiny"):
