@@ -145,12 +145,11 @@ def _check_training(config):
     _require(min(data.std) > 0, f"config.data.std={tuple(data.std)} must be more than 0")
     _require(len(data.crop_scale) == 2, f"config.data.crop_scale={tuple(data.crop_scale)} must be two numbers, smallest and largest")
     _require(len(data.randaugment) in (0, 2), f"config.data.randaugment={tuple(data.randaugment)} must be (operations, magnitude) or ()")
-    fields = ("captions", "crop_scale", "mask_rate", "max_masked_tokens", "max_broken_fraction")
     try:
-        checks.check_training(
-            start_step=0, end_step=config.steps, randaugment=tuple(data.randaugment) or None,
-            color_jitter=tuple(data.color_jitter) or None, **{name: data[name] for name in fields},
-        )  # fmt: skip
+        checks.check_captions(data.captions)
+        checks.check_views(tuple(data.crop_scale), tuple(data.randaugment) or None, tuple(data.color_jitter) or None)
+        checks.check_masking(data.mask_rate, data.max_masked_tokens)
+        checks.check_stream(0, config.steps, data.max_broken_fraction)
         checks.check_loading(data.num_workers, data.num_threads, data.prefetch)
     except ValueError as error:
         raise ConfigError(f"config.data.{str(error).removeprefix('config.data.')}") from error

@@ -41,25 +41,31 @@ def check_text(text_length: int, tokenizer: Tokenizer) -> None:
     ])
 
 
-def check_training(
-    *,
-    start_step: int,
-    end_step: int,
-    captions: str,
+def check_stream(start_step: int, end_step: int, max_broken_fraction: float) -> None:
+    """Raises ValueError unless the steps are in order and the limit of broken records is a share."""
+    _refuse_unless([
+        (0 <= start_step <= end_step, f"start_step={start_step} must be 0 to end_step={end_step}"),
+        (0 <= max_broken_fraction <= 1, f"config.data.max_broken_fraction={max_broken_fraction} must be 0 to 1"),
+    ])
+
+
+def check_captions(captions: str) -> None:
+    """Raises ValueError unless it is a way to draw captions."""
+    _refuse_unless([
+        (captions in CAPTION_MODES, f"captions={captions!r} is unknown; use one of {', '.join(map(repr, CAPTION_MODES))}"),
+    ])
+
+
+def check_views(
     crop_scale: tuple[float, float],
-    randaugment: tuple[int, float] | None,
-    color_jitter: tuple[float, float, float, float] | None,
-    mask_rate: float,
-    max_masked_tokens: int,
-    max_broken_fraction: float,
+    randaugment: tuple[int, float] | None = None,
+    color_jitter: tuple[float, float, float, float] | None = None,
 ) -> None:
-    """Raises ValueError unless the arguments that only training has are in range."""
+    """Raises ValueError unless random views of an image can be made with these strengths."""
     smallest, largest = crop_scale
     num_ops, magnitude = randaugment or (0, 0)
     jitter = tuple(color_jitter or (0,) * NUM_STRENGTHS)
     _refuse_unless([
-        (0 <= start_step <= end_step, f"start_step={start_step} must be 0 to end_step={end_step}"),
-        (captions in CAPTION_MODES, f"captions={captions!r} is unknown; use one of {', '.join(map(repr, CAPTION_MODES))}"),
         (0 < smallest <= largest <= 1,
          f"crop_scale={crop_scale} must be (smallest, largest) share of the area with 0 < smallest <= largest <= 1"),
         (num_ops >= 0 and 0 <= magnitude <= MAX_MAGNITUDE,
@@ -67,9 +73,14 @@ def check_training(
         (len(jitter) == NUM_STRENGTHS and all(0 <= strength <= 1 for strength in jitter) and jitter[-1] <= MAX_HUE,
          f"color_jitter={color_jitter} must be strengths of brightness, contrast, saturation (0 to 1) and hue (0 to {MAX_HUE}), "
          "or None for none"),
+    ])
+
+
+def check_masking(mask_rate: float, max_masked_tokens: int) -> None:
+    """Raises ValueError unless some tokens can be masked."""
+    _refuse_unless([
         (0 < mask_rate <= 1, f"mask_rate={mask_rate} must be above 0 and at most 1"),
         (max_masked_tokens >= 1, f"max_masked_tokens={max_masked_tokens} must be at least 1"),
-        (0 <= max_broken_fraction <= 1, f"config.data.max_broken_fraction={max_broken_fraction} must be 0 to 1"),
     ])
 
 

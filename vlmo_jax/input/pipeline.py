@@ -11,6 +11,7 @@ import functools
 import logging
 import math
 import operator
+from typing import Protocol
 import weakref
 
 from absl import flags
@@ -28,10 +29,28 @@ _log = logging.getLogger(__name__)
 _TASKS_PER_THREAD = 4
 
 
+class ExampleMaker(Protocol):
+    """Writes training examples into the rows of batches; must be picklable for worker processes.
+
+    Attributes:
+        source: the records.
+        seed: of everything random in an example.
+    """
+
+    source: Sequence
+    seed: int
+
+    def empty_batch(self, rows: int) -> Batch:
+        """Returns arrays for `rows` examples, not filled."""
+
+    def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
+        """Writes record `index`, or one in its place if it is broken, into a row, by (seed, position, index) alone."""
+
+
 class _BatchMaker:
     """Rows of examples to a batch, on a pool of threads that each process has for itself."""
 
-    def __init__(self, maker: examples.TrainExamples | examples.EvalImages, num_threads: int):
+    def __init__(self, maker: ExampleMaker | examples.EvalImages, num_threads: int):
         self._maker = maker
         self._num_threads = num_threads
         self._pool = None
@@ -63,7 +82,7 @@ class _BatchMaker:
 class _TrainStep(_BatchMaker):
     """Step number to the rows of one host."""
 
-    def __init__(self, maker: examples.TrainExamples, *, batch_size: int, host_index: int, host_count: int, num_threads: int):
+    def __init__(self, maker: ExampleMaker, *, batch_size: int, host_index: int, host_count: int, num_threads: int):
         super().__init__(maker, num_threads)
         self._order = sampling.RecordOrder(len(maker.source), maker.seed)
         self._batch_size = batch_size
@@ -225,21 +244,47 @@ def train_batches(
         BrokenDataError: (from the iterator) too many records are broken.
     """
     checks.check_images(len(source), image_size)
-    checks.check_hosts(batch_size, host_index, host_count)
     checks.check_text(text_length, tokenizer)
-    checks.check_training(
-        start_step=start_step, end_step=end_step, captions=captions, crop_scale=crop_scale, randaugment=randaugment,
-        color_jitter=color_jitter,
-        mask_rate=mask_rate, max_masked_tokens=max_masked_tokens, max_broken_fraction=max_broken_fraction,
-    )
-    checks.check_loading(num_workers, num_threads, prefetch)
-    if len(source) < batch_size:
-        _log.warning("batch_size=%d is more than the %d training records: a batch holds some images twice", batch_size, len(source))
+    checks.check_captions(captions)
+    checks.check_views(crop_scale, randaugment, color_jitter)
+    checks.check_masking(mask_rate, max_masked_tokens)
     maker = examples.TrainExamples(
         source=source, tokenizer=tokenizer, image_size=image_size, text_length=text_length, seed=seed, captions=captions,
         crop_scale=crop_scale, flip=flip, randaugment=randaugment, randaugment_fill=randaugment_fill, color_jitter=color_jitter, mask_rate=mask_rate,
         max_masked_tokens=max_masked_tokens,
     )
+    return stream_batches(
+        maker, batch_size=batch_size, start_step=start_step, end_step=end_step, host_index=host_index, host_count=host_count,
+        num_workers=num_workers, num_threads=num_threads, prefetch=prefetch, max_broken_fraction=max_broken_fraction,
+    )
+
+
+def stream_batches(
+    maker: ExampleMaker,
+    *,
+    batch_size: int,
+    start_step: int,
+    end_step: int,
+    host_index: int = 0,
+    host_count: int = 1,
+    num_workers: int = 0,
+    num_threads: int = 2,
+    prefetch: int = 2,
+    max_broken_fraction: float = 0.001,
+) -> TrainBatches:
+    """Returns the batches of any kind of training example; see `train_batches` for the order and the arguments.
+
+    Args:
+        maker: writes one example a row; what it writes depends on its seed, the position and the record alone.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    checks.check_hosts(batch_size, host_index, host_count)
+    checks.check_stream(start_step, end_step, max_broken_fraction)
+    checks.check_loading(num_workers, num_threads, prefetch)
+    if len(maker.source) < batch_size:
+        _log.warning("batch_size=%d is more than the %d training records: a batch holds some twice", batch_size, len(maker.source))
     step = _TrainStep(maker, batch_size=batch_size, host_index=host_index, host_count=host_count, num_threads=num_threads)
     dataset = grain.MapDataset.range(start_step, end_step).map(step)
     iterator = _start(dataset, num_workers=num_workers, prefetch=prefetch)
