@@ -31,6 +31,22 @@ class MaskedLanguageHead(nnx.Module):
         return self.decoder(self.norm(gelu(self.dense(x)))).astype(jnp.float32)
 
 
+class Classifier(nnx.Module):
+    """The head of VQA and NLVR2: dense, LayerNorm, GELU, dense to the classes.
+
+    Source: the official `vqa_classifier` and `nlvr2_classifier`, torch's default epsilon 1e-5 included.
+    """
+
+    def __init__(self, in_features, hidden, num_classes, *, dtype=jnp.float32, init_std=INIT_STD, rngs):
+        self.dense = Linear(in_features, hidden, dtype=dtype, init_std=init_std, rngs=rngs)
+        self.norm = LayerNorm(hidden, epsilon=1e-5, rngs=rngs)
+        self.out = Linear(hidden, num_classes, dtype=dtype, init_std=init_std, rngs=rngs)
+
+    def __call__(self, x):
+        """Features [..., in_features] to logits [..., num_classes] float32."""
+        return self.out(gelu(self.norm(self.dense(x)))).astype(jnp.float32)
+
+
 class ContrastiveProjection(nnx.Module):
     """Projects the first token of each modality to one space and L2-normalises it, with a temperature.
 

@@ -76,6 +76,7 @@ class MomeTransformer(nnx.Module):
       layer_scale: initial value of gamma_1 and gamma_2, or None for none.
       table_rows: rows of the relative position table, or None for no relative bias.
       drop_path_rate: rate of the last block; it grows linearly from 0 over depth.
+      lower_experts, upper_experts: how many experts a block of each stack holds.
       remat: "none", "block" (keep block inputs only) or "dots" (keep matrix products).
       scan_layers: False unrolls the lower blocks.
       dtype: compute type.
@@ -84,7 +85,7 @@ class MomeTransformer(nnx.Module):
 
     def __init__(
         self, depth, num_upper, width, num_heads, mlp_dim, *, layer_scale=None, table_rows=None, drop_path_rate=0.0,
-        remat="none", scan_layers=True, dtype=jnp.float32, init_std=INIT_STD, rngs,
+        lower_experts=2, upper_experts=3, remat="none", scan_layers=True, dtype=jnp.float32, init_std=INIT_STD, rngs,
     ):  # fmt: skip
         self.depth, self.num_upper = depth, num_upper
         self.remat, self.scan_layers = remat, scan_layers
@@ -100,8 +101,8 @@ class MomeTransformer(nnx.Module):
 
             return make(rngs)
 
-        self.lower = stack(depth - num_upper, 2)
-        self.upper = stack(num_upper, 3)
+        self.lower = stack(depth - num_upper, lower_experts)
+        self.upper = stack(num_upper, upper_experts)
         table = (depth, table_rows, num_heads)
         zeros = nnx.initializers.zeros
         self.relative_position_bias = param(zeros, table, ("layers", None, None), rngs) if table_rows else None

@@ -10,8 +10,9 @@ from flax import nnx
 
 from vlmo_jax.layers import relative_position
 from vlmo_jax.layers.embeddings import ImageEmbedding, TextEmbedding
-from vlmo_jax.layers.heads import ContrastiveProjection, MaskedLanguageHead, Pooler
+from vlmo_jax.layers.heads import Classifier, ContrastiveProjection, MaskedLanguageHead, Pooler
 from vlmo_jax.layers.linear import INIT_STD, Linear, param, truncated_normal
+from vlmo_jax.layers.modality_experts import EXPERTS
 from vlmo_jax.layers.transformer import MomeTransformer
 
 # The two contrastive branches: states served by the modality's own experts, and states that go
@@ -19,9 +20,19 @@ from vlmo_jax.layers.transformer import MomeTransformer
 IMAGE_BRANCHES = ("image", "vision_language")
 TEXT_BRANCHES = ("text", "vision_language")
 
+# What each head is built from; a model has the modules of its heads and no others.
+HEADS = {
+    "itc": ("itc", "itc_vl"),
+    "itm": ("pooler", "itm_head"),
+    "mlm": ("mlm_head",),
+    "retrieval": ("itc",),
+    "vqa": ("pooler", "vqa_head"),
+    "nlvr2": ("pooler", "nlvr2_head"),
+}
+
 
 class VLMo(nnx.Module):
-    """The model of pre-training stage 3: MoME Transformer, pooler, ITC, ITM and MLM heads.
+    """MoME Transformer, embeddings and heads; by default those of pre-training stage 3.
 
     Args:
       image_size, patch_size: pixels a side; the size divides by the patch.
@@ -33,45 +44,57 @@ class VLMo(nnx.Module):
       position: "relative" (bias table) or "absolute" (learned embeddings).
       layer_scale: initial gamma or None.
       drop_path_rate: rate of the last block, and of the dropout of the text embedding.
+      experts: what the upper blocks hold, all three or (stage 2) image and text; lower blocks hold image and text.
+      heads: names out of HEADS. "nlvr2" adds a third modality type, the second image's.
+      num_answers: classes of the VQA head.
       init_std: deviation of the cut normal that matrices and embeddings start from.
       remat, scan_layers, dtype: see MomeTransformer.
 
     Shapes of a batch: image [B, S, S, 3] normalised, token_ids [B, T], token_mask [B, T] bool.
+
+    Raises:
+      ValueError: unknown experts or heads.
     """
 
     def __init__(
         self, *, image_size, patch_size, text_length, text_positions, vocab_size, width, depth, num_heads, mlp_dim, num_upper,
-        position, layer_scale=None, drop_path_rate=0.0, remat="none", scan_layers=True, dtype=jnp.float32,
-        init_std=INIT_STD, rngs,
+        position, layer_scale=None, drop_path_rate=0.0, experts=tuple(EXPERTS), heads=("itc", "itm", "mlm"), num_answers=3129,
+        remat="none", scan_layers=True, dtype=jnp.float32, init_std=INIT_STD, rngs,
     ):  # fmt: skip
+        check_parts(experts, heads)
         self.grid, self.text_positions = image_size // patch_size, text_positions
         relative, layers = position == "relative", dict(dtype=dtype, init_std=init_std, rngs=rngs)
         self.text_embedding = TextEmbedding(
             vocab_size, width, positions=None if relative else text_length, dropout_rate=drop_path_rate, **layers
         )
         self.image_embedding = ImageEmbedding(image_size, patch_size, width, positions=not relative, **layers)
-        self.modality_type = param(truncated_normal(init_std), (2, width), (None, "embed"), rngs)
+        # Rows: text, image, and the second image of NLVR2.
+        num_types = 3 if "nlvr2" in heads else 2
+        self.modality_type = param(truncated_normal(init_std), (num_types, width), (None, "embed"), rngs)
         self.transformer = MomeTransformer(
             depth, num_upper, width, num_heads, mlp_dim, layer_scale=layer_scale,
             table_rows=relative_position.num_rows(self.grid, text_positions) if relative else None,
-            drop_path_rate=drop_path_rate, remat=remat, scan_layers=scan_layers, **layers,
+            drop_path_rate=drop_path_rate, upper_experts=len(experts), remat=remat, scan_layers=scan_layers, **layers,
         )  # fmt: skip
         self.relative = relative
-        self.pooler = Pooler(width, **layers)
-        self.itc = ContrastiveProjection(width, **layers)
-        self.itc_vl = ContrastiveProjection(width, **layers)
-        self.itm_head = Linear(width, 2, **layers)
-        self.mlm_head = MaskedLanguageHead(width, vocab_size, **layers)
+        built = {part for head in heads for part in HEADS[head]}
+        self.pooler = Pooler(width, **layers) if "pooler" in built else None
+        self.itc = ContrastiveProjection(width, **layers) if "itc" in built else None
+        self.itc_vl = ContrastiveProjection(width, **layers) if "itc_vl" in built else None
+        self.itm_head = Linear(width, 2, **layers) if "itm_head" in built else None
+        self.mlm_head = MaskedLanguageHead(width, vocab_size, **layers) if "mlm_head" in built else None
+        self.vqa_head = Classifier(width, 2 * width, num_answers, **layers) if "vqa_head" in built else None
+        self.nlvr2_head = Classifier(2 * width, 2 * width, 2, **layers) if "nlvr2_head" in built else None
 
     def embed_text(self, token_ids, key=None):
         """[B, T] int32 -> [B, T, D] with the modality type added; `key` turns dropout on."""
         x = self.text_embedding(token_ids, key)
         return x + self.modality_type[0].astype(x.dtype)
 
-    def embed_image(self, image):
-        """[B, S, S, 3] -> [B, P, D] with the modality type added."""
+    def embed_image(self, image, modality_type=1):
+        """[B, S, S, 3] -> [B, P, D] with the modality type added: 1, or 2 for the second image of NLVR2."""
         x = self.image_embedding(image)
-        return x + self.modality_type[1].astype(x.dtype)
+        return x + self.modality_type[modality_type].astype(x.dtype)
 
     def encode_image(self, image, *, branches=("image",), read=None, key=None):
         """Encodes images alone; image embeddings in, states of each branch out.
@@ -133,12 +156,44 @@ class VLMo(nnx.Module):
 
     def match(self, image, token_ids, token_mask):
         """Log-odds that image and text belong together, by the ITM head: [B] float32."""
-        read = first_token(len(token_ids))
-        states = self.encode_fused(self.embed_text(token_ids), token_mask, self.embed_image(image), read=read)
-        logits = self.itm_head(self.pooler(states[:, 0])).astype(jnp.float32)
+        pooled = self._pool(self.embed_text(token_ids), token_mask, self.embed_image(image))
+        logits = self.itm_head(pooled).astype(jnp.float32)
         return logits[:, 1] - logits[:, 0]
+
+    def answer(self, image, token_ids, token_mask, key=None):
+        """Logits of the answers to questions about images (VQA): [B, num_answers] float32; `key` turns dropout on."""
+        embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
+        text = self.embed_text(token_ids, embed_key)
+        return self.vqa_head(self._pool(text, token_mask, self.embed_image(image), encode_key))
+
+    def compare(self, image_0, image_1, token_ids, token_mask, key=None):
+        """Logits of whether a text is true of two images (NLVR2): [B, 2] float32, false and true.
+
+        Each image is fused with the text on its own; the head reads both pooled vectors. `key` turns dropout on.
+        """
+        embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
+        # Both passes of an example stand side by side, so that no row leaves its device.
+        pairs = lambda first, second: jnp.stack([first, second], axis=1).reshape(-1, *first.shape[1:])
+        ids, mask = pairs(token_ids, token_ids), pairs(token_mask, token_mask)
+        images = pairs(self.embed_image(image_0), self.embed_image(image_1, modality_type=2))
+        pooled = self._pool(self.embed_text(ids, embed_key), mask, images, encode_key)
+        return self.nlvr2_head(pooled.reshape(len(token_ids), -1))
+
+    def _pool(self, text, token_mask, image, key=None):
+        """The pooled first token [B, D] of [text; image], both embedded."""
+        return self.pooler(self.encode_fused(text, token_mask, image, read=first_token(len(text)), key=key)[:, 0])
 
 
 def first_token(batch_size):
     """The positions [B, 1] of heads that read the first token only."""
     return jnp.zeros((batch_size, 1), jnp.int32)
+
+
+def check_parts(experts, heads):
+    """Raises ValueError unless VLMo can be built with these experts and heads."""
+    allowed = [tuple(EXPERTS)[:count] for count in (2, 3)]
+    if tuple(experts) not in allowed:
+        raise ValueError(f"experts={tuple(experts)} is not allowed; use {allowed[0]} (stage 2) or {allowed[1]}")
+    unknown = [head for head in heads if head not in HEADS]
+    if unknown:
+        raise ValueError(f"heads={tuple(heads)}: {', '.join(map(repr, unknown))} unknown; use some of {', '.join(HEADS)}")
