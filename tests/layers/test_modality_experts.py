@@ -33,3 +33,10 @@ def test_parameters_are_annotated_with_the_experts_axis(experts):
     axes = {path[1:]: variable.get_metadata()["out_sharding"] for path, variable in flat.items()}
     assert axes[("up", "kernel")] == ("experts", "embed", "mlp") and axes[("down", "kernel")] == ("experts", "mlp", "embed")
     assert axes[("norm", "scale")] == ("experts", None)
+
+
+def test_an_expert_that_a_block_does_not_hold_is_refused():
+    image_only = ModalityExperts(1, 8, 16, rngs=nnx.Rngs(0))
+    assert image_only.stacked.up.kernel.shape == (1, 8, 16)
+    with pytest.raises(ValueError, match="'text'.*holds image"):
+        image_only.serve(jnp.zeros((1, 2, 8)), "text")

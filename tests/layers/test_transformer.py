@@ -96,3 +96,30 @@ def test_text_and_image_spans_draw_their_own_masks():
     assert (text == text[:, :1]).all() and (image == image[:, :1]).all()
     for both in ((True, True), (True, False), (False, True), (False, False)):
         assert ((text[:, 0] == both[0]) & (image[:, 0] == both[1])).any()
+
+
+def test_a_shared_table_is_every_layers_table_and_gets_the_sum_of_their_gradients():
+    def loss(params, graphdef):
+        return jnp.sin(nnx.merge(graphdef, params)(X, SPANS, ("text",), index=INDEX)).sum()
+
+    shared_def, shared = make(shared_table=True)
+    own_def, own = make()
+    table = shared["relative_position_bias"][...]
+    assert table.shape == (1, *own["relative_position_bias"].shape[1:])
+    copied = nnx.merge(own_def, shared)
+    copied.relative_position_bias = nnx.Param(jnp.tile(table, (4, 1, 1)))
+    own_def, own = nnx.split(copied)
+    value, grads = jax.value_and_grad(loss)(shared, shared_def)
+    own_value, own_grads = jax.value_and_grad(loss)(own, own_def)
+    np.testing.assert_allclose(value, own_value, rtol=1e-6)
+    total = own_grads["relative_position_bias"][...].sum(0, keepdims=True)
+    assert np.abs(total).max() > 0.1
+    np.testing.assert_allclose(grads["relative_position_bias"][...], total, atol=1e-5)
+
+
+def test_the_epsilon_reaches_every_norm():
+    transformer = MomeTransformer(2, 1, 8, 2, 16, norm_epsilon=1e-3, lower_experts=1, upper_experts=2, rngs=nnx.Rngs(0))
+    lower, upper = transformer.lower, transformer.upper
+    assert lower.experts.stacked.up.kernel.shape == (1, 1, 8, 16) and upper.experts.stacked.up.kernel.shape == (1, 2, 8, 16)
+    norms = (transformer.norm, lower.norm, upper.norm, lower.experts.stacked.norm, upper.experts.stacked.norm)
+    assert [norm.epsilon for norm in norms] == [1e-3] * 5

@@ -28,10 +28,14 @@ REMAT_POLICIES = {
 class MomeBlock(nnx.Module):
     """x += drop_path(gamma_1 attention(norm x)), then x += drop_path(gamma_2 expert(x))."""
 
-    def __init__(self, num_experts, width, num_heads, mlp_dim, *, layer_scale=None, dtype=jnp.float32, init_std=INIT_STD, rngs):
-        self.norm = LayerNorm(width, epsilon=1e-6, rngs=rngs)
-        self.attention = SelfAttention(width, num_heads, dtype=dtype, init_std=init_std, rngs=rngs)
-        self.experts = ModalityExperts(num_experts, width, mlp_dim, dtype=dtype, init_std=init_std, rngs=rngs)
+    def __init__(
+        self, num_experts, width, num_heads, mlp_dim, *, layer_scale=None, norm_epsilon=1e-6, dtype=jnp.float32,
+        init_std=INIT_STD, rngs,
+    ):  # fmt: skip
+        layers = dict(dtype=dtype, init_std=init_std, rngs=rngs)
+        self.norm = LayerNorm(width, epsilon=norm_epsilon, rngs=rngs)
+        self.attention = SelfAttention(width, num_heads, **layers)
+        self.experts = ModalityExperts(num_experts, width, mlp_dim, norm_epsilon=norm_epsilon, **layers)
         gamma = None if layer_scale is None else nnx.initializers.constant(layer_scale)
         self.attention_scale = param(gamma, (width,), (None,), rngs) if gamma else None
         self.expert_scale = param(gamma, (width,), (None,), rngs) if gamma else None
@@ -73,10 +77,13 @@ class MomeTransformer(nnx.Module):
 
     Args:
       depth, num_upper, width, num_heads, mlp_dim: sizes.
+      lower_experts, upper_experts: how many of image, text, vision-language, in this order, the blocks
+        of each stack hold.
       layer_scale: initial value of gamma_1 and gamma_2, or None for none.
       table_rows: rows of the relative position table, or None for no relative bias.
+      shared_table: one table [1, rows, H] for all layers instead of one a layer.
+      norm_epsilon: epsilon of all norms.
       drop_path_rate: rate of the last block; it grows linearly from 0 over depth.
-      lower_experts, upper_experts: how many experts a block of each stack holds.
       remat: "none", "block" (keep block inputs only) or "dots" (keep matrix products).
       scan_layers: False unrolls the lower blocks.
       dtype: compute type.
@@ -84,8 +91,9 @@ class MomeTransformer(nnx.Module):
     """
 
     def __init__(
-        self, depth, num_upper, width, num_heads, mlp_dim, *, layer_scale=None, table_rows=None, drop_path_rate=0.0,
-        lower_experts=2, upper_experts=3, remat="none", scan_layers=True, dtype=jnp.float32, init_std=INIT_STD, rngs,
+        self, depth, num_upper, width, num_heads, mlp_dim, *, lower_experts=2, upper_experts=3, layer_scale=None,
+        table_rows=None, shared_table=False, norm_epsilon=1e-6, drop_path_rate=0.0, remat="none", scan_layers=True,
+        dtype=jnp.float32, init_std=INIT_STD, rngs,
     ):  # fmt: skip
         self.depth, self.num_upper = depth, num_upper
         self.remat, self.scan_layers = remat, scan_layers
@@ -96,17 +104,18 @@ class MomeTransformer(nnx.Module):
             @nnx.vmap(axis_size=size, transform_metadata={nnx.PARTITION_NAME: "layers"})
             def make(rngs):
                 return MomeBlock(
-                num_experts, width, num_heads, mlp_dim, layer_scale=layer_scale, dtype=dtype, init_std=init_std, rngs=rngs
-            )
+                    num_experts, width, num_heads, mlp_dim, layer_scale=layer_scale, norm_epsilon=norm_epsilon, dtype=dtype,
+                    init_std=init_std, rngs=rngs,
+                )  # fmt: skip
 
             return make(rngs)
 
         self.lower = stack(depth - num_upper, lower_experts)
         self.upper = stack(num_upper, upper_experts)
-        table = (depth, table_rows, num_heads)
+        table = (1 if shared_table else depth, table_rows, num_heads)
         zeros = nnx.initializers.zeros
         self.relative_position_bias = param(zeros, table, ("layers", None, None), rngs) if table_rows else None
-        self.norm = LayerNorm(width, epsilon=1e-6, rngs=rngs)
+        self.norm = LayerNorm(width, epsilon=norm_epsilon, rngs=rngs)
 
     def __call__(self, x, spans, upper_experts, *, mask=None, index=None, read=None, key=None):
         """Runs all blocks and the final norm.
@@ -140,8 +149,9 @@ class MomeTransformer(nnx.Module):
             x = block.attend(x, mask=mask, bias=bias, rate=rate, key=attend_key)
             return block.feed(x, spans, rate=rate, key=feed_key), None
 
-        table = None if self.relative_position_bias is None else self.relative_position_bias[:num_lower]
-        layers = (blocks, np.arange(num_lower), np.asarray(self.drop_path_rates[:num_lower], np.float32), table)
+        tables = self._tables()
+        tables = None if tables is None else tables[:num_lower]
+        layers = (blocks, np.arange(num_lower), np.asarray(self.drop_path_rates[:num_lower], np.float32), tables)
         apply = self._remat(apply, scanned=self.scan_layers)
         if self.scan_layers:
             return jax.lax.scan(apply, x, layers)[0]
@@ -169,15 +179,21 @@ class MomeTransformer(nnx.Module):
             y = jnp.broadcast_to(y, (len(x), branches, *y.shape[2:]))
             return block.feed_branches(y, experts, rate=rate, key=feed_key)
 
-        x = x[:, None]
+        x, tables = x[:, None], self._tables()
         for number in range(self.num_upper):
             params = jax.tree.map(lambda leaf: leaf[number], blocks)
-            table = self.relative_position_bias
-            table = None if table is None else table[self.depth - self.num_upper + number]
+            table = None if tables is None else tables[self.depth - self.num_upper + number]
             last = number == self.num_upper - 1
             block = functools.partial(apply, number=number, read=read if last else None)
             x = self._remat(block, scanned=False)(x, params, table)
         return x
+
+    def _tables(self):
+        """The table of every layer [layers, rows, H], or None."""
+        if self.relative_position_bias is None:
+            return None
+        tables = self.relative_position_bias[...]
+        return tables if len(tables) == self.depth else jnp.broadcast_to(tables, (self.depth, *tables.shape[1:]))
 
     def _remat(self, function, *, scanned):
         if self.remat == "none":
