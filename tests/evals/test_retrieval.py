@@ -13,7 +13,7 @@ import pytest
 from tests.evals import retrieval_case as case
 from vlmo_jax import sharding
 from vlmo_jax.evals import recall, retrieval
-from vlmo_jax.input.pipeline import image_batches, text_batches
+from vlmo_jax.input.evaluation import image_batches, text_batches
 from vlmo_jax.input.tokenizer import load_tokenizer
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from vlmo_jax import sharding
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals import collect, protocols, recall, rerank
-from vlmo_jax.input.pipeline import image_batches, text_batches
+from vlmo_jax.input.evaluation import image_batches, text_batches
 from vlmo_jax.input.tokenizer import Tokenizer
 from vlmo_jax.metrics import announce, progress
 from vlmo_jax.tasks.retrieval import Encoders

@@ -163,7 +163,7 @@ class TrainExamples:
 
 @dataclasses.dataclass(frozen=True)
 class EvalImages:
-    """Makes the image rows of an evaluation; arguments as in `pipeline.image_batches`."""
+    """Makes the image rows of an evaluation; arguments as in `evaluation.image_batches`."""
 
     source: Sequence[Record]
     image_size: int

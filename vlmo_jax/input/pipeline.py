@@ -1,4 +1,4 @@
-"""Batches for training and evaluation, made ahead of their use by Grain in threads or in worker processes.
+"""Batches for training, made ahead of their use by Grain in threads or in worker processes.
 
 The unit of work that Grain sees is one batch of one host: a training step is a number, and the batch a function of it.
 Within a batch the rows are shared among threads, each writing into the same preallocated arrays: so all cores work on
@@ -19,7 +19,7 @@ import grain
 import numpy as np
 
 from vlmo_jax.datasets import Record
-from vlmo_jax.input import captions as captions_lib, checks, examples, images, sampling
+from vlmo_jax.input import checks, examples, images, sampling
 from vlmo_jax.input.examples import Batch, BrokenDataError, Report
 from vlmo_jax.input.tokenizer import Tokenizer
 
@@ -47,7 +47,7 @@ class ExampleMaker(Protocol):
         """Writes record `index`, or one in its place if it is broken, into a row, by (seed, position, index) alone."""
 
 
-class _BatchMaker:
+class BatchMaker:
     """Rows of examples to a batch, on a pool of threads that each process has for itself."""
 
     def __init__(self, maker: ExampleMaker | examples.EvalImages, num_threads: int):
@@ -79,7 +79,7 @@ class _BatchMaker:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-class _TrainStep(_BatchMaker):
+class _TrainStep(BatchMaker):
     """Step number to the rows of one host."""
 
     def __init__(self, maker: ExampleMaker, *, batch_size: int, host_index: int, host_count: int, num_threads: int):
@@ -93,20 +93,6 @@ class _TrainStep(_BatchMaker):
         start = step * self._batch_size + self._first
         positions = range(start, start + self._rows)
         return self.make(self._rows, positions, [self._order[position] for position in positions])
-
-
-class _EvalBatch(_BatchMaker):
-    """Batch number to the rows of one host."""
-
-    def __init__(self, maker: examples.EvalImages, *, batch_size: int, host_index: int, host_count: int, num_threads: int):
-        super().__init__(maker, num_threads)
-        self._rows_of = functools.partial(
-            _eval_rows, len(maker.source), batch_size=batch_size, host_index=host_index, host_count=host_count)
-        self._rows = batch_size // host_count
-
-    def __call__(self, number: int) -> tuple[Batch, Report]:
-        rows = self._rows_of(number)
-        return self.make(self._rows, rows, rows)
 
 
 class TrainBatches(Iterator[Batch]):
@@ -123,7 +109,7 @@ class TrainBatches(Iterator[Batch]):
     def __init__(self, iterator: grain.DatasetIterator, maker: _TrainStep, *, in_shared_memory: bool, max_broken_fraction: float):
         # Closing empties the list: Grain's iterators must be gone before the interpreter takes apart the modules they need.
         self._iterators = [iterator]
-        self._close = weakref.finalize(self, _close, self._iterators, maker)
+        self._close = weakref.finalize(self, close_batches, self._iterators, maker)
         self._in_shared_memory = in_shared_memory
         self._max_broken_fraction = max_broken_fraction
         self._named: dict[str, str] = {}
@@ -164,7 +150,7 @@ class TrainBatches(Iterator[Batch]):
         self.close()
 
 
-def _close(iterators: list[grain.DatasetIterator], maker: _BatchMaker) -> None:
+def close_batches(iterators: list[grain.DatasetIterator], maker: BatchMaker) -> None:
     while iterators:
         iterators.pop().close()
     maker.close()
@@ -287,120 +273,11 @@ def stream_batches(
         _log.warning("batch_size=%d is more than the %d training records: a batch holds some twice", batch_size, len(maker.source))
     step = _TrainStep(maker, batch_size=batch_size, host_index=host_index, host_count=host_count, num_threads=num_threads)
     dataset = grain.MapDataset.range(start_step, end_step).map(step)
-    iterator = _start(dataset, num_workers=num_workers, prefetch=prefetch)
+    iterator = start_batches(dataset, num_workers=num_workers, prefetch=prefetch)
     return TrainBatches(iterator, step, in_shared_memory=num_workers > 0, max_broken_fraction=max_broken_fraction)
 
 
-def image_batches(
-    source: Sequence[Record],
-    *,
-    image_size: int,
-    batch_size: int,
-    host_index: int = 0,
-    host_count: int = 1,
-    num_threads: int = 2,
-    prefetch: int = 2,
-) -> Iterator[Batch]:
-    """Returns all images of a split in order, resized to squares without regard to their aspect ratio.
-
-    Batch k covers rows [k * batch_size, (k + 1) * batch_size) of the split, and each host gets its slice of it. Every host
-    gets as many batches; what is missing at the end is padding.
-
-    Args:
-        source: the records.
-        image_size: S, side of the images in pixels.
-        batch_size: rows of a batch over all hosts.
-        host_index, host_count: which of how many equal slices of a batch this host gets; b = batch_size / host_count rows.
-        num_threads: threads that decode.
-        prefetch: batches kept ready, at least 1.
-
-    Returns:
-        An iterator of numpy batches: image uint8 [b, S, S, 3], index int32 [b] (row in the split), valid bool [b]; padding is
-        black, its index 0 and valid False.
-
-    Raises:
-        ValueError: an argument is out of range.
-        BrokenDataError: (from the iterator) an image is broken.
-    """
-    checks.check_images(len(source), image_size)
-    checks.check_hosts(batch_size, host_index, host_count)
-    checks.check_loading(0, num_threads, prefetch)
-    maker = _EvalBatch(
-        examples.EvalImages(source, image_size),
-        batch_size=batch_size, host_index=host_index, host_count=host_count, num_threads=num_threads,
-    )
-    dataset = grain.MapDataset.range(math.ceil(len(source) / batch_size)).map(maker)
-    return _without_reports(dataset, maker, prefetch)
-
-
-def _without_reports(dataset: grain.MapDataset, maker: _EvalBatch, prefetch: int) -> Iterator[Batch]:
-    iterators = [_start(dataset, num_workers=0, prefetch=prefetch)]
-    try:
-        for batch, _ in iterators[0]:
-            yield batch
-    finally:
-        _close(iterators, maker)
-
-
-def text_batches(
-    texts: Sequence[str],
-    tokenizer: Tokenizer,
-    *,
-    text_length: int,
-    batch_size: int,
-    host_index: int = 0,
-    host_count: int = 1,
-) -> Iterator[Batch]:
-    """Returns all texts in order, as `image_batches` does the images.
-
-    Args:
-        texts: the texts.
-        tokenizer: of `load_tokenizer`.
-        text_length: T, tokens of a text with [CLS] and [SEP], at least 3; longer texts are cut, and counted in the log.
-        batch_size, host_index, host_count: as in `image_batches`.
-
-    Returns:
-        An iterator of numpy batches: token_ids int32 [b, T], token_mask bool [b, T], index int32 [b], valid bool [b]; padding is
-        an empty text, its index 0 and valid False.
-
-    Raises:
-        ValueError: an argument is out of range.
-    """
-    checks.check_hosts(batch_size, host_index, host_count)
-    checks.check_text(text_length, tokenizer)
-    if not texts:
-        raise ValueError("there are no texts to evaluate; give a split whose records have captions")
-    return _text_batches(texts, tokenizer, text_length, batch_size, host_index, host_count)
-
-
-def _text_batches(texts, tokenizer, text_length, batch_size, host_index, host_count) -> Iterator[Batch]:
-    local = batch_size // host_count
-    cut = 0
-    for number in range(math.ceil(len(texts) / batch_size)):
-        rows = _eval_rows(len(texts), number, batch_size=batch_size, host_index=host_index, host_count=host_count)
-        batch = {
-            "token_ids": np.empty((local, text_length), np.int32),
-            "token_mask": np.empty((local, text_length), np.bool_),
-            "index": np.zeros(local, np.int32),
-            "valid": np.arange(local) < len(rows),
-        }
-        batch["index"][: len(rows)] = rows
-        for row in range(local):
-            ids = captions_lib.encode_cached(tokenizer, texts[rows[row]]).ids if row < len(rows) else ()
-            cut += captions_lib.pack_tokens(ids, tokenizer, batch["token_ids"][row], batch["token_mask"][row]) < len(ids)
-        yield batch
-    if cut:
-        _log.warning("%d evaluation texts are longer than text_length=%d tokens and were cut", cut, text_length)
-
-
-def _eval_rows(total: int, number: int, *, batch_size: int, host_index: int, host_count: int) -> range:
-    """The rows of the split, of `total` rows, that one host has in one batch; fewer or none at the end."""
-    local = batch_size // host_count
-    start = number * batch_size + host_index * local
-    return range(min(start, total), min(start + local, total))
-
-
-def _start(dataset: grain.MapDataset, *, num_workers: int, prefetch: int) -> grain.DatasetIterator:
+def start_batches(dataset: grain.MapDataset, *, num_workers: int, prefetch: int) -> grain.DatasetIterator:
     """An iterator over a data set of batches that has begun to make the first ones."""
     if not num_workers:
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=prefetch)
