@@ -10,7 +10,8 @@ from flax import nnx
 
 from configs import common, stage3
 from vlmo_jax import recipe
-from vlmo_jax.interop.vlmo import fill_places, from_official, official_places, to_official
+from vlmo_jax.interop.places import fill_places
+from vlmo_jax.interop.vlmo import from_official, official_places, to_official
 from vlmo_jax.optimizer import match_rules
 from vlmo_jax.train_step import abstract_model
 

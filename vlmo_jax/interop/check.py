@@ -21,7 +21,8 @@ import numpy as np
 from absl import app
 from flax import nnx
 
-from vlmo_jax.interop.vlmo import fill_places, from_official, is_unread, official_places, to_official
+from vlmo_jax.interop.places import fill_places
+from vlmo_jax.interop.vlmo import from_official, is_unread, official_places, to_official
 from vlmo_jax.layers.relative_position import image_index, joint_index, position_bias, text_index
 from vlmo_jax.models.vlmo import IMAGE_BRANCHES, TEXT_BRANCHES, VLMo
 from vlmo_jax.objectives.masked_language import UNUSED

@@ -6,14 +6,16 @@ model owns and never reads are handed back untouched, so that the way back is wh
 """
 
 import re
-from typing import Callable, NamedTuple
 
 import numpy as np
-from flax import nnx
 
+from vlmo_jax.interop.places import (
+    LINEAR, ROW, ROWS, SAME, Layout, Place, attention_places, dense_places, empty_places, expert_places, fill_places, norm_places,
+    patch_layout,
+)  # fmt: skip
 from vlmo_jax.layers.modality_experts import EXPERTS
 
-EXPERT_SUFFIX = {"image": "imag", "text": "text", "vision_language": "vl"}
+EXPERT_SUFFIX = {"image": "_imag", "text": "_text", "vision_language": "_vl"}
 
 # Owned by official models and read by none of their forward passes beside what the rest gives:
 # index buffers, and text positions where a relative bias takes their place.
@@ -23,44 +25,6 @@ UNREAD = (
     r"(text_|text_imag_)?relative_position_index",
 )
 UNREAD_BESIDE_RELATIVE = (r"text_embeddings\.position_embeddings\.weight",)
-
-
-class Layout(NamedTuple):
-    """A pair of functions on one numpy tensor: official -> ours and back."""
-
-    to_ours: Callable
-    to_official: Callable
-
-
-class Place(NamedTuple):
-    """Where an official tensor lives: path in our tree, index on the stacked axes (layer, expert), layout."""
-
-    path: tuple
-    index: tuple
-    layout: Layout
-
-
-SAME = Layout(lambda x: x, lambda x: x)
-LINEAR = Layout(lambda w: w.T, lambda k: k.T)
-ROW = Layout(lambda x: x.reshape(-1), lambda x: x[None, None])
-ROWS = Layout(lambda x: x[0], lambda x: x[None])
-
-
-def _heads(num_heads):
-    """Layouts of biases, qkv and output matrices split by heads."""
-    bias = Layout(lambda b: b.reshape(num_heads, -1), lambda b: b.reshape(-1))
-    qkv = Layout(
-        lambda w: w.T.reshape(w.shape[1], 3, num_heads, -1), lambda k: k.reshape(k.shape[0], -1).T
-    )
-    out = Layout(lambda w: w.T.reshape(num_heads, -1, w.shape[0]), lambda k: k.reshape(-1, k.shape[-1]).T)
-    return bias, qkv, out
-
-
-def _patch(patch_size):
-    return Layout(
-        lambda w: w.transpose(2, 3, 1, 0).reshape(-1, w.shape[0]),
-        lambda k: k.reshape(patch_size, patch_size, 3, -1).transpose(3, 2, 0, 1),
-    )
 
 
 def _bias_table(depth):
@@ -73,35 +37,11 @@ def _bias_table(depth):
 def _block_places(layer, num_lower, num_heads, layer_scale):
     upper = layer >= num_lower
     stack, number = ("upper", layer - num_lower) if upper else ("lower", layer)
-    bias, qkv, out = _heads(num_heads)
-    tensors = {
-        "norm1.weight": (("norm", "scale"), SAME),
-        "norm1.bias": (("norm", "bias"), SAME),
-        "attn.qkv.weight": (("attention", "qkv"), qkv),
-        "attn.q_bias": (("attention", "q_bias"), bias),
-        "attn.v_bias": (("attention", "v_bias"), bias),
-        "attn.proj.weight": (("attention", "out"), out),
-        "attn.proj.bias": (("attention", "out_bias"), SAME),
-    }
-    if layer_scale:
-        tensors["gamma_1"] = (("attention_scale",), SAME)
-        tensors["gamma_2"] = (("expert_scale",), SAME)
     prefix, root = f"transformer.blocks.{layer}.", ("transformer", stack)
-    for name, (path, layout) in tensors.items():
-        yield prefix + name, Place((*root, *path), (number,), layout)
+    yield from attention_places(prefix, root, number, num_heads=num_heads, layer_scale=layer_scale)
     for expert, suffix in EXPERT_SUFFIX.items():
-        if expert == "vision_language" and not upper:
-            continue
-        parts = {
-            f"norm2_{suffix}.weight": ("norm", "scale", SAME),
-            f"norm2_{suffix}.bias": ("norm", "bias", SAME),
-            f"mlp_{suffix}.fc1.weight": ("up", "kernel", LINEAR),
-            f"mlp_{suffix}.fc1.bias": ("up", "bias", SAME),
-            f"mlp_{suffix}.fc2.weight": ("down", "kernel", LINEAR),
-            f"mlp_{suffix}.fc2.bias": ("down", "bias", SAME),
-        }
-        for name, (module, leaf, layout) in parts.items():
-            yield prefix + name, Place((*root, "experts", "stacked", module, leaf), (number, EXPERTS[expert]), layout)
+        if upper or expert != "vision_language":
+            yield from expert_places(prefix, suffix, root, number, EXPERTS[expert])
 
 
 def official_places(*, depth, num_upper, num_heads, patch_size, position, layer_scale):
@@ -115,27 +55,19 @@ def official_places(*, depth, num_upper, num_heads, patch_size, position, layer_
     Returns:
       dict official name -> Place.
     """
-    dense = lambda name, path: [
-        (f"{name}.weight", Place((*path, "kernel"), (), LINEAR)),
-        (f"{name}.bias", Place((*path, "bias"), (), SAME)),
-    ]
-    norm = lambda name, path: [
-        (f"{name}.weight", Place((*path, "scale"), (), SAME)),
-        (f"{name}.bias", Place((*path, "bias"), (), SAME)),
-    ]
     places = [
         ("transformer.cls_token", Place(("image_embedding", "class_token"), (), ROW)),
-        ("transformer.patch_embed.proj.weight", Place(("image_embedding", "patch"), (), _patch(patch_size))),
+        ("transformer.patch_embed.proj.weight", Place(("image_embedding", "patch"), (), patch_layout(patch_size))),
         ("transformer.patch_embed.proj.bias", Place(("image_embedding", "patch_bias"), (), SAME)),
         ("text_embeddings.word_embeddings.weight", Place(("text_embedding", "word"), (), SAME)),
         ("text_embeddings.token_type_embeddings.weight", Place(("text_embedding", "segment"), (), SAME)),
-        *norm("text_embeddings.LayerNorm", ("text_embedding", "norm")),
+        *norm_places("text_embeddings.LayerNorm", ("text_embedding", "norm")),
         ("token_type_embeddings.weight", Place(("modality_type",), (), SAME)),
-        *norm("transformer.norm", ("transformer", "norm")),
-        *dense("pooler.dense", ("pooler", "dense")),
-        *dense("itm_score.fc", ("itm_head",)),
-        *dense("mlm_score.transform.dense", ("mlm_head", "dense")),
-        *norm("mlm_score.transform.LayerNorm", ("mlm_head", "norm")),
+        *norm_places("transformer.norm", ("transformer", "norm")),
+        *dense_places("pooler.dense", ("pooler", "dense")),
+        *dense_places("itm_score.fc", ("itm_head",)),
+        *dense_places("mlm_score.transform.dense", ("mlm_head", "dense")),
+        *norm_places("mlm_score.transform.LayerNorm", ("mlm_head", "norm")),
         ("mlm_score.decoder.weight", Place(("mlm_head", "decoder", "kernel"), (), LINEAR)),
         ("mlm_score.bias", Place(("mlm_head", "decoder", "bias"), (), SAME)),
     ]
@@ -183,22 +115,6 @@ def from_official(tensors, places, position):
     return fill_places({name: np.asarray(tensors[name]) for name in places}, places), unread
 
 
-def fill_places(tensors, places):
-    """Puts official tensors (a whole set, or gradients of one) in our layout and stacks layers and experts."""
-    stacks = {}
-    for name, tensor in tensors.items():
-        place = places[name]
-        stacks.setdefault(place.path, {})[place.index] = place.layout.to_ours(tensor)
-    flat = {}
-    for path, parts in stacks.items():
-        shape = tuple(max(index[axis] for index in parts) + 1 for axis in range(len(next(iter(parts)))))
-        stacked = np.empty(shape + next(iter(parts.values())).shape, next(iter(parts.values())).dtype)
-        for index, part in parts.items():
-            stacked[index] = part
-        flat[path] = stacked
-    return nnx.traversals.unflatten_mapping(flat)
-
-
 def to_official(params, places, unread=()):
     """Converts our parameters to an official state dict of numpy arrays.
 
@@ -210,12 +126,4 @@ def to_official(params, places, unread=()):
     Raises:
       ValueError: a parameter of ours has no official name.
     """
-    flat = {tuple(map(str, path)): value for path, value in nnx.traversals.flatten_mapping(params).items()}
-    homeless = sorted("/".join(path) for path in set(flat) - {place.path for place in places.values()})
-    if homeless:
-        raise ValueError(f"no official name for {homeless}")
-    named = {
-        name: np.asarray(place.layout.to_official(np.asarray(flat[place.path])[place.index]), order="C")
-        for name, place in places.items()
-    }
-    return {**named, **dict(unread)}
+    return {**empty_places(params, places), **dict(unread)}

@@ -1,0 +1,156 @@
+"""Places: where the tensors of somebody else's checkpoint live in our parameters, and in which layout.
+
+A table of places pairs names with (path in our tree, index on the stacked axes, layout). It is
+complete: a tensor without a place, or a place without a tensor, is an error of whoever made it.
+"""
+
+from typing import Callable, NamedTuple
+
+import numpy as np
+from flax import nnx
+
+
+class Layout(NamedTuple):
+    """A pair of functions on one numpy tensor: official -> ours and back."""
+
+    to_ours: Callable
+    to_official: Callable
+
+
+class Place(NamedTuple):
+    """Where an official tensor lives: path in our tree, index on the stacked axes (layer, expert), layout."""
+
+    path: tuple
+    index: tuple
+    layout: Layout
+
+
+SAME = Layout(lambda x: x, lambda x: x)
+LINEAR = Layout(lambda w: w.T, lambda k: k.T)
+ROW = Layout(lambda x: x.reshape(-1), lambda x: x[None, None])
+ROWS = Layout(lambda x: x[0], lambda x: x[None])
+
+
+def patch_layout(patch_size):
+    """The layout of a convolution [D, 3, p, p] that projects patches."""
+    return Layout(
+        lambda w: w.transpose(2, 3, 1, 0).reshape(-1, w.shape[0]),
+        lambda k: k.reshape(patch_size, patch_size, 3, -1).transpose(3, 2, 0, 1),
+    )
+
+
+def dense_places(name, path):
+    """(name, Place) of the weight and the bias of a Linear."""
+    return [
+        (f"{name}.weight", Place((*path, "kernel"), (), LINEAR)),
+        (f"{name}.bias", Place((*path, "bias"), (), SAME)),
+    ]
+
+
+def norm_places(name, path, index=()):
+    """(name, Place) of the weight and the bias of a LayerNorm."""
+    return [
+        (f"{name}.weight", Place((*path, "scale"), index, SAME)),
+        (f"{name}.bias", Place((*path, "bias"), index, SAME)),
+    ]
+
+
+def attention_places(prefix, root, number, *, num_heads, layer_scale):
+    """(name, Place) of what the experts of a BEiT or VLMo block share: norm1, attention, gammas.
+
+    Args:
+      prefix: of the names, such as "blocks.3.".
+      root: path of the stack of blocks.
+      number: of the block in its stack.
+      num_heads: H.
+      layer_scale: whether blocks have gammas.
+    """
+    bias = Layout(lambda b: b.reshape(num_heads, -1), lambda b: b.reshape(-1))
+    qkv = Layout(lambda w: w.T.reshape(w.shape[1], 3, num_heads, -1), lambda k: k.reshape(k.shape[0], -1).T)
+    out = Layout(lambda w: w.T.reshape(num_heads, -1, w.shape[0]), lambda k: k.reshape(-1, k.shape[-1]).T)
+    tensors = {
+        "attn.qkv.weight": (("attention", "qkv"), qkv),
+        "attn.q_bias": (("attention", "q_bias"), bias),
+        "attn.v_bias": (("attention", "v_bias"), bias),
+        "attn.proj.weight": (("attention", "out"), out),
+        "attn.proj.bias": (("attention", "out_bias"), SAME),
+    }
+    if layer_scale:
+        tensors["gamma_1"] = (("attention_scale",), SAME)
+        tensors["gamma_2"] = (("expert_scale",), SAME)
+    yield from norm_places(prefix + "norm1", (*root, "norm"), (number,))
+    for name, (path, layout) in tensors.items():
+        yield prefix + name, Place((*root, *path), (number,), layout)
+
+
+def expert_places(prefix, suffix, root, number, expert):
+    """(name, Place) of one expert of a block with its norm.
+
+    Args:
+      prefix, root, number: as in `attention_places`.
+      suffix: of "norm2" and "mlp", such as "_imag".
+      expert: its number on the stacked axis.
+    """
+    experts, index = (*root, "experts", "stacked"), (number, expert)
+    yield from norm_places(f"{prefix}norm2{suffix}", (*experts, "norm"), index)
+    for name, module in (("fc1", "up"), ("fc2", "down")):
+        yield f"{prefix}mlp{suffix}.{name}.weight", Place((*experts, module, "kernel"), index, LINEAR)
+        yield f"{prefix}mlp{suffix}.{name}.bias", Place((*experts, module, "bias"), index, SAME)
+
+
+def wrong_shapes(tensors, places, params):
+    """Names the tensors whose shapes do not fit.
+
+    Args:
+      tensors: name -> array, for all of `places`.
+      places: name -> Place.
+      params: our parameters, or abstract ones: a pure nested dict of anything with a shape.
+
+    Returns:
+      A list of "name: shape found, shape expected" in words; empty where all fit.
+    """
+    shapes = {path: leaf.shape for path, leaf in flat_params(params).items()}
+    wrong = []
+    for name, place in places.items():
+        ours = np.broadcast_to(np.int8(0), shapes[place.path][len(place.index) :])
+        expected, found = place.layout.to_official(ours).shape, tuple(tensors[name].shape)
+        if found != expected:
+            wrong.append(f"{name}: shape {found}, not {expected}")
+    return wrong
+
+
+def fill_places(tensors, places):
+    """Puts official tensors (a whole set, or gradients of one) in our layout and stacks layers and experts."""
+    stacks = {}
+    for name, tensor in tensors.items():
+        place = places[name]
+        stacks.setdefault(place.path, {})[place.index] = place.layout.to_ours(tensor)
+    flat = {}
+    for path, parts in stacks.items():
+        shape = tuple(max(index[axis] for index in parts) + 1 for axis in range(len(next(iter(parts)))))
+        stacked = np.empty(shape + next(iter(parts.values())).shape, next(iter(parts.values())).dtype)
+        for index, part in parts.items():
+            stacked[index] = part
+        flat[path] = stacked
+    return nnx.traversals.unflatten_mapping(flat)
+
+
+def empty_places(params, places):
+    """The inverse of `fill_places`: a dict name -> numpy array.
+
+    Raises:
+      ValueError: a parameter of ours has no official name.
+    """
+    flat = flat_params(params)
+    homeless = sorted("/".join(path) for path in set(flat) - {place.path for place in places.values()})
+    if homeless:
+        raise ValueError(f"no official name for {homeless}")
+    return {
+        name: np.asarray(place.layout.to_official(np.asarray(flat[place.path])[place.index]), order="C")
+        for name, place in places.items()
+    }
+
+
+def flat_params(params):
+    """A nested dict of parameters as a dict path (a tuple of strings) -> leaf."""
+    return {tuple(map(str, path)): leaf for path, leaf in nnx.traversals.flatten_mapping(params).items()}
