@@ -13,7 +13,7 @@ from absl import app, flags
 from vlmo_jax.command_line import CONFIG, parse_flags
 from vlmo_jax.distributed import start_distributed
 from vlmo_jax.evaluate import evaluate
-from vlmo_jax.input.examples import BrokenDataError
+from vlmo_jax.input.attempts import BrokenDataError
 from vlmo_jax.recipe import ConfigError
 from vlmo_jax.train import NonFiniteError, train
 

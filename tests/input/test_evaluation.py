@@ -4,7 +4,7 @@ import pytest
 
 from vlmo_jax.datasets import BrokenRecordError, Record
 from vlmo_jax.input import evaluation
-from vlmo_jax.input.examples import BrokenDataError
+from vlmo_jax.input.attempts import BrokenDataError
 
 
 def join(batches):

@@ -8,7 +8,7 @@ import pytest
 
 from vlmo_jax.datasets import BrokenRecordError, Record
 from vlmo_jax.input import masking, pipeline
-from vlmo_jax.input.examples import BrokenDataError
+from vlmo_jax.input.attempts import BrokenDataError
 
 OPTIONS = dict(image_size=16, text_length=10, batch_size=8, seed=5, start_step=0, end_step=4, max_masked_tokens=3, num_threads=1)
 

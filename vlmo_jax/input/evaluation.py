@@ -10,7 +10,8 @@ import numpy as np
 
 from vlmo_jax.datasets import Record
 from vlmo_jax.input import captions as captions_lib, checks, examples
-from vlmo_jax.input.examples import Batch, Report
+from vlmo_jax.input.attempts import Report
+from vlmo_jax.input.examples import Batch
 from vlmo_jax.input.pipeline import BatchMaker, close_batches, start_batches
 from vlmo_jax.input.tokenizer import Tokenizer
 

@@ -7,43 +7,12 @@ import functools
 import numpy as np
 from PIL import Image
 
-from vlmo_jax.datasets import BrokenRecordError, Record
-from vlmo_jax.input import captions, color_jitter, images, masking, randaugment, sampling
+from vlmo_jax.datasets import Record
+from vlmo_jax.input import captions, color_jitter, images, masking, randaugment
+from vlmo_jax.input.attempts import BrokenDataError, Report, UnusableRecordError, read_record, write_or_replace
 from vlmo_jax.input.tokenizer import Tokenizer
 
-# So many records in a row are broken only where nearly all are.
-_MAX_ATTEMPTS = 64
-
 Batch = dict[str, np.ndarray]
-
-
-class BrokenDataError(RuntimeError):
-    """Too many records cannot be used, or one that an evaluation needs."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What happened to the records of one row, or of several.
-
-    Attributes:
-        seen: records tried.
-        broken: (image id, reason) of those that could not be used.
-        truncated: captions cut at the text length.
-    """
-
-    seen: int = 0
-    broken: tuple[tuple[str, str], ...] = ()
-    truncated: int = 0
-
-    def __add__(self, other: "Report") -> "Report":
-        return Report(self.seen + other.seen, self.broken + other.broken, self.truncated + other.truncated)
-
-
-class _UnusableRecord(Exception):
-    """A record that is skipped: its id and why."""
-
-    def __init__(self, image_id: str, reason: object):
-        super().__init__(image_id, str(reason))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +56,7 @@ class TrainExamples:
         }
 
     def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
-        """Writes one example into a batch; broken records give way to others, drawn from (seed, position, attempt).
+        """Writes one example into a batch; broken records give way to others (see `attempts.write_or_replace`).
 
         Args:
             batch: of `empty_batch`.
@@ -101,29 +70,15 @@ class TrainExamples:
         Raises:
             BrokenDataError: dozens of records in a row are broken.
         """
-        broken = []
-        for attempt in range(_MAX_ATTEMPTS):
-            rng = sampling.example_rng(self.seed, position, attempt)
-            if attempt:
-                index = int(rng.integers(len(self.source)))
-            try:
-                truncated = self._write(batch, row, index, rng)
-            except _UnusableRecord as error:
-                broken.append(error.args)
-            else:
-                return Report(attempt + 1, tuple(broken), truncated)
-        raise BrokenDataError(
-            f"{_MAX_ATTEMPTS} records drawn for one example were all broken: {name_broken(broken)}. "
-            "Look through the data with: python -m vlmo_jax.datasets.check DIR"
-        )
+        return write_or_replace(
+            functools.partial(self._write, batch, row), self.source, seed=self.seed, position=position, index=index)
 
-    def _write(self, batch: Batch, row: int, index: int, rng: np.random.Generator) -> int:
-        record = _read(self.source, index)
+    def _write(self, batch: Batch, row: int, record: Record, rng: np.random.Generator) -> int:
         try:
             batch["image"][row] = self.augment(self.decode(record), rng)
             truncated = self.write_text(batch, row, record, rng)
         except (images.BrokenImageError, captions.NoCaptionError) as error:
-            raise _UnusableRecord(record.image_id, error) from error
+            raise UnusableRecordError(record.image_id, error) from error
         batch["image_id"][row] = captions.text_hash(record.image_id)
         return truncated
 
@@ -183,10 +138,10 @@ class EvalImages:
             BrokenDataError: the record or its image is broken; leaving it out would change the result without a word.
         """
         try:
-            record = _read(self.source, index)
+            record = read_record(self.source, index)
             image = images.decode_image(record.image)
-        except (_UnusableRecord, images.BrokenImageError) as error:
-            image_id, reason = error.args if isinstance(error, _UnusableRecord) else (record.image_id, error)
+        except (UnusableRecordError, images.BrokenImageError) as error:
+            image_id, reason = error.args if isinstance(error, UnusableRecordError) else (record.image_id, error)
             raise BrokenDataError(
                 f"record {position} of the evaluation data cannot be used: {image_id!r} ({reason}). An evaluation needs every "
                 "record: repair it or build the data set without it"
@@ -195,22 +150,3 @@ class EvalImages:
         batch["index"][row] = position
         batch["valid"][row] = True
         return Report(seen=1)
-
-
-def name_broken(broken: Sequence[tuple[str, str]], limit: int = 5) -> str:
-    """Returns the first few broken records in words, each once.
-
-    Args:
-        broken: (image id, reason) pairs.
-        limit: how many to name.
-    """
-    reasons = dict(broken)
-    named = ", ".join(f"{image_id!r} ({reason})" for image_id, reason in list(reasons.items())[:limit])
-    return named + (f" and {len(reasons) - limit} more" if len(reasons) > limit else "")
-
-
-def _read(source: Sequence[Record], index: int) -> Record:
-    try:
-        return source[index]
-    except (BrokenRecordError, OSError) as error:
-        raise _UnusableRecord(f"record {index}", error) from error

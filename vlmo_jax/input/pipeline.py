@@ -19,8 +19,9 @@ import grain
 import numpy as np
 
 from vlmo_jax.datasets import Record
-from vlmo_jax.input import checks, examples, images, sampling
-from vlmo_jax.input.examples import Batch, BrokenDataError, Report
+from vlmo_jax.input import attempts, checks, examples, images, sampling
+from vlmo_jax.input.attempts import BrokenDataError, Report
+from vlmo_jax.input.examples import Batch
 from vlmo_jax.input.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ class TrainBatches(Iterator[Batch]):
             raise BrokenDataError(
                 f"{self.broken} of the {self.seen} training records read so far ({self.broken / self.seen:.2%}) were broken, more "
                 f"than config.data.max_broken_fraction={self._max_broken_fraction:g} allows: "
-                f"{examples.name_broken(list(self._named.items()))}. Repair or leave out the records that "
+                f"{attempts.name_broken(list(self._named.items()))}. Repair or leave out the records that "
                 "`python -m vlmo_jax.datasets.check DIR` names, or raise config.data.max_broken_fraction"
             )
         if self._in_shared_memory:
