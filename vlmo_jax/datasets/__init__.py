@@ -1,12 +1,14 @@
 """Data sets on disk: what a record is, how data sets are built, checked, measured and opened.
 
-    open_source("emoji", "train")      the drawings shipped with the package
-    open_source("/data/mine", "train") a folder made by `python -m vlmo_jax.datasets.build`
+    open_source("emoji", "train")             the drawings shipped with the package
+    open_source("/data/mine", "train")        a folder made by `python -m vlmo_jax.datasets.build`
+    open_text_source("glosses", "train")      the texts shipped with the package
+    open_text_source("/data/texts", "train")  a folder made by `python -m vlmo_jax.datasets.build_text`
 
 `python -m vlmo_jax.datasets.check DIR` reads all of one, `python -m vlmo_jax.datasets.stats DIR` says what is in it.
 """
 
-from vlmo_jax.datasets.records import Record
-from vlmo_jax.datasets.sources import BrokenRecordError, RecordSource, open_source
+from vlmo_jax.datasets.records import Record, TextRecord
+from vlmo_jax.datasets.sources import BrokenRecordError, RecordSource, open_source, open_text_source
 
-__all__ = ["BrokenRecordError", "Record", "RecordSource", "open_source"]
+__all__ = ["BrokenRecordError", "Record", "RecordSource", "TextRecord", "open_source", "open_text_source"]

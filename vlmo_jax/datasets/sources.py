@@ -1,41 +1,55 @@
 """Random access to the records of a data set on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+import logging
 import operator
 import pathlib
 
+from absl import logging as absl_logging
 from array_record.python import array_record_module
 import tensorflow_datasets as tfds
 
 from vlmo_jax.datasets import records
 
-EMBEDDED = {"emoji": pathlib.Path(__file__).parent / "embedded" / "emoji"}
+_EMBEDDED = pathlib.Path(__file__).parent / "embedded"
+EMBEDDED = {"emoji": _EMBEDDED / "emoji"}
+EMBEDDED_TEXTS = {"glosses": _EMBEDDED / "glosses"}
+_KINDS = (records.IMAGES, records.TEXTS)
+
+
+def _is_news(message: logging.LogRecord) -> bool:
+    # The reader calls every group of more than one record an error; `records.RecordKind.group_size` has them where they pay.
+    return "Grain requires group size 1" not in str(message.msg)
+
+
+absl_logging.get_absl_logger().addFilter(_is_news)
 
 
 class BrokenRecordError(ValueError):
     """A record that cannot be read although its file is whole: its bytes were damaged on disk."""
 
 
-class RecordSource(Sequence[records.Record]):
+class RecordSource(Sequence):
     """The records of one split, read when asked for; can be pickled and read from many threads.
 
     Shards are opened at the first record read from them, by each process for itself.
     """
 
-    def __init__(self, directory: pathlib.Path, split: str, data_source: Sequence):
+    def __init__(self, directory: pathlib.Path, split: str, data_source: Sequence, from_example: Callable):
         self.directory = directory
         self.split = split
         self._data_source = data_source
+        self._from_example = from_example
 
     def __len__(self) -> int:
         return len(self._data_source)
 
-    def __getitem__(self, index: int) -> records.Record:
+    def __getitem__(self, index: int) -> records.Record | records.TextRecord:
         index = operator.index(index)
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {self!r}")
         try:
-            return records.from_example(self._data_source[index])
+            return self._from_example(self._data_source[index])
         except (RuntimeError, ValueError, KeyError) as error:
             where = f"record {index} of split {self.split!r} in {self.directory}"
             raise BrokenRecordError(f"{where} cannot be read: {error}") from error
@@ -56,9 +70,29 @@ def open_source(source: str, split: str) -> RecordSource:
 
     Raises:
         FileNotFoundError: there is no such data set, or one of its shards is missing.
-        ValueError: the folder is no data set of records, has no such split, the split is empty, or a shard is damaged.
+        ValueError: the folder is no data set of images, has no such split, the split is empty, or a shard is damaged.
     """
-    directory, builder = _open_builder(source)
+    return _open(source, split, records.IMAGES)
+
+
+def open_text_source(source: str, split: str) -> RecordSource:
+    """Opens one split of a data set of texts, as `open_source` does for images.
+
+    Args:
+        source: "glosses" (shipped with the package) or a folder made by `python -m vlmo_jax.datasets.build_text`.
+        split: as in `open_source`.
+
+    Returns:
+        A sequence of `TextRecord`, in which the parts of a long document follow each other.
+
+    Raises:
+        FileNotFoundError, ValueError: as `open_source`, for a data set of texts.
+    """
+    return _open(source, split, records.TEXTS)
+
+
+def _open(source: str, split: str, kind: records.RecordKind) -> RecordSource:
+    directory, builder = _open_builder(source, [kind])
     sizes = ", ".join(f"{name} ({info.num_examples})" for name, info in builder.info.splits.items())
     try:
         instructions = builder.info.splits[split].file_instructions
@@ -68,15 +102,15 @@ def open_source(source: str, split: str) -> RecordSource:
         raise ValueError(f"split={split!r} of {directory} is empty; there are: {sizes}")
     for instruction in instructions:
         _check_shard(pathlib.Path(instruction.filename), instruction.examples_in_shard)
-    data_source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-    return RecordSource(directory, split, data_source)
+    data_source = builder.as_data_source(split, decoders=kind.decoders)
+    return RecordSource(directory, split, data_source, kind.from_example)
 
 
 def split_sizes(source: str) -> dict[str, int]:
     """Returns how many records each split of a data set has.
 
     Args:
-        source: as in `open_source`.
+        source: as in `open_source` or `open_text_source`.
 
     Returns:
         {name of the split: number of records}.
@@ -85,29 +119,29 @@ def split_sizes(source: str) -> dict[str, int]:
         FileNotFoundError: there is no such data set.
         ValueError: the folder is no data set of records.
     """
-    _, builder = _open_builder(source)
+    _, builder = _open_builder(source, _KINDS)
     return {name: info.num_examples for name, info in builder.info.splits.items()}
 
 
-def _open_builder(source: str) -> tuple[pathlib.Path, tfds.core.DatasetBuilder]:
-    directory = EMBEDDED.get(str(source)) or pathlib.Path(source).expanduser()
+def _open_builder(source: str, kinds: Sequence[records.RecordKind]) -> tuple[pathlib.Path, tfds.core.DatasetBuilder]:
+    """Opens a data set of one of `kinds`; the first of them speaks in messages."""
+    kind, embedded = kinds[0], EMBEDDED | EMBEDDED_TEXTS
+    directory = embedded.get(str(source)) or pathlib.Path(source).expanduser()
     if not directory.is_dir():
         raise FileNotFoundError(
-            f"data set {str(source)!r} is neither a folder nor one that comes with the package ({', '.join(EMBEDDED)}); "
-            "make one with: python -m vlmo_jax.datasets.build IMAGES OUT"
+            f"data set {str(source)!r} is neither a folder nor one that comes with the package ({', '.join(embedded)}); "
+            f"make one with: {kind.command}"
         )
     if not (directory / "dataset_info.json").is_file():
-        raise FileNotFoundError(
-            f"{directory} has no dataset_info.json, so it is no data set; "
-            f"make one from a folder of images with: python -m vlmo_jax.datasets.build {directory} OUT"
-        )
+        raise FileNotFoundError(f"{directory} has no dataset_info.json, so it is no data set; make one with: {kind.command}")
     builder = tfds.builder_from_directory(directory)
-    missing = sorted(set(records.FEATURES) - set(builder.info.features))
-    file_format = builder.info.file_format
-    if missing or file_format is not tfds.core.FileFormat.ARRAY_RECORD:
+    found, file_format = set(builder.info.features), builder.info.file_format
+    if file_format is not tfds.core.FileFormat.ARRAY_RECORD or not any(found.issuperset(kind.features) for kind in kinds):
+        held = [other.name for other in _KINDS if found.issuperset(other.features)]
         raise ValueError(
-            f"{directory} holds no records that can be read here (file format {file_format and file_format.value}, "
-            f"missing features: {', '.join(missing) or 'none'}); make it anew with: python -m vlmo_jax.datasets.build IMAGES OUT"
+            f"{directory} holds {f'{held[0]}, not' if held else 'no records that can be read here as'} {kind.name} (file format "
+            f"{file_format and file_format.value}, missing features: {', '.join(sorted(set(kind.features) - found)) or 'none'}); "
+            f"make {'another' if held else 'it anew'} with: {kind.command}"
         )
     return directory, builder
 

@@ -21,6 +21,7 @@ class DatasetWriter:
 
     Args:
         out: folder of the data set; its name becomes the name of the data set.
+        kind: what its records are.
         description: what the data set is, for dataset_info.json.
         license: under which terms, for dataset_info.json and LICENSE.
         shard_bytes: a shard is closed once it holds that many bytes of records.
@@ -30,10 +31,10 @@ class DatasetWriter:
         FileExistsError: `out` exists and `overwrite` is false, or it holds something else than a data set.
     """
 
-    def __init__(self, out: pathlib.Path, *, description: str, license: str = "", shard_bytes: int = SHARD_BYTES,
-                 overwrite: bool = False):
+    def __init__(self, out: pathlib.Path, *, kind: records.RecordKind = records.IMAGES, description: str, license: str = "",
+                 shard_bytes: int = SHARD_BYTES, overwrite: bool = False):
         _check_place(out, overwrite)
-        self._out = out
+        self._out, self._kind = out, kind
         self._info = {"description": description, "license": license}
         self._shard_bytes = shard_bytes
         self._splits: dict[str, _Split] = {}
@@ -43,11 +44,11 @@ class DatasetWriter:
         self._folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{self._out.name}.incomplete-", dir=self._out.parent))
         return self
 
-    def write(self, split: str, record: records.Record) -> None:
+    def write(self, split: str, record: records.Record | records.TextRecord) -> None:
         """Appends a record to a split, which begins with its first record."""
         if split not in self._splits:
-            self._splits[split] = _Split(self._folder, _dataset_name(self._out), split, self._shard_bytes)
-        self._splits[split].write(records.serialize(record))
+            self._splits[split] = _Split(self._folder, _dataset_name(self._out), split, self._shard_bytes, self._kind.group_size)
+        self._splits[split].write(self._kind.serialize(record))
 
     def add_file(self, name: str, text: str) -> None:
         """Puts a text file beside the shards."""
@@ -66,7 +67,7 @@ class DatasetWriter:
             raise ValueError(f"no record was written for {self._out}, so there is no data set")
         # check_data=True would read through tf.data.
         tfds.folder_dataset.write_metadata(
-            data_dir=self._folder, features=records.FEATURES, split_infos=infos,
+            data_dir=self._folder, features=self._kind.features, split_infos=infos,
             filename_template=infos[0].filename_template.replace(split=None), check_data=False, **self._info,
         )
         self._folder.chmod(0o755)
@@ -82,10 +83,11 @@ class DatasetWriter:
 class _Split:
     """The shards of one split; their names say "of how many", so they get them at the end."""
 
-    def __init__(self, folder: pathlib.Path, dataset_name: str, name: str, shard_bytes: int):
+    def __init__(self, folder: pathlib.Path, dataset_name: str, name: str, shard_bytes: int, group_size: int):
         self._name = name
         self._folder = folder
         self._shard_bytes = shard_bytes
+        self._options = f"group_size:{group_size}"
         self._template = tfds.core.ShardedFileTemplate(
             data_dir=folder, dataset_name=dataset_name, split=name, filetype_suffix="array_record")
         self._lengths: list[int] = []
@@ -95,7 +97,7 @@ class _Split:
 
     def write(self, data: bytes) -> None:
         if self._writer is None:
-            self._writer = array_record_module.ArrayRecordWriter(str(self._shard(len(self._lengths))), "group_size:1")
+            self._writer = array_record_module.ArrayRecordWriter(str(self._shard(len(self._lengths))), self._options)
             self._lengths.append(0)
             self._bytes_in_shard = 0
         self._writer.write(data)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 UNUSED_LABEL = -1
+NO_WORD = -1
 _MASK_SHARE = 0.8
 _RANDOM_SHARE = 0.1
 
@@ -32,7 +33,8 @@ def mask_whole_words(
 
     Args:
         token_ids: int32 [T], [CLS] and the tokens of the text first.
-        words: for the tokens from position 1 on, the word each belongs to; special tokens and padding have none.
+        words: for the tokens from position 1 on, the word each belongs to, `NO_WORD` for a special token among them; tokens
+            beyond the end of `words`, [SEP] and padding, belong to none.
         rng: source of randomness.
         mask_id: id of [MASK].
         random_ids: ids a random token is drawn from, int32 [N] (see `replacement_ids`).
@@ -64,7 +66,8 @@ def _choose_words(words: Sequence[int], rng: np.random.Generator, mask_rate: flo
     """Positions, counted from the [CLS] token at 0, of all tokens of the drawn words."""
     tokens_of_word = collections.defaultdict(list)
     for position, word in enumerate(words, start=1):
-        tokens_of_word[word].append(position)
+        if word != NO_WORD:
+            tokens_of_word[word].append(position)
     groups = list(tokens_of_word.values())
     wanted = max(1, round(mask_rate * len(groups)))
     chosen = []
