@@ -20,6 +20,35 @@ NO_DECAY = (
     r"(text_embedding|mlm_head)/norm/scale",
 )
 
+# What a run takes from the checkpoint in `init_from`: for each saved parameter the first rule (name regex, action) that
+# fits. Both stacks of blocks are named transformer/blocks/..., experts transformer/blocks/experts/<modality>/...
+# `init_fresh` lists what the seed fills where the checkpoint has nothing. Anything else is an error.
+INIT_RULES = (
+    (r"transformer/relative_position_bias|(image|text)_embedding/position|modality_type", "resample"),
+    (r".*", "copy"),
+)
+WARM_STARTS = {
+    # From stage 1, or from a converted BEiT.
+    "stage2": dict(
+        init_rules=((r"image_embedding/mask_token|mim_head/.*", "skip"), *INIT_RULES),
+        init_fresh=(
+            r"transformer/blocks/experts/text/.*",
+            r"transformer/relative_position_bias/text_rows",
+            r"(text_embedding|mlm_head)/.*",
+            r"modality_type",
+        ),
+    ),
+    # From stage 2.
+    "stage3": dict(
+        init_rules=INIT_RULES,
+        init_fresh=(r"transformer/blocks/experts/vision_language/.*", r"(pooler|itc|itc_vl|itm_head)/.*"),
+    ),
+    # Fine-tuning, from stage 3.
+    "retrieval": dict(init_rules=((r"(pooler|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES), init_fresh=()),
+    "vqa": dict(init_rules=((r"(itc|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES), init_fresh=(r"vqa_head/.*",)),
+    "nlvr2": dict(init_rules=((r"(itc|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES), init_fresh=(r"nlvr2_head/.*",)),
+}
+
 
 def model(size, *, image_size, patch_size, text_length, text_positions, vocab_size, drop_path_rate, init_std=0.02):
     """The `model` part of a config; every field is an argument of models.vlmo.VLMo."""

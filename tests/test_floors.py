@@ -16,7 +16,8 @@ FLOORS = {
     "layers": 1, "objectives": 1, "datasets": 1, "input": 1,
     "models": 2,
     "tasks": 3, "interop": 3,
-    "optimizer": 4, "train_step": 4, "checkpoint": 4, "evals": 4, "pictures": 4, "recipe": 4, "program": 4,
+    "param_names": 2,
+    "optimizer": 4, "train_step": 4, "checkpoint": 4, "warm_start": 4, "evals": 4, "pictures": 4, "recipe": 4, "program": 4,
     "train": 5, "evaluate": 5, "interop.check": 5, "bench": 5,
     "main": 6,
 }  # fmt: skip

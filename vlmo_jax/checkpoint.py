@@ -5,12 +5,14 @@ A checkpoint has three items: `params` (all that evaluation and warm starts need
 There is no data position to save: what a step reads is a function of the seed and the step.
 """
 
+import contextlib
 import math
 import pathlib
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax import nnx
 from orbax.checkpoint import checkpoint_managers
 
 from vlmo_jax.train_step import TrainState
@@ -116,6 +118,72 @@ def find_checkpoint(path):
     raise FileNotFoundError(
         f"no checkpoint in {path}; give a work folder (--workdir of a run), its checkpoints/ folder or one checkpoint in it"
     )
+
+
+class SavedParams:
+    """The parameters of a checkpoint, read a few at a time.
+
+    Args:
+      path: see `find_checkpoint`.
+
+    Attributes:
+      name: folder of the checkpoint.
+      step: at which it was saved.
+      meta: the JSON values saved beside it.
+      shapes: path (tuple of strings) -> jax.ShapeDtypeStruct of every parameter.
+
+    Raises:
+      FileNotFoundError: no checkpoint there.
+      ValueError: its files are damaged.
+    """
+
+    def __init__(self, path):
+        directory, self.step = find_checkpoint(path)
+        self.name = directory / str(self.step)
+        # Few bytes under way at a time, so that reading adds little to the memory of what is read.
+        self._handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=1)
+        with self._naming_damage():
+            self.meta = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(self.name / "meta")
+            self.shapes = {
+                tuple(str(key.key) for key in path): jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype)
+                for path, leaf in jax.tree_util.tree_leaves_with_path(self._handler.metadata(self.name / "params").tree)
+            }
+
+    @contextlib.contextmanager
+    def _naming_damage(self):
+        try:
+            yield
+        except Exception as error:  # Orbax and TensorStore raise many kinds for files that are missing, cut or changed
+            first = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
+            raise ValueError(
+                f"checkpoint {self.name} is damaged: {type(error).__name__}: {first}; copy it again or use another step"
+            ) from error
+
+    def read(self, paths):
+        """Reads whole parameters to the host of every process: path -> numpy array."""
+        return self._restore({path: (self.shapes[path], ocp.RestoreArgs(restore_type=np.ndarray)) for path in paths})
+
+    def read_sharded(self, wanted):
+        """Reads parameters straight to their shards: each device gets what it holds and no more.
+
+        Args:
+          wanted: path -> jax.ShapeDtypeStruct of the saved shape, with the sharding and type wanted now.
+        """
+        return self._restore({
+            path: (leaf, ocp.ArrayRestoreArgs(sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype))
+            for path, leaf in wanted.items()
+        })  # fmt: skip
+
+    def _restore(self, wanted):
+        if not wanted:
+            return {}
+        item, how = (
+            nnx.traversals.unflatten_mapping({path: pair[number] for path, pair in wanted.items()}) for number in (0, 1)
+        )
+        args = ocp.args.PyTreeRestore(item=item, restore_args=how, partial_restore=True)
+        with self._naming_damage():
+            restored = ocp.Checkpointer(self._handler).restore(self.name / "params", args=args)
+        return {tuple(path): leaf for path, leaf in nnx.traversals.flatten_mapping(restored).items()}
 
 
 def load_params(path, abstract_params):

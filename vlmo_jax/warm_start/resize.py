@@ -1,0 +1,126 @@
+"""The parameters that may change shape between two models: position tables and the table of modality types."""
+
+from typing import Callable, NamedTuple
+
+import numpy as np
+
+from vlmo_jax.layers import relative_position, resample
+
+
+class Resize(NamedTuple):
+    """How one parameter changes.
+
+    `detail` says it in words. `fresh_part` names the rows that the checkpoint has nothing for, or is None.
+    `apply` takes the saved values to new values and to a mask, broadcastable to them, of those that are filled.
+    """
+
+    detail: str
+    fresh_part: str | None
+    apply: Callable
+
+
+def plan_resize(name, shape, new_shape, *, grid, new_grid):
+    """Finds how a parameter gets from one model's shape to another's.
+
+    Args:
+      name: see `param_names`.
+      shape, new_shape: in the checkpoint and in the model.
+      grid, new_grid: patches a side of both models.
+
+    Returns:
+      A Resize, or None where nothing changes.
+
+    Raises:
+      ValueError: there is no way; says why.
+    """
+    if name in RESIZES:
+        return RESIZES[name](shape, new_shape, grid, new_grid)
+    if shape != new_shape:
+        raise ValueError("nothing can resample it")
+    return None
+
+
+def _text_positions(rows, grid):
+    """Longest text of a relative position table, None for a table of images alone."""
+    text = rows - relative_position.num_rows(grid, 0)
+    if text == -2:
+        return None
+    if text < 4 or text % 2:
+        raise ValueError(f"{rows} rows are not those of {grid} x {grid} patches, by config.model.image_size and patch_size")
+    return text // 2
+
+
+def _relative_table(shape, new_shape, grid, new_grid):
+    text, new_text = _text_positions(shape[1], grid), _text_positions(new_shape[1], new_grid)
+    if shape[2] != new_shape[2] or shape[0] not in (1, new_shape[0]):
+        raise ValueError("layers and heads must stay, or one table become that of all layers")
+    if text and not new_text:
+        raise ValueError("the model's table has no rows for texts")
+    changes = [f"{grid} x {grid} to {new_grid} x {new_grid} patches"] if grid != new_grid else []
+    changes += [f"texts of {text} to {new_text} tokens"] if text and text != new_text else []
+    changes += [f"one table for {new_shape[0]} layers"] if shape[0] != new_shape[0] else []
+    changes += ["image rows alone"] if new_text and not text else []
+    if not changes:
+        return None
+
+    def apply(values):
+        if text or not new_text:
+            if text:
+                sizes = dict(grid=grid, new_grid=new_grid, text_positions=text, new_text_positions=new_text)
+                values = resample.resample_relative_table(values, **sizes)
+            else:
+                values = resample.resample_image_rows(values, grid=grid, new_grid=new_grid)
+            return np.broadcast_to(values, new_shape), np.True_
+        image = resample.resample_image_rows(values, grid=grid, new_grid=new_grid)
+        filled = np.arange(new_shape[1]) < image.shape[1]
+        table = np.zeros(new_shape, values.dtype)
+        table[:, filled] = image
+        return table, filled[:, None]
+
+    return Resize(", ".join(changes), "text_rows" if new_text and not text else None, apply)
+
+
+def _image_positions(shape, new_shape, grid, new_grid):
+    for rows, side in ((shape[0], grid), (new_shape[0], new_grid)):
+        if rows != 1 + side**2:
+            raise ValueError(f"{rows} rows are not those of {side} x {side} patches, by config.model.image_size and patch_size")
+    if shape[1] != new_shape[1]:
+        raise ValueError("the width must stay")
+    if grid == new_grid:
+        return None
+    change = f"{grid} x {grid} to {new_grid} x {new_grid} patches"
+    return Resize(change, None, lambda values: (resample.resample_image_positions(values, grid=grid, new_grid=new_grid), np.True_))
+
+
+def _text_rows(shape, new_shape, *_):
+    if shape[1] != new_shape[1]:
+        raise ValueError("the width must stay")
+    rows, new_rows = shape[0], new_shape[0]
+    if rows == new_rows:
+        return None
+    kept = min(rows, new_rows)
+
+    def apply(values):
+        table = np.zeros(new_shape, values.dtype)
+        table[:kept] = values[:kept]
+        return table, (np.arange(new_rows) < kept)[:, None]
+
+    return Resize(f"the first {kept} of {max(rows, new_rows)} rows", "new_rows" if new_rows > rows else None, apply)
+
+
+def _modality_types(shape, new_shape, *_):
+    if shape == new_shape:
+        return None
+    if (shape[0], new_shape[0]) != (2, 3) or shape[1] != new_shape[1]:
+        raise ValueError("two types may become three, no more")
+    return Resize("a second image starts as the first", None, lambda values: (values[[0, 1, 1]], np.True_))
+
+
+# Name -> function of (shape, new shape, grid, new grid). A longer text has no learned positions to take: its first rows
+# are copied, and the others start fresh if config.init_fresh says so.
+RESIZES = {
+    "transformer/relative_position_bias": _relative_table,
+    "image_embedding/position": _image_positions,
+    "text_embedding/position": _text_rows,
+    "modality_type": _modality_types,
+}
