@@ -28,3 +28,24 @@ def masked_language_loss(logits, labels):
 def masked_language_accuracy(logits, labels):
     """Of the used places of [..., M], which are predicted right: [..., M] float32."""
     return ((jnp.argmax(logits, axis=-1) == labels) & (labels != UNUSED)).astype(jnp.float32)
+
+
+def count_masked(labels):
+    """Masked tokens in labels [..., M] as float32, at least 1: what sums over masked tokens are divided by."""
+    return jnp.maximum((labels != UNUSED).sum(), 1).astype(jnp.float32)
+
+
+def masked_language_metrics(logits, labels, num_masked):
+    """Loss and accuracy of a batch, or this part's share of them.
+
+    Args:
+      logits, labels: as in `masked_language_loss`.
+      num_masked: `count_masked` of the whole batch.
+
+    Returns:
+      {"mlm_loss", "mlm_accuracy"}, scalars that are to be summed over the parts of a batch.
+    """
+    return {
+        "mlm_loss": masked_language_loss(logits, labels).sum() / num_masked,
+        "mlm_accuracy": masked_language_accuracy(logits, labels).sum() / num_masked,
+    }

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from vlmo_jax.layers.embeddings import normalize_image
 from vlmo_jax.objectives.contrastive import contrastive_logits, contrastive_loss, duplicate_pairs, retrieval_accuracy
-from vlmo_jax.objectives.masked_language import UNUSED, masked_language_accuracy, masked_language_loss
+from vlmo_jax.objectives.masked_language import count_masked, masked_language_metrics
 from vlmo_jax.objectives.matching import matching_loss, sample_hard_negatives
 from vlmo_jax.sharding import constrain
 
@@ -87,7 +87,7 @@ class PretrainTask:
         shared = Shared(
             image_negatives=sample_hard_negatives(image_key, text_to_image, ignored),
             text_negatives=sample_hard_negatives(text_key, image_to_text, ignored),
-            num_masked=jnp.maximum((batch["mlm_labels"] != UNUSED).sum(), 1).astype(jnp.float32),
+            num_masked=count_masked(batch["mlm_labels"]),
         )
         metrics = {
             "itc_loss": 0.5 * (itc + itc_vl),
@@ -124,12 +124,10 @@ class PretrainTask:
         itm_logits = model.itm_head(model.pooler(states[:, 1:, 0])).astype(jnp.float32)
         itm_labels = jnp.broadcast_to(jnp.asarray([1, 0, 0]), itm_logits.shape[:2])
         itm = matching_loss(itm_logits, itm_labels).sum() / (3 * global_batch_size)
-        mlm_logits = model.mlm_head(states[:, 0])
-        mlm = masked_language_loss(mlm_logits, batch["mlm_labels"]).sum() / shared.num_masked
+        mlm = masked_language_metrics(model.mlm_head(states[:, 0]), batch["mlm_labels"], shared.num_masked)
         right = (jnp.argmax(itm_logits, axis=-1) == itm_labels).sum() / (3 * global_batch_size)
-        mlm_right = masked_language_accuracy(mlm_logits, batch["mlm_labels"]).sum() / shared.num_masked
-        metrics = {"itm_loss": itm, "mlm_loss": mlm, "itm_accuracy": right, "mlm_accuracy": mlm_right}
-        return self.itm_weight * itm + self.mlm_weight * mlm, metrics
+        metrics = {"itm_loss": itm, "itm_accuracy": right, **mlm}
+        return self.itm_weight * itm + self.mlm_weight * mlm["mlm_loss"], metrics
 
     def _fused_states(self, model, batch, key):
         """States [B, 4, M, D] that the heads read: masked places of pass 0, first tokens of passes 1 to 3."""
