@@ -110,3 +110,22 @@ def test_written_metrics_can_be_drawn(tmp_path):
         writer.write(1, {"train/loss": np.float32(2.0)})
     pictures.loss_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
     assert count(pixels_of(tmp_path / "curves.png"), (255, 255, 255)) > 1000
+
+
+class Filled:
+    """As `evals.masked_text.FillIn`."""
+
+    def __init__(self, right):
+        self.parts, self.answers = ["the $x", "sat on the mat"], ["cat"]
+        self.guesses = [[("dog", 0.6), ("cat" if right else "hat", 0.2)]]
+
+
+def test_right_words_in_a_page_of_blanks_are_green(tmp_path):
+    green, widths = {}, {}
+    for name, columns in {"none": [False], "one": [False, True], "both": [True, True]}.items():
+        page = {f"column {i}": [Filled(right)] * 2 for i, right in enumerate(columns)}
+        pictures.fill_in_page(page, tmp_path / "page.png", title="title")
+        pixels = pixels_of(tmp_path / "page.png")
+        green[name], widths[name] = count(pixels, GREEN), pixels.shape[1]
+    assert green["none"] == 0 and green["one"] > 20 and green["both"] == pytest.approx(2 * green["one"], rel=0.1)
+    assert widths["none"] < widths["one"] == widths["both"]

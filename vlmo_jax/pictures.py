@@ -3,7 +3,7 @@
 matplotlib is imported when the first picture is drawn, so that it does not slow the start of a run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import math
 import os
 import textwrap
@@ -102,6 +102,51 @@ def retrieval_page(captions: Sequence[str], caption_images: np.ndarray, caption_
                       ("✓ " if right else "") + textwrap.shorten(caption, 34, placeholder="…"), fontsize=8.5, va="center",
                       color=_RIGHT if right else _GREY, weight="bold" if right else "normal")
     figure.savefig(png, dpi=_DPI)
+
+
+def fill_in_page(columns: Mapping[str, Sequence], png: str | os.PathLike, *, title: str = "") -> None:
+    """Draws texts with blanks and the words that models fill in, side by side; right ones are green.
+
+    Args:
+      columns: what the model was, such as "before", -> `evals.masked_text.FillIn`s, of the same texts in every column.
+      png: the file to write.
+      title: a line above all.
+    """
+    first = next(iter(columns.values()))
+    shown = min((len(guesses) for fill in first for guesses in fill.guesses), default=0)
+    margin, line, head, answer, word = 0.3, 0.21, 0.38, 1.5, 1.25
+    wide = shown * word + 0.2
+    width = 2 * margin + answer + len(columns) * wide
+    texts = [textwrap.wrap(_with_blanks(fill.parts), int((width - 2 * margin) * 13)) for fill in first]
+    height = 2 * margin + head * (bool(title) + 1) + line + sum(
+        line * (len(lines) + len(fill.answers) + 1) for lines, fill in zip(texts, first))
+    figure = _figure(width, height)
+    page, top = _Page(figure, width, height), margin
+    if title:
+        page.text(margin, top, title, fontsize=11, color=_INK, weight="bold")
+        top += head
+    for number, name in enumerate(columns):
+        page.text(margin + answer + number * wide, top, f"{name}: likeliest words", fontsize=9, color=_GREY)
+    top += head + line
+    for row, lines in enumerate(texts):
+        for text in lines:
+            page.text(margin, top, text, fontsize=10, va="baseline", color=_INK)
+            top += line
+        for blank, right in enumerate(first[row].answers):
+            page.text(margin, top, f"[{blank + 1}]  {right}", fontsize=9, va="baseline", color=_GREY, weight="bold")
+            for number, fills in enumerate(columns.values()):
+                for place, (guess, probability) in enumerate(fills[row].guesses[blank][:shown]):
+                    page.text(margin + answer + number * wide + place * word, top,
+                              f"{textwrap.shorten(guess, 14, placeholder='…')} {100 * probability:.0f} %", fontsize=8.5, va="baseline",
+                              color=_RIGHT if guess == right else _GREY, weight="bold" if guess == right else "normal")
+            top += line
+        top += line
+    figure.savefig(png, dpi=_DPI)
+
+
+def _with_blanks(parts):
+    blanks = [f"___[{number}]___" for number in range(1, len(parts))]
+    return " ".join(text for pair in zip(parts, [*blanks, ""]) for text in pair if text)
 
 
 class _Page:

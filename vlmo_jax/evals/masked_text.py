@@ -1,0 +1,204 @@
+"""Masked language modelling on held-out text: loss and accuracy with fixed masks, and words that the model fills in."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from vlmo_jax import sharding
+from vlmo_jax.datasets import TextRecord
+from vlmo_jax.evals import collect
+from vlmo_jax.input import captions
+from vlmo_jax.input.text_pretrain import MaskedTexts
+from vlmo_jax.input.tokenizer import SPECIAL_TOKENS, Tokenizer
+from vlmo_jax.metrics import announce, progress
+from vlmo_jax.tasks.text_pretrain import MaskedTextModel
+
+
+class FillIn(NamedTuple):
+    """A text with blanks, and what a model says belongs there.
+
+    Attributes:
+      parts: the text around the blanks, one more than there are blanks.
+      answers: the word that stood at each blank.
+      guesses: for each blank the likeliest (word, probability) pairs, best first.
+    """
+
+    parts: list[str]
+    answers: list[str]
+    guesses: list[list[tuple[str, float]]]
+
+
+class Blanks(NamedTuple):
+    """Texts with some words blanked out, the same for every model that fills them in.
+
+    Attributes:
+      batch: token_mask and mlm_token_ids [N, T], mlm_positions and mlm_labels [N, M], on every process.
+      parts, answers: see FillIn, one entry a text.
+    """
+
+    batch: dict[str, np.ndarray]
+    parts: list[list[str]]
+    answers: list[list[str]]
+
+
+class MaskedTextEvaluator:
+    """Scores a model by masked language modelling on one split: every text, with the same masks each time.
+
+    Args:
+      source: the records of the split; they are read and kept as rows of tokens.
+      tokenizer: of `load_tokenizer`.
+      name: what the result is called.
+      text_length, mask_rate, max_masked_tokens, packing: as in training, see `MaskedTexts`.
+      batch_size: rows of a batch over all processes; a multiple of the batch shards of the mesh.
+      mesh: the mesh of the job.
+
+    Raises:
+      ValueError: a size is impossible, or the split is empty.
+    """
+
+    def __init__(self, source: Sequence[TextRecord], tokenizer: Tokenizer, *, name: str, text_length: int, mask_rate: float,
+                 max_masked_tokens: int, batch_size: int, mesh: jax.sharding.Mesh, packing: bool = True):
+        shards = sharding.num_batch_shards(mesh)
+        if batch_size < 1 or batch_size % shards:
+            raise ValueError(f"evaluator {name!r}: batch_size={batch_size} does not divide over {shards} batch shards; "
+                             f"use a multiple of {shards}")
+        try:
+            self._texts = MaskedTexts(source, tokenizer, text_length=text_length, mask_rate=mask_rate,
+                                      max_masked_tokens=max_masked_tokens, packing=packing)
+        except ValueError as error:
+            raise ValueError(f"evaluator {name!r}: {error}") from error
+        self.name, self._num_records = name, len(source)
+        self._mesh, self._batch_size = mesh, batch_size
+
+    def evaluate(self, model: MaskedTextModel, params: Any, step: int) -> dict[str, float]:
+        """Scores every masked token of the split, prints the result and returns it.
+
+        Args:
+          model: the model's functions.
+          params: its parameters.
+          step: optimizer updates that made them, for messages.
+
+        Returns:
+          mlm_loss (mean over all masked tokens of the split) and mlm_accuracy (0 to 1).
+
+        Raises:
+          RuntimeError: anything failed; it names the evaluator and the step.
+        """
+        try:
+            loss, right, count = self._sums(model, params)
+            metrics = {"mlm_loss": float(loss / count), "mlm_accuracy": float(right / count)}
+            if not np.isfinite(metrics["mlm_loss"]):
+                raise FloatingPointError(f"the loss is {metrics['mlm_loss']}; the parameters are broken")
+        except Exception as error:
+            raise RuntimeError(f"evaluator {self.name!r} failed at step {step}: {error}") from error
+        if jax.process_index() == 0:
+            announce(f"{self.name} at step {step}: {self._num_records:,} texts in {len(self._texts):,} rows, {int(count):,} masked "
+                     f"tokens, the same every time\n  MLM loss {metrics['mlm_loss']:.4f}   accuracy {metrics['mlm_accuracy']:.2%}")
+        return metrics
+
+    def _sums(self, model, params):
+        """Losses, right predictions and masked tokens, summed over the split: float64 [3]."""
+        hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
+        batches = progress(
+            self._texts.batches(self._batch_size, **hosts), total=-(-len(self._texts) // self._batch_size),
+            description=f"{self.name}: rows", unit="batch", enabled=jax.process_index() == 0,
+        )
+
+        def results():
+            for batch in batches:
+                arrays = sharding.place_batch(batch, self._mesh)
+                index, valid = arrays.pop("index"), arrays.pop("valid")
+                yield model.score(params, arrays), index, valid
+
+        return collect.collect_rows(results(), len(self._texts)).astype(np.float64).sum(0)
+
+
+def draw_blanks(source: Sequence[TextRecord], tokenizer: Tokenizer, *, text_length: int, count: int = 8, blanks: int = 2,
+                min_letters: int = 3, seed: int = 0) -> Blanks:
+    """Draws texts and blanks out some of their words, all of which become [MASK].
+
+    Args:
+      source: the records; those with enough words that are one token and fit into a row are drawn from.
+      tokenizer: of `load_tokenizer`.
+      text_length: T.
+      count: how many texts; fewer if the source has no more.
+      blanks: words blanked out of a text, never two in a row.
+      min_letters: of the words.
+      seed: of the draw.
+
+    Raises:
+      ValueError: there is no such text.
+    """
+    rng = np.random.default_rng(seed)
+    chosen: list[tuple[list[int], list[int]]] = []
+    for number in rng.permutation(len(source)):
+        ids, words = tokenizer.encode(source[number].text)
+        if len(ids) > text_length - 2:
+            continue
+        places = [i for i, word in enumerate(words) if words.count(word) == 1 and _is_word(tokenizer.decode(ids[i : i + 1]), min_letters)]
+        drawn = sorted(rng.permutation(places)[:blanks].tolist())
+        if len(drawn) == blanks and all(b - a > 1 for a, b in zip(drawn, drawn[1:])):
+            chosen.append((ids, drawn))
+        if len(chosen) == count:
+            break
+    if not chosen:
+        raise ValueError(f"no text has {blanks} words of {min_letters} letters that are one token each and fits into {text_length} tokens")
+    return _blank_out(chosen, tokenizer, text_length)
+
+
+def _is_word(text: str, min_letters: int) -> bool:
+    return text.isalpha() and len(text) >= min_letters
+
+
+def _blank_out(chosen, tokenizer, text_length):
+    shape = (len(chosen), text_length)
+    token_ids, token_mask = np.empty(shape, np.int32), np.empty(shape, np.bool_)
+    for row, (ids, _) in enumerate(chosen):
+        captions.pack_tokens(ids, tokenizer, token_ids[row], token_mask[row])
+    positions = np.array([places for _, places in chosen], np.int32) + 1
+    rows = np.arange(len(chosen))[:, None]
+    labels, masked = token_ids[rows, positions], token_ids.copy()
+    masked[rows, positions] = tokenizer.mask_id
+    batch = {"token_mask": token_mask, "mlm_token_ids": masked, "mlm_positions": positions, "mlm_labels": labels}
+    parts = []
+    for ids, places in chosen:
+        starts, ends = [0, *(place + 1 for place in places)], [*places, len(ids)]
+        parts.append([tokenizer.decode(ids[start:end]) for start, end in zip(starts, ends)])
+    return Blanks(batch, parts, [[tokenizer.decode([i]) for i in row] for row in labels])
+
+
+def fill_in_examples(model: MaskedTextModel, params: Any, blanks: Blanks, tokenizer: Tokenizer,
+                     mesh: jax.sharding.Mesh) -> list[FillIn]:
+    """What a model fills into blanks.
+
+    Args:
+      model: the model's functions.
+      params: its parameters.
+      blanks: of `draw_blanks`.
+      tokenizer: the one of the blanks.
+      mesh: the mesh of the job.
+
+    Returns:
+      One entry a text, the same on every process.
+    """
+    shards, rows = sharding.num_batch_shards(mesh), len(blanks.answers)
+    hosts, host = jax.process_count(), jax.process_index()
+    local = -(-rows // shards) * shards // hosts
+    numbers = np.arange(host * local, (host + 1) * local) % rows
+    arrays = sharding.place_batch({name: values[numbers] for name, values in blanks.batch.items()}, mesh)
+    place = sharding.place_batch({"index": numbers.astype(np.int32), "valid": np.ones(local, np.bool_)}, mesh)
+    guessed = collect.collect_rows([(model.fill(params, arrays), place["index"], place["valid"])], rows)
+    return [
+        FillIn(parts, answers, [[(_spell(int(token), tokenizer), float(p)) for p, token in zip(*best)] for best in row])
+        for parts, answers, row in zip(blanks.parts, blanks.answers, guessed)
+    ]
+
+
+def _spell(token, tokenizer):
+    """A token as a word, or with a hyphen before it where it is the rest of one."""
+    if token in tokenizer.special_ids:
+        return SPECIAL_TOKENS[tokenizer.special_ids.index(token)]
+    word = tokenizer.decode([token])
+    return word if tokenizer.encode(word).ids == [token] else f"-{word.removeprefix('##')}"
