@@ -84,6 +84,17 @@ def check_masking(mask_rate: float, max_masked_tokens: int) -> None:
     ])
 
 
+def check_block_masking(image_size: int, patch_size: int, num_masked: int, min_block: int) -> None:
+    """Raises ValueError unless blocks of patches can be masked in an image."""
+    grid = image_size // max(patch_size, 1)
+    _refuse_unless([
+        (patch_size >= 1 and image_size % patch_size == 0 and grid >= 2,
+         f"image_size={image_size} must be a multiple, at least the double, of patch_size={patch_size}"),
+        (1 <= num_masked < grid**2, f"num_masked={num_masked} patches must be at least 1 and fewer than all {grid**2}"),
+        (1 <= min_block <= num_masked, f"min_block={min_block} patches must be at least 1 and at most num_masked={num_masked}"),
+    ])
+
+
 def check_loading(num_workers: int, num_threads: int, prefetch: int) -> None:
     """Raises ValueError unless batches can be made with so many processes, threads and batches ahead."""
     _refuse_unless([

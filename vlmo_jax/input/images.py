@@ -129,8 +129,12 @@ def random_resized_crop(image: Image.Image, size: int, rng: np.random.Generator,
 
     Source: `square_transform_randaug` of the official code (scale 0.5 to 1).
     """
-    box = draw_crop(image.width, image.height, rng, scale=scale)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=_REDUCING_GAP)
+    return resize_box(image, draw_crop(image.width, image.height, rng, scale=scale), size, Image.Resampling.BICUBIC)
+
+
+def resize_box(image: Image.Image, box: tuple[int, int, int, int], size: int, resample: Image.Resampling) -> Image.Image:
+    """Resizes a box (left, top, right, bottom) of an image to a square of `size` pixels a side with an antialiased filter."""
+    return image.resize((size, size), resample, box=box, reducing_gap=_REDUCING_GAP)
 
 
 def min_pixels_for_crop(size: int, scale: tuple[float, float]) -> float:

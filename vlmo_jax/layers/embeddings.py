@@ -35,9 +35,10 @@ class TextEmbedding(nnx.Module):
 
 
 class ImageEmbedding(nnx.Module):
-    """[class token; linear patches] [+ position] (ViT)."""
+    """[class token; linear patches] [+ position] (ViT); with `mask_token`, patches can be hidden (BEiT)."""
 
-    def __init__(self, image_size, patch_size, width, *, positions=False, dtype=jnp.float32, init_std=INIT_STD, rngs):
+    def __init__(self, image_size, patch_size, width, *, positions=False, mask_token=False, dtype=jnp.float32,
+                 init_std=INIT_STD, rngs):
         normal = truncated_normal(init_std)
         self.dtype, self.patch_size = dtype, patch_size
         num_tokens = (image_size // patch_size) ** 2 + 1
@@ -45,11 +46,17 @@ class ImageEmbedding(nnx.Module):
         self.patch_bias = param(nnx.initializers.zeros, (width,), (None,), rngs)
         self.class_token = param(normal, (width,), (None,), rngs)
         self.position = param(normal, (num_tokens, width), (None, "embed"), rngs) if positions else None
+        self.mask_token = param(normal, (width,), (None,), rngs) if mask_token else None
 
-    def __call__(self, image):
-        """Embeds `image` [B, S, S, 3], normalised, to [B, P, D]."""
+    def __call__(self, image, hidden=None):
+        """Embeds `image` [B, S, S, 3], normalised, to [B, P, D].
+
+        `hidden` [B, P-1] bool: patches in whose place the mask token stands. They keep their position.
+        """
         patches = split_patches(image, self.patch_size).astype(self.dtype)
         x = patches @ self.patch[...].astype(self.dtype) + self.patch_bias[...].astype(self.dtype)
+        if hidden is not None:
+            x = jnp.where(hidden[..., None], self.mask_token[...].astype(self.dtype), x)
         first = jnp.broadcast_to(self.class_token[...].astype(self.dtype), (len(x), 1, x.shape[-1]))
         x = jnp.concatenate([first, x], axis=1)
         return x if self.position is None else x + self.position[...].astype(self.dtype)
@@ -64,6 +71,11 @@ def split_patches(image, patch_size):
 
 
 def normalize_image(image, mean, std):
-    """uint8 [..., 3] to float32 (image / 255 - mean) / std; `mean` and `std` are a triple each, of [0, 1]."""
+    """uint8 [..., 3] to float32 (image / 255 - mean) / std; `mean` and `std` are a triple each, of [0, 1].
+
+    Float images are taken as normalised already and come back as they are.
+    """
+    if image.dtype != jnp.uint8:
+        return image
     mean, std = (jnp.asarray(v, jnp.float32) for v in (mean, std))
     return (image.astype(jnp.float32) / 255.0 - mean) / std

@@ -17,9 +17,14 @@ import functools
 import numpy as np
 
 
+def num_image_rows(grid):
+    """Rows of the table for `grid` x `grid` patches alone, as BEiT has it: the first rows of VLMo's."""
+    return (2 * grid - 1) ** 2 + 3
+
+
 def num_rows(grid, text_positions):
     """Rows of the table for `grid` x `grid` patches and texts of up to `text_positions` tokens."""
-    return (2 * grid - 1) ** 2 + 3 + 2 + 2 * text_positions
+    return num_image_rows(grid) + 2 + 2 * text_positions
 
 
 def _with_class_token(offsets, first_class_row):

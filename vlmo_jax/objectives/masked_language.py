@@ -1,6 +1,6 @@
-"""Masked language modelling (MLM).
+"""Masked language modelling (MLM), and masked image modelling (MIM), whose tokens are codes of patches.
 
-Source: BERT; VLMo, section 3.2. Mean over the masked tokens of the batch.
+Source: BERT; BEiT; VLMo, section 3.2. Mean over the masked tokens of the batch.
 """
 
 import jax
@@ -35,17 +35,18 @@ def count_masked(labels):
     return jnp.maximum((labels != UNUSED).sum(), 1).astype(jnp.float32)
 
 
-def masked_language_metrics(logits, labels, num_masked):
+def masked_language_metrics(logits, labels, num_masked, name="mlm"):
     """Loss and accuracy of a batch, or this part's share of them.
 
     Args:
       logits, labels: as in `masked_language_loss`.
       num_masked: `count_masked` of the whole batch.
+      name: "mlm" or "mim".
 
     Returns:
-      {"mlm_loss", "mlm_accuracy"}, scalars that are to be summed over the parts of a batch.
+      {"<name>_loss", "<name>_accuracy"}, scalars that are to be summed over the parts of a batch.
     """
     return {
-        "mlm_loss": masked_language_loss(logits, labels).sum() / num_masked,
-        "mlm_accuracy": masked_language_accuracy(logits, labels).sum() / num_masked,
+        f"{name}_loss": masked_language_loss(logits, labels).sum() / num_masked,
+        f"{name}_accuracy": masked_language_accuracy(logits, labels).sum() / num_masked,
     }

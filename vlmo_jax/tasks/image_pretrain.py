@@ -1,0 +1,71 @@
+"""Stage 1: masked image modelling on images alone.
+
+The label of a hidden patch is the code that a frozen visual tokenizer gives to the same place of
+another view of the same crop. Source: BEiT, section 2; VLMo, section 3.3 (stagewise pre-training).
+"""
+
+import dataclasses
+from typing import Any, Callable
+
+import jax.numpy as jnp
+from flax import nnx
+
+from vlmo_jax.layers.embeddings import normalize_image
+from vlmo_jax.objectives.masked_language import UNUSED, count_masked, masked_language_metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagePretrainTask:
+    """The loss of stage 1.
+
+    Args:
+      tokenizer: graphdef of the visual tokenizer, whose parameters are `extra["tokenizer"]`.
+      encode_codes: function of the tokenizer and images [B, S', S', 3] of [0, 1] that returns the codes of the patches
+        row by row, int32 [B, P-1].
+      mean, std: triples of [0, 1] that normalise the model's images.
+      dropout: whether drop-path draws anything.
+    """
+
+    tokenizer: Any
+    encode_codes: Callable
+    mean: tuple = (0.5, 0.5, 0.5)
+    std: tuple = (0.5, 0.5, 0.5)
+    dropout: bool = True
+
+    unit = "images"
+
+    def prepare(self, batch, extra):
+        """Puts the visual tokens of the hidden patches in the place of the tokenizer's view.
+
+        Args:
+          batch: image uint8 [B, S, S, 3], tokenizer_image uint8 [B, S', S', 3], masked_positions int32 [B, M] with -1
+            where unused.
+          extra: mapping with `tokenizer`.
+
+        Returns:
+          The batch with mim_labels int32 [B, M], -1 where unused, and the number of masked patches in it.
+        """
+        tokenizer = nnx.merge(self.tokenizer, extra["tokenizer"])
+        codes = self.encode_codes(tokenizer, batch["tokenizer_image"].astype(jnp.float32) / 255.0)
+        positions = batch["masked_positions"]
+        labels = jnp.take_along_axis(codes, jnp.maximum(positions, 0), axis=1)
+        labels = jnp.where(positions < 0, UNUSED, labels)
+        batch = {name: value for name, value in batch.items() if name != "tokenizer_image"}
+        return {**batch, "mim_labels": labels}, count_masked(labels)
+
+    def loss(self, model, batch, shared, key):
+        """Mean cross-entropy over the masked patches of the global batch: this part's share of it.
+
+        Args:
+          model: BEiT.
+          batch: of `prepare`, or a part of it.
+          shared: number of masked patches in the global batch.
+          key: random key.
+
+        Returns:
+          Loss and metrics, to be summed over the parts.
+        """
+        image = normalize_image(batch["image"], self.mean, self.std)
+        logits = model.predict_masked(image, batch["masked_positions"], key if self.dropout else None)
+        metrics = masked_language_metrics(logits, batch["mim_labels"], shared, "mim")
+        return metrics["mim_loss"], metrics
