@@ -36,6 +36,7 @@ WARM_STARTS = {
             r"transformer/relative_position_bias/text_rows",
             r"(text_embedding|mlm_head)/.*",
             r"modality_type",
+            r"transformer/norm/.*",  # which a BEiT that was fine-tuned to classify does not have
         ),
     ),
     # From stage 2.

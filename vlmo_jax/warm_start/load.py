@@ -101,7 +101,7 @@ def _report(saved, plan):
 
 
 def _fill(saved, source, target, wanted, plan, initialise):
-    """All arrays of the model by path; the largest first, so that what a leaf needs beside itself weighs least."""
+    """All arrays of the model by path; what needs most memory beside itself comes first, while little else is there."""
     parts = {}
     for name, param in target.items():
         for slot in param.slots:
@@ -109,11 +109,8 @@ def _fill(saved, source, target, wanted, plan, initialise):
     seeded = [path for path, fills in parts.items() if any(not fill or fill.resize and fill.resize.fresh_part for _, fill in fills)]
     arrays = _initial(initialise, {path: wanted[path].sharding for path in seeded})
     direct = {path: twin for path in parts if (twin := _twin(wanted[path], parts[path], source, saved.shapes))}
-    read = saved.read_sharded({twin: wanted[path] for path, twin in direct.items()})
-    arrays.update({path: read.pop(twin) for path, twin in direct.items()})
-
-    mixed = [path for path in parts if path not in direct and any(fill for _, fill in parts[path])]
-    mixed.sort(key=lambda path: -np.prod(wanted[path].shape))
+    by_size = sorted(parts, key=lambda path: -np.prod(wanted[path].shape))
+    mixed = [path for path in by_size if path not in direct and any(fill for _, fill in parts[path])]
     needs = {path: {slot.path for _, fill in parts[path] if fill for slot in source[fill.source].slots} for path in mixed}
     host = {}
     for number, path in enumerate(mixed):
@@ -122,6 +119,8 @@ def _fill(saved, source, target, wanted, plan, initialise):
         later = set().union(*(needs[other] for other in mixed[number + 1 :]))
         host = {leaf: array for leaf, array in host.items() if leaf in later}
         arrays[path] = _place(wanted[path], values, filled, arrays.get(path))
+    for path in filter(direct.get, by_size):  # one at a time: read together, they take twice their memory for a while
+        arrays[path] = saved.read_sharded({direct[path]: wanted[path]})[direct[path]]
     return arrays
 
 
