@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from vlmo_jax.datasets import check, writer
+from vlmo_jax.datasets import check, records, writer
 
 
 def _dataset(out, **splits):
@@ -54,3 +54,19 @@ def test_a_missing_shard_ends_the_check(dataset):
     next(dataset.glob("data-validation*")).unlink()
     with pytest.raises(SystemExit, match="is missing"):
         check.main([str(dataset)])
+
+
+def test_texts_are_checked_too(tmp_path, capsys):
+    def dataset(name, **splits):
+        with writer.DatasetWriter(tmp_path / name, kind=records.TEXTS, description="for tests") as out:
+            for split, texts in splits.items():
+                for i, text in enumerate(texts):
+                    out.write(split, records.TextRecord(text, f"{split}:{i}"))
+        return str(tmp_path / name)
+
+    check.main([dataset("good", train=["a", "b", "a"], test=["c", "b"])])
+    said = capsys.readouterr().out
+    assert "repeated: test: test:1 is train:1 of train" in said and "can be read" in said
+    with pytest.raises(SystemExit):
+        check.main([dataset("bad", train=["a", " "])])
+    assert "broken: train: train:1: it is blank" in capsys.readouterr().out

@@ -3,7 +3,7 @@ import dataclasses
 
 import numpy as np
 
-from vlmo_jax.datasets import sources, stats, writer
+from vlmo_jax.datasets import records, sources, stats, writer
 from vlmo_jax.input import tokenizer
 
 
@@ -31,3 +31,17 @@ def test_share_of_cut_captions():
                                 keywords=np.zeros(4, int), words=np.ones(4, int), tokens=np.array([3, 40, 41, 90]),
                                 broken=0, examples=[])
     assert "50.00%" in stats.format_stats({"train": measured}, 40)
+
+
+def test_measures_of_texts(tmp_path, capsys):
+    texts = ["one two three", "cat", "a longer text of some words that go on"]
+    with writer.DatasetWriter(tmp_path / "texts", kind=records.TEXTS, description="") as out:
+        for i, text in enumerate(texts):
+            out.write("train", records.TextRecord(text, f"t:{i}"))
+    source = sources.open_text_source(str(tmp_path / "texts"), "train")
+    measured = stats.measure_texts(source, tokenizer.load_tokenizer("emoji"), num_examples=1)
+    assert measured.words.tolist() == [3, 1, 9] and measured.characters.tolist() == [len(text) for text in texts]
+    assert (measured.tokens >= measured.words + 2).all() and measured.broken == 0 and len(measured.examples) == 1
+    stats.main([str(tmp_path / "texts"), "--tokenizer", "emoji", "--text_length", "8"])
+    said = capsys.readouterr().out
+    assert "33.33%" in said and "train: t:1: cat" in said and "over 8" in said

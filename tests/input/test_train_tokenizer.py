@@ -37,3 +37,9 @@ def test_what_cannot_be_trained_is_refused(tmp_path, monkeypatch, corpus, output
     with pytest.raises(SystemExit, match=message):
         train_tokenizer.main(["--corpus", corpus, "--output", output, "--vocab_size", str(vocab_size)])
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_trains_from_a_data_set_of_texts(tmp_path):
+    train_tokenizer.train_tokenizer(["glosses"], str(tmp_path / "t.model"), 600, split="validation")
+    trained = tokenizer.load_tokenizer(str(tmp_path / "t.model"))
+    assert trained.decode(trained.encode("of the house").ids) == "of the house"

@@ -1,8 +1,9 @@
 """Reads and decodes all of a data set and reports what is wrong: python -m vlmo_jax.datasets.check DIR
 
 Broken is a record that cannot be read, an image that cannot be decoded, a record with a blank caption or none, and an id that
-two records have: each is listed, and the exit status is 1. Images that repeat another one pixel for pixel are counted
-and, if they stand in two splits, listed: training on one and testing on the other would flatter the result.
+two records have: each is listed, and the exit status is 1. Images that repeat another one pixel for pixel, and texts that
+repeat another word for word, are counted and, if they stand in two splits, listed: training on one and testing on the other
+would flatter the result.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 from typing import NamedTuple
 
 from vlmo_jax.datasets import images, progress, sources, tables
+from vlmo_jax.datasets.records import TextRecord
 
 
 @dataclasses.dataclass
@@ -23,7 +25,8 @@ class SplitCheck:
     Attributes:
         records: number of records.
         broken: (which record, what is wrong with it) for each broken record.
-        repeats: (image id, split and id of the first image with the same pixels) for each image that repeats one.
+        repeats: (image id, split and id of the first image with the same pixels) for each image that repeats one;
+            for texts likewise.
     """
 
     records: int
@@ -32,42 +35,42 @@ class SplitCheck:
 
 
 class _Finding(NamedTuple):
-    """What was found in a record: a name for it, and its id and a digest of its pixels if they could be read."""
+    """What was found in a record: a name for it, and its id and a digest of its pixels or its text if they could be read."""
 
     name: str
     image_id: str | None
-    pixels: bytes | None
+    content: bytes | None
     problem: str
 
 
 def check_dataset(source: str, *, num_threads: int | None = None) -> dict[str, SplitCheck]:
-    """Reads every record of a data set and decodes every image.
+    """Reads every record of a data set of images or texts, and decodes every image.
 
     Args:
-        source: as in `sources.open_source`.
+        source: as in `sources.open_records`.
         num_threads: threads that read and decode, None for one a core.
 
     Returns:
         {split: what was found in it}.
 
     Raises:
-        FileNotFoundError, ValueError: as `sources.open_source`, for the first split that cannot be opened.
+        FileNotFoundError, ValueError: as `sources.open_records`, for the first split that cannot be opened.
     """
-    first_with_pixels: dict[bytes, tuple[str, str]] = {}
+    first_with_content: dict[bytes, tuple[str, str]] = {}
     ids: set[str] = set()
     checks = {}
-    opened = {split: sources.open_source(source, split) for split in sources.split_sizes(source)}
+    opened = {split: sources.open_records(source, split) for split in sources.split_sizes(source)}
     for split, records in opened.items():
         check = checks[split] = SplitCheck(len(records))
         check_record = functools.partial(_check_record, records)
-        for finding in progress.map_in_order(check_record, range(len(records)), num_threads=num_threads):
+        for finding in progress.map_in_order(check_record, range(len(records)), unit=" records", num_threads=num_threads):
             problem = finding.problem or ("its id is that of an earlier record" if finding.image_id in ids else "")
             if problem:
                 check.broken.append((finding.name, problem))
             if finding.image_id is not None:
                 ids.add(finding.image_id)
-            if finding.pixels is not None:
-                first = first_with_pixels.setdefault(finding.pixels, (split, finding.name))
+            if finding.content is not None:
+                first = first_with_content.setdefault(finding.content, (split, finding.name))
                 if first != (split, finding.name):
                     check.repeats.append((finding.name, first))
     return checks
@@ -78,6 +81,9 @@ def _check_record(records: sources.RecordSource, index: int) -> _Finding:
         record = records[index]
     except sources.BrokenRecordError as error:
         return _Finding(f"record {index}", None, None, str(error))
+    if isinstance(record, TextRecord):
+        problem = "" if record.text.strip() else "it is blank"
+        return _Finding(record.text_id, record.text_id, hashlib.blake2b(record.text.encode("utf-8"), digest_size=16).digest(), problem)
     try:
         image = images.decode_image(record.image)
     except ValueError as error:
@@ -97,7 +103,7 @@ def format_checks(checks: dict[str, SplitCheck]) -> str:
         rows.append((split, check.records, len(check.broken), len(check.repeats) - len(elsewhere), len(elsewhere)))
         lines += [f"broken: {split}: {name}: {problem}" for name, problem in check.broken]
         lines += [f"repeated: {split}: {name} is {first[1]} of {first[0]}" for name, first in elsewhere]
-    table = tables.format_table(("split", "records", "broken", "repeated images", "of another split"), rows)
+    table = tables.format_table(("split", "records", "broken", "repeated", "of another split"), rows)
     return "\n".join([*lines, table])
 
 

@@ -72,7 +72,7 @@ def open_source(source: str, split: str) -> RecordSource:
         FileNotFoundError: there is no such data set, or one of its shards is missing.
         ValueError: the folder is no data set of images, has no such split, the split is empty, or a shard is damaged.
     """
-    return _open(source, split, records.IMAGES)
+    return open_records(source, split, [records.IMAGES])
 
 
 def open_text_source(source: str, split: str) -> RecordSource:
@@ -88,11 +88,23 @@ def open_text_source(source: str, split: str) -> RecordSource:
     Raises:
         FileNotFoundError, ValueError: as `open_source`, for a data set of texts.
     """
-    return _open(source, split, records.TEXTS)
+    return open_records(source, split, [records.TEXTS])
 
 
-def _open(source: str, split: str, kind: records.RecordKind) -> RecordSource:
-    directory, builder = _open_builder(source, [kind])
+def open_records(source: str, split: str, kinds: Sequence[records.RecordKind] = _KINDS) -> RecordSource:
+    """Opens one split of a data set of whatever kind, as `open_source` and `open_text_source` do.
+
+    Args:
+        source, split: as there.
+        kinds: of records to take; messages are about the first.
+
+    Returns:
+        A sequence of the records.
+
+    Raises:
+        FileNotFoundError, ValueError: as `open_source`.
+    """
+    directory, builder, kind = _open_builder(source, kinds)
     sizes = ", ".join(f"{name} ({info.num_examples})" for name, info in builder.info.splits.items())
     try:
         instructions = builder.info.splits[split].file_instructions
@@ -119,31 +131,36 @@ def split_sizes(source: str) -> dict[str, int]:
         FileNotFoundError: there is no such data set.
         ValueError: the folder is no data set of records.
     """
-    _, builder = _open_builder(source, _KINDS)
+    _, builder, _ = _open_builder(source, _KINDS)
     return {name: info.num_examples for name, info in builder.info.splits.items()}
 
 
-def _open_builder(source: str, kinds: Sequence[records.RecordKind]) -> tuple[pathlib.Path, tfds.core.DatasetBuilder]:
-    """Opens a data set of one of `kinds`; the first of them speaks in messages."""
-    kind, embedded = kinds[0], EMBEDDED | EMBEDDED_TEXTS
+def kind_of(source: str) -> records.RecordKind:
+    """Returns the kind of the records of a data set; arguments and errors as of `split_sizes`."""
+    return _open_builder(source, _KINDS)[2]
+
+
+def _open_builder(source: str, kinds: Sequence[records.RecordKind]
+                  ) -> tuple[pathlib.Path, tfds.core.DatasetBuilder, records.RecordKind]:
+    wanted, embedded = kinds[0], EMBEDDED | EMBEDDED_TEXTS
     directory = embedded.get(str(source)) or pathlib.Path(source).expanduser()
     if not directory.is_dir():
         raise FileNotFoundError(
             f"data set {str(source)!r} is neither a folder nor one that comes with the package ({', '.join(embedded)}); "
-            f"make one with: {kind.command}"
+            f"make one with: {wanted.command}"
         )
     if not (directory / "dataset_info.json").is_file():
-        raise FileNotFoundError(f"{directory} has no dataset_info.json, so it is no data set; make one with: {kind.command}")
+        raise FileNotFoundError(f"{directory} has no dataset_info.json, so it is no data set; make one with: {wanted.command}")
     builder = tfds.builder_from_directory(directory)
     found, file_format = set(builder.info.features), builder.info.file_format
-    if file_format is not tfds.core.FileFormat.ARRAY_RECORD or not any(found.issuperset(kind.features) for kind in kinds):
-        held = [other.name for other in _KINDS if found.issuperset(other.features)]
+    held = next((kind for kind in _KINDS if found.issuperset(kind.features)), None)
+    if held not in kinds or file_format is not tfds.core.FileFormat.ARRAY_RECORD:
         raise ValueError(
-            f"{directory} holds {f'{held[0]}, not' if held else 'no records that can be read here as'} {kind.name} (file format "
-            f"{file_format and file_format.value}, missing features: {', '.join(sorted(set(kind.features) - found)) or 'none'}); "
-            f"make {'another' if held else 'it anew'} with: {kind.command}"
+            f"{directory} holds {f'{held.name}, not' if held else 'no records that can be read here as'} {wanted.name} (file format "
+            f"{file_format and file_format.value}, missing features: {', '.join(sorted(set(wanted.features) - found)) or 'none'}); "
+            f"make {'another' if held else 'it anew'} with: {wanted.command}"
         )
-    return directory, builder
+    return directory, builder, held
 
 
 def _check_shard(path: pathlib.Path, count: int) -> None:

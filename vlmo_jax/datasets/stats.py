@@ -1,7 +1,8 @@
 """Says what is in a data set: python -m vlmo_jax.datasets.stats DIR [--tokenizer P]
 
 For each split: images, formats and sizes, captions an image, words a caption and keywords an image, a few examples; with a
-tokenizer also tokens a caption and the share of captions that are cut at --text_length tokens ([CLS] and [SEP] included).
+tokenizer also tokens a caption and the share of captions that are cut at --text_length tokens ([CLS] and [SEP] included). Of
+data sets of texts: texts, characters, words and tokens, and the share that is longer than --text_length and comes in windows.
 Images are not decoded, only their headers are read; `python -m vlmo_jax.datasets.check` decodes them.
 """
 
@@ -83,7 +84,49 @@ def measure_split(source: sources.RecordSource, tokenizer: tokenizer_lib.Tokeniz
     return SplitStats(formats=formats, broken=broken, examples=examples, **arrays)
 
 
-def _read(source: sources.RecordSource, index: int) -> records.Record | None:
+class TextStats(NamedTuple):
+    """Measures of a split of texts, a row a text; records that cannot be read are left out.
+
+    Attributes:
+        characters, words: int64 [texts].
+        tokens: int64 [texts] with [CLS] and [SEP], None without a tokenizer.
+        broken: number of records that cannot be read.
+        examples: the first records.
+    """
+
+    characters: np.ndarray
+    words: np.ndarray
+    tokens: np.ndarray | None
+    broken: int
+    examples: list[records.TextRecord]
+
+
+def measure_texts(source: sources.RecordSource, tokenizer: tokenizer_lib.Tokenizer | None = None,
+                  num_examples: int = 3) -> TextStats:
+    """Reads all texts of a split and measures them; arguments as of `measure_split`."""
+    read = list(progress.map_in_order(functools.partial(_read, source), range(len(source)), unit=" records"))
+    texts = [record.text for record in read if record is not None]
+    count = lambda measure: np.array([measure(text) for text in texts], np.int64)
+    tokens = None if tokenizer is None else count(lambda text: len(tokenizer.encode(text).ids) + 2)
+    examples = [record for record in read if record is not None][:num_examples]
+    return TextStats(count(len), count(lambda text: len(text.split())), tokens, len(read) - len(texts), examples)
+
+
+def format_text_stats(stats: dict[str, TextStats], text_length: int) -> str:
+    """Returns the measures as text; arguments as of `format_stats`."""
+    header = ["split", "texts", "unreadable", "characters", "characters a text", "words a text"]
+    header += ["tokens", "tokens a text", f"over {text_length}"] if any(s.tokens is not None for s in stats.values()) else []
+    rows = []
+    for split, s in stats.items():
+        row = [split, len(s.characters), s.broken, int(s.characters.sum()), _spread(s.characters), _spread(s.words)]
+        if s.tokens is not None:
+            row += [int(s.tokens.sum()), _spread(s.tokens), f"{np.mean(s.tokens > text_length) if len(s.tokens) else 0:.2%}"]
+        rows.append(row)
+    examples = [f"{split}: {record.text_id}: {record.text[:100]}" for split, s in stats.items() for record in s.examples]
+    return "\n".join(["Spreads read: smallest / median / 95 % / largest.", "", tables.format_table(header, rows), "", *examples])
+
+
+def _read(source: sources.RecordSource, index: int) -> records.Record | records.TextRecord | None:
     try:
         return source[index]
     except sources.BrokenRecordError:
@@ -143,11 +186,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         tokenizer = tokenizer_lib.load_tokenizer(args.tokenizer) if args.tokenizer else None
-        stats = {split: measure_split(sources.open_source(args.source, split), tokenizer)
-                 for split in sources.split_sizes(args.source)}
+        opened = {split: sources.open_records(args.source, split) for split in sources.split_sizes(args.source)}
+        texts = sources.kind_of(args.source) is records.TEXTS
+        measure, form = (measure_texts, format_text_stats) if texts else (measure_split, format_stats)
+        stats = {split: measure(source, tokenizer) for split, source in opened.items()}
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print(format_stats(stats, args.text_length))
+    print(form(stats, args.text_length))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Trains a SentencePiece tokenizer: python -m vlmo_jax.input.train_tokenizer --corpus F [F ...] --output P --vocab_size N
 
-A corpus is a text file (a sentence a line, maybe gzipped) or a data set, of which the captions and keywords of one split
-are read: the name of one that comes with the package, or a folder made by `python -m vlmo_jax.datasets.build`.
+A corpus is a text file (a sentence a line, maybe gzipped) or a data set, of which one split is read: captions and keywords, or
+texts. It is the name of one that comes with the package, or a folder made by `vlmo_jax.datasets.build` or `build_text`.
 The model is a unigram model over lower-cased text (rule nmt_nfkc_cf) in which [PAD] [UNK] [CLS] [SEP] [MASK] are the
 ids 0 to 4 and "▁" starts a word, which is what whole-word masking needs.
 """
@@ -17,7 +17,7 @@ import sys
 
 import sentencepiece
 
-from vlmo_jax.datasets import sources
+from vlmo_jax.datasets import TextRecord, sources
 from vlmo_jax.input import tokenizer
 
 
@@ -63,9 +63,9 @@ def _lines(entry: str, split: str) -> Iterator[str]:
     path = pathlib.Path(entry).expanduser()
     if path.is_file():
         return _file_lines(path)
-    if not path.is_dir() and entry not in sources.EMBEDDED:
+    if not path.is_dir() and entry not in sources.EMBEDDED | sources.EMBEDDED_TEXTS:
         raise FileNotFoundError(f"--corpus {entry}: there is no such text file or data set")
-    return _captions(sources.open_source(entry, split))
+    return _texts(sources.open_records(entry, split))
 
 
 def _file_lines(path: pathlib.Path) -> Iterator[str]:
@@ -75,8 +75,11 @@ def _file_lines(path: pathlib.Path) -> Iterator[str]:
             yield line.strip()
 
 
-def _captions(source: sources.RecordSource) -> Iterator[str]:
+def _texts(source: sources.RecordSource) -> Iterator[str]:
     for record in source:
+        if isinstance(record, TextRecord):
+            yield record.text
+            continue
         yield from record.texts
         if record.keywords:
             yield ", ".join(record.keywords)
