@@ -18,7 +18,7 @@ FLOORS = {
     "tasks": 3, "interop": 3,
     "param_names": 2,
     "optimizer": 4, "train_step": 4, "checkpoint": 4, "warm_start": 4, "evals": 4, "pictures": 4, "recipe": 4, "program": 4,
-    "train": 5, "evaluate": 5, "interop.check": 5, "interop.check_beit": 5, "bench": 5,
+    "train": 5, "evaluate": 5, "bench": 5, "interop.check": 5, "interop.check_beit": 5, "interop.check_dalle": 5,
     "main": 6,
 }  # fmt: skip
 # Rooms of one floor that may look into each other, in this direction only.

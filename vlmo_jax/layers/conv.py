@@ -1,0 +1,49 @@
+"""Convolution, pooling and upsampling of channels-last images."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vlmo_jax.layers.linear import param
+
+
+class Conv(nnx.Module):
+    """Convolution of [B, h, w, C] with zero padding that keeps the size; the kernel is cast to the compute type first.
+
+    Args:
+      in_features, out_features: channels.
+      size: of the square kernel, odd.
+      axes: logical axes of the kernel's channels, in and out.
+      dtype: compute type.
+
+    The kernel [size, size, in, out] starts normal with deviation 1 / sqrt(size^2 in), the bias from zero, as in DALL-E's code.
+    """
+
+    def __init__(self, in_features, out_features, size, *, axes=(None, "embed"), dtype=jnp.float32, rngs):
+        self.dtype, self.size = dtype, size
+        normal = nnx.initializers.normal(1 / math.sqrt(in_features * size**2))
+        self.kernel = param(normal, (size, size, in_features, out_features), (None, None, *axes), rngs)
+        self.bias = param(nnx.initializers.zeros, (out_features,), axes[1:], rngs)
+
+    def __call__(self, x):
+        x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
+        if self.size == 1:
+            y = x @ kernel[0, 0]
+        else:
+            y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return y + self.bias[...].astype(self.dtype)
+
+
+def max_pool(x):
+    """Largest values of 2x2 squares: [B, h, w, C] to [B, h / 2, w / 2, C], both sides even."""
+    batch, height, width, channels = x.shape
+    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
+
+
+def upsample(x):
+    """Each value four times, in a 2x2 square: [B, h, w, C] to [B, 2 h, 2 w, C]."""
+    batch, height, width, channels = x.shape
+    x = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
+    return x.reshape(batch, 2 * height, 2 * width, channels)
