@@ -84,15 +84,17 @@ def optimizer(*, learning_rate, warmup_steps, no_decay=NO_DECAY):
         no_decay=no_decay,
         rate_multipliers=(),  # (path regex, factor) pairs
         clip_norm=0.0,  # 0: no clipping
+        frozen=(),  # path regexes of parameters that do not train; experts are named, as in transformer/lower/experts/image/.*
     ))  # fmt: skip
 
 
-def defaults():
-    """Fields that every recipe has."""
+def defaults(kind):
+    """Fields that every recipe has; `kind` names what it trains on: pairs, images, texts or tokenizer."""
     config = ConfigDict()
+    config.kind = kind
     config.mode = "train"  # train | eval
     config.seed = 0
-    config.init_from = placeholder(str)  # a work folder or checkpoint whose parameters to start from
+    config.init_from = placeholder(str)  # a work folder or checkpoint whose parameters to start from; "none": random ones
     config.accumulation = 1  # parts in which a batch goes through the model
     config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
     config.checkpoint = ConfigDict(dict(

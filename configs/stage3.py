@@ -25,7 +25,7 @@ def get_config(arg="tiny"):
         raise ValueError(f"configs/stage3.py:{arg}: size {size!r} is unknown; use one of {', '.join((*TINY_STEPS, *PEAK_RATES))}")
     if image_size and not image_size.isdigit():
         raise ValueError(f"configs/stage3.py:{arg}: image size {image_size!r} is not a number of pixels")
-    config = common.defaults()
+    config = common.defaults("pairs")
     config.task = ConfigDict(dict(
         itc_weight=1.0,
         itm_weight=1.0,

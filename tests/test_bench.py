@@ -11,7 +11,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from tests import tiny
-from vlmo_jax import recipe, sharding
+from vlmo_jax import sharding
+from vlmo_jax.models.flops import model_flops
+from vlmo_jax.recipes import ConfigError, make_recipe
 from vlmo_jax.bench import data, device, steps, topology
 from vlmo_jax.bench.collectives import bytes_by_kind, read_collectives
 from vlmo_jax.bench.report import append_record, format_report, quantity
@@ -34,7 +36,7 @@ def test_train_report(train_report):
     assert len(record["seconds"]) == 3 and record["seconds_median"] == np.median(record["seconds"])
     assert record["samples_per_second"] == pytest.approx(tiny.BATCH / record["seconds_median"])
     assert record["samples_per_second_per_device"] == pytest.approx(record["samples_per_second"] / 8)
-    flops = 3 * steps.model_flops(without_names()).pretrain
+    flops = 3 * model_flops(without_names().model).pretrain
     assert record["model_flops_per_sample"] == flops
     share = flops * record["samples_per_second_per_device"] / record["peak_flops"]
     assert record["share_of_peak"] == pytest.approx(share) and "measured in this run" in record["peak_source"]
@@ -56,22 +58,23 @@ def test_encode_report():
     config = without_names(batch_size=3)  # of training: not looked at
     config.evals.retrieval.batch_size = 16
     record = steps.benchmark_encode(config, steps=2, warmup=1).record
-    flops = steps.model_flops(config)
+    flops = model_flops(config.model)
     for name, each in (("images", flops.image), ("texts", flops.text), ("pairs", flops.match)):
         assert record[name]["model_flops_per_sample"] == each
         assert record[name]["samples_per_second"] == pytest.approx(16 / np.median(record[name]["seconds"]))
 
 
 def test_impossible_config_is_refused():
-    with pytest.raises(recipe.ConfigError, match="config.batch_size=9"):
+    with pytest.raises(ConfigError, match="config.batch_size=9"):
         steps.benchmark_train(without_names(batch_size=9), steps=1, warmup=1)
 
 
 def test_batch_is_one_that_training_could_get():
     config = without_names()
-    batch = steps.synthetic_batch(config)
+    recipe = make_recipe(config)
+    batch = recipe.synthetic_batch()
     assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
-        name: (x.shape, x.dtype) for name, x in recipe.abstract_batch(config).items()
+        name: (x.shape, x.dtype) for name, x in recipe.abstract_batch().items()
     }
     assert batch["token_ids"].max() < config.model.vocab_size and batch["mlm_labels"].min() >= 0
     assert batch["token_mask"][:, :3].all() and not batch["token_mask"].all()
@@ -207,14 +210,14 @@ def test_step_that_does_not_fit_is_said_in_one_line():
         def compile(self):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Used 20.1G of 15.75G hbm.\nmore\nmore\nmuch more")
 
-    with pytest.raises(recipe.ConfigError, match="20.1G of 15.75G.*accumulation=2") as refusal:
+    with pytest.raises(ConfigError, match="20.1G of 15.75G.*accumulation=2") as refusal:
         topology._compile(Program())
     assert "much more" not in str(refusal.value)
 
 
 def test_topology_says_what_to_install(monkeypatch):
     monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(recipe.ConfigError, match=r"libtpu.*pip install -e '\.\[tpu\]'"):
+    with pytest.raises(ConfigError, match=r"libtpu.*pip install -e '\.\[tpu\]'"):
         topology.benchmark_topology(without_names(), topology="v5e:4x4")
 
 

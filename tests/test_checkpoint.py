@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vlmo_jax import program as programs, recipe
+from vlmo_jax import program as programs
+from vlmo_jax.recipes import ConfigError
 from vlmo_jax.checkpoint import Checkpoints, find_checkpoint, load_params
 
 META = {"config": {"steps": 3}, "preprocessing": {"mean": [0.5, 0.5, 0.5]}}
@@ -155,7 +156,7 @@ def test_init_from_takes_the_parameters_alone(saved, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, state.params, saved[1].params)
     assert state.step == 0 and not any(np.any(x) for x in jax.tree.leaves(state.opt_state))
     assert origin == f"the parameters of {saved[0]}, step 5"
-    with pytest.raises(recipe.ConfigError, match="config.init_from='/nowhere': no checkpoint in /nowhere"):
+    with pytest.raises(ConfigError, match="config.init_from='/nowhere': no checkpoint in /nowhere"):
         start(tmp_path, init_from="/nowhere")
 
 
@@ -166,7 +167,7 @@ def test_otherwise_a_run_starts_from_the_seed(tmp_path):
 
 
 def test_a_run_with_another_config_is_refused(saved):
-    with pytest.raises(recipe.ConfigError, match=(
+    with pytest.raises(ConfigError, match=(
         r"checkpoints holds a run with another config: config.batch_size was 8 and is 16, config.model.depth was 3 and is 4, "
         r"config.optimizer.warmup_steps was 2 and is 3; use another --workdir, or give the old values to go on"
     )):  # fmt: skip

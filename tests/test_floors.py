@@ -14,12 +14,12 @@ PACKAGE = ROOT / "vlmo_jax"
 FLOORS = {
     "sharding": 0, "metrics": 0, "distributed": 0, "command_line": 0,
     "layers": 1, "objectives": 1, "datasets": 1, "input": 1,
-    "models": 2,
+    "models": 2, "param_names": 2, "partition": 2, "gradients": 2,
     "tasks": 3, "interop": 3,
-    "param_names": 2,
-    "optimizer": 4, "train_step": 4, "checkpoint": 4, "warm_start": 4, "evals": 4, "pictures": 4, "recipe": 4, "program": 4,
-    "train": 5, "evaluate": 5, "bench": 5, "interop.check": 5, "interop.check_beit": 5, "interop.check_dalle": 5,
-    "main": 6,
+    "optimizer": 4, "train_step": 4, "checkpoint": 4, "warm_start": 4, "evals": 4, "pictures": 4,
+    "recipes": 5, "program": 6, "interop.check": 5, "interop.check_beit": 5, "interop.check_dalle": 5,
+    "train": 7, "evaluate": 7, "bench": 7,
+    "main": 8,
 }  # fmt: skip
 # Rooms of one floor that may look into each other, in this direction only.
 SAME_FLOOR = {("input", "datasets"), ("datasets.stats", "input")}

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vlmo_jax import recipe, sharding
+from vlmo_jax import sharding
+from vlmo_jax.recipes import make_recipe
 from vlmo_jax.tasks.pretrain import PretrainTask, Shared
 
 SIZE, STEPS = 24, 2
@@ -169,4 +170,4 @@ def test_parser_reads_tuples_and_starts():
 
 
 def test_the_recipe_batch_has_these_names():
-    assert set(recipe.abstract_batch(tiny.config())) == set(tiny.make_batch())
+    assert set(make_recipe(tiny.config()).abstract_batch()) == set(tiny.make_batch())

@@ -34,7 +34,7 @@ def test_adamw_is_that_of_transformers_and_not_of_torch():
 def test_decay_and_rates_go_by_path():
     fields = {**FIELDS, "schedule": "constant", "warmup_steps": 0, "weight_decay": 0.5, "no_decay": (".*bias",),
               "rate_multipliers": (("dense/.*", 3.0),)}  # fmt: skip
-    optimizer, _ = make_optimizer(PARAMS, **fields)
+    optimizer, *_ = make_optimizer(PARAMS, **fields)
     moved = run(optimizer, PARAMS, [jax.tree.map(np.zeros_like, PARAMS)])[0]
     np.testing.assert_allclose(moved["dense"]["kernel"], 1 - 3 * 0.1 * 0.5, rtol=1e-6)
     np.testing.assert_array_equal(moved["dense"]["bias"], 1)
@@ -43,7 +43,7 @@ def test_decay_and_rates_go_by_path():
 
 @pytest.mark.parametrize("clip_norm, length", [(0.0, 10.0), (20.0, 10.0), (5.0, 5.0)])
 def test_clip_norm(clip_norm, length):
-    optimizer, _ = make_optimizer({"x": np.zeros(2)}, **{**FIELDS, "no_decay": (), "clip_norm": clip_norm})
+    optimizer, *_ = make_optimizer({"x": np.zeros(2)}, **{**FIELDS, "no_decay": (), "clip_norm": clip_norm})
     state = optimizer.init({"x": np.zeros(2)})
     _, state = optimizer.update({"x": jnp.asarray([6.0, 8.0])}, state, {"x": np.zeros(2)})
     first = state[1] if clip_norm else state

@@ -6,7 +6,6 @@ import pytest
 
 from tests import tiny
 from vlmo_jax import sharding
-from vlmo_jax.train_step import init_state
 
 # With this epsilon an update is a smooth function of the gradients: noise of 1e-7 in one that is zero stays noise.
 CLIP = 0.25
@@ -85,7 +84,7 @@ def test_initial_state_is_the_same_on_every_mesh():
         mesh = tiny.mesh_of(shape)
         with jax.set_mesh(mesh):
             program = tiny.program(tiny.config(), mesh)
-            state = init_state(program.make_model, program.optimizer, 7, program.shardings)
+            state = program.random_state()
             same = jax.tree.map(lambda x, sharding: x.sharding.is_equivalent_to(sharding, x.ndim), state, program.shardings)
             assert all(jax.tree.leaves(same))
             states.append(jax.device_get(state))

@@ -7,7 +7,8 @@ import numpy as np
 from flax import nnx
 
 from configs import common, stage3
-from vlmo_jax import program as programs, recipe
+from vlmo_jax import program as programs
+from vlmo_jax.recipes import make_recipe
 from vlmo_jax.sharding import make_mesh
 from vlmo_jax.train_step import TrainState, abstract_model
 
@@ -53,7 +54,7 @@ def make_batch(batch_size=BATCH, *, length=LENGTH, size=SIZE, seed=0):
 
 @functools.lru_cache
 def _model(fields):
-    return abstract_model(recipe.make_model_function(config(dict(fields)).model))
+    return abstract_model(make_recipe(config(dict(fields))).make_model)
 
 
 def graphdef(**fields):
@@ -85,7 +86,7 @@ def mesh_of(shape, devices=None):
 
 def program(config, mesh):
     """The train program of a config on a mesh; call it, and what it makes, inside `jax.set_mesh(mesh)`."""
-    return programs.build_program(config, mesh)
+    return programs.build_program(make_recipe(config), mesh)
 
 
 def state(program, values):

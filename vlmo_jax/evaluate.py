@@ -4,9 +4,10 @@ import jax
 import numpy as np
 from flax import nnx
 
-from vlmo_jax import checkpoint, recipe, sharding
-from vlmo_jax.evals.suite import Evaluation, evaluation_splits
+from vlmo_jax import checkpoint, sharding
 from vlmo_jax.metrics import MetricWriter, announce
+from vlmo_jax.recipes import make_recipe
+from vlmo_jax.recipes.checks import ConfigError, naming
 from vlmo_jax.train_step import abstract_model
 
 
@@ -21,44 +22,44 @@ def evaluate(config, workdir):
       `eval/<split>/<metric>` -> value.
 
     Raises:
-      recipe.ConfigError: the config cannot run, or its preprocessing or tokenizer are not the checkpoint's.
+      ConfigError: the config cannot run, or its preprocessing or tokenizer are not the checkpoint's.
       FileNotFoundError: there is no checkpoint or no data set.
     """
-    recipe.check_config(config, jax.device_count())
-    tokenizer = recipe.check_tokenizer(config)
-    with recipe.naming(config, "evals.retrieval.source", "evals.retrieval.splits"):
-        splits = evaluation_splits(config.evals.retrieval, config.data.source, config.data.split)
+    recipe = make_recipe(config)
+    recipe.check(jax.device_count())
+    recipe.open()
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
-        graphdef, abstract = abstract_model(recipe.make_model_function(config.model))
+        graphdef, abstract = abstract_model(recipe.make_model)
         shapes = checkpoint.abstract_like(nnx.to_pure_dict(abstract), sharding.param_shardings(abstract, mesh))
         path = config.init_from or workdir
-        with recipe.naming(config, "init_from"):
+        with naming(config, "init_from"):
             params, step, meta = checkpoint.load_params(path, shapes)
-        _check_meta(config, tokenizer, meta, path)
+        _check_meta(recipe, meta, path)
         if jax.process_index() == 0:
             announce(f"Evaluating step {step} of {path}")
-        evaluation = Evaluation.build(config, splits, tokenizer, graphdef, mesh)
+        evaluation = recipe.make_evaluation(graphdef, mesh)
         workdir.mkdir(parents=True, exist_ok=True)
-        page = workdir / "retrieval.png"
+        page = workdir / f"evaluation_{recipe.page}"
         metrics = evaluation.run(params, step, page=page)
         with MetricWriter(workdir, start_step=None, total_steps=step, enabled=jax.process_index() == 0) as writer:
             writer.write(step, metrics)
     if jax.process_index() == 0:
-        announce(f"Metrics are in {workdir / 'metrics.jsonl'}, example queries in {page}")
+        announce(f"Metrics are in {workdir / 'metrics.jsonl'}, examples in {page}")
     return metrics
 
 
-def _check_meta(config, tokenizer, meta, path):
-    """Images must be normalised and texts be cut as when the checkpoint was trained."""
-    preprocessing = meta["preprocessing"]
+def _check_meta(recipe, meta, path):
+    """Inputs must become arrays as they did when the checkpoint was trained."""
+    saved, now = meta["preprocessing"], recipe.preprocessing()
     for key in ("mean", "std"):
-        if not np.allclose(preprocessing[key], config.data[key]):
-            raise recipe.ConfigError(
-                f"config.data.{key}={config.data[key]} but {path} was trained with {preprocessing[key]}; use that"
-            )
-    if meta["tokenizer"]["sha256"] != tokenizer.fingerprint:
-        raise recipe.ConfigError(
-            f"config.tokenizer={config.tokenizer} is not the tokenizer that {path} was trained with "
-            f"({meta['tokenizer']['file']}, SHA-256 {meta['tokenizer']['sha256'][:12]}...); use that one"
+        if key in now and not np.allclose(saved.get(key, np.nan), now[key]):
+            raise ConfigError(f"config.data.{key}={now[key]} but {path} was trained with {saved.get(key)}; use that")
+    if recipe.tokenizer is None:
+        return
+    tokenizer = meta["tokenizer"]
+    if tokenizer is None or tokenizer["sha256"] != recipe.tokenizer.fingerprint:
+        trained = f"({tokenizer['file']}, SHA-256 {tokenizer['sha256'][:12]}...)" if tokenizer else "(none)"
+        raise ConfigError(
+            f"config.tokenizer={recipe.config.tokenizer} is not the tokenizer that {path} was trained with {trained}; use that one"
         )

@@ -14,7 +14,7 @@ from vlmo_jax.command_line import CONFIG, parse_flags
 from vlmo_jax.distributed import start_distributed
 from vlmo_jax.evaluate import evaluate
 from vlmo_jax.input.attempts import BrokenDataError
-from vlmo_jax.recipe import ConfigError
+from vlmo_jax.recipes import ConfigError
 from vlmo_jax.train import NonFiniteError, train
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes; default: runs/<recipe>")

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from vlmo_jax.partition import Partition
+
 log = logging.getLogger(__name__)
 
 SCHEDULES = ("polynomial", "cosine", "constant")
@@ -114,8 +116,7 @@ def adamw(schedule, *, betas, epsilon, decay, multiplier):
 
 def make_optimizer(
     params, *, schedule, learning_rate, warmup_steps, total_steps, end_learning_rate, betas, epsilon, weight_decay,
-    power, no_decay,
-    rate_multipliers, clip_norm,
+    power, no_decay, rate_multipliers, clip_norm, frozen=(),
 ):  # fmt: skip
     """Builds the optimizer of a recipe; arguments are the fields of `config.optimizer`.
 
@@ -124,20 +125,20 @@ def make_optimizer(
       no_decay: regexes of parameter paths without weight decay.
       rate_multipliers: (regex, factor) pairs; everything else has factor 1.
       clip_norm: gradients are scaled down to this global norm; 0: never.
+      frozen: regexes of parameters that do not train (see partition.py).
 
     Returns:
-      The optax transformation and the schedule.
+      The optax transformation of what trains, the schedule, and the Partition (None: everything trains).
     """
     rates = learning_rate_schedule(
         schedule, peak=learning_rate, warmup_steps=warmup_steps, total_steps=total_steps, end=end_learning_rate, power=power
     )
     decay_rules = [(regex, 0.0) for regex in no_decay] + [(".*", float(weight_decay))]
     rate_rules = [(regex, float(factor)) for regex, factor in rate_multipliers] + [(".*", 1.0)]
-    update = adamw(
-        rates,
-        betas=tuple(betas),
-        epsilon=epsilon,
-        decay=match_rules(params, decay_rules, key="optimizer.no_decay"),
-        multiplier=match_rules(params, rate_rules, key="optimizer.rate_multipliers"),
-    )
-    return (optax.chain(optax.clip_by_global_norm(clip_norm), update) if clip_norm else update), rates
+    decay = match_rules(params, decay_rules, key="optimizer.no_decay")
+    multiplier = match_rules(params, rate_rules, key="optimizer.rate_multipliers")
+    partition = Partition.by_rules(params, tuple(frozen)) if frozen else None
+    if partition is not None:
+        decay, multiplier = partition.select(decay), partition.select(multiplier)
+    update = adamw(rates, betas=tuple(betas), epsilon=epsilon, decay=decay, multiplier=multiplier)
+    return (optax.chain(optax.clip_by_global_norm(clip_norm), update) if clip_norm else update), rates, partition

@@ -13,8 +13,10 @@ import jax
 import numpy as np
 from flax import nnx
 
-from vlmo_jax import checkpoint, recipe, sharding
-from vlmo_jax.train_step import TrainState, abstract_model, init_state, make_train_step, state_shardings
+from vlmo_jax import checkpoint, sharding
+from vlmo_jax.optimizer import make_optimizer
+from vlmo_jax.recipes.checks import NO_INIT, ConfigError, naming
+from vlmo_jax.train_step import TrainState, abstract_model, abstract_trainable, init_state, make_train_step, state_shardings
 
 # Fields that may change between a run and its resumption; any other change makes it another run.
 RESUMABLE = ("mode", "init_from", "mesh", "checkpoint", "log_every", "evals", "accumulation")
@@ -25,42 +27,60 @@ RESUMABLE_DATA = ("num_workers", "num_threads", "prefetch", "max_broken_fraction
 class Program:
     """The compiled step with what it needs: shapes, shardings, and the parts it was built from."""
 
-    config: Any
+    recipe: Any
     mesh: jax.sharding.Mesh
     graphdef: Any
-    make_model: Any
     optimizer: Any
+    partition: Any
     abstract_state: TrainState
     shardings: TrainState
     step: Any
+
+    @property
+    def config(self):
+        return self.recipe.config
 
     def compile(self):
         """Compiles the step before the loop; returns it with its compile seconds and memory analysis."""
         batch = sharding.batch_sharding(self.mesh)
         shapes = {
-            name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch) for name, x in recipe.abstract_batch(self.config).items()
+            name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch) for name, x in self.recipe.abstract_batch().items()
         }
         start = time.perf_counter()
         compiled = self.step.lower(self.abstract_state, shapes).compile()
         return compiled, time.perf_counter() - start, compiled.memory_analysis()
 
+    def random_state(self):
+        """A first TrainState with random parameters from the seed."""
+        return init_state(
+            self.recipe.make_model, self.optimizer, self.config.seed, self.shardings, partition=self.partition,
+            extra=self.recipe.load_extra(),
+        )  # fmt: skip
 
-def build_program(config, mesh):
+    def first_state(self, params):
+        """A first TrainState with the given parameters, already in their shards."""
+        trainable = params if self.partition is None else self.partition.trainable(params)
+        opt_state = jax.jit(self.optimizer.init, out_shardings=self.shardings.opt_state)(trainable)
+        zero, extra = jax.device_put((np.zeros((), np.int32), self.recipe.load_extra()), (self.shardings.step, self.shardings.extra))
+        return TrainState(zero, params, opt_state, extra)
+
+
+def build_program(recipe, mesh):
     """Builds model, optimizer, shardings and jitted step of a recipe, without allocating anything."""
-    make_model = recipe.make_model_function(config.model)
-    graphdef, abstract_params = abstract_model(make_model)
-    shapes = nnx.to_pure_dict(abstract_params)
-    optimizer, schedule = recipe.make_recipe_optimizer(config, shapes)
-    shardings = state_shardings(abstract_params, optimizer, mesh)
+    config = recipe.config
+    graphdef, abstract_params = abstract_model(recipe.make_model)
+    shapes, extra = nnx.to_pure_dict(abstract_params), recipe.abstract_extra()
+    with naming(config, "optimizer.frozen"):
+        optimizer, schedule, partition = make_optimizer(shapes, total_steps=config.steps, **config.optimizer.to_dict())
+    shardings = state_shardings(abstract_params, optimizer, mesh, partition=partition, extra=extra)
     step = make_train_step(
-        recipe.make_task(config), graphdef, optimizer, schedule, seed=config.seed, mesh=mesh, shardings=shardings,
-        dropout=config.model.drop_path_rate > 0, accumulation=config.accumulation,
+        recipe.make_task(), graphdef, optimizer, schedule, seed=config.seed, mesh=mesh, shardings=shardings, partition=partition,
+        accumulation=config.accumulation,
     )  # fmt: skip
-    abstract = TrainState(
-        jax.ShapeDtypeStruct((), np.int32), shapes, jax.eval_shape(optimizer.init, shapes), {}
-    )
+    moments = jax.eval_shape(optimizer.init, abstract_trainable(shapes, partition))
+    abstract = TrainState(jax.ShapeDtypeStruct((), np.int32), shapes, moments, extra)
     abstract = checkpoint.abstract_like(abstract, shardings)
-    return Program(config, mesh, graphdef, make_model, optimizer, abstract, shardings, step)
+    return Program(recipe, mesh, graphdef, optimizer, partition, abstract, shardings, step)
 
 
 def initial_state(program, checkpoints):
@@ -71,21 +91,18 @@ def initial_state(program, checkpoints):
     3. Neither: random parameters from the seed.
 
     Raises:
-      recipe.ConfigError: the work folder holds a run with another config.
+      ConfigError: the work folder holds a run with another config.
     """
     config = program.config
     step = checkpoints.latest_step()
     if step is not None:
         _check_same_run(config, checkpoints.meta(step)["config"], checkpoints.directory)
         return checkpoints.restore(step, program.abstract_state), f"step {step} of {checkpoints.directory}"
-    if config.init_from:
-        with recipe.naming(config, "init_from"):
+    if config.init_from and config.init_from != NO_INIT:
+        with naming(config, "init_from"):
             params, step, _ = checkpoint.load_params(config.init_from, program.abstract_state.params)
-        opt_state = jax.jit(program.optimizer.init, out_shardings=program.shardings.opt_state)(params)
-        zero = jax.device_put(np.zeros((), np.int32), program.shardings.step)
-        return TrainState(zero, params, opt_state, {}), f"the parameters of {config.init_from}, step {step}"
-    state = init_state(program.make_model, program.optimizer, config.seed, program.shardings)
-    return state, f"random parameters, seed {config.seed}"
+        return program.first_state(params), f"the parameters of {config.init_from}, step {step}"
+    return program.random_state(), f"random parameters, seed {config.seed}"
 
 
 def _check_same_run(config, saved, directory):
@@ -102,7 +119,7 @@ def _check_same_run(config, saved, directory):
         else:
             differences.append((key, saved.get(key), now.get(key)))
     if differences:
-        raise recipe.ConfigError(
+        raise ConfigError(
             f"{directory} holds a run with another config: "
             + ", ".join(f"config.{key} was {old} and is {new}" for key, old, new in differences)
             + "; use another --workdir, or give the old values to go on"

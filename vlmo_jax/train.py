@@ -10,13 +10,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vlmo_jax import checkpoint, recipe, sharding
-from vlmo_jax.datasets import open_source
-from vlmo_jax.evals.suite import Evaluation, evaluation_splits
-from vlmo_jax.input.pipeline import train_batches
+from vlmo_jax import checkpoint, sharding
 from vlmo_jax.metrics import MetricWriter, ProgressBar, Stopwatch, WeightedMeans, announce
 from vlmo_jax.pictures import loss_curves
 from vlmo_jax.program import build_program, compiled_bytes, initial_state
+from vlmo_jax.recipes import make_recipe
+from vlmo_jax.recipes.base import count_params
+from vlmo_jax.train_step import abstract_trainable
 
 class NonFiniteError(FloatingPointError):
     """A loss or the gradient became NaN or infinite."""
@@ -33,28 +33,25 @@ def train(config, workdir):
       Whether the run is finished; False: a signal has stopped it.
 
     Raises:
-      recipe.ConfigError: the config cannot run.
+      ConfigError: the config cannot run.
       NonFiniteError: a loss became NaN or infinite; the last checkpoint is from before that.
     """
     started = time.perf_counter()
-    recipe.check_config(config, jax.device_count())
-    tokenizer = recipe.check_tokenizer(config)
-    with recipe.naming(config, "data.source", "data.split"):
-        source = open_source(config.data.source, config.data.split)
-    with recipe.naming(config, "evals.retrieval.source", "evals.retrieval.splits"):
-        splits = evaluation_splits(config.evals.retrieval, config.data.source, config.data.split)
+    recipe = make_recipe(config)
+    recipe.check(jax.device_count())
+    recipe.open()
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
-        program = build_program(config, mesh)
-        evaluation = Evaluation.build(config, splits, tokenizer, program.graphdef, mesh)
+        program = build_program(recipe, mesh)
+        evaluation = recipe.make_evaluation(program.graphdef, mesh)
         checkpoints = checkpoint.Checkpoints(
             workdir / "checkpoints", keep_last=config.checkpoint.keep_last, best_metric=config.checkpoint.best_metric
         )
         state, origin = initial_state(program, checkpoints)
-        _describe(program, source, tokenizer, origin, workdir)
-        loop = Loop(program, state, checkpoints, evaluation, workdir, preprocessing=_meta(config, tokenizer))
+        _describe(program, origin, workdir)
+        loop = Loop(program, state, checkpoints, evaluation, workdir)
         try:
-            finished = loop.run(source, tokenizer)
+            finished = loop.run()
         finally:
             checkpoints.close()
             loop.writer.close()
@@ -66,10 +63,10 @@ def train(config, workdir):
 class Loop:
     """One start of a run: the state, and what is due when."""
 
-    def __init__(self, program, state, checkpoints, evaluation, workdir, *, preprocessing):
+    def __init__(self, program, state, checkpoints, evaluation, workdir):
         self.program, self.state = program, state
         self.checkpoints, self.evaluation = checkpoints, evaluation
-        self.workdir, self.meta = workdir, preprocessing
+        self.workdir, self.meta = workdir, _meta(program.recipe)
         self.config = program.config
         self.first_step = int(state.step)
         self.writer = MetricWriter(
@@ -82,21 +79,14 @@ class Loop:
         self.stop = False
         self.last_save = time.monotonic()
 
-    def run(self, source, tokenizer):
+    def run(self):
         """Runs to the last step or to a signal; returns whether the run is finished."""
-        config, data = self.config, self.config.data
+        config = self.config
         if self.first_step == 0:
             self.evaluate(0)
         if self.first_step >= config.steps:
             return True
-        fields = {name: data[name] for name in ("captions", "crop_scale", "flip", "randaugment_fill", "mask_rate", "max_masked_tokens", "num_workers",
-                                                "num_threads", "prefetch", "max_broken_fraction")}  # fmt: skip
-        batches = train_batches(
-            source, tokenizer, image_size=config.model.image_size, text_length=config.model.text_length,
-            batch_size=config.batch_size, seed=config.seed, start_step=self.first_step, end_step=config.steps,
-            host_index=jax.process_index(), host_count=jax.process_count(), randaugment=tuple(data.randaugment) or None,
-            color_jitter=tuple(data.color_jitter) or None, **fields,
-        )  # fmt: skip
+        batches = self.program.recipe.batches(self.first_step)
         compiled, seconds, memory = self.program.compile()
         _say(f"Compiled the step in {seconds:.0f} s; it needs {compiled_bytes(memory) / 2**30:.2f} GiB a device.")
         bar = ProgressBar(config.steps, start_step=self.first_step, enabled=jax.process_index() == 0)
@@ -119,12 +109,12 @@ class Loop:
 
     def _after_step(self, step, bar):
         """Evaluates and saves what is due after `step`; returns False if the run is to stop here."""
-        config, last = self.config, step == self.config.steps
+        config, recipe, last = self.config, self.program.recipe, step == self.config.steps
         stop = self._agreed(self.stop, step)
         minutes = (time.monotonic() - self.last_save) / 60
         save = last or stop or step % config.checkpoint.every_steps == 0
         save = save or self._agreed(minutes >= config.checkpoint.every_minutes, step)
-        evaluate = last or (not stop and step % config.evals.retrieval.every_steps == 0)
+        evaluate = last or (not stop and step % recipe.evaluate_every == 0)
         metrics = None
         if save or evaluate or step % config.log_every == 0:
             self._collect(bar)
@@ -180,7 +170,7 @@ class Loop:
 
     def evaluate(self, step):
         """Runs every evaluation on the state; returns and writes `eval/...` metrics."""
-        page = self.workdir / "retrieval.png" if step == self.config.steps else None
+        page = self.workdir / self.program.recipe.page if step == self.config.steps else None
         metrics = self.evaluation.run(self.state.params, step, page=page)
         if metrics:
             self.writer.write(step, metrics)
@@ -203,34 +193,37 @@ def _say(text):
         announce(text)
 
 
-def _meta(config, tokenizer):
+def _meta(recipe):
+    tokenizer = recipe.tokenizer
     return {
-        "config": json.loads(config.to_json()),
-        "preprocessing": {
-            "image_size": config.model.image_size,
-            "resize": "square bicubic",
-            "mean": list(config.data.mean),
-            "std": list(config.data.std),
-        },
-        "tokenizer": {"file": str(config.tokenizer), "sha256": tokenizer.fingerprint},
+        "config": json.loads(recipe.config.to_json()),
+        "preprocessing": recipe.preprocessing(),
+        "tokenizer": tokenizer and {"file": str(tokenizer.path), "sha256": tokenizer.fingerprint},
         "versions": {"jax": jax.__version__},
     }
 
 
-def _describe(program, source, tokenizer, origin, workdir):
+def _describe(program, origin, workdir):
     if jax.process_index() != 0:
         return
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(program.config.to_json(indent=2) + "\n")
-    shutil.copy(tokenizer.path, workdir / f"tokenizer{tokenizer.path.suffix}")
+    if tokenizer := program.recipe.tokenizer:
+        shutil.copy(tokenizer.path, workdir / f"tokenizer{tokenizer.path.suffix}")
     devices = jax.devices()
     mesh = " x ".join(f"{axis} {size}" for axis, size in program.mesh.shape.items())
     announce(
         f"{len(devices)} {devices[0].device_kind} device(s) in {jax.process_count()} process(es), mesh {mesh}; "
-        f"{recipe.count_params(program.abstract_state.params):,} parameters\n"
-        f"{len(source):,} training images from {program.config.data.source}; {program.config.steps:,} steps of "
-        f"{program.config.batch_size} pairs\nStarting from {origin}. Everything goes to {workdir}"
+        f"{count_params(program.abstract_state.params):,} parameters{_frozen(program)}\n"
+        f"{program.recipe.describe_data()}; {program.config.steps:,} steps of {program.config.batch_size} {program.recipe.unit}\n"
+        f"Starting from {origin}. Everything goes to {workdir}"
     )
+
+
+def _frozen(program):
+    if program.partition is None:
+        return ""
+    return f", {count_params(abstract_trainable(program.abstract_state.params, program.partition)):,} of them trained"
 
 
 def _summarize(loop, workdir, finished, seconds):
@@ -244,7 +237,6 @@ def _summarize(loop, workdir, finished, seconds):
         f"\nFinished {loop.config.steps:,} steps after {seconds / 60:.1f} minutes.\n"
         f"  checkpoints  {workdir / 'checkpoints'}\n"
         f"  metrics      {workdir / 'metrics.jsonl'}, TensorBoard: tensorboard --logdir {workdir}\n"
-        f"  pictures     {curves}, {workdir / 'retrieval.png'}\n"
-        f"Next: evaluate on your own pictures, python -m vlmo_jax.datasets.build IMAGES DIR --captions FILE, then add\n"
-        f"  --config.mode=eval --config.evals.retrieval.source=DIR --workdir={workdir} to the command of this run."
+        f"  pictures     {curves}, {workdir / loop.program.recipe.page}\n"
+        f"Next: {loop.program.recipe.next_step(workdir)}"
     )

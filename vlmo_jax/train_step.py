@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from vlmo_jax.sharding import batch_sharding, constrain, param_shardings, replicated
+from vlmo_jax.sharding import batch_sharding, param_shardings, replicated
 
 
 @flax.struct.dataclass
 class TrainState:
     """Everything that an update reads and writes.
 
-    `params` and the moments in `opt_state` are pure nested dicts of float32 arrays. `extra` has
-    room for other state, such as averaged parameters or feature queues.
+    `params` and the moments in `opt_state` are pure nested dicts of float32 arrays; frozen parameters
+    have no moments. `extra` holds other state, such as the parameters of a frozen tokenizer.
     """
 
     step: jax.Array
@@ -51,50 +51,58 @@ def abstract_model(make_model):
     return graphdefs[-1], abstract_state
 
 
-def state_shardings(abstract_params, optimizer, mesh):
+def state_shardings(abstract_params, optimizer, mesh, *, partition=None, extra=()):
     """Shardings of a TrainState: moments lie where their parameters lie, the rest is replicated.
 
     Args:
       abstract_params: nnx.State from `abstract_model`.
-      optimizer: optax transformation.
+      optimizer: optax transformation of what trains.
       mesh: the mesh.
+      partition: what trains; None: everything.
+      extra: abstract tree of TrainState.extra.
     """
     params = param_shardings(abstract_params, mesh)
     by_path = {tuple(map(str, path)): s for path, s in nnx.traversals.flatten_mapping(params).items()}
-    opt_state = jax.eval_shape(optimizer.init, nnx.to_pure_dict(abstract_params))
+    opt_state = jax.eval_shape(optimizer.init, abstract_trainable(nnx.to_pure_dict(abstract_params), partition))
 
     def sharding_of(path, leaf):
         keys = tuple(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
         return by_path.get(keys, replicated(mesh))
 
     moments = jax.tree_util.tree_map_with_path(sharding_of, opt_state)
-    return TrainState(step=replicated(mesh), params=params, opt_state=moments, extra={})
+    everywhere = jax.tree.map(lambda leaf: replicated(mesh), dict(extra))
+    return TrainState(step=replicated(mesh), params=params, opt_state=moments, extra=everywhere)
 
 
-def init_state(make_model, optimizer, seed, shardings):
+def abstract_trainable(shapes, partition):
+    """Shapes of what trains of a pure tree of shapes."""
+    return shapes if partition is None else jax.eval_shape(partition.trainable, shapes)
+
+
+def init_state(make_model, optimizer, seed, shardings, *, partition=None, extra=()):
     """Initialises a TrainState directly in its shards; the same values on every mesh."""
 
-    def init():
+    def init(extra):
         with nnx.use_eager_sharding(False):
             params = nnx.to_pure_dict(nnx.state(make_model(nnx.Rngs(seed))))
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), {})
+        trainable = params if partition is None else partition.trainable(params)
+        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(trainable), extra)
 
-    return jax.jit(init, out_shardings=shardings)()
+    return jax.jit(init, out_shardings=shardings)(dict(extra))
 
 
-def make_train_step(task, graphdef, optimizer, schedule, *, seed, mesh, shardings, dropout=True, accumulation=1):
+def make_train_step(task, graphdef, optimizer, schedule, *, seed, mesh, shardings, partition=None, accumulation=1):
     """Builds the jitted step.
 
     Args:
-      task: has `features`, `contrast`, `negatives` and `fuse` (see tasks/pretrain.py).
+      task: see gradients.py.
       graphdef: of the model.
-      optimizer, schedule: see optimizer.py.
-      seed: of dropout, drop-path and hard negatives.
+      optimizer, schedule: see optimizer.py; the optimizer is that of what trains.
+      seed: of dropout, drop-path and whatever else the task draws.
       mesh: the mesh; the jitted function must run inside `jax.set_mesh(mesh)`.
       shardings: TrainState of shardings; the state is donated.
-      dropout: whether dropout and drop-path draw anything.
-      accumulation: parts in which the batch goes through the model; the update is that of the
-        whole batch, with the contrastive loss and the negatives over all of it.
+      partition: what trains; None: everything.
+      accumulation: parts in which the batch goes through the model; the update is that of the whole batch.
 
     Returns:
       (TrainState, batch of [B, ...] arrays) -> (TrainState, metrics name -> scalar).
@@ -102,18 +110,18 @@ def make_train_step(task, graphdef, optimizer, schedule, *, seed, mesh, sharding
 
     def step(state, batch):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        model_key, negatives_key = jax.random.split(key)
-        model_key = model_key if dropout else None
-        if accumulation == 1:
-            grads, metrics = _gradients(task, graphdef, state.params, batch, model_key, negatives_key)
-        else:
-            grads, metrics = _accumulated_gradients(
-                task, graphdef, state.params, batch, model_key, negatives_key, accumulation
-            )
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        batch, shared = task.prepare(batch, state.extra)
+        trainable = state.params if partition is None else partition.trainable(state.params)
+
+        def build(trainable):
+            return nnx.merge(graphdef, trainable if partition is None else partition.insert(state.params, trainable))
+
+        grads, metrics = task.gradients(build, trainable, batch, shared, key, accumulation)
+        updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
         metrics["grad_norm"] = optax.tree.norm(grads)
         metrics["learning_rate"] = schedule(state.step)
-        params = optax.apply_updates(state.params, updates)
+        trainable = optax.apply_updates(trainable, updates)
+        params = trainable if partition is None else partition.insert(state.params, trainable)
         return TrainState(state.step + 1, params, opt_state, state.extra), metrics
 
     return jax.jit(
@@ -122,78 +130,3 @@ def make_train_step(task, graphdef, optimizer, schedule, *, seed, mesh, sharding
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
     )
-
-
-def _gradients(task, graphdef, params, batch, model_key, negatives_key):
-    feature_key, fuse_key = _keys(model_key)
-
-    def loss(params):
-        model = nnx.merge(graphdef, params)
-        contrast, shared, metrics = task.contrast(task.features(model, batch, feature_key), batch, negatives_key)
-        pairs = {**batch, **task.negatives(batch, shared)}
-        fused, fused_metrics = task.fuse(model, pairs, shared, len(batch["token_ids"]), fuse_key)
-        return contrast + fused, {"loss": contrast + fused, **metrics, **fused_metrics}
-
-    (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params)
-    return grads, metrics
-
-
-def _accumulated_gradients(task, graphdef, params, batch, model_key, negatives_key, parts):
-    """Gradient caching: features of all parts, their gradient from the whole-batch contrast, then part by part.
-
-    Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup".
-    """
-    batch_size = len(batch["token_ids"])
-    numbers = jnp.arange(parts)
-
-    def part_features(params, part, number):
-        key, _ = _keys(None if model_key is None else jax.random.fold_in(model_key, number))
-        return task.features(nnx.merge(graphdef, params), part, key)
-
-    features = jax.lax.map(lambda part: part_features(params, *part), (_split_rows(batch, parts), numbers))
-    features = jax.tree.map(lambda x: _join_rows(x) if x.ndim > 1 else x[0], features)
-
-    def contrast(features):
-        loss, shared, metrics = task.contrast(features, batch, negatives_key)
-        return loss, (shared, metrics)
-
-    (contrast_loss, (shared, metrics)), cotangents = jax.value_and_grad(contrast, has_aux=True)(features)
-    # Every part sees the scalar features (temperatures) again: each carries its share of their gradient.
-    cotangents = jax.tree.map(
-        lambda g: _split_rows(g, parts) if g.ndim else jnp.full((parts,), g / parts), cotangents
-    )
-    pairs = _split_rows({**batch, **task.negatives(batch, shared)}, parts)
-
-    def accumulate(grads, inputs):
-        part, part_cotangents, number = inputs
-
-        def loss(params):
-            _, key = _keys(None if model_key is None else jax.random.fold_in(model_key, number))
-            fused, fused_metrics = task.fuse(nnx.merge(graphdef, params), part, shared, batch_size, key)
-            products = jax.tree.map(jnp.vdot, part_features(params, part, number), part_cotangents)
-            return fused + sum(jax.tree.leaves(products)), (fused, fused_metrics)
-
-        part_grads, aux = jax.grad(loss, has_aux=True)(params)
-        return jax.tree.map(jnp.add, grads, part_grads), aux
-
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    grads, aux = jax.lax.scan(accumulate, zeros, (pairs, cotangents, numbers))
-    fused, fused_metrics = jax.tree.map(lambda x: x.sum(0), aux)
-    return grads, {"loss": contrast_loss + fused, **metrics, **fused_metrics}
-
-
-def _split_rows(tree, parts):
-    """[B, ...] -> [parts, B / parts, ...], taking every parts-th row, so that each part lies on all shards."""
-    return jax.tree.map(
-        lambda x: constrain(x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), None, "batch"), tree
-    )
-
-
-def _join_rows(x):
-    """The inverse of `_split_rows` for one array."""
-    x = x.swapaxes(0, 1)
-    return constrain(x.reshape(-1, *x.shape[2:]), "batch")
-
-
-def _keys(key):
-    return (None, None) if key is None else jax.random.split(key)

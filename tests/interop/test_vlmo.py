@@ -9,10 +9,10 @@ import pytest
 from flax import nnx
 
 from configs import common, stage3
-from vlmo_jax import recipe
 from vlmo_jax.interop.places import fill_places
 from vlmo_jax.interop.vlmo import from_official, official_places, to_official
 from vlmo_jax.optimizer import match_rules
+from vlmo_jax.recipes import make_recipe
 from vlmo_jax.train_step import abstract_model
 
 DATA = pathlib.Path(__file__).parent.parent / "data" / "vlmo"
@@ -68,7 +68,7 @@ def test_parameter_without_an_official_name_is_refused():
 @pytest.mark.parametrize("size", ["tiny", "base", "base_plus", "large"])
 def test_table_covers_every_recipe(size):
     config = stage3.get_config(size).model
-    _, abstract = abstract_model(recipe.make_model_function(config))
+    _, abstract = abstract_model(make_recipe(stage3.get_config(size)).make_model)
     ours = {tuple(map(str, path)) for path in nnx.traversals.flatten_mapping(nnx.to_pure_dict(abstract))}
     places = official_places(
         depth=config.depth, num_upper=config.num_upper, num_heads=config.num_heads, patch_size=config.patch_size,

@@ -8,7 +8,8 @@ from flax import nnx
 
 from configs import stage3
 from tests import tiny
-from vlmo_jax import recipe
+from vlmo_jax.recipes import make_recipe
+from vlmo_jax.recipes.base import count_params
 from vlmo_jax.models.vlmo import IMAGE_BRANCHES, TEXT_BRANCHES
 from vlmo_jax.objectives.masked_language import masked_language_loss
 from vlmo_jax.train_step import abstract_model
@@ -229,13 +230,13 @@ def test_masked_language_loss_equals_that_of_all_logits(batch):
     ("large", 599_127_102 - 40 * 1024),
 ])  # fmt: skip
 def test_parameter_counts(size, count):
-    _, abstract = abstract_model(recipe.make_model_function(stage3.get_config(size).model))
-    assert recipe.count_params(nnx.to_pure_dict(abstract)) == count
+    _, abstract = abstract_model(make_recipe(stage3.get_config(size)).make_model)
+    assert count_params(nnx.to_pure_dict(abstract)) == count
 
 
 def test_initial_values_follow_the_official_code():
     std = 0.05
-    model = recipe.make_model_function(tiny.config(model=dict(init_std=std, width=64, num_heads=4)).model)
+    model = make_recipe(tiny.config(model=dict(init_std=std, width=64, num_heads=4))).make_model
     with nnx.use_eager_sharding(False):
         flat = {"/".join(map(str, path)): np.asarray(value) for path, value in nnx.traversals.flatten_mapping(
             nnx.to_pure_dict(nnx.state(model(nnx.Rngs(0))))).items()}  # fmt: skip

@@ -22,7 +22,7 @@ from vlmo_jax.bench.steps import benchmark_encode, benchmark_train
 from vlmo_jax.bench.topology import benchmark_topology
 from vlmo_jax.command_line import CONFIG, parse_flags
 from vlmo_jax.distributed import start_distributed
-from vlmo_jax.recipe import ConfigError
+from vlmo_jax.recipes import ConfigError
 
 JSON = flags.DEFINE_string("json", None, "File to which the result is added as one line of JSON")
 STEPS = flags.DEFINE_integer("steps", 10, "train, encode: steps or batches to measure", lower_bound=1)

@@ -7,15 +7,17 @@ import jax
 import numpy as np
 from flax import nnx
 
-from vlmo_jax import recipe, sharding
+from vlmo_jax import sharding
 from vlmo_jax.bench import device
 from vlmo_jax.bench.report import Report, gibibytes, quantity, setting
-from vlmo_jax.models.flops import TRAINING_FACTOR, forward_flops
+from vlmo_jax.models.flops import TRAINING_FACTOR, model_flops
 from vlmo_jax.tasks.retrieval import make_encoders
 from vlmo_jax.program import build_program, compiled_bytes
-from vlmo_jax.train_step import abstract_model, init_state
+from vlmo_jax.recipes import ConfigError, make_recipe
+from vlmo_jax.recipes.base import compute_dtype
+from vlmo_jax.recipes.checks import NO_INIT
+from vlmo_jax.train_step import abstract_model
 
-FLOPS_FIELDS = ("image_size", "patch_size", "text_length", "vocab_size", "width", "depth", "mlp_dim", "num_upper")
 
 
 def benchmark_train(config, *, steps, warmup):
@@ -30,16 +32,17 @@ def benchmark_train(config, *, steps, warmup):
       Report.
 
     Raises:
-      recipe.ConfigError: the config cannot run.
+      ConfigError: the config cannot run.
     """
-    config = without_data(config, mode="train")
-    recipe.check_config(config, jax.device_count())
+    recipe = make_recipe(without_data(config, mode="train"))
+    config = recipe.config
+    recipe.check(jax.device_count())
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
-        program = build_program(config, mesh)
+        program = build_program(recipe, mesh)
         step, compile_seconds, memory = program.compile()
-        state = init_state(program.make_model, program.optimizer, config.seed, program.shardings)
-        batch = sharding.place_batch(synthetic_batch(config), mesh)
+        state = program.random_state()
+        batch = sharding.place_batch(recipe.synthetic_batch(), mesh)
 
         def run():
             nonlocal state
@@ -47,9 +50,9 @@ def benchmark_train(config, *, steps, warmup):
             return metrics
 
         seconds = time_calls(run, repeats=steps, warmup=warmup, ahead=1)
-    flops = TRAINING_FACTOR * model_flops(config).pretrain
-    dtype = recipe.compute_dtype(config.model)
-    rows, record = speed(seconds, config.batch_size, flops, device.find_peak(dtype), per="step", unit="pairs")
+    flops = TRAINING_FACTOR * recipe.forward_flops()
+    dtype = compute_dtype(config.model)
+    rows, record = speed(seconds, config.batch_size, flops, device.find_peak(dtype), per="step", unit=recipe.unit)
     rows = [("compile", f"{compile_seconds:.1f} s"), *rows, *memory_rows(memory)]
     record = {"benchmark": "train", **setting(config, dtype), "compile_seconds": compile_seconds, **record, **memory_record(memory)}
     return Report(title("train step", config.batch_size, dtype, mesh), rows, record)
@@ -66,17 +69,20 @@ def benchmark_encode(config, *, steps, warmup):
       Report.
 
     Raises:
-      recipe.ConfigError: the config cannot run.
+      ConfigError: the config cannot run.
     """
-    config = without_data(config, mode="eval")
-    recipe.check_config(config, jax.device_count())
-    mesh, dtype, flops = sharding.make_mesh(config.mesh), recipe.compute_dtype(config.model), model_flops(config)
+    recipe = make_recipe(without_data(config, mode="eval"))
+    config = recipe.config
+    if config.kind != "pairs":
+        raise ConfigError(f"config.kind={config.kind!r} has no encoders to measure; use a recipe of image-text pairs such as configs/stage3.py")
+    recipe.check(jax.device_count())
+    mesh, dtype, flops = sharding.make_mesh(config.mesh), compute_dtype(config.model), model_flops(config.model)
     peak = device.find_peak(dtype)
     config.batch_size = config.evals.retrieval.batch_size
     with jax.set_mesh(mesh):
-        graphdef, params = init_params(config, mesh)
+        graphdef, params = init_params(recipe, mesh)
         encoders = make_encoders(graphdef, mean=tuple(config.data.mean), std=tuple(config.data.std))
-        batch = sharding.place_batch(synthetic_batch(config), mesh)
+        batch = sharding.place_batch(recipe.synthetic_batch(), mesh)
         image, text = {"image": batch["image"]}, {name: batch[name] for name in ("token_ids", "token_mask")}
         rows, record = [], {"benchmark": "encode", **setting(config, dtype)}
         for name, function, inputs, flops_each in (
@@ -100,40 +106,20 @@ def benchmark_encode(config, *, steps, warmup):
 def without_data(config, *, mode):
     """A copy of a config that passes the checks without a data set: a benchmark reads none."""
     config = config.copy_and_resolve_references()
-    config.mode = mode
+    config.mode, config.init_from = mode, NO_INIT
     config.data.source = config.data.source or "synthetic"
-    config.tokenizer = config.tokenizer or "synthetic"
+    if "tokenizer" in config:
+        config.tokenizer = config.tokenizer or "synthetic"
     return config
 
 
-def synthetic_batch(config):
-    """What this process contributes to a batch of the recipe's shapes: numpy arrays [B / processes, ...]."""
-    rng = np.random.default_rng(config.seed + jax.process_index())
-    shapes = {name: (x.shape[0] // jax.process_count(), *x.shape[1:]) for name, x in recipe.abstract_batch(config).items()}
-    tokens = rng.integers(5, config.model.vocab_size, shapes["token_ids"], np.int32)
-    lengths = rng.integers(3, config.model.text_length + 1, (len(tokens), 1))
-    first_tokens = np.arange(shapes["mlm_positions"][1], dtype=np.int32) + 1
-    rows = np.arange(len(tokens), dtype=np.uint32) + np.uint32(len(tokens) * jax.process_index())
-    return {
-        "image": rng.integers(0, 256, shapes["image"], np.uint8),
-        "token_ids": tokens,
-        "token_mask": np.arange(config.model.text_length) < lengths,
-        "mlm_token_ids": tokens,
-        "mlm_positions": np.broadcast_to(first_tokens, shapes["mlm_positions"]),
-        "mlm_labels": tokens[:, 1 : 1 + len(first_tokens)],
-        "image_id": rows,
-        "text_id": rows,
-    }
-
-
-def init_params(config, mesh):
+def init_params(recipe, mesh):
     """Random parameters of a recipe's model in their shards, and its graphdef."""
-    make_model = recipe.make_model_function(config.model)
-    graphdef, abstract = abstract_model(make_model)
+    graphdef, abstract = abstract_model(recipe.make_model)
 
     def init():
         with nnx.use_eager_sharding(False):
-            return nnx.to_pure_dict(nnx.state(make_model(nnx.Rngs(config.seed))))
+            return nnx.to_pure_dict(nnx.state(recipe.make_model(nnx.Rngs(recipe.config.seed))))
 
     return graphdef, jax.jit(init, out_shardings=sharding.param_shardings(abstract, mesh))()
 
@@ -159,11 +145,6 @@ def time_calls(run, *, repeats, warmup, ahead):
             jax.block_until_ready(pending.popleft())
             ready.append(time.perf_counter())
     return np.diff(ready)[warmup - 1 :]
-
-
-def model_flops(config):
-    """ForwardFlops of a recipe's model."""
-    return forward_flops(**{name: config.model[name] for name in FLOPS_FIELDS})
 
 
 def speed(seconds, batch_size, flops, peak, *, per, unit):

@@ -10,11 +10,12 @@ import os
 import jax
 from jax.experimental import topologies
 
-from vlmo_jax import recipe, sharding
+from vlmo_jax import sharding
 from vlmo_jax.bench.collectives import bytes_by_kind, read_collectives
 from vlmo_jax.bench.report import Report, gibibytes
 from vlmo_jax.bench.steps import title, without_data
 from vlmo_jax.program import build_program, compiled_bytes
+from vlmo_jax.recipes import ConfigError, make_recipe
 
 # libtpu would ask a TPU machine's environment for these; without a TPU it says at length that it cannot.
 COMPILE_ONLY = {
@@ -34,17 +35,18 @@ def benchmark_topology(config, *, topology, largest=12):
       Report.
 
     Raises:
-      recipe.ConfigError: libtpu is not installed, it does not know the topology, or the config
+      ConfigError: libtpu is not installed, it does not know the topology, or the config
         cannot run on it or does not fit into the chips' memory.
     """
     config = without_data(config, mode="train")
     if config.model.dtype == "auto":
         config.model.dtype = "bfloat16"
     devices = topology_devices(topology)
-    recipe.check_config(config, len(devices))
+    recipe = make_recipe(config)
+    recipe.check(len(devices))
     mesh = sharding.make_mesh(config.mesh, devices)
     with jax.set_mesh(mesh):
-        compiled, seconds, memory = _compile(build_program(config, mesh))
+        compiled, seconds, memory = _compile(build_program(recipe, mesh))
     collectives = read_collectives(compiled.as_text())
     kinds = bytes_by_kind(collectives)
     rows = [
@@ -75,10 +77,10 @@ def topology_devices(name):
     """Devices of a TPU topology, to compile for only.
 
     Raises:
-      recipe.ConfigError: see `benchmark_topology`.
+      ConfigError: see `benchmark_topology`.
     """
     if importlib.util.find_spec("libtpu") is None:
-        raise recipe.ConfigError(
+        raise ConfigError(
             "compiling for TPU needs libtpu, which is not installed here; run pip install -e '.[tpu]' (no TPU is needed)"
         )
     for variable, value in COMPILE_ONLY.items():
@@ -88,7 +90,7 @@ def topology_devices(name):
     try:
         return topologies.get_topology_desc(name, platform="tpu", **cores).devices
     except RuntimeError as error:
-        raise recipe.ConfigError(
+        raise ConfigError(
             f"--topology={name}: {str(error).splitlines()[0]}; use a name such as v4:2x2x2, v5e:4x4, v5p:2x2x2 or v6e:4x4"
         ) from error
 
@@ -99,7 +101,7 @@ def _compile(program):
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise recipe.ConfigError(
+        raise ConfigError(
             f"the step does not fit: {' '.join(str(error).splitlines()[:3])}; use --config.model.remat=block, more of "
             "--config.mesh.fsdp, --config.accumulation=2 or more, or a larger topology"
         ) from error

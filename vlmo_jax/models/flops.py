@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 # A backward pass computes two products for each one of the forward pass. Recomputation does not count.
 TRAINING_FACTOR = 3
+FIELDS = ("image_size", "patch_size", "text_length", "vocab_size", "width", "depth", "mlp_dim", "num_upper")
 
 
 class ForwardFlops(NamedTuple):
@@ -68,3 +69,8 @@ def forward_flops(*, image_size, patch_size, text_length, vocab_size, width, dep
         match=depth * fused + embedding,
         pretrain=4 * depth * fused + (depth + num_upper) * (image + text) + 5 * embedding + mlm_head,
     )
+
+
+def model_flops(model_config):
+    """ForwardFlops of a VLMo by its `config.model`."""
+    return forward_flops(**{name: model_config[name] for name in FIELDS})

@@ -6,7 +6,7 @@ A step is an image and a text pass with both contrastive branches, then four fus
 as one: MLM, positive pair, hard negative image, hard negative text. The last block of the fused
 passes computes only the tokens that ITM and MLM read. The contrastive part is a function of
 features alone, so that a step may also be taken in pieces with the negatives of the whole batch
-(see train_step).
+(see gradients.py).
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vlmo_jax.gradients import cached_gradients
 from vlmo_jax.layers.embeddings import normalize_image
 from vlmo_jax.objectives.contrastive import contrastive_logits, contrastive_loss, duplicate_pairs, retrieval_accuracy
 from vlmo_jax.objectives.masked_language import count_masked, masked_language_metrics
@@ -50,7 +51,10 @@ class PretrainTask:
         taken as normalised already.
       itc_weight, itm_weight, mlm_weight: weights in the total; ITC is the mean of both branches.
       mask_duplicates: leave pairs with the same image or caption out of the negatives.
+      dropout: whether dropout and drop-path draw anything.
     """
+
+    gradients = cached_gradients
 
     mean: tuple = (0.5, 0.5, 0.5)
     std: tuple = (0.5, 0.5, 0.5)
@@ -58,6 +62,11 @@ class PretrainTask:
     itm_weight: float = 1.0
     mlm_weight: float = 0.25
     mask_duplicates: bool = False
+    dropout: bool = False
+
+    def prepare(self, batch, extra):
+        """The batch as it is: what its parts share depends on the features (see `contrast`)."""
+        return batch, ()
 
     def features(self, model, batch, key):
         """ITC features of a batch or of a part of one."""

@@ -12,12 +12,10 @@ from ml_collections import config_flags
 
 from configs import stage3
 from tests import tiny
-from vlmo_jax import recipe
-from vlmo_jax.datasets import open_source
-from vlmo_jax.input.pipeline import train_batches
-from vlmo_jax.input.tokenizer import load_tokenizer
+from vlmo_jax.recipes import ConfigError, make_recipe
+from vlmo_jax.recipes.base import count_params
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent.parent
 RECIPES = ["tiny", "tiny_long", "base", "base_plus", "large", "base,384"]
 
 
@@ -33,19 +31,21 @@ def parse(*arguments, recipe="tiny"):
 def check(*arguments, recipe_name="tiny", devices=8):
     """What `train` checks before it opens any data."""
     config = parse(*arguments, recipe=recipe_name)
-    recipe.check_config(config, devices)
-    recipe.check_tokenizer(config)
+    recipe = make_recipe(config)
+    recipe.check(devices)
+    recipe.open()
     return config
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_build_at_full_size(name):
     config = parse("mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2", "data.source=emoji", "tokenizer=emoji", recipe=name)
-    recipe.check_config(config, 8)
+    recipe = make_recipe(config)
+    recipe.check(8)
     mesh = tiny.mesh_of((2, 2, 2))
     with jax.set_mesh(mesh):
         program = tiny.program(config, mesh)
-        state, metrics = jax.eval_shape(program.step, program.abstract_state, recipe.abstract_batch(config))
+        state, metrics = jax.eval_shape(program.step, program.abstract_state, recipe.abstract_batch())
     assert {name for name in metrics if name.endswith("loss")} == {"loss", "itc_loss", "itm_loss", "mlm_loss"}
     assert all(value.shape == () for value in metrics.values())
     shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
@@ -55,7 +55,7 @@ def test_recipes_build_at_full_size(name):
     for leaf in jax.tree.leaves(program.abstract_state):
         held += math.prod(leaf.sharding.shard_shape(leaf.shape))
         whole += math.prod(leaf.shape)
-    assert whole > 3 * recipe.count_params(program.abstract_state.params) - 10
+    assert whole > 3 * count_params(program.abstract_state.params) - 10
     assert held / whole < (0.32 if not name.startswith("tiny") else 0.4)
     assert config.model.image_size == {"base,384": 384}.get(name, 64 if name.startswith("tiny") else 224)
 
@@ -76,14 +76,11 @@ def test_paper_recipes_are_the_paper_s(name, rate, width, heads, depth, upper):
 
 def test_batches_of_the_input_fit_the_recipe():
     config = parse("batch_size=4")
-    tokenizer, source = load_tokenizer("emoji"), open_source("emoji", "train")
-    fields = {name: config.data[name] for name in ("captions", "mask_rate", "max_masked_tokens")}
-    with train_batches(
-        source, tokenizer, image_size=config.model.image_size, text_length=config.model.text_length, batch_size=4, seed=0,
-        start_step=0, end_step=1, num_threads=1, prefetch=1, **fields,
-    ) as batches:  # fmt: skip
-        batch = next(iter(batches))
-    expected = recipe.abstract_batch(config)
+    recipe = make_recipe(config)
+    recipe.open()
+    with recipe.batches(0) as batches:
+        batch = next(batches)
+    expected = recipe.abstract_batch()
     assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {name: (x.shape, x.dtype) for name, x in expected.items()}
 
 
@@ -133,16 +130,16 @@ def test_batches_of_the_input_fit_the_recipe():
     (("tokenizer=t.json",), "config.tokenizer='t.json': .* is not a tokenizer file: give a SentencePiece .model"),
 ], ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")  # fmt: skip
 def test_impossible_settings_are_refused(arguments, message):
-    with pytest.raises(recipe.ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message):
         check(*arguments)
 
 
 def test_recipes_of_the_paper_ask_for_data_and_tokenizer():
-    with pytest.raises(recipe.ConfigError, match="config.data.source is not set; give --config.data.source=DIR, a folder made by"):
+    with pytest.raises(ConfigError, match="config.data.source is not set; give --config.data.source=DIR, a folder made by"):
         check(recipe_name="base")
-    with pytest.raises(recipe.ConfigError, match="config.data.source is not set"):  # a source of the evaluation is none to train on
+    with pytest.raises(ConfigError, match="config.data.source is not set"):  # a source of the evaluation is none to train on
         check("evals.retrieval.source=emoji", recipe_name="base")
-    with pytest.raises(recipe.ConfigError, match="config.tokenizer is not set; give --config.tokenizer=FILE"):
+    with pytest.raises(ConfigError, match="config.tokenizer is not set; give --config.tokenizer=FILE"):
         check("data.source=emoji", recipe_name="base")
     check("evals.retrieval.source=emoji", "mode=eval", "tokenizer=emoji", recipe_name="base")
 
@@ -150,7 +147,7 @@ def test_recipes_of_the_paper_ask_for_data_and_tokenizer():
 def test_a_tokenizer_whose_pad_is_not_token_0_is_refused(tmp_path):
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_text("\n".join(["word", "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]))
-    with pytest.raises(recipe.ConfigError, match=r"vocab.txt has \[PAD\] at 1; it must be token 0"):
+    with pytest.raises(ConfigError, match=r"vocab.txt has \[PAD\] at 1; it must be token 0"):
         check(f"tokenizer={vocabulary}")
 
 

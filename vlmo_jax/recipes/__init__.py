@@ -1,0 +1,18 @@
+"""Recipes: from a config to the objects of a run, one class a kind of training data."""
+
+from vlmo_jax.recipes.checks import ConfigError, one_of
+from vlmo_jax.recipes.pairs import PairsRecipe
+
+__all__ = ["RECIPES", "ConfigError", "make_recipe"]
+
+RECIPES = {"pairs": PairsRecipe}
+
+
+def make_recipe(config):
+    """The recipe of `config.kind`; nothing is checked or opened yet.
+
+    Raises:
+      ConfigError: an unknown kind.
+    """
+    one_of("kind", config.kind, tuple(RECIPES))
+    return RECIPES[config.kind](config)

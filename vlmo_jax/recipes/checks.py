@@ -1,0 +1,195 @@
+"""Refusals of impossible configs, before anything compiles."""
+
+import contextlib
+import functools
+
+import jax
+
+from vlmo_jax import sharding
+from vlmo_jax.input import checks
+from vlmo_jax.input.tokenizer import load_tokenizer
+from vlmo_jax.layers.transformer import REMAT_POLICIES
+from vlmo_jax.optimizer import SCHEDULES
+from vlmo_jax.recipes.base import DTYPES
+
+NO_INIT = "none"  # config.init_from of a run that starts from random parameters on purpose
+
+
+class ConfigError(ValueError):
+    """A config that cannot run; the message names the key, the value, what is allowed and the fix."""
+
+
+def require(condition, message):
+    """Raises ConfigError with the message unless the condition holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def one_of(key, value, allowed):
+    """Raises ConfigError unless the value of config.<key> is one of those allowed."""
+    require(value in allowed, f"config.{key}={value!r} is not allowed; use one of {', '.join(map(str, allowed))}")
+
+
+def multiple(key, value, divisor, what):
+    """Raises ConfigError unless config.<key> divides by `divisor`, which is named `what`."""
+    if value % divisor:
+        near = max(divisor, round(value / divisor) * divisor)
+        raise ConfigError(f"config.{key}={value} does not divide over {what} ({divisor}); use a multiple of {divisor} such as {near}")
+
+
+def _field(config, key):
+    return functools.reduce(lambda part, name: part[name], key.split("."), config)
+
+
+def positive(config, keys):
+    """Raises ConfigError unless all these numbers are more than 0."""
+    for key in keys:
+        require(_field(config, key) > 0, f"config.{key}={_field(config, key)} must be more than 0")
+
+
+@contextlib.contextmanager
+def naming(config, *keys):
+    """Names the fields of a config that lead to a FileNotFoundError or ValueError inside: a ConfigError."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (FileNotFoundError, ValueError) as error:
+        values = ", ".join(f"config.{key}={_field(config, key)!r}" for key in keys)
+        raise ConfigError(f"{values}: {error}") from error
+
+
+@contextlib.contextmanager
+def naming_data():
+    """Puts `config.data.` before what the checks of the input name: a ConfigError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"config.data.{str(error).removeprefix('config.data.')}") from error
+
+
+def check_run(config, num_devices):
+    """Checks what every recipe has; returns how many ways a batch is split.
+
+    Args:
+      config: ConfigDict of a recipe.
+      num_devices: devices of the whole job.
+    """
+    one_of("mode", config.mode, ("train", "eval"))
+    positive(config, ("batch_size", "steps", "accumulation", "log_every"))
+    require(config.seed >= 0, f"config.seed={config.seed} must be 0 or more")
+    try:
+        data, fsdp, _ = sharding.mesh_shape(config.mesh, num_devices)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    shards = data * fsdp
+    if config.mode == "train":
+        multiple("batch_size", config.batch_size, shards, "the batch shards, mesh data x fsdp")
+        multiple("batch_size", config.batch_size, shards * config.accumulation, "batch shards x config.accumulation")
+        multiple("batch_size", config.batch_size, jax.process_count(), "the processes of this job")
+        _check_optimizer(config)
+        with naming_data():
+            checks.check_stream(0, config.steps, config.data.max_broken_fraction)
+            checks.check_loading(config.data.num_workers, config.data.num_threads, config.data.prefetch)
+    return shards
+
+
+def _check_optimizer(config):
+    optimizer = config.optimizer
+    one_of("optimizer.schedule", optimizer.schedule, SCHEDULES)
+    require(
+        0 <= optimizer.warmup_steps < config.steps,
+        f"config.optimizer.warmup_steps={optimizer.warmup_steps} must be at least 0 and less than config.steps={config.steps}",
+    )
+    positive(config, ("optimizer.learning_rate", "optimizer.epsilon", "optimizer.power", "checkpoint.every_steps",
+                      "checkpoint.every_minutes", "checkpoint.keep_last"))  # fmt: skip
+    betas = tuple(optimizer.betas)
+    require(len(betas) == 2 and all(0 <= b < 1 for b in betas), f"config.optimizer.betas={betas} must be two numbers in [0, 1)")
+    require(optimizer.clip_norm >= 0, f"config.optimizer.clip_norm={optimizer.clip_norm} must be 0 (off) or more")
+
+
+def check_transformer(config, num_devices):
+    """Checks the part of `config.model` that every Transformer has, on the mesh of the config."""
+    model = config.model
+    positive(config, [f"model.{name}" for name in ("image_size", "patch_size", "width", "num_heads", "mlp_dim", "init_std")])
+    multiple("model.image_size", model.image_size, model.patch_size, "config.model.patch_size")
+    multiple("model.width", model.width, model.num_heads, "config.model.num_heads")
+    one_of("model.position", model.position, ("relative", "absolute"))
+    one_of("model.remat", model.remat, tuple(REMAT_POLICIES))
+    one_of("model.dtype", model.dtype, ("auto", *DTYPES))
+    require(
+        1 <= model.num_upper < model.depth,
+        f"config.model.num_upper={model.num_upper} must be at least 1 and less than config.model.depth={model.depth}",
+    )
+    require(model.layer_scale >= 0, f"config.model.layer_scale={model.layer_scale} must be 0 (none) or more")
+    require(0 <= model.drop_path_rate < 1, f"config.model.drop_path_rate={model.drop_path_rate} must be in [0, 1)")
+    _, fsdp, tensor = sharding.mesh_shape(config.mesh, num_devices)
+    multiple("model.num_heads", model.num_heads, tensor, "config.mesh.tensor")
+    multiple("model.mlp_dim", model.mlp_dim, tensor, "config.mesh.tensor")
+    multiple("model.width", model.width, fsdp, "config.mesh.fsdp")
+
+
+def check_text(config, num_devices):
+    """Checks the part of `config.model` that reads text."""
+    model = config.model
+    positive(config, ("model.vocab_size",))
+    multiple("model.vocab_size", model.vocab_size, sharding.mesh_shape(config.mesh, num_devices)[2], "config.mesh.tensor")
+    require(model.text_length >= 3, f"config.model.text_length={model.text_length} has no room for [CLS], a token and [SEP]; use at least 3")
+    require(
+        model.text_length <= model.text_positions,
+        f"config.model.text_length={model.text_length} is more than config.model.text_positions={model.text_positions}; "
+        "raise text_positions or shorten the texts",
+    )
+    require(
+        config.tokenizer,
+        "config.tokenizer is not set; give --config.tokenizer=FILE, a SentencePiece .model made by "
+        "`python -m vlmo_jax.input.train_tokenizer` or a BERT vocab.txt",
+    )
+
+
+def check_masked_language(config):
+    """Checks how words are masked in training."""
+    data = config.data
+    require(0 < data.mask_rate < 1, f"config.data.mask_rate={data.mask_rate} must be in (0, 1)")
+    require(
+        1 <= data.max_masked_tokens <= config.model.text_length - 2,
+        f"config.data.max_masked_tokens={data.max_masked_tokens} must be in 1 .. text_length - 2 = {config.model.text_length - 2}",
+    )
+
+
+def check_normalisation(data):
+    """Checks `config.data.mean` and `config.data.std`."""
+    for key in ("mean", "std"):
+        require(len(data[key]) == 3, f"config.data.{key}={tuple(data[key])} must be three numbers, one a channel")
+    require(min(data.std) > 0, f"config.data.std={tuple(data.std)} must be more than 0")
+
+
+def check_init(config, needed):
+    """Refuses a run without `config.init_from` that needs one, unless `none` is spelled out.
+
+    Args:
+      config: ConfigDict of a recipe.
+      needed: what the run starts from, in words.
+    """
+    require(
+        config.init_from or config.mode == "eval",
+        f"config.init_from is not set: this recipe starts from {needed}; give --config.init_from=DIR, its work folder, or "
+        f"--config.init_from={NO_INIT} to start from random parameters",
+    )
+
+
+def open_tokenizer(config):
+    """Loads the tokenizer of a config and checks that the model's vocabulary holds all of its ids.
+
+    Raises:
+      ConfigError: the vocabulary is too small, or [PAD] is not token 0.
+    """
+    with naming(config, "tokenizer"):
+        tokenizer = load_tokenizer(config.tokenizer)
+    require(
+        tokenizer.vocab_size <= config.model.vocab_size,
+        f"config.tokenizer={config.tokenizer} has {tokenizer.vocab_size} tokens, more than config.model.vocab_size="
+        f"{config.model.vocab_size}; set --config.model.vocab_size={tokenizer.vocab_size}",
+    )
+    require(tokenizer.pad_id == 0, f"config.tokenizer={config.tokenizer} has [PAD] at {tokenizer.pad_id}; it must be token 0")
+    return tokenizer

@@ -1,0 +1,148 @@
+"""Image-text pairs: stage 3, and evaluation of retrieval."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vlmo_jax.datasets import open_source
+from vlmo_jax.evals.suite import Evaluation, evaluation_splits
+from vlmo_jax.input import checks as input_checks
+from vlmo_jax.input.pipeline import train_batches
+from vlmo_jax.models.flops import model_flops
+from vlmo_jax.models.vlmo import VLMo
+from vlmo_jax.recipes import checks
+from vlmo_jax.recipes.base import Recipe, model_fields
+from vlmo_jax.tasks.pretrain import PretrainTask
+
+# Fields of config.data that the input takes as they are.
+INPUT_FIELDS = (
+    "captions", "crop_scale", "flip", "randaugment_fill", "mask_rate", "max_masked_tokens", "num_workers", "num_threads",
+    "prefetch", "max_broken_fraction",
+)  # fmt: skip
+
+
+class PairsRecipe(Recipe):
+    """Vision-language pre-training on image-text pairs."""
+
+    unit = "pairs"
+    page = "retrieval.png"
+
+    @property
+    def evaluate_every(self):
+        return self.config.evals.retrieval.every_steps
+
+    def check(self, num_devices):
+        config, retrieval = self.config, self.config.evals.retrieval
+        shards = checks.check_run(config, num_devices)
+        checks.positive(config, ("evals.retrieval.batch_size", "evals.retrieval.every_steps"))
+        top_k = retrieval.rerank_top_k
+        checks.require(top_k >= 0, f"config.evals.retrieval.rerank_top_k={top_k} must be 0 (no re-ranking) or more")
+        checks.multiple("evals.retrieval.batch_size", retrieval.batch_size, shards, "the batch shards, mesh data x fsdp")
+        checks.check_transformer(config, num_devices)
+        checks.require(
+            config.data.source or config.mode == "eval" and retrieval.source,
+            "config.data.source is not set; give --config.data.source=DIR, a folder made by "
+            "`python -m vlmo_jax.datasets.build`, or --config.data.source=emoji for the embedded drawings",
+        )
+        checks.check_text(config, num_devices)
+        if config.mode == "train":
+            self._check_training()
+
+    def _check_training(self):
+        config, data = self.config, self.config.data
+        checks.require(config.batch_size >= 2, f"config.batch_size={config.batch_size} leaves no negatives; use at least 2")
+        checks.check_masked_language(config)
+        checks.check_normalisation(data)
+        checks.require(len(data.crop_scale) == 2, f"config.data.crop_scale={tuple(data.crop_scale)} must be two numbers, smallest and largest")
+        checks.require(
+            len(data.randaugment) in (0, 2), f"config.data.randaugment={tuple(data.randaugment)} must be (operations, magnitude) or ()"
+        )
+        with checks.naming_data():
+            input_checks.check_captions(data.captions)
+            input_checks.check_views(tuple(data.crop_scale), tuple(data.randaugment) or None, tuple(data.color_jitter) or None)
+
+    def open(self):
+        config = self.config
+        self.tokenizer = checks.open_tokenizer(config)
+        if config.mode == "train":
+            with checks.naming(config, "data.source", "data.split"):
+                self.source = open_source(config.data.source, config.data.split)
+        with checks.naming(config, "evals.retrieval.source", "evals.retrieval.splits"):
+            self.splits = evaluation_splits(config.evals.retrieval, config.data.source, config.data.split)
+
+    def make_model(self, rngs):
+        return VLMo(**model_fields(self.config.model), rngs=rngs)
+
+    def make_task(self):
+        config = self.config
+        return PretrainTask(
+            mean=tuple(config.data.mean), std=tuple(config.data.std), dropout=config.model.drop_path_rate > 0, **config.task.to_dict()
+        )
+
+    def abstract_batch(self):
+        config = self.config
+        batch, size = config.batch_size, config.model.image_size
+        length, masked = config.model.text_length, config.data.max_masked_tokens
+        shapes = {
+            "image": ((batch, size, size, 3), jnp.uint8),
+            "token_ids": ((batch, length), jnp.int32),
+            "token_mask": ((batch, length), jnp.bool_),
+            "mlm_token_ids": ((batch, length), jnp.int32),
+            "mlm_positions": ((batch, masked), jnp.int32),
+            "mlm_labels": ((batch, masked), jnp.int32),
+            "image_id": ((batch,), jnp.uint32),
+            "text_id": ((batch,), jnp.uint32),
+        }
+        return {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
+
+    def batches(self, start_step):
+        config, data = self.config, self.config.data
+        return train_batches(
+            self.source, self.tokenizer, image_size=config.model.image_size, text_length=config.model.text_length,
+            batch_size=config.batch_size, seed=config.seed, start_step=start_step, end_step=config.steps,
+            host_index=jax.process_index(), host_count=jax.process_count(), randaugment=tuple(data.randaugment) or None,
+            color_jitter=tuple(data.color_jitter) or None, **{name: data[name] for name in INPUT_FIELDS},
+        )  # fmt: skip
+
+    def synthetic_batch(self):
+        config = self.config
+        rng = np.random.default_rng(config.seed + jax.process_index())
+        shapes = {name: (x.shape[0] // jax.process_count(), *x.shape[1:]) for name, x in self.abstract_batch().items()}
+        tokens = rng.integers(5, config.model.vocab_size, shapes["token_ids"], np.int32)
+        lengths = rng.integers(3, config.model.text_length + 1, (len(tokens), 1))
+        first_tokens = np.arange(shapes["mlm_positions"][1], dtype=np.int32) + 1
+        rows = np.arange(len(tokens), dtype=np.uint32) + np.uint32(len(tokens) * jax.process_index())
+        return {
+            "image": rng.integers(0, 256, shapes["image"], np.uint8),
+            "token_ids": tokens,
+            "token_mask": np.arange(config.model.text_length) < lengths,
+            "mlm_token_ids": tokens,
+            "mlm_positions": np.broadcast_to(first_tokens, shapes["mlm_positions"]),
+            "mlm_labels": tokens[:, 1 : 1 + len(first_tokens)],
+            "image_id": rows,
+            "text_id": rows,
+        }
+
+    def forward_flops(self):
+        return model_flops(self.config.model).pretrain
+
+    def make_evaluation(self, graphdef, mesh):
+        return Evaluation.build(self.config, self.splits, self.tokenizer, graphdef, mesh)
+
+    def describe_data(self):
+        return f"{len(self.source):,} training images from {self.config.data.source}"
+
+    def next_step(self, workdir):
+        return (
+            "evaluate on your own pictures, python -m vlmo_jax.datasets.build IMAGES DIR --captions FILE, then add\n"
+            f"  --config.mode=eval --config.evals.retrieval.source=DIR --workdir={workdir} to the command of this run."
+        )
+
+    def preprocessing(self):
+        config = self.config
+        return {
+            "image_size": config.model.image_size,
+            "resize": "square bicubic",
+            "mean": list(config.data.mean),
+            "std": list(config.data.std),
+        }
