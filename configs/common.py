@@ -28,6 +28,8 @@ INIT_RULES = (
     (r".*", "copy"),
 )
 WARM_STARTS = {
+    # From stage 1, or from a converted BEiT, which goes on.
+    "stage1": dict(init_rules=INIT_RULES, init_fresh=()),
     # From stage 1, or from a converted BEiT.
     "stage2": dict(
         init_rules=((r"image_embedding/mask_token|mim_head/.*", "skip"), *INIT_RULES),

@@ -9,6 +9,7 @@ from flax import nnx
 from configs import common
 from tests import tiny
 from vlmo_jax.checkpoint import Checkpoints, abstract_like
+from vlmo_jax.models.beit import BEiT
 from vlmo_jax.models.vlmo import VLMo
 from vlmo_jax.param_names import named_parameters
 from vlmo_jax.sharding import param_shardings
@@ -30,7 +31,11 @@ def fields_of(**model):
 
 
 def make_model(stage, **model):
-    return lambda rngs: VLMo(**fields_of(**model), **STAGES[stage], rngs=rngs)
+    fields = fields_of(**model)
+    if stage == "stage1":
+        fields = {name: value for name, value in fields.items() if not name.startswith("text_")}
+        return lambda rngs: BEiT(**fields, rngs=rngs)
+    return lambda rngs: VLMo(**fields, **STAGES[stage], rngs=rngs)
 
 
 @functools.lru_cache
@@ -54,9 +59,9 @@ def seeded(stage, **model):
     return initialise
 
 
-def drawn(stage, **model):
-    """As `seeded`, but faster to compile: values of `random_params(stage, seed=1)`."""
-    return lambda: jax.tree.map(jax.numpy.asarray, random_params(stage, seed=1, **model))
+def drawn(stage, seed=1, **model):
+    """As `seeded`, but faster to compile: the values of `random_params`."""
+    return lambda: jax.tree.map(jax.numpy.asarray, random_params(stage, seed, **model))
 
 
 def never():

@@ -4,9 +4,12 @@ import json
 import re
 import shutil
 
+import jax
+import numpy as np
 import pytest
 
 from tests.warm_start import models
+from vlmo_jax.warm_start.load import warm_start
 from vlmo_jax.warm_start.plan import make_plan
 
 
@@ -66,6 +69,17 @@ def test_damaged_files(stage2, tmp_path, damage):
 def test_a_checkpoint_of_something_else(stage2, tmp_path):
     workdir = models.save(tmp_path, {"encoder": models.random_params("stage2")["modality_type"]}, {}, meta={"config": {"steps": 3}})
     assert refusal(workdir, "stage2").endswith("has no config.model in its meta; it was not saved by vlmo_jax")
+
+
+def test_a_model_without_patches(stage2, tmp_path):
+    """A visual tokenizer: taken by a model of its kind, refused for another."""
+    saved = {"encoder": {"kernel": np.ones((3, 4), np.float32)}}
+    workdir = models.save(tmp_path, saved, {}, meta={"config": {"model": {"image_size": 16}}})
+    assert "neither used nor skipped (1): encoder/{kernel}" in refusal(workdir, "stage2")
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = {"encoder": {"kernel": jax.ShapeDtypeStruct((3, 4), np.float32, sharding=device)}}
+    params, _ = warm_start(workdir, wanted, models.never, rules=models.common.INIT_RULES, fresh=(), model={"image_size": 32})
+    np.testing.assert_array_equal(params["encoder"]["kernel"], saved["encoder"]["kernel"])
 
 
 def test_another_size(stage2):
@@ -150,8 +164,8 @@ def test_two_parameters_for_one_place(stage2):
     (["a"], [], "is not a rule"),
     ([("a(", "skip")], [], r"config.init_rules: 'a\(' is not a regular expression: "),
     ([], ["*"], r"config.init_fresh: '\*' is not a regular expression: "),
-    ([("(a)", "copy", r"b\2")], [], r"uses group 2, which its regex does not have"),
-    ([("(a)", "copy", r"\g<name>")], [], r"uses group name, which its regex does not have"),
+    ([("(a)", "copy", r"b\2")], [], r"uses group 2, which its regex has not"),
+    ([("(a)", "copy", r"\g<name>")], [], r"uses group name, which its regex has not"),
 ])  # fmt: skip
 def test_rules_that_make_no_sense(rules, fresh, message):
     model = {"image_size": 16, "patch_size": 8}

@@ -128,7 +128,7 @@ def _compile_rules(rules):
         for group in re.findall(r"\\(?:(\d+)|g<(\w+)>)", template or ""):
             known = int(group[0]) <= regex.groups if group[0] else group[1] in regex.groupindex or group[1].isdigit()
             if not known:
-                raise ValueError(f"config.init_rules: {tuple(rule)!r} uses group {group[0] or group[1]}, which its regex does not have")
+                raise ValueError(f"config.init_rules: {tuple(rule)!r} uses group {group[0] or group[1]}, which its regex has not")
         compiled.append((regex, action, template))
     return compiled
 
@@ -141,7 +141,7 @@ def _compile(regex, key):
 
 
 def _grid(model):
-    return model["image_size"] // model["patch_size"]
+    return model["image_size"] // model["patch_size"] if "patch_size" in model else None
 
 
 def _resize(action, name, shape, new_shape, grid, new_grid):

@@ -25,7 +25,7 @@ def plan_resize(name, shape, new_shape, *, grid, new_grid):
     Args:
       name: see `param_names`.
       shape, new_shape: in the checkpoint and in the model.
-      grid, new_grid: patches a side of both models.
+      grid, new_grid: patches a side of both models; None for one without patches.
 
     Returns:
       A Resize, or None where nothing changes.
@@ -33,7 +33,7 @@ def plan_resize(name, shape, new_shape, *, grid, new_grid):
     Raises:
       ValueError: there is no way; says why.
     """
-    if name in RESIZES:
+    if name in RESIZES and None not in (grid, new_grid):
         return RESIZES[name](shape, new_shape, grid, new_grid)
     if shape != new_shape:
         raise ValueError("nothing can resample it")
