@@ -5,15 +5,15 @@ from PIL import Image
 import pytest
 
 from vlmo_jax.input import attempts
-from vlmo_jax.input.image_pretrain import ImagePretrainExamples
+from vlmo_jax.input.image_pretrain import ImagePretrainExamples, MaskedViews
 from vlmo_jax.input.pipeline import stream_batches
 
-OPTIONS = dict(image_size=32, tokenizer_image_size=16, patch_size=8, seed=3, num_masked=6, min_block=2)
+SIZES = dict(image_size=32, tokenizer_image_size=16, patch_size=8, num_masked=6, min_block=2)
 STREAM = dict(batch_size=4, start_step=0, end_step=3, num_threads=1)
 
 
 def run(records, stream=(), **options):
-    maker = ImagePretrainExamples(records, **(OPTIONS | options))
+    maker = ImagePretrainExamples(records, MaskedViews(**SIZES), **(dict(seed=3) | options))
     with stream_batches(maker, **(STREAM | dict(stream))) as batches:
         found = list(batches)
     return {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
@@ -42,7 +42,7 @@ def gradient_image(width=90, height=60):
 
 
 def maker(**options):
-    return ImagePretrainExamples(source=[None], **(OPTIONS | dict(color_jitter=None) | options))
+    return ImagePretrainExamples([None], MaskedViews(**SIZES), 3, **(dict(color_jitter=None) | options))
 
 
 def test_both_views_show_the_same_crop_mirrored_alike():
@@ -88,9 +88,16 @@ def test_broken_images_give_way_to_others(make_records, number_of):
 
 
 @pytest.mark.parametrize("options, message", [
-    (dict(patch_size=5), "patch_size=5"), (dict(num_masked=16), "num_masked=16"), (dict(crop_scale=(0.0, 1.0)), "crop_scale"),
-    (dict(color_jitter=(0.4, 0.4, 0.4)), "color_jitter"), (dict(tokenizer_image_size=0), "image_size=0"),
+    (dict(crop_scale=(0.0, 1.0)), "crop_scale"), (dict(color_jitter=(0.4, 0.4, 0.4)), "color_jitter"),
 ], ids=str)  # fmt: skip
 def test_impossible_arguments_are_refused(make_records, options, message):
     with pytest.raises(ValueError, match=message):
         run(make_records(4), **options)
+    with pytest.raises(ValueError, match="no records"):
+        run([])
+
+
+@pytest.mark.parametrize("size", [dict(patch_size=5), dict(num_masked=16), dict(tokenizer_image_size=0)], ids=str)
+def test_impossible_sizes_are_refused(size):
+    with pytest.raises(ValueError, match="=".join(map(str, *size.items()))):
+        MaskedViews(**(SIZES | size))

@@ -9,10 +9,11 @@ import numpy as np
 from vlmo_jax import sharding
 from vlmo_jax.datasets import TextRecord
 from vlmo_jax.evals import collect
+from vlmo_jax.evals.masked import check_batch_size, score_split
 from vlmo_jax.input import captions
 from vlmo_jax.input.text_pretrain import MaskedTexts
 from vlmo_jax.input.tokenizer import SPECIAL_TOKENS, Tokenizer
-from vlmo_jax.metrics import announce, progress
+from vlmo_jax.metrics import announce
 from vlmo_jax.tasks.text_pretrain import MaskedTextModel
 
 
@@ -60,10 +61,7 @@ class MaskedTextEvaluator:
 
     def __init__(self, source: Sequence[TextRecord], tokenizer: Tokenizer, *, name: str, text_length: int, mask_rate: float,
                  max_masked_tokens: int, batch_size: int, mesh: jax.sharding.Mesh, packing: bool = True):
-        shards = sharding.num_batch_shards(mesh)
-        if batch_size < 1 or batch_size % shards:
-            raise ValueError(f"evaluator {name!r}: batch_size={batch_size} does not divide over {shards} batch shards; "
-                             f"use a multiple of {shards}")
+        check_batch_size(name, batch_size, mesh)
         try:
             self._texts = MaskedTexts(source, tokenizer, text_length=text_length, mask_rate=mask_rate,
                                       max_masked_tokens=max_masked_tokens, packing=packing)
@@ -86,33 +84,15 @@ class MaskedTextEvaluator:
         Raises:
           RuntimeError: anything failed; it names the evaluator and the step.
         """
-        try:
-            loss, right, count = self._sums(model, params)
-            metrics = {"mlm_loss": float(loss / count), "mlm_accuracy": float(right / count)}
-            if not np.isfinite(metrics["mlm_loss"]):
-                raise FloatingPointError(f"the loss is {metrics['mlm_loss']}; the parameters are broken")
-        except Exception as error:
-            raise RuntimeError(f"evaluator {self.name!r} failed at step {step}: {error}") from error
+        hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
+        metrics, count = score_split(
+            lambda batch: model.score(params, batch), self._texts.batches(self._batch_size, **hosts), name=self.name,
+            num_rows=len(self._texts), batch_size=self._batch_size, mesh=self._mesh, step=step, prefix="mlm", unit="rows",
+        )
         if jax.process_index() == 0:
-            announce(f"{self.name} at step {step}: {self._num_records:,} texts in {len(self._texts):,} rows, {int(count):,} masked "
+            announce(f"{self.name} at step {step}: {self._num_records:,} texts in {len(self._texts):,} rows, {count:,} masked "
                      f"tokens, the same every time\n  MLM loss {metrics['mlm_loss']:.4f}   accuracy {metrics['mlm_accuracy']:.2%}")
         return metrics
-
-    def _sums(self, model, params):
-        """Losses, right predictions and masked tokens, summed over the split: float64 [3]."""
-        hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
-        batches = progress(
-            self._texts.batches(self._batch_size, **hosts), total=-(-len(self._texts) // self._batch_size),
-            description=f"{self.name}: rows", unit="batch", enabled=jax.process_index() == 0,
-        )
-
-        def results():
-            for batch in batches:
-                arrays = sharding.place_batch(batch, self._mesh)
-                index, valid = arrays.pop("index"), arrays.pop("valid")
-                yield model.score(params, arrays), index, valid
-
-        return collect.collect_rows(results(), len(self._texts)).astype(np.float64).sum(0)
 
 
 def draw_blanks(source: Sequence[TextRecord], tokenizer: Tokenizer, *, text_length: int, count: int = 8, blanks: int = 2,

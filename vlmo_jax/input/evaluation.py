@@ -12,7 +12,7 @@ from vlmo_jax.datasets import Record
 from vlmo_jax.input import captions as captions_lib, checks, examples
 from vlmo_jax.input.attempts import Report
 from vlmo_jax.input.examples import Batch
-from vlmo_jax.input.pipeline import BatchMaker, close_batches, start_batches
+from vlmo_jax.input.pipeline import BatchMaker, ExampleMaker, close_batches, start_batches
 from vlmo_jax.input.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 class _EvalBatch(BatchMaker):
     """Batch number to the rows of one host."""
 
-    def __init__(self, maker: examples.EvalImages, *, batch_size: int, host_index: int, host_count: int, num_threads: int):
+    def __init__(self, maker: ExampleMaker, *, batch_size: int, host_index: int, host_count: int, num_threads: int):
         super().__init__(maker, num_threads)
         self._rows_of = functools.partial(
             _eval_rows, len(maker.source), batch_size=batch_size, host_index=host_index, host_count=host_count)
@@ -64,14 +64,30 @@ def image_batches(
         BrokenDataError: (from the iterator) an image is broken.
     """
     checks.check_images(len(source), image_size)
+    return split_batches(
+        examples.EvalImages(source, image_size), batch_size=batch_size, host_index=host_index, host_count=host_count,
+        num_threads=num_threads, prefetch=prefetch,
+    )
+
+
+def split_batches(
+    maker: ExampleMaker, *, batch_size: int, host_index: int = 0, host_count: int = 1, num_threads: int = 2, prefetch: int = 2
+) -> Iterator[Batch]:
+    """Returns all records of a split in order, as `image_batches` does, in rows of any kind.
+
+    Args:
+        maker: has the records as `source`; what `empty_batch` gives is padding until `write` fills it.
+        batch_size, host_index, host_count, num_threads, prefetch: as in `image_batches`.
+
+    Raises:
+        ValueError: an argument is out of range.
+        BrokenDataError: (from the iterator) a record is broken.
+    """
     checks.check_hosts(batch_size, host_index, host_count)
     checks.check_loading(0, num_threads, prefetch)
-    maker = _EvalBatch(
-        examples.EvalImages(source, image_size),
-        batch_size=batch_size, host_index=host_index, host_count=host_count, num_threads=num_threads,
-    )
-    dataset = grain.MapDataset.range(math.ceil(len(source) / batch_size)).map(maker)
-    return _without_reports(dataset, maker, prefetch)
+    batches = _EvalBatch(maker, batch_size=batch_size, host_index=host_index, host_count=host_count, num_threads=num_threads)
+    dataset = grain.MapDataset.range(math.ceil(len(maker.source) / batch_size)).map(batches)
+    return _without_reports(dataset, batches, prefetch)
 
 
 def _without_reports(dataset: grain.MapDataset, maker: _EvalBatch, prefetch: int) -> Iterator[Batch]:

@@ -135,18 +135,27 @@ class EvalImages:
         """Writes record `index` into a row; `position` is its place in the split, the same number.
 
         Raises:
-            BrokenDataError: the record or its image is broken; leaving it out would change the result without a word.
+            BrokenDataError: the record or its image is broken.
         """
-        try:
-            record = read_record(self.source, index)
-            image = images.decode_image(record.image)
-        except (UnusableRecordError, images.BrokenImageError) as error:
-            image_id, reason = error.args if isinstance(error, UnusableRecordError) else (record.image_id, error)
-            raise BrokenDataError(
-                f"record {position} of the evaluation data cannot be used: {image_id!r} ({reason}). An evaluation needs every "
-                "record: repair it or build the data set without it"
-            ) from error
+        image = decode_whole(self.source, index)
         batch["image"][row] = np.asarray(images.resize_square(image, self.image_size))
         batch["index"][row] = position
         batch["valid"][row] = True
         return Report(seen=1)
+
+
+def decode_whole(source: Sequence[Record], index: int) -> Image.Image:
+    """Returns the image of a record of an evaluation, with all its pixels.
+
+    Raises:
+        BrokenDataError: the record or its image is broken; leaving it out would change the result without a word.
+    """
+    try:
+        record = read_record(source, index)
+        return images.decode_image(record.image)
+    except (UnusableRecordError, images.BrokenImageError) as error:
+        image_id, reason = error.args if isinstance(error, UnusableRecordError) else (record.image_id, error)
+        raise BrokenDataError(
+            f"record {index} of the evaluation data cannot be used: {image_id!r} ({reason}). An evaluation needs every "
+            "record: repair it or build the data set without it"
+        ) from error

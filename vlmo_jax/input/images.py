@@ -69,19 +69,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image
 
 
-def resize_square(image: Image.Image, size: int) -> Image.Image:
-    """Resizes to a square with Pillow's antialiased bicubic filter, whatever the aspect ratio: the transform of evaluation.
+def resize_square(image: Image.Image, size: int, resample: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
+    """Resizes to a square with one of Pillow's antialiased filters, whatever the aspect ratio: the transform of evaluation.
 
     Args:
         image: RGB image.
         size: side in pixels.
+        resample: the filter.
 
     Returns:
         RGB image [size, size].
 
     Source: `square_transform` of the official code.
     """
-    return image.resize((size, size), Image.Resampling.BICUBIC)
+    return image.resize((size, size), resample)
 
 
 def draw_crop(

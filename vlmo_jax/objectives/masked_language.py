@@ -50,3 +50,9 @@ def masked_language_metrics(logits, labels, num_masked, name="mlm"):
         f"{name}_loss": masked_language_loss(logits, labels).sum() / num_masked,
         f"{name}_accuracy": masked_language_accuracy(logits, labels).sum() / num_masked,
     }
+
+
+def masked_sums(logits, labels):
+    """Sums over the masked places of each row: [..., 3] float32, losses, right predictions and how many places there are."""
+    values = (masked_language_loss(logits, labels), masked_language_accuracy(logits, labels), labels != UNUSED)
+    return jnp.stack([value.astype(jnp.float32).sum(-1) for value in values], axis=-1)

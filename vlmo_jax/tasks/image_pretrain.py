@@ -5,13 +5,14 @@ another view of the same crop. Source: BEiT, section 2; VLMo, section 3.3 (stage
 """
 
 import dataclasses
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from vlmo_jax.layers.embeddings import normalize_image
-from vlmo_jax.objectives.masked_language import UNUSED, count_masked, masked_language_metrics
+from vlmo_jax.objectives.masked_language import UNUSED, count_masked, masked_language_metrics, masked_sums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +46,16 @@ class ImagePretrainTask:
         Returns:
           The batch with mim_labels int32 [B, M], -1 where unused, and the number of masked patches in it.
         """
-        tokenizer = nnx.merge(self.tokenizer, extra["tokenizer"])
-        codes = self.encode_codes(tokenizer, batch["tokenizer_image"].astype(jnp.float32) / 255.0)
-        positions = batch["masked_positions"]
+        codes, positions = self.codes(batch, extra), batch["masked_positions"]
         labels = jnp.take_along_axis(codes, jnp.maximum(positions, 0), axis=1)
         labels = jnp.where(positions < 0, UNUSED, labels)
         batch = {name: value for name, value in batch.items() if name != "tokenizer_image"}
         return {**batch, "mim_labels": labels}, count_masked(labels)
+
+    def codes(self, batch, extra):
+        """The visual tokens of all patches by the tokenizer's view of a batch, row by row: int32 [B, P-1]."""
+        tokenizer = nnx.merge(self.tokenizer, extra["tokenizer"])
+        return self.encode_codes(tokenizer, batch["tokenizer_image"].astype(jnp.float32) / 255.0)
 
     def loss(self, model, batch, shared, key):
         """Mean cross-entropy over the masked patches of the global batch: this part's share of it.
@@ -65,7 +69,39 @@ class ImagePretrainTask:
         Returns:
           Loss and metrics, to be summed over the parts.
         """
-        image = normalize_image(batch["image"], self.mean, self.std)
-        logits = model.predict_masked(image, batch["masked_positions"], key if self.dropout else None)
+        logits = self.masked_logits(model, batch, key if self.dropout else None)
         metrics = masked_language_metrics(logits, batch["mim_labels"], shared, "mim")
         return metrics["mim_loss"], metrics
+
+    def masked_logits(self, model, batch, key=None):
+        """Logits [B, M, V] float32 at the hidden patches."""
+        return model.predict_masked(normalize_image(batch["image"], self.mean, self.std), batch["masked_positions"], key)
+
+
+class MaskedImageModel(NamedTuple):
+    """Jitted functions of (params, extra, batch of global arrays), rows in and rows out.
+
+    Attributes:
+      score: -> [B, 3] float32; see objectives.masked_language.masked_sums.
+      predict: -> [B, 2, P-1] int32: the codes of all patches, and the same with the hidden ones as the model predicts them.
+    """
+
+    score: Callable
+    predict: Callable
+
+
+def make_masked_image_model(graphdef, task):
+    """Builds the functions from the graphdef of a BEiT and its ImagePretrainTask."""
+
+    def score(params, extra, batch):
+        batch, _ = task.prepare(batch, extra)
+        return masked_sums(task.masked_logits(nnx.merge(graphdef, params), batch), batch["mim_labels"])
+
+    def predict(params, extra, batch):
+        codes, positions = task.codes(batch, extra), batch["masked_positions"]
+        guesses = jnp.argmax(task.masked_logits(nnx.merge(graphdef, params), batch), axis=-1)
+        rows = jnp.arange(len(codes))[:, None]
+        unused = jnp.where(positions < 0, codes.shape[1], positions)  # beyond the last patch: dropped
+        return jnp.stack([codes, codes.at[rows, unused].set(guesses.astype(codes.dtype), mode="drop")], axis=1)
+
+    return MaskedImageModel(jax.jit(score), jax.jit(predict))

@@ -7,9 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vlmo_jax.objectives.masked_language import (
-    UNUSED, count_masked, masked_language_accuracy, masked_language_loss, masked_language_metrics,
-)  # fmt: skip
+from vlmo_jax.objectives.masked_language import count_masked, masked_language_metrics, masked_sums
 
 
 class Shared(NamedTuple):
@@ -77,9 +75,7 @@ def make_masked_text_model(graphdef, *, top_k=5):
     """Builds the functions from a model's graphdef; K is `top_k`."""
 
     def score(params, batch):
-        logits, labels = masked_logits(nnx.merge(graphdef, params), batch), batch["mlm_labels"]
-        sums = [masked_language_loss(logits, labels), masked_language_accuracy(logits, labels), labels != UNUSED]
-        return jnp.stack([values.astype(jnp.float32).sum(-1) for values in sums], axis=-1)
+        return masked_sums(masked_logits(nnx.merge(graphdef, params), batch), batch["mlm_labels"])
 
     def fill(params, batch):
         probabilities = jax.nn.softmax(masked_logits(nnx.merge(graphdef, params), batch))
