@@ -111,4 +111,4 @@ def fit(params, task, steps=120):
 
 def test_a_few_images_are_learned_with_many_codes(params):
     psnr, used = fit(params, TokenizerTask())
-    assert psnr > 20 and used >= CODES // 2, (psnr, used)
+    assert psnr > 32 and used >= 12, (psnr, used)  # without the entropies 27 dB and 4 codes
