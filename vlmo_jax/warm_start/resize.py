@@ -64,13 +64,9 @@ def _relative_table(shape, new_shape, grid, new_grid):
         return None
 
     def apply(values):
-        if text or not new_text:
-            if text:
-                sizes = dict(grid=grid, new_grid=new_grid, text_positions=text, new_text_positions=new_text)
-                values = resample.resample_relative_table(values, **sizes)
-            else:
-                values = resample.resample_image_rows(values, grid=grid, new_grid=new_grid)
-            return np.broadcast_to(values, new_shape), np.True_
+        if text:
+            sizes = dict(grid=grid, new_grid=new_grid, text_positions=text, new_text_positions=new_text)
+            return np.broadcast_to(resample.resample_relative_table(values, **sizes), new_shape), np.True_
         image = resample.resample_image_rows(values, grid=grid, new_grid=new_grid)
         filled = np.arange(new_shape[1]) < image.shape[1]
         table = np.zeros(new_shape, values.dtype)
