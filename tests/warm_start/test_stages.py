@@ -82,6 +82,17 @@ def test_absolute_positions_of_stage_1(tmp_path):
     assert report.resampled == (("image_embedding/position", "2 x 2 to 3 x 3 patches"),) and "text_embedding/position" in report.fresh
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_stage_1_goes_on_at_another_size(tmp_path, shared):
+    saved = models.random_params("stage1", shared_table=shared)
+    workdir, sizes = models.save(tmp_path, saved, {}), dict(image_size=32, shared_table=shared)
+    params, report = models.start(workdir, "stage1", mesh_shape=(2, 2, 2), **sizes)
+    values, old = models.by_name(params), models.by_name(saved)
+    np.testing.assert_array_equal(values[TABLE], resample.resample_image_rows(old[TABLE], grid=2, new_grid=4))
+    np.testing.assert_array_equal(values["mim_head/kernel"], old["mim_head/kernel"])
+    assert report.resampled == ((TABLE, "2 x 2 to 4 x 4 patches"),) and not report.fresh + report.unused
+
+
 @pytest.mark.parametrize("position, words", [
     ("absolute", r"in the checkpoint, neither used nor skipped \(1\): image_embedding/\{position\}.*"
                  r"not filled by the checkpoint \(1\): transformer/relative_position_bias"),
