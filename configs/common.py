@@ -97,6 +97,7 @@ def defaults(kind):
     config.mode = "train"  # train | eval
     config.seed = 0
     config.init_from = placeholder(str)  # a work folder or checkpoint whose parameters to start from; "none": random ones
+    config.init_rules, config.init_fresh = INIT_RULES, ()
     config.accumulation = 1  # parts in which a batch goes through the model
     config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
     config.checkpoint = ConfigDict(dict(

@@ -26,6 +26,7 @@ def get_config(arg="tiny"):
     if image_size and not image_size.isdigit():
         raise ValueError(f"configs/stage3.py:{arg}: image size {image_size!r} is not a number of pixels")
     config = common.defaults("pairs")
+    config.update(common.WARM_STARTS["stage3"])
     config.task = ConfigDict(dict(
         itc_weight=1.0,
         itm_weight=1.0,

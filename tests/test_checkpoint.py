@@ -155,7 +155,7 @@ def test_init_from_takes_the_parameters_alone(saved, tmp_path):
     state, origin = start(tmp_path, init_from=str(saved[0]), batch_size=16, steps=7)
     jax.tree.map(np.testing.assert_array_equal, state.params, saved[1].params)
     assert state.step == 0 and not any(np.any(x) for x in jax.tree.leaves(state.opt_state))
-    assert origin == f"the parameters of {saved[0]}, step 5"
+    assert origin.startswith(f"{saved[0]}/checkpoints/5\n  54 parameters as they were: ") and "\n  0 fresh from the seed: none" in origin
     with pytest.raises(ConfigError, match="config.init_from='/nowhere': no checkpoint in /nowhere"):
         start(tmp_path, init_from="/nowhere")
 

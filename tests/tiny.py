@@ -91,5 +91,6 @@ def program(config, mesh):
 
 def state(program, values):
     """A first TrainState with the parameters `values`, laid out as the program wants it."""
-    state = TrainState(np.zeros((), np.int32), values, program.optimizer.init(values), {})
+    trainable = values if program.partition is None else program.partition.trainable(values)
+    state = TrainState(np.zeros((), np.int32), values, program.optimizer.init(trainable), {})
     return jax.tree.map(lambda x, sharding: jax.device_put(np.array(x), sharding), state, program.shardings)

@@ -88,7 +88,7 @@ class Partition:
         flat, new = nnx.traversals.flatten_mapping(params), nnx.traversals.flatten_mapping(trainable)
         for path, choice in self.choices.items():
             if isinstance(choice, tuple):
-                flat[path] = flat[path].at[:, jnp.asarray(choice)].set(new[path])
+                flat[path] = jnp.asarray(flat[path]).at[:, jnp.asarray(choice)].set(new[path])
             elif choice:
                 flat[path] = new[path]
         return nnx.traversals.unflatten_mapping(flat)

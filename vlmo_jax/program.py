@@ -17,9 +17,10 @@ from vlmo_jax import checkpoint, sharding
 from vlmo_jax.optimizer import make_optimizer
 from vlmo_jax.recipes.checks import NO_INIT, ConfigError, naming
 from vlmo_jax.train_step import TrainState, abstract_model, abstract_trainable, init_state, make_train_step, state_shardings
+from vlmo_jax.warm_start.load import warm_start
 
 # Fields that may change between a run and its resumption; any other change makes it another run.
-RESUMABLE = ("mode", "init_from", "mesh", "checkpoint", "log_every", "evals", "accumulation")
+RESUMABLE = ("mode", "init_from", "init_rules", "init_fresh", "mesh", "checkpoint", "log_every", "evals", "accumulation")
 RESUMABLE_DATA = ("num_workers", "num_threads", "prefetch", "max_broken_fraction")
 
 
@@ -49,6 +50,11 @@ class Program:
         start = time.perf_counter()
         compiled = self.step.lower(self.abstract_state, shapes).compile()
         return compiled, time.perf_counter() - start, compiled.memory_analysis()
+
+    def random_params(self):
+        """The parameters that the seed gives, as a pure nested dict."""
+        with nnx.use_eager_sharding(False):
+            return nnx.to_pure_dict(nnx.state(self.recipe.make_model(nnx.Rngs(self.config.seed))))
 
     def random_state(self):
         """A first TrainState with random parameters from the seed."""
@@ -87,7 +93,7 @@ def initial_state(program, checkpoints):
     """The state to start from, and where it came from in words.
 
     1. A checkpoint in the work folder: everything, exactly as it was.
-    2. `config.init_from`: the parameters of another run; moments and step start anew.
+    2. `config.init_from`: the parameters of another run by `config.init_rules`; moments and step start anew.
     3. Neither: random parameters from the seed.
 
     Raises:
@@ -100,8 +106,11 @@ def initial_state(program, checkpoints):
         return checkpoints.restore(step, program.abstract_state), f"step {step} of {checkpoints.directory}"
     if config.init_from and config.init_from != NO_INIT:
         with naming(config, "init_from"):
-            params, step, _ = checkpoint.load_params(config.init_from, program.abstract_state.params)
-        return program.first_state(params), f"the parameters of {config.init_from}, step {step}"
+            params, report = warm_start(
+                config.init_from, program.abstract_state.params, program.random_params, rules=config.init_rules,
+                fresh=config.init_fresh, model=config.model.to_dict(), tokenizer=program.recipe.tokenizer_meta(),
+            )  # fmt: skip
+        return program.first_state(params), "\n".join(report.summary()).removeprefix("Warm start from ")
     return program.random_state(), f"random parameters, seed {config.seed}"
 
 

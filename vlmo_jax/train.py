@@ -194,11 +194,10 @@ def _say(text):
 
 
 def _meta(recipe):
-    tokenizer = recipe.tokenizer
     return {
         "config": json.loads(recipe.config.to_json()),
         "preprocessing": recipe.preprocessing(),
-        "tokenizer": tokenizer and {"file": str(tokenizer.path), "sha256": tokenizer.fingerprint},
+        "tokenizer": recipe.tokenizer_meta(),
         "versions": {"jax": jax.__version__},
     }
 

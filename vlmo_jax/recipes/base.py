@@ -94,6 +94,10 @@ class Recipe:
         """What to do with the finished run in `workdir`, in words and commands."""
         raise NotImplementedError
 
+    def tokenizer_meta(self):
+        """File and SHA-256 of the text tokenizer, kept with every checkpoint, or None."""
+        return self.tokenizer and {"file": str(self.tokenizer.path), "sha256": self.tokenizer.fingerprint}
+
     def preprocessing(self):
         """How inputs become arrays, kept with every checkpoint: plain JSON values."""
         raise NotImplementedError
