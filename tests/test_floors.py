@@ -17,7 +17,11 @@ FLOORS = {
     "models": 2, "param_names": 2, "partition": 2, "gradients": 2,
     "tasks": 3, "interop": 3,
     "optimizer": 4, "train_step": 4, "checkpoint": 4, "warm_start": 4, "evals": 4, "pictures": 4,
-    "recipes": 5, "program": 6, "interop.check": 5, "interop.check_beit": 5, "interop.check_dalle": 5,
+    "recipes": 5, "program": 6,
+    **dict.fromkeys((f"interop.{name}" for name in (
+        "check", "check_pretrain", "check_train", "check_textmlm", "check_finetune", "check_resize", "check_beit", "check_dalle",
+        "reference", "outputs", "convert",
+    )), 5),
     "train": 7, "evaluate": 7, "bench": 7,
     "main": 8,
 }  # fmt: skip

@@ -120,23 +120,31 @@ def wrong_shapes(tensors, places, params):
 
 
 def fill_places(tensors, places):
-    """Puts official tensors (a whole set, or gradients of one) in our layout and stacks layers and experts."""
+    """Puts official tensors in our layout and stacks layers and experts.
+
+    Args:
+      tensors: mapping name -> numpy array: a whole set, or gradients of one. Its values are asked for one
+        at a time, so it may read them from a file.
+      places: name -> Place.
+
+    Returns:
+      A pure nested dict of numpy arrays.
+    """
     stacks = {}
-    for name, tensor in tensors.items():
-        place = places[name]
-        stacks.setdefault(place.path, {})[place.index] = place.layout.to_ours(tensor)
+    for place in places.values():
+        stacks[place.path] = tuple(np.maximum(stacks.get(place.path, place.index), place.index))
     flat = {}
-    for path, parts in stacks.items():
-        shape = tuple(max(index[axis] for index in parts) + 1 for axis in range(len(next(iter(parts)))))
-        stacked = np.empty(shape + next(iter(parts.values())).shape, next(iter(parts.values())).dtype)
-        for index, part in parts.items():
-            stacked[index] = part
-        flat[path] = stacked
+    for name, (path, index, layout) in places.items():
+        if name in tensors:
+            part = layout.to_ours(np.asarray(tensors[name]))
+            if path not in flat:
+                flat[path] = np.empty((*(last + 1 for last in stacks[path]), *part.shape), part.dtype)
+            flat[path][index] = part
     return nnx.traversals.unflatten_mapping(flat)
 
 
 def empty_places(params, places):
-    """The inverse of `fill_places`: a dict name -> numpy array.
+    """The inverse of `fill_places`: a dict name -> numpy array, as far as possible a view of ours.
 
     Raises:
       ValueError: a parameter of ours has no official name.
@@ -145,10 +153,7 @@ def empty_places(params, places):
     homeless = sorted("/".join(path) for path in set(flat) - {place.path for place in places.values()})
     if homeless:
         raise ValueError(f"no official name for {homeless}")
-    return {
-        name: np.asarray(place.layout.to_official(np.asarray(flat[place.path])[place.index]), order="C")
-        for name, place in places.items()
-    }
+    return {name: place.layout.to_official(np.asarray(flat[place.path])[place.index]) for name, place in places.items()}
 
 
 def flat_params(params):

@@ -7,22 +7,23 @@ model owns and never reads are handed back untouched, so that the way back is wh
 
 import re
 
-import numpy as np
-
 from vlmo_jax.interop.places import (
     LINEAR, ROW, ROWS, SAME, Layout, Place, attention_places, dense_places, empty_places, expert_places, fill_places, norm_places,
     patch_layout,
 )  # fmt: skip
 from vlmo_jax.layers.modality_experts import EXPERTS
+from vlmo_jax.models.vlmo import HEADS
 
+LOWER_EXPERTS = ("image", "text")
 EXPERT_SUFFIX = {"image": "_imag", "text": "_text", "vision_language": "_vl"}
 
-# Owned by official models and read by none of their forward passes beside what the rest gives:
-# index buffers, and text positions where a relative bias takes their place.
+# Owned by official models and read by none of their forward passes beside what the rest gives: index
+# buffers, text positions where a relative bias takes their place, and the pooler where no head reads it.
 UNREAD = (
     r"text_embeddings\.position_ids",
     r"text_embeddings\.token_type_ids",
     r"(text_|text_imag_)?relative_position_index",
+    r"pooler\.dense\.(weight|bias)",
 )
 UNREAD_BESIDE_RELATIVE = (r"text_embeddings\.position_embeddings\.weight",)
 
@@ -34,70 +35,109 @@ def _bias_table(depth):
     )
 
 
-def _block_places(layer, num_lower, num_heads, layer_scale):
+def _block_places(layer, num_lower, num_heads, layer_scale, experts):
     upper = layer >= num_lower
     stack, number = ("upper", layer - num_lower) if upper else ("lower", layer)
     prefix, root = f"transformer.blocks.{layer}.", ("transformer", stack)
     yield from attention_places(prefix, root, number, num_heads=num_heads, layer_scale=layer_scale)
-    for expert, suffix in EXPERT_SUFFIX.items():
-        if upper or expert != "vision_language":
-            yield from expert_places(prefix, suffix, root, number, EXPERTS[expert])
+    for expert in experts if upper else LOWER_EXPERTS:
+        yield from expert_places(prefix, EXPERT_SUFFIX[expert], root, number, EXPERTS[expert])
 
 
-def official_places(*, depth, num_upper, num_heads, patch_size, position, layer_scale):
-    """Every official tensor of a stage-3 model and its place in ours.
+def _contrast_places(ours, infix):
+    yield f"logit{infix}_scale", Place((ours, "logit_scale"), (), SAME)
+    for modality in ("image", "text"):
+        yield f"itc{infix}_{modality}_proj.fc.weight", Place((ours, modality, "kernel"), (), LINEAR)
+
+
+def _classifier_places(task):
+    name, path = f"{task}_classifier", (f"{task}_head",)
+    yield from dense_places(f"{name}.0", (*path, "dense"))
+    yield from norm_places(f"{name}.1", (*path, "norm"))
+    yield from dense_places(f"{name}.3", (*path, "out"))
+
+
+# The official tensors of each module that VLMo builds for some heads only.
+MODULES = {
+    "pooler": dict(dense_places("pooler.dense", ("pooler", "dense"))),
+    "itc": dict(_contrast_places("itc", "")),
+    "itc_vl": dict(_contrast_places("itc_vl", "_vl")),
+    "itm_head": dict(dense_places("itm_score.fc", ("itm_head",))),
+    "mlm_head": {
+        **dict(dense_places("mlm_score.transform.dense", ("mlm_head", "dense"))),
+        **dict(norm_places("mlm_score.transform.LayerNorm", ("mlm_head", "norm"))),
+        "mlm_score.decoder.weight": Place(("mlm_head", "decoder", "kernel"), (), LINEAR),
+        "mlm_score.bias": Place(("mlm_head", "decoder", "bias"), (), SAME),
+    },
+    "vqa_head": dict(_classifier_places("vqa")),
+    "nlvr2_head": dict(_classifier_places("nlvr2")),
+}
+
+
+def official_parts(names):
+    """The experts and heads that an official model with tensors of these names has.
+
+    Args:
+      names: official names; those of buffers or other models are passed over.
+
+    Returns:
+      dict of `experts` and `heads`, arguments of models.vlmo.VLMo.
+    """
+    owned = {module for module, places in MODULES.items() if any(name in places for name in names)}
+    heads = [head for head, modules in HEADS.items() if set(modules) - {"pooler"} <= owned]
+    if "itc" in heads:
+        heads.remove("retrieval")
+    fused = any(re.search(r"blocks\.\d+\.(mlp|norm2)_vl\.", name) for name in names)
+    return {"experts": tuple(EXPERTS) if fused else LOWER_EXPERTS, "heads": tuple(heads)}
+
+
+def official_places(*, depth, num_upper, num_heads, patch_size, position, layer_scale, experts=tuple(EXPERTS),
+                    heads=("itc", "itm", "mlm")):  # fmt: skip
+    """Every official tensor of a model and its place in ours.
 
     Args:
       depth, num_upper, num_heads, patch_size: sizes.
       position: "relative" or "absolute".
       layer_scale: whether blocks have gammas.
+      experts, heads: of models.vlmo.VLMo.
 
     Returns:
       dict official name -> Place.
     """
-    places = [
-        ("transformer.cls_token", Place(("image_embedding", "class_token"), (), ROW)),
-        ("transformer.patch_embed.proj.weight", Place(("image_embedding", "patch"), (), patch_layout(patch_size))),
-        ("transformer.patch_embed.proj.bias", Place(("image_embedding", "patch_bias"), (), SAME)),
-        ("text_embeddings.word_embeddings.weight", Place(("text_embedding", "word"), (), SAME)),
-        ("text_embeddings.token_type_embeddings.weight", Place(("text_embedding", "segment"), (), SAME)),
-        *norm_places("text_embeddings.LayerNorm", ("text_embedding", "norm")),
-        ("token_type_embeddings.weight", Place(("modality_type",), (), SAME)),
-        *norm_places("transformer.norm", ("transformer", "norm")),
-        *dense_places("pooler.dense", ("pooler", "dense")),
-        *dense_places("itm_score.fc", ("itm_head",)),
-        *dense_places("mlm_score.transform.dense", ("mlm_head", "dense")),
-        *norm_places("mlm_score.transform.LayerNorm", ("mlm_head", "norm")),
-        ("mlm_score.decoder.weight", Place(("mlm_head", "decoder", "kernel"), (), LINEAR)),
-        ("mlm_score.bias", Place(("mlm_head", "decoder", "bias"), (), SAME)),
-    ]
-    for ours, infix in (("itc", ""), ("itc_vl", "_vl")):
-        places.append((f"logit{infix}_scale", Place((ours, "logit_scale"), (), SAME)))
-        for modality in ("image", "text"):
-            place = Place((ours, modality, "kernel"), (), LINEAR)
-            places.append((f"itc{infix}_{modality}_proj.fc.weight", place))
+    places = {
+        "transformer.cls_token": Place(("image_embedding", "class_token"), (), ROW),
+        "transformer.patch_embed.proj.weight": Place(("image_embedding", "patch"), (), patch_layout(patch_size)),
+        "transformer.patch_embed.proj.bias": Place(("image_embedding", "patch_bias"), (), SAME),
+        "text_embeddings.word_embeddings.weight": Place(("text_embedding", "word"), (), SAME),
+        "text_embeddings.token_type_embeddings.weight": Place(("text_embedding", "segment"), (), SAME),
+        **dict(norm_places("text_embeddings.LayerNorm", ("text_embedding", "norm"))),
+        "token_type_embeddings.weight": Place(("modality_type",), (), SAME),
+        **dict(norm_places("transformer.norm", ("transformer", "norm"))),
+    }
+    built = {module for head in heads for module in HEADS[head]}
+    for module in MODULES:
+        places.update(MODULES[module] if module in built else {})
     if position == "relative":
-        table = Place(("transformer", "relative_position_bias"), (), _bias_table(depth))
-        places.append(("relative_position_bias_table", table))
+        places["relative_position_bias_table"] = Place(("transformer", "relative_position_bias"), (), _bias_table(depth))
     else:
-        places.append(("transformer.pos_embed", Place(("image_embedding", "position"), (), ROWS)))
-        places.append(("text_embeddings.position_embeddings.weight", Place(("text_embedding", "position"), (), SAME)))
+        places["transformer.pos_embed"] = Place(("image_embedding", "position"), (), ROWS)
+        places["text_embeddings.position_embeddings.weight"] = Place(("text_embedding", "position"), (), SAME)
     for layer in range(depth):
-        places.extend(_block_places(layer, depth - num_upper, num_heads, layer_scale))
-    return dict(places)
+        places.update(_block_places(layer, depth - num_upper, num_heads, layer_scale, experts))
+    return places
 
 
-def is_unread(name, position):
-    """Whether the official model owns this tensor without reading it."""
+def unread_names(names, places, position):
+    """Those of `names` that the official model owns without reading them, sorted."""
     patterns = UNREAD + (UNREAD_BESIDE_RELATIVE if position == "relative" else ())
-    return any(re.fullmatch(pattern, name) for pattern in patterns)
+    return sorted(name for name in names if name not in places and any(re.fullmatch(pattern, name) for pattern in patterns))
 
 
 def from_official(tensors, places, position):
     """Converts an official state dict to our parameters.
 
     Args:
-      tensors: mapping official name -> numpy array.
+      tensors: mapping official name -> numpy array. Its values are asked for one by one, so it may read them from a file.
       places: of `official_places`.
       position: "relative" or "absolute".
 
@@ -107,21 +147,24 @@ def from_official(tensors, places, position):
     Raises:
       ValueError: names the missing and the unexpected tensors.
     """
-    unread = {name: value for name, value in tensors.items() if name not in places and is_unread(name, position)}
+    unread = unread_names(tensors, places, position)
     missing = sorted(set(places) - set(tensors))
     unexpected = sorted(set(tensors) - set(places) - set(unread))
     if missing or unexpected:
-        raise ValueError(f"not a stage-3 VLMo of these sizes: missing {missing or 'none'}; unexpected {unexpected or 'none'}")
-    return fill_places({name: np.asarray(tensors[name]) for name in places}, places), unread
+        raise ValueError(f"not a VLMo of these sizes and heads: missing {missing or 'none'}; unexpected {unexpected or 'none'}")
+    return fill_places(tensors, places), {name: tensors[name] for name in unread}
 
 
 def to_official(params, places, unread=()):
-    """Converts our parameters to an official state dict of numpy arrays.
+    """Converts our parameters to an official state dict.
 
     Args:
       params: pure nested dict.
       places: of `official_places`.
       unread: mapping of tensors kept aside by `from_official`.
+
+    Returns:
+      dict official name -> numpy array, as far as possible a view of ours.
 
     Raises:
       ValueError: a parameter of ours has no official name.
