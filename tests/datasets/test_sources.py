@@ -18,6 +18,19 @@ def test_records_come_back_in_order(dataset, some_records):
     assert sources.split_sizes(str(dataset)) == {"train": 8, "validation": 2}
 
 
+def test_joined_sources_follow_each_other(dataset, some_records):
+    joined = sources.open_source(f"{dataset}+openclipart", "validation")
+    clip_art = sources.open_source("openclipart", "validation")
+    assert len(joined) == 2 + len(clip_art)
+    assert [joined[i] for i in range(len(joined))] == [*some_records[8:], *clip_art]
+    assert list(pickle.loads(pickle.dumps(joined)))[:3] == [*some_records[8:], clip_art[0]]
+    for index in (len(joined), -1):
+        with pytest.raises(IndexError, match=f"record {index} of .* \\+ "):
+            joined[index]
+    with pytest.raises(FileNotFoundError, match="'nothing' is neither a folder"):
+        sources.open_source("openclipart+nothing", "validation")
+
+
 @pytest.mark.parametrize("index", [8, -1])
 def test_index_outside_is_refused(dataset, index):
     with pytest.raises(IndexError, match=f"record {index} "):

@@ -1,6 +1,8 @@
 """Random access to the records of a data set on disk."""
 
+import bisect
 from collections.abc import Callable, Sequence
+import itertools
 import logging
 import operator
 import pathlib
@@ -12,7 +14,7 @@ import tensorflow_datasets as tfds
 from vlmo_jax.datasets import records
 
 _EMBEDDED = pathlib.Path(__file__).parent / "embedded"
-EMBEDDED = {"emoji": _EMBEDDED / "emoji"}
+EMBEDDED = {"emoji": _EMBEDDED / "emoji", "openclipart": _EMBEDDED / "openclipart"}
 EMBEDDED_TEXTS = {"glosses": _EMBEDDED / "glosses"}
 _KINDS = (records.IMAGES, records.TEXTS)
 
@@ -58,11 +60,33 @@ class RecordSource(Sequence):
         return f"RecordSource({str(self.directory)!r}, {self.split!r}, {len(self)} records)"
 
 
-def open_source(source: str, split: str) -> RecordSource:
+class JoinedSource(Sequence):
+    """The records of several sources, one after another."""
+
+    def __init__(self, parts: Sequence[RecordSource]):
+        self.parts = tuple(parts)
+        self._ends = list(itertools.accumulate(map(len, self.parts)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> records.Record | records.TextRecord:
+        index = operator.index(index)
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {self!r}")
+        part = bisect.bisect_right(self._ends, index)
+        return self.parts[part][index - (self._ends[part - 1] if part else 0)]
+
+    def __repr__(self) -> str:
+        return " + ".join(map(repr, self.parts))
+
+
+def open_source(source: str, split: str) -> RecordSource | JoinedSource:
     """Opens one split of a data set for random access and checks that its files are whole.
 
     Args:
-        source: "emoji" (shipped with the package) or a folder made by `python -m vlmo_jax.datasets.build`.
+        source: "emoji" or "openclipart" (shipped with the package) or a folder made by `python -m vlmo_jax.datasets.build`;
+            several joined by "+" are one, as in "emoji+openclipart".
         split: name of a split there, or a part of one as TFDS writes it, such as "train[:1000]" or "train[90%:]".
 
     Returns:
@@ -75,7 +99,7 @@ def open_source(source: str, split: str) -> RecordSource:
     return open_records(source, split, [records.IMAGES])
 
 
-def open_text_source(source: str, split: str) -> RecordSource:
+def open_text_source(source: str, split: str) -> RecordSource | JoinedSource:
     """Opens one split of a data set of texts, as `open_source` does for images.
 
     Args:
@@ -91,7 +115,7 @@ def open_text_source(source: str, split: str) -> RecordSource:
     return open_records(source, split, [records.TEXTS])
 
 
-def open_records(source: str, split: str, kinds: Sequence[records.RecordKind] = _KINDS) -> RecordSource:
+def open_records(source: str, split: str, kinds: Sequence[records.RecordKind] = _KINDS) -> RecordSource | JoinedSource:
     """Opens one split of a data set of whatever kind, as `open_source` and `open_text_source` do.
 
     Args:
@@ -104,6 +128,11 @@ def open_records(source: str, split: str, kinds: Sequence[records.RecordKind] = 
     Raises:
         FileNotFoundError, ValueError: as `open_source`.
     """
+    parts = [_open_records(part, split, kinds) for part in str(source).split("+")]
+    return parts[0] if len(parts) == 1 else JoinedSource(parts)
+
+
+def _open_records(source: str, split: str, kinds: Sequence[records.RecordKind]) -> RecordSource:
     directory, builder, kind = _open_builder(source, kinds)
     sizes = ", ".join(f"{name} ({info.num_examples})" for name, info in builder.info.splits.items())
     try:
