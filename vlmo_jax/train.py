@@ -170,7 +170,9 @@ class Loop:
 
     def evaluate(self, step):
         """Runs every evaluation on the state; returns and writes `eval/...` metrics."""
-        page = self.workdir / self.program.recipe.page if step == self.config.steps else None
+        recipe = self.program.recipe
+        drawn = step == self.config.steps or step == 0 and recipe.page_at_start
+        page = self.workdir / recipe.page if drawn else None
         metrics = self.evaluation.run(self.state.params, step, page=page)
         if metrics:
             self.writer.write(step, metrics)

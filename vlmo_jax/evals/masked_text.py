@@ -1,6 +1,9 @@
 """Masked language modelling on held-out text: loss and accuracy with fixed masks, and words that the model fills in."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+import dataclasses
+import json
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +17,8 @@ from vlmo_jax.input import captions
 from vlmo_jax.input.text_pretrain import MaskedTexts
 from vlmo_jax.input.tokenizer import SPECIAL_TOKENS, Tokenizer
 from vlmo_jax.metrics import announce
-from vlmo_jax.tasks.text_pretrain import MaskedTextModel
+from vlmo_jax.pictures import fill_in_page
+from vlmo_jax.tasks.text_pretrain import MaskedTextModel, make_masked_text_model
 
 
 class FillIn(NamedTuple):
@@ -182,3 +186,65 @@ def _spell(token, tokenizer):
         return SPECIAL_TOKENS[tokenizer.special_ids.index(token)]
     word = tokenizer.decode([token])
     return word if tokenizer.encode(word).ids == [token] else f"-{word.removeprefix('##')}"
+
+
+@dataclasses.dataclass
+class TextEvaluation:
+    """The evaluations of a run on texts: an evaluator a split, and the words filled into blanks of the largest."""
+
+    evaluators: list[MaskedTextEvaluator]
+    model: MaskedTextModel
+    blanks: Blanks | None
+    tokenizer: Tokenizer
+    mesh: jax.sharding.Mesh
+
+    @classmethod
+    def build(cls, splits: Mapping[str, Sequence[TextRecord]], tokenizer: Tokenizer, graphdef: Any, mesh: jax.sharding.Mesh,
+              **options) -> "TextEvaluation":
+        """Builds an evaluator for each split.
+
+        Args:
+          splits: name -> records; without any nothing is evaluated.
+          tokenizer: of `load_tokenizer`.
+          graphdef: of the model.
+          mesh: the mesh of the job.
+          options: further arguments of MaskedTextEvaluator.
+        """
+        evaluators = [MaskedTextEvaluator(source, tokenizer, name=name, mesh=mesh, **options) for name, source in splits.items()]
+        largest = max(splits.values(), key=len, default=())
+        blanks = draw_blanks(largest, tokenizer, text_length=options["text_length"]) if largest else None
+        return cls(evaluators, make_masked_text_model(graphdef), blanks, tokenizer, mesh)
+
+    def run(self, params: Any, step: int, page: pathlib.Path | None = None) -> dict[str, float]:
+        """Evaluates every split, and draws what the model fills into blanks.
+
+        Args:
+          params: parameters of the model.
+          step: updates that made them.
+          page: file for the picture; None: no picture. What was filled in at step 0 is kept beside it, in a .json file,
+            and shown next to what is filled in later.
+
+        Returns:
+          `eval/<split>/<metric>` -> value.
+        """
+        metrics = {}
+        for evaluator in self.evaluators:
+            scores = evaluator.evaluate(self.model, params, step)
+            metrics |= {f"eval/{evaluator.name}/{name}": value for name, value in scores.items()}
+        if page is not None and self.blanks is not None:
+            filled = fill_in_examples(self.model, params, self.blanks, self.tokenizer, self.mesh)
+            if jax.process_index() == 0:
+                _draw(filled, step, page)
+        return metrics
+
+
+def _draw(filled, step, page):
+    kept, columns = page.with_suffix(".json"), {}
+    page.parent.mkdir(parents=True, exist_ok=True)
+    if step == 0:
+        kept.write_text(json.dumps([fill._asdict() for fill in filled]))
+    elif kept.exists():
+        before = [FillIn(**fields) for fields in json.loads(kept.read_text())]
+        if [fill.parts for fill in before] == [fill.parts for fill in filled]:
+            columns["Before step 1"] = before
+    fill_in_page({**columns, f"After {step:,} steps" if step else "Before step 1": filled}, page, title="Words filled into blanks")

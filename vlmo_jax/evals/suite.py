@@ -12,14 +12,15 @@ from vlmo_jax.pictures import retrieval_page
 from vlmo_jax.tasks.retrieval import Encoders, make_encoders
 
 
-def evaluation_splits(retrieval, train_source, train_split):
-    """Opens the splits of `config.evals.retrieval`.
+def evaluation_splits(evaluation, train_source, train_split, open_split=open_source):
+    """Opens the splits of `config.evals.retrieval` or of another evaluation.
 
     Where the config names no splits, these are all of the data set, save the one that is trained on.
 
     Args:
-      retrieval: that part of a config.
-      train_source, train_split: the training data; the data set too where `retrieval` names none.
+      evaluation: that part of a config.
+      train_source, train_split: the training data; the data set too where `evaluation` names none.
+      open_split: function of a data set and a split.
 
     Returns:
       dict name, such as "emoji_unseen_artist" -> records.
@@ -27,11 +28,11 @@ def evaluation_splits(retrieval, train_source, train_split):
     Raises:
       FileNotFoundError, ValueError: no such data set or split.
     """
-    source = retrieval.source or train_source
-    splits = tuple(retrieval.splits) or tuple(
+    source = evaluation.source or train_source
+    splits = tuple(evaluation.splits) or tuple(
         split for split in split_sizes(source) if (source, split) != (train_source, train_split)
     )
-    return {f"{Path(source).name}_{split}": open_source(source, split) for split in splits}
+    return {f"{Path(source).name}_{split}": open_split(source, split) for split in splits}
 
 
 @dataclasses.dataclass

@@ -20,12 +20,14 @@ class ForwardFlops(NamedTuple):
       text: one text through the dual encoder.
       match: one pair through the fusion encoder.
       pretrain: one pair through stage 3.
+      text_pretrain: one text through stage 2.
     """
 
     image: int
     text: int
     match: int
     pretrain: int
+    text_pretrain: int
 
 
 def block_flops(num_tokens, width, mlp_dim):
@@ -51,6 +53,8 @@ def forward_flops(*, image_size, patch_size, text_length, vocab_size, width, dep
       patch embedding            once for the image pass and once a fused pass, 5 * 2 (P - 1) 3 patch_size^2 width
       MLM head                   at all T tokens, T (2 width^2 + 2 width vocab_size)
 
+    Stage 2 on a text: depth L(T) and the MLM head.
+
     Left out: the pooler, the projections and the ITM head, one token each (4e-5 of the total), and
     whatever is no matrix product.
 
@@ -68,6 +72,7 @@ def forward_flops(*, image_size, patch_size, text_length, vocab_size, width, dep
         text=depth * text,
         match=depth * fused + embedding,
         pretrain=4 * depth * fused + (depth + num_upper) * (image + text) + 5 * embedding + mlm_head,
+        text_pretrain=depth * text + mlm_head,
     )
 
 

@@ -2,10 +2,11 @@
 
 from vlmo_jax.recipes.checks import ConfigError, one_of
 from vlmo_jax.recipes.pairs import PairsRecipe
+from vlmo_jax.recipes.texts import TextsRecipe
 
 __all__ = ["RECIPES", "ConfigError", "make_recipe"]
 
-RECIPES = {"pairs": PairsRecipe}
+RECIPES = {"pairs": PairsRecipe, "texts": TextsRecipe}
 
 
 def make_recipe(config):

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -19,11 +20,13 @@ class Recipe:
       config: ConfigDict of the recipe.
       unit: what a batch is made of, in the plural.
       page: file name of the picture that the last evaluation draws.
+      page_at_start: whether the evaluation before the first step draws it too, for a picture of before and after.
       tokenizer: of the texts, once the recipe is open; None where there are none.
     """
 
     unit: ClassVar[str]
     page: ClassVar[str]
+    page_at_start: ClassVar[bool] = False
     tokenizer = None
 
     def __init__(self, config):
@@ -114,6 +117,36 @@ def model_fields(model_config):
     """The fields of `config.model` as arguments of a model."""
     fields = model_config.to_dict()
     return {**fields, "dtype": DTYPES[compute_dtype(model_config)], "layer_scale": fields["layer_scale"] or None}
+
+
+def masked_text_shapes(config):
+    """Shapes and types of the text arrays of a training batch, name -> jax.ShapeDtypeStruct."""
+    tokens, masked = (config.batch_size, config.model.text_length), (config.batch_size, config.data.max_masked_tokens)
+    shapes = {
+        "token_ids": (tokens, jnp.int32),
+        "token_mask": (tokens, jnp.bool_),
+        "mlm_token_ids": (tokens, jnp.int32),
+        "mlm_positions": (masked, jnp.int32),
+        "mlm_labels": (masked, jnp.int32),
+        "text_id": ((config.batch_size,), jnp.uint32),
+    }
+    return {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
+
+
+def synthetic_masked_text(config, rng):
+    """This process' made-up arrays of `masked_text_shapes`; `rng` is a numpy Generator."""
+    shapes = {name: (x.shape[0] // jax.process_count(), *x.shape[1:]) for name, x in masked_text_shapes(config).items()}
+    tokens = rng.integers(5, config.model.vocab_size, shapes["token_ids"], np.int32)
+    lengths = rng.integers(3, config.model.text_length + 1, (len(tokens), 1))
+    first_tokens = np.arange(shapes["mlm_positions"][1], dtype=np.int32) + 1
+    return {
+        "token_ids": tokens,
+        "token_mask": np.arange(config.model.text_length) < lengths,
+        "mlm_token_ids": tokens,
+        "mlm_positions": np.broadcast_to(first_tokens, shapes["mlm_positions"]),
+        "mlm_labels": tokens[:, 1 : 1 + len(first_tokens)],
+        "text_id": np.arange(len(tokens), dtype=np.uint32) + np.uint32(len(tokens) * jax.process_index()),
+    }
 
 
 def count_params(abstract_params):

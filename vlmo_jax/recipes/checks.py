@@ -9,6 +9,7 @@ from vlmo_jax import sharding
 from vlmo_jax.input import checks
 from vlmo_jax.input.tokenizer import load_tokenizer
 from vlmo_jax.layers.transformer import REMAT_POLICIES
+from vlmo_jax.models import vlmo
 from vlmo_jax.optimizer import SCHEDULES
 from vlmo_jax.recipes.base import DTYPES
 
@@ -145,6 +146,12 @@ def check_text(config, num_devices):
         "config.tokenizer is not set; give --config.tokenizer=FILE, a SentencePiece .model made by "
         "`python -m vlmo_jax.input.train_tokenizer` or a BERT vocab.txt",
     )
+
+
+def check_parts(config):
+    """Checks experts and heads of a VLMo."""
+    with naming(config, "model.experts", "model.heads"):
+        vlmo.check_parts(config.model.experts, config.model.heads)
 
 
 def check_masked_language(config):

@@ -11,7 +11,7 @@ from vlmo_jax.input.pipeline import train_batches
 from vlmo_jax.models.flops import model_flops
 from vlmo_jax.models.vlmo import VLMo
 from vlmo_jax.recipes import checks
-from vlmo_jax.recipes.base import Recipe, model_fields
+from vlmo_jax.recipes.base import Recipe, masked_text_shapes, model_fields, synthetic_masked_text
 from vlmo_jax.tasks.pretrain import PretrainTask
 
 # Fields of config.data that the input takes as they are.
@@ -80,20 +80,12 @@ class PairsRecipe(Recipe):
         )
 
     def abstract_batch(self):
-        config = self.config
-        batch, size = config.batch_size, config.model.image_size
-        length, masked = config.model.text_length, config.data.max_masked_tokens
-        shapes = {
-            "image": ((batch, size, size, 3), jnp.uint8),
-            "token_ids": ((batch, length), jnp.int32),
-            "token_mask": ((batch, length), jnp.bool_),
-            "mlm_token_ids": ((batch, length), jnp.int32),
-            "mlm_positions": ((batch, masked), jnp.int32),
-            "mlm_labels": ((batch, masked), jnp.int32),
-            "image_id": ((batch,), jnp.uint32),
-            "text_id": ((batch,), jnp.uint32),
+        batch, size = self.config.batch_size, self.config.model.image_size
+        return {
+            "image": jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8),
+            "image_id": jax.ShapeDtypeStruct((batch,), jnp.uint32),
+            **masked_text_shapes(self.config),
         }
-        return {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
 
     def batches(self, start_step):
         config, data = self.config, self.config.data
@@ -105,23 +97,11 @@ class PairsRecipe(Recipe):
         )  # fmt: skip
 
     def synthetic_batch(self):
-        config = self.config
-        rng = np.random.default_rng(config.seed + jax.process_index())
-        shapes = {name: (x.shape[0] // jax.process_count(), *x.shape[1:]) for name, x in self.abstract_batch().items()}
-        tokens = rng.integers(5, config.model.vocab_size, shapes["token_ids"], np.int32)
-        lengths = rng.integers(3, config.model.text_length + 1, (len(tokens), 1))
-        first_tokens = np.arange(shapes["mlm_positions"][1], dtype=np.int32) + 1
-        rows = np.arange(len(tokens), dtype=np.uint32) + np.uint32(len(tokens) * jax.process_index())
-        return {
-            "image": rng.integers(0, 256, shapes["image"], np.uint8),
-            "token_ids": tokens,
-            "token_mask": np.arange(config.model.text_length) < lengths,
-            "mlm_token_ids": tokens,
-            "mlm_positions": np.broadcast_to(first_tokens, shapes["mlm_positions"]),
-            "mlm_labels": tokens[:, 1 : 1 + len(first_tokens)],
-            "image_id": rows,
-            "text_id": rows,
-        }
+        rng = np.random.default_rng(self.config.seed + jax.process_index())
+        texts = synthetic_masked_text(self.config, rng)
+        size = self.config.model.image_size
+        image = rng.integers(0, 256, (len(texts["text_id"]), size, size, 3), np.uint8)
+        return {"image": image, "image_id": texts["text_id"], **texts}
 
     def forward_flops(self):
         return model_flops(self.config.model).pretrain

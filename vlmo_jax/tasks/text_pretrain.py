@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vlmo_jax.gradients import summed_gradients
 from vlmo_jax.objectives.masked_language import count_masked, masked_language_metrics, masked_sums
 
 
@@ -26,8 +27,9 @@ class TextPretrainTask:
     Source: VLMo, section 3.3; the official `textmlm` task.
     """
 
+    gradients = summed_gradients
+
     dropout: bool = False
-    unit = "texts"
 
     def prepare(self, batch, extra):
         """Counts the masked tokens of the whole batch; the batch stays as it is."""
