@@ -16,7 +16,7 @@ FLOORS = {
     "layers": 1, "objectives": 1, "datasets": 1, "input": 1,
     "models": 2, "param_names": 2, "partition": 2, "gradients": 2,
     "tasks": 3, "interop": 3,
-    "optimizer": 4, "train_step": 4, "checkpoint": 4, "warm_start": 4, "evals": 4, "pictures": 4,
+    "optimizer": 4, "train_step": 4, "checkpoint": 4, "warm_start": 4, "evals": 4, "pictures": 4, "pictures_tokenizer": 4,
     "recipes": 5, "program": 6,
     **dict.fromkeys((f"interop.{name}" for name in (
         "check", "check_pretrain", "check_train", "check_textmlm", "check_finetune", "check_resize", "check_beit", "check_dalle",

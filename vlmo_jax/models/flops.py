@@ -1,4 +1,4 @@
-"""What a pass through VLMo costs: model FLOPs, the numerator of "share of the device's peak".
+"""What a pass through a model costs: model FLOPs, the numerator of "share of the device's peak".
 
 These are the operations of the official computation. Savings that give the same numbers (see
 docs/PERFORMANCE.md) make a step faster but take nothing off them, so shares of different
@@ -79,3 +79,32 @@ def forward_flops(*, image_size, patch_size, text_length, vocab_size, width, dep
 def model_flops(model_config):
     """ForwardFlops of a VLMo by its `config.model`."""
     return forward_flops(**{name: model_config[name] for name in FIELDS})
+
+
+def discrete_vae_flops(*, image_size, vocab_size, num_hidden, num_groups, blocks_per_group, num_init):
+    """FLOPs of an image's way through encoder and decoder of a discrete VAE: convolutions, a multiplication and an addition as two.
+
+    Args: the fields of a tokenizer's `config.model` of these names.
+
+    Returns:
+      An int. Training costs TRAINING_FACTOR times as much.
+    """
+    widths = [num_hidden * 2**group for group in range(num_groups)]
+    places = [(image_size >> group) ** 2 for group in range(num_groups)]
+    num_init = num_init or num_hidden // 2
+    encoder = decoder = 0
+    for group, (width, area) in enumerate(zip(widths, places)):
+        above = num_init if group == num_groups - 1 else 2 * width  # into this group of the decoder
+        encoder += _blocks_flops(widths[max(group - 1, 0)], width, area, blocks_per_group, first=9, last=1)
+        decoder += _blocks_flops(above, width, area, blocks_per_group, first=1, last=9)
+    encoder += 2 * places[0] * 49 * 3 * num_hidden + 2 * places[-1] * widths[-1] * vocab_size
+    return encoder + decoder + 2 * places[-1] * vocab_size * num_init + 2 * places[0] * num_hidden * 6
+
+
+def _blocks_flops(width_in, width, area, blocks, *, first, last):
+    """FLOPs of a group of blocks; `first` and `last` are the places that the outer kernels of a block see."""
+    hidden, total = width // 4, 0
+    for _ in range(blocks):
+        total += first * width_in * hidden + 18 * hidden**2 + last * hidden * width + (width_in != width) * width_in * width
+        width_in = width
+    return 2 * area * total

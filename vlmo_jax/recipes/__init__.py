@@ -3,10 +3,11 @@
 from vlmo_jax.recipes.checks import ConfigError, one_of
 from vlmo_jax.recipes.pairs import PairsRecipe
 from vlmo_jax.recipes.texts import TextsRecipe
+from vlmo_jax.recipes.tokenizer import TokenizerRecipe
 
 __all__ = ["RECIPES", "ConfigError", "make_recipe"]
 
-RECIPES = {"pairs": PairsRecipe, "texts": TextsRecipe}
+RECIPES = {"pairs": PairsRecipe, "texts": TextsRecipe, "tokenizer": TokenizerRecipe}
 
 
 def make_recipe(config):

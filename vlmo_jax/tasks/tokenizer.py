@@ -2,10 +2,13 @@
 
 import dataclasses
 import math
+from typing import Callable, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
+from vlmo_jax.gradients import summed_gradients
 from vlmo_jax.models.dvae import map_pixels, pixels_from_statistics
 from vlmo_jax.objectives.discrete_vae import (
     choose_codes, code_counts, code_entropies, peak_signal_to_noise, perplexity, squared_error,
@@ -61,7 +64,7 @@ class TokenizerTask:
     Source: DALL-E, arXiv 2102.12092, section 2.1, with these differences: it relaxes codes by Gumbel-softmax with a temperature
       that falls over 150,000 steps, it fits a logit-Laplace distribution to mapped pixels where here its location alone learns, by
       the squared error that PSNR measures, and it draws codes to the uniform prior by a KL term a place. The entropies are those of
-      `code_entropies`. See the README for what was measured.
+      `code_entropies`.
     """
 
     temperature: float = 2.0
@@ -69,7 +72,7 @@ class TokenizerTask:
     usage_weight: float = 0.01
     certainty_weight: float = 0.0025
 
-    unit = "images"
+    gradients = summed_gradients
 
     def prepare(self, batch, extra):
         """Counts the images of the whole batch; the batch stays as it is."""
@@ -106,3 +109,32 @@ class TokenizerTask:
         }
         loss = metrics["reconstruction_loss"] + self.usage_weight * metrics["usage_loss"]
         return loss + self.certainty_weight * metrics["certainty_loss"], metrics
+
+
+class TokenizerModel(NamedTuple):
+    """Jitted functions of (params, batch of global arrays), rows in and rows out.
+
+    Attributes:
+      score: {"image" uint8 [B, S, S, 3]} -> [B, 1 + h * w] float32: the mean squared error of the reconstruction, pixels being in
+        [0, 1], then the codes.
+      reconstruct: the same -> uint8 [B, S, S, 3].
+    """
+
+    score: Callable
+    reconstruct: Callable
+
+
+def make_tokenizer_model(graphdef):
+    """Builds the functions from a model's graphdef."""
+
+    def score(params, batch):
+        model, image = nnx.merge(graphdef, params), batch["image"].astype(jnp.float32) / 255.0
+        codes = jnp.argmax(model.logits(image), axis=-1)
+        error = squared_error(image, decode_codes(model, codes))
+        return jnp.concatenate([error[:, None], codes.reshape(len(image), -1).astype(jnp.float32)], axis=1)
+
+    def reconstruct_pixels(params, batch):
+        image = reconstruct(nnx.merge(graphdef, params), batch["image"].astype(jnp.float32) / 255.0)
+        return jnp.round(255.0 * image).astype(jnp.uint8)
+
+    return TokenizerModel(jax.jit(score), jax.jit(reconstruct_pixels))

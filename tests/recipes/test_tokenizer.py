@@ -1,0 +1,105 @@
+"""The tokenizer's recipe builds at full size without memory, refuses impossible settings by name, and trains."""
+
+import math
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from configs import tokenizer as configs
+from tests import tiny
+from vlmo_jax.metrics import read_metrics
+from vlmo_jax.models.dvae import DiscreteVAE
+from vlmo_jax.models.flops import discrete_vae_flops
+from vlmo_jax.recipes import ConfigError, make_recipe
+from vlmo_jax.train import train
+from vlmo_jax.train_step import abstract_model
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+SMALL = ("model.image_size=8", "model.num_hidden=8", "model.num_groups=2", "model.vocab_size=16")
+
+
+def parse(*arguments, size="tiny"):
+    """The config of a command line."""
+    values = flags.FlagValues()
+    line = ["main", f"--config={ROOT}/configs/tokenizer.py:{size}", *(f"--config.{a}" for a in arguments)]
+    flag = config_flags.DEFINE_config_file("config", None, "", lock_config=True, flag_values=values, sys_argv=line)
+    values(line)
+    return flag.value
+
+
+@pytest.mark.parametrize("size", ["tiny", "dalle"])
+def test_sizes_build_on_a_mesh(size):
+    config = parse("mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2", "data.source=emoji", size=size)
+    recipe = make_recipe(config)
+    recipe.check(8)
+    mesh = tiny.mesh_of((2, 2, 2))
+    with jax.set_mesh(mesh):
+        program = tiny.program(config, mesh)
+        state, metrics = jax.eval_shape(program.step, program.abstract_state, recipe.abstract_batch())
+    assert {"loss", "reconstruction_loss", "psnr", "codes_in_use", "code_perplexity"} < set(metrics)
+    assert all(value.shape == () for value in metrics.values())
+    shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+    assert shapes(state) == shapes(program.abstract_state)
+    # Parameters and both moments are split over fsdp: a device holds little more than half.
+    leaves = jax.tree.leaves(program.abstract_state)
+    held = sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
+    assert held / sum(math.prod(leaf.shape) for leaf in leaves) < 0.51
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["model.image_size=36"], r"config.model.image_size=36 does not divide over the tokenizer's stride, 2 \*\* \(config.model.num_groups=4"
+                              r" - 1\) \(8\); use a multiple of 8 such as 32"),
+    (["model.num_hidden=18"], "config.model.num_hidden=18 does not divide .* a multiple of 4"),
+    (["model.num_hidden=12", "mesh.fsdp=2", "mesh.data=4"], "config.model.num_hidden=12 does not divide .*config.mesh.fsdp.*multiple of 8"),
+    (["model.vocab_size=255", "mesh.tensor=2", "mesh.data=4"], "config.model.vocab_size=255 .* config.mesh.tensor"),
+    (["model.num_init=-1"], "config.model.num_init=-1"),
+    (["model.dtype=float16"], "config.model.dtype='float16' is not allowed"),
+    (["task.temperature=0.0"], "config.task.temperature=0.0 must be more than 0"),
+    (["task.usage_weight=-1.0"], "config.task.usage_weight=-1.0"),
+    (["data.crop_scale=(0.0, 1.0)"], "config.data.crop_scale"),
+    (["evals.reconstruction.batch_size=100"], "config.evals.reconstruction.batch_size=100"),
+], ids=lambda value: value[0] if isinstance(value, list) else "")  # fmt: skip
+def test_impossible_settings_are_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        make_recipe(parse(*arguments)).check(8)
+
+
+def test_missing_data_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="config.data.source is not set"):
+        make_recipe(parse(size="dalle")).check(8)
+    with pytest.raises(ConfigError, match="config.data.source='.*nothing'"):
+        make_recipe(parse(f"data.source={tmp_path}/nothing")).open()
+    with pytest.raises(ValueError, match="size 'huge' is unknown; use one of tiny, dalle"):
+        configs.get_config("huge")
+
+
+def test_flops_are_those_of_the_convolutions():
+    sizes = dict(vocab_size=32, num_hidden=16, num_groups=3, blocks_per_group=2, num_init=24)
+    _, abstract = abstract_model(lambda rngs: DiscreteVAE(**sizes, rngs=rngs))
+    side, total = {}, 0
+    for part in ("encoder", "decoder"):
+        low_first = part == "decoder"
+        for group in range(1, 4):
+            side[part, f"group_{group}"] = 4 * 2 ** (group - 1 if low_first else 3 - group)
+        side[part, "input"], side[part, "output"] = (4, 16) if low_first else (16, 4)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(abstract):
+        names = [str(getattr(key, "key", key)) for key in path]
+        if "kernel" in names:
+            place = next(name for name in names if (names[0], name) in side)
+            total += 2 * leaf.size * side[names[0], place] ** 2
+    assert discrete_vae_flops(image_size=16, **sizes) == total
+
+
+def test_a_few_steps_end_with_a_picture(tmp_path):
+    arguments = (*SMALL, "data.split=unseen_concepts[:40]", "evals.reconstruction.splits=('unseen_concepts[40:60]',)",
+                 "evals.reconstruction.batch_size=16", "batch_size=16", "log_every=1", "optimizer.warmup_steps=1")  # fmt: skip
+    assert train(parse(*arguments, "steps=3"), tmp_path)
+    assert (tmp_path / "reconstructions.png").stat().st_size > 5000
+    series = read_metrics(tmp_path / "metrics.jsonl")
+    steps, psnr = series["eval/emoji_unseen_concepts[40:60]/psnr"]
+    assert list(steps) == [0, 3] and np.isfinite(psnr).all() and psnr[1] > psnr[0]
+    assert list(series["train/reconstruction_loss"][0]) == [1, 2, 3]

@@ -1,0 +1,133 @@
+"""Images alone: the visual tokenizer of stage 1, and evaluation of its reconstructions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vlmo_jax import sharding
+from vlmo_jax.datasets import open_source
+from vlmo_jax.evals.reconstruction import ReconstructionEvaluation
+from vlmo_jax.evals.suite import evaluation_splits
+from vlmo_jax.input import checks as input_checks
+from vlmo_jax.input.image_batches import ImageExamples
+from vlmo_jax.input.pipeline import stream_batches
+from vlmo_jax.models.dvae import DiscreteVAE
+from vlmo_jax.models.flops import discrete_vae_flops
+from vlmo_jax.recipes import checks
+from vlmo_jax.recipes.base import DTYPES, Recipe, compute_dtype
+from vlmo_jax.tasks.tokenizer import TokenizerTask, make_tokenizer_model
+
+
+class TokenizerRecipe(Recipe):
+    """Training of a discrete VAE on any set of images; their texts are not read."""
+
+    unit = "images"
+    page = "reconstructions.png"
+
+    @property
+    def evaluate_every(self):
+        return self.config.evals.reconstruction.every_steps
+
+    def check(self, num_devices):
+        config, evaluation = self.config, self.config.evals.reconstruction
+        shards = checks.check_run(config, num_devices)
+        checks.positive(config, ("evals.reconstruction.batch_size", "evals.reconstruction.every_steps"))
+        checks.multiple("evals.reconstruction.batch_size", evaluation.batch_size, shards, "the batch shards, mesh data x fsdp")
+        self._check_model(num_devices)
+        checks.require(
+            config.data.source or config.mode == "eval" and evaluation.source,
+            "config.data.source is not set; give --config.data.source=DIR, a folder made by "
+            "`python -m vlmo_jax.datasets.build`, or --config.data.source=emoji for the embedded drawings",
+        )
+        if config.mode == "train":
+            self._check_training()
+
+    def _check_model(self, num_devices):
+        config, model = self.config, self.config.model
+        checks.positive(config, [f"model.{name}" for name in ("image_size", "vocab_size", "num_hidden", "num_groups", "blocks_per_group")])
+        checks.require(model.num_init >= 0, f"config.model.num_init={model.num_init} must be 0 (half of num_hidden) or more")
+        checks.one_of("model.dtype", model.dtype, ("auto", *DTYPES))
+        stride = 2 ** (model.num_groups - 1)
+        checks.multiple(
+            "model.image_size", model.image_size, stride, f"the tokenizer's stride, 2 ** (config.model.num_groups={model.num_groups} - 1)"
+        )
+        _, fsdp, tensor = sharding.mesh_shape(config.mesh, num_devices)
+        checks.multiple("model.num_hidden", model.num_hidden, 4 * fsdp, "4 x config.mesh.fsdp: a block works at a fourth of its width")
+        checks.multiple("model.vocab_size", model.vocab_size, tensor, "config.mesh.tensor")
+        if model.num_init:
+            checks.multiple("model.num_init", model.num_init, fsdp, "config.mesh.fsdp")
+
+    def _check_training(self):
+        config, task, data = self.config, self.config.task, self.config.data
+        checks.positive(config, ("task.temperature",))
+        for name in ("usage_weight", "certainty_weight"):
+            checks.require(task[name] >= 0, f"config.task.{name}={task[name]} must be 0 (off) or more")
+        checks.require(len(data.crop_scale) == 2, f"config.data.crop_scale={tuple(data.crop_scale)} must be two numbers, smallest and largest")
+        with checks.naming_data():
+            input_checks.check_views(tuple(data.crop_scale))
+
+    def open(self):
+        config = self.config
+        if config.mode == "train":
+            with checks.naming(config, "data.source", "data.split"):
+                self.source = open_source(config.data.source, config.data.split)
+        with checks.naming(config, "evals.reconstruction.source", "evals.reconstruction.splits"):
+            self.splits = evaluation_splits(config.evals.reconstruction, config.data.source, config.data.split)
+
+    def make_model(self, rngs):
+        return DiscreteVAE(**model_arguments(self.config.model), rngs=rngs)
+
+    def make_task(self):
+        return TokenizerTask(**self.config.task.to_dict())
+
+    def abstract_batch(self):
+        batch, size = self.config.batch_size, self.config.model.image_size
+        return {
+            "image": jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8),
+            "image_id": jax.ShapeDtypeStruct((batch,), jnp.uint32),
+        }
+
+    def batches(self, start_step):
+        config, data = self.config, self.config.data
+        maker = ImageExamples(
+            self.source, image_size=config.model.image_size, seed=config.seed, crop_scale=tuple(data.crop_scale), flip=data.flip
+        )
+        return stream_batches(
+            maker, batch_size=config.batch_size, start_step=start_step, end_step=config.steps, host_index=jax.process_index(),
+            host_count=jax.process_count(), num_workers=data.num_workers, num_threads=data.num_threads, prefetch=data.prefetch,
+            max_broken_fraction=data.max_broken_fraction,
+        )  # fmt: skip
+
+    def synthetic_batch(self):
+        rng, rows = np.random.default_rng(self.config.seed + jax.process_index()), self.config.batch_size // jax.process_count()
+        return {
+            "image": rng.integers(0, 256, (rows, *self.abstract_batch()["image"].shape[1:]), np.uint8),
+            "image_id": np.arange(rows, dtype=np.uint32) + np.uint32(rows * jax.process_index()),
+        }
+
+    def forward_flops(self):
+        fields = ("image_size", "vocab_size", "num_hidden", "num_groups", "blocks_per_group", "num_init")
+        return discrete_vae_flops(**{name: self.config.model[name] for name in fields})
+
+    def make_evaluation(self, graphdef, mesh):
+        model = self.config.model
+        return ReconstructionEvaluation.build(
+            self.splits, make_tokenizer_model(graphdef), image_size=model.image_size, vocab_size=model.vocab_size,
+            batch_size=self.config.evals.reconstruction.batch_size, mesh=mesh,
+        )  # fmt: skip
+
+    def describe_data(self):
+        return f"{len(self.source):,} training images from {self.config.data.source}"
+
+    def next_step(self, workdir):
+        size = self.config.model.image_size
+        return f"stage 1, which predicts these codes: its tokenizer is {workdir}, and reads its images at {size} px."
+
+    def preprocessing(self):
+        return {"image_size": self.config.model.image_size, "resize": "square bicubic", "mean": [0.0] * 3, "std": [1.0] * 3}
+
+
+def model_arguments(model_config):
+    """The arguments of DiscreteVAE in the `model` part of a tokenizer's config; `image_size` is of the data alone."""
+    fields = {name: value for name, value in model_config.to_dict().items() if name != "image_size"}
+    return {**fields, "dtype": DTYPES[compute_dtype(model_config)]}
