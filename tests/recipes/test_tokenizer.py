@@ -1,4 +1,4 @@
-"""The tokenizer's recipe builds at full size without memory, refuses impossible settings by name, and trains."""
+"""The tokenizer's recipe builds at full size without memory, refuses impossible settings by name, and scores held-out images."""
 
 import math
 import pathlib
@@ -7,15 +7,16 @@ import jax
 import numpy as np
 import pytest
 from absl import flags
+from flax import nnx
 from ml_collections import config_flags
 
 from configs import tokenizer as configs
 from tests import tiny
-from vlmo_jax.metrics import read_metrics
+from vlmo_jax.input.images import decode_image, resize_square
 from vlmo_jax.models.dvae import DiscreteVAE
 from vlmo_jax.models.flops import discrete_vae_flops
 from vlmo_jax.recipes import ConfigError, make_recipe
-from vlmo_jax.train import train
+from vlmo_jax.tasks.tokenizer import encode_codes, reconstruct
 from vlmo_jax.train_step import abstract_model
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -94,12 +95,43 @@ def test_flops_are_those_of_the_convolutions():
     assert discrete_vae_flops(image_size=16, **sizes) == total
 
 
-def test_a_few_steps_end_with_a_picture(tmp_path):
-    arguments = (*SMALL, "data.split=unseen_concepts[:40]", "evals.reconstruction.splits=('unseen_concepts[40:60]',)",
-                 "evals.reconstruction.batch_size=16", "batch_size=16", "log_every=1", "optimizer.warmup_steps=1")  # fmt: skip
-    assert train(parse(*arguments, "steps=3"), tmp_path)
-    assert (tmp_path / "reconstructions.png").stat().st_size > 5000
-    series = read_metrics(tmp_path / "metrics.jsonl")
-    steps, psnr = series["eval/emoji_unseen_concepts[40:60]/psnr"]
-    assert list(steps) == [0, 3] and np.isfinite(psnr).all() and psnr[1] > psnr[0]
-    assert list(series["train/reconstruction_loss"][0]) == [1, 2, 3]
+@pytest.fixture(scope="module")
+def opened():
+    """A small recipe with its data opened."""
+    recipe = make_recipe(parse(*SMALL, "data.split=unseen_concepts[:40]", "evals.reconstruction.splits=('unseen_concepts[40:60]',)",
+                               "evals.reconstruction.batch_size=16", "batch_size=16"))  # fmt: skip
+    recipe.check(1)
+    recipe.open()
+    return recipe
+
+
+def test_batches_are_what_the_step_is_compiled_for(opened):
+    with opened.batches(3) as batches:
+        batch = next(batches)
+    shapes = lambda batch: {name: (x.shape, x.dtype) for name, x in batch.items()}
+    assert shapes(batch) == shapes(opened.synthetic_batch()) == shapes(opened.abstract_batch())
+    assert len(np.unique(batch["image_id"])) == 16 and batch["image"].std() > 10
+
+
+def test_evaluation_scores_and_draws_held_out_images(opened, tmp_path):
+    graphdef, abstract = abstract_model(opened.make_model)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), nnx.to_pure_dict(abstract))
+    with jax.set_mesh(mesh := tiny.mesh_of((1, 1, 1))):
+        metrics = opened.make_evaluation(graphdef, mesh).run(params, 7, page=tmp_path / "page.png")
+    model = nnx.merge(graphdef, params)
+    images = np.stack([np.asarray(resize_square(decode_image(record.image), 8)) for record in next(iter(opened.splits.values()))])
+    images = images.astype(np.float32) / 255
+    codes, again = jax.jit(encode_codes)(model, images), jax.jit(reconstruct)(model, images)
+    share = np.bincount(codes.ravel()) / codes.size
+    share = share[share > 0]
+    assert len(share) > 2
+    expected = {
+        "psnr": np.mean(-10 * np.log10(np.square(images - again).mean((1, 2, 3)))),
+        "codes_in_use": len(share),
+        "code_perplexity": np.exp(-np.sum(share * np.log(share))),
+    }
+    assert set(metrics) == {f"eval/emoji_unseen_concepts[40:60]/{name}" for name in expected}
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[f"eval/emoji_unseen_concepts[40:60]/{name}"], value, rtol=1e-4)
+    assert (tmp_path / "page.png").stat().st_size > 5000
