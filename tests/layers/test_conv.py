@@ -1,0 +1,44 @@
+"""Convolution, pooling and upsampling against loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from vlmo_jax.layers.conv import Conv, max_pool, upsample
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_convolution_keeps_the_size_and_sees_zeros_outside(size):
+    rng = np.random.default_rng(0)
+    with nnx.use_eager_sharding(False):
+        conv = Conv(2, 3, size, rngs=nnx.Rngs(0))
+    conv.bias[...] = jnp.asarray(rng.normal(size=3), jnp.float32)
+    x, kernel = rng.normal(size=(1, 4, 6, 2)).astype(np.float32), np.asarray(conv.kernel[...])
+    expected, reach = np.zeros((4, 6, 3)), size // 2
+    for row, column in np.ndindex(4, 6):
+        for i, j in np.ndindex(size, size):
+            y, z = row + i - reach, column + j - reach
+            if 0 <= y < 4 and 0 <= z < 6:
+                expected[row, column] += x[0, y, z] @ kernel[i, j]
+    np.testing.assert_allclose(conv(x)[0], expected + np.asarray(conv.bias[...]), atol=1e-5)
+
+
+def test_kernels_start_with_the_deviation_of_their_inputs():
+    with nnx.use_eager_sharding(False):
+        conv = Conv(64, 64, 3, rngs=nnx.Rngs(0))
+    np.testing.assert_allclose(conv.kernel[...].std(), (9 * 64) ** -0.5, rtol=0.02)
+    assert not conv.bias[...].any()
+
+
+def test_pooling_takes_the_largest_of_each_square_and_upsampling_fills_it():
+    x = jnp.asarray(np.random.default_rng(0).permutation(2 * 4 * 6 * 3).reshape(2, 4, 6, 3), jnp.float32)
+    pooled = max_pool(x)
+    assert pooled.shape == (2, 2, 3, 3)
+    for row, column in np.ndindex(2, 3):
+        square = x[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        np.testing.assert_array_equal(pooled[:, row, column], square.max((1, 2)))
+    np.testing.assert_array_equal(upsample(pooled), np.asarray(pooled).repeat(2, 1).repeat(2, 2))
+    gradient = jax.grad(lambda x: max_pool(x).sum())(x)
+    np.testing.assert_array_equal(gradient, x == upsample(pooled))
