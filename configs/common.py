@@ -53,14 +53,12 @@ WARM_STARTS = {
 }
 
 
-def model(size, *, image_size, patch_size, text_length, text_positions, vocab_size, drop_path_rate, init_std=0.02):
-    """The `model` part of a config; every field is an argument of models.vlmo.VLMo."""
+def transformer(size, *, image_size, patch_size, vocab_size, drop_path_rate, init_std=0.02):
+    """The `model` part of a config without text; every field is an argument of models.beit.BEiT."""
     sizes = SIZES[size]
     return ConfigDict(dict(
         image_size=image_size,
         patch_size=patch_size,
-        text_length=text_length,
-        text_positions=text_positions,
         vocab_size=vocab_size,
         mlp_dim=4 * sizes["width"],
         drop_path_rate=drop_path_rate,
@@ -70,6 +68,13 @@ def model(size, *, image_size, patch_size, text_length, text_positions, vocab_si
         remat="none",  # none | block | dots
         scan_layers=True,
     ))  # fmt: skip
+
+
+def model(size, *, text_length, text_positions, **fields):
+    """The `model` part of a config; every field is an argument of models.vlmo.VLMo."""
+    config = transformer(size, **fields)
+    config.update(text_length=text_length, text_positions=text_positions)
+    return config
 
 
 def optimizer(*, learning_rate, warmup_steps, no_decay=NO_DECAY):

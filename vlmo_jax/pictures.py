@@ -149,6 +149,30 @@ def _with_blanks(parts):
     return " ".join(text for pair in zip(parts, [*blanks, ""]) for text in pair if text)
 
 
+def masked_images_page(columns: Mapping[str, np.ndarray], png: str | os.PathLike, *, title: str = "") -> None:
+    """Draws images side by side in their several forms, a row each.
+
+    Args:
+      columns: what a form is -> uint8 [N, S, S, 3]; forms may differ in S.
+      png: the file to write.
+      title: a line above all.
+    """
+    cell, gap, margin, head = 1.5, 0.15, 0.3, 0.38
+    rows = len(next(iter(columns.values())))
+    width, height = 2 * margin + len(columns) * (cell + gap) - gap, 2 * margin + head * (bool(title) + 1) + rows * (cell + gap)
+    figure = _figure(width, height)
+    page, top = _Page(figure, width, height), margin
+    if title:
+        page.text(margin, top, title, fontsize=11, color=_INK, weight="bold")
+        top += head
+    for column, (name, images) in enumerate(columns.items()):
+        left = margin + column * (cell + gap)
+        page.text(left, top + 0.06, name, fontsize=7.5, color=_GREY)
+        for row, image in enumerate(images):
+            page.image(left, top + head + row * (cell + gap), cell, image, None)
+    figure.savefig(png, dpi=_DPI)
+
+
 class _Page:
     """A figure measured in inches from its upper left corner."""
 

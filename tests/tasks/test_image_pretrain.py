@@ -18,9 +18,9 @@ class BrightnessTokenizer(nnx.Module):
     def __init__(self):
         self.offset = nnx.Param(jnp.zeros((), jnp.int32))
 
-    def encode(self, image):
-        grey = image.mean(-1).reshape(-1, GRID, 2, GRID, 2).mean(axis=(2, 4)).reshape(len(image), -1)
-        return jnp.clip((grey * CODES).astype(jnp.int32) + self.offset[...], 0, CODES - 1)
+    def logits(self, image):
+        grey = image.mean(-1).reshape(-1, GRID, 2, GRID, 2).mean(axis=(2, 4))
+        return jax.nn.one_hot(jnp.clip((grey * CODES).astype(jnp.int32) + self.offset[...], 0, CODES - 1), CODES)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,7 +31,7 @@ def without_a_mesh():
 
 @pytest.fixture(scope="module")
 def task():
-    return ImagePretrainTask(tokenizer=nnx.graphdef(BrightnessTokenizer()), encode_codes=BrightnessTokenizer.encode, dropout=True)
+    return ImagePretrainTask(tokenizer=nnx.graphdef(BrightnessTokenizer()), dropout=True)
 
 
 def make_batch(rows=4):
@@ -69,7 +69,7 @@ def model():
 
 def test_shares_of_the_parts_sum_to_the_mean_over_all_masked_patches(task, model):
     batch, shared = task.prepare(make_batch(), extra())
-    quiet = ImagePretrainTask(tokenizer=None, encode_codes=None, dropout=False)
+    quiet = ImagePretrainTask(tokenizer=None, dropout=False)
     key = jax.random.key(0)
     share = jax.jit(lambda batch: quiet.loss(model, batch, shared, key))
     loss, metrics = share(batch)
@@ -91,6 +91,6 @@ def test_drop_path_draws_only_if_asked_to(task, model):
     drawing = jax.jit(lambda key: task.loss(model, batch, shared, key)[0])
     losses = [float(drawing(jax.random.key(seed))) for seed in (0, 0, 1, 2)]
     assert losses[0] == losses[1] and len(set(losses)) > 1
-    quiet_task = ImagePretrainTask(tokenizer=None, encode_codes=None, dropout=False)
+    quiet_task = ImagePretrainTask(tokenizer=None, dropout=False)
     quiet = jax.jit(lambda key: quiet_task.loss(model, batch, shared, key)[0])
     assert quiet(jax.random.key(0)) == quiet(jax.random.key(1))

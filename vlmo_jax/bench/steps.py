@@ -14,7 +14,7 @@ from vlmo_jax.models.flops import TRAINING_FACTOR, model_flops
 from vlmo_jax.tasks.retrieval import make_encoders
 from vlmo_jax.program import build_program, compiled_bytes
 from vlmo_jax.recipes import ConfigError, make_recipe
-from vlmo_jax.recipes.base import compute_dtype
+from vlmo_jax.recipes.base import SYNTHETIC, compute_dtype
 from vlmo_jax.recipes.checks import NO_INIT
 from vlmo_jax.train_step import abstract_model
 
@@ -107,9 +107,10 @@ def without_data(config, *, mode):
     """A copy of a config that passes the checks without a data set: a benchmark reads none."""
     config = config.copy_and_resolve_references()
     config.mode, config.init_from = mode, NO_INIT
-    config.data.source = config.data.source or "synthetic"
-    if "tokenizer" in config:
-        config.tokenizer = config.tokenizer or "synthetic"
+    config.data.source = config.data.source or SYNTHETIC
+    for tokenizer in ("tokenizer", "visual_tokenizer"):
+        if tokenizer in config:
+            config[tokenizer] = config[tokenizer] or SYNTHETIC
     return config
 
 

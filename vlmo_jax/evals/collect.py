@@ -6,6 +6,8 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
+from vlmo_jax import sharding
+
 
 def collect_rows(results: Iterable[tuple[jax.Array, jax.Array, jax.Array]], num_rows: int) -> np.ndarray:
     """Puts the rows of many batches in their places, the same on every process.
@@ -34,6 +36,13 @@ def collect_rows(results: Iterable[tuple[jax.Array, jax.Array, jax.Array]], num_
     if not seen.all():
         raise RuntimeError(f"{np.sum(~seen)} of {num_rows} rows never came, such as row {np.argmin(seen)}")
     return rows
+
+
+def padded_rows(count: int, mesh: jax.sharding.Mesh) -> np.ndarray:
+    """Which of `count` rows this process puts into a batch that divides over a mesh: some come again, int32 [b]."""
+    shards, hosts, host = sharding.num_batch_shards(mesh), jax.process_count(), jax.process_index()
+    local = -(-count // shards) * shards // hosts
+    return (np.arange(host * local, (host + 1) * local) % count).astype(np.int32)
 
 
 def _then_none(results):

@@ -82,7 +82,7 @@ def outputs(graphdef, params, image, hidden):
 @functools.partial(jax.jit, static_argnums=1)
 def loss_and_gradients(params, graphdef, batch):
     """((loss, metrics), gradients) of one step as stage 1 trains."""
-    task = ImagePretrainTask(tokenizer=None, encode_codes=None, dropout=False)
+    task = ImagePretrainTask(tokenizer=None, dropout=False)
     shared = count_masked(batch["mim_labels"])
     loss = lambda params: task.loss(nnx.merge(graphdef, params), batch, shared, jax.random.key(0))
     return jax.value_and_grad(loss, has_aux=True)(params)

@@ -108,3 +108,15 @@ def _blocks_flops(width_in, width, area, blocks, *, first, last):
         total += first * width_in * hidden + 18 * hidden**2 + last * hidden * width + (width_in != width) * width_in * width
         width_in = width
     return 2 * area * total
+
+
+def masked_image_flops(*, image_size, patch_size, vocab_size, width, depth, mlp_dim, num_masked):
+    """FLOPs of the forward pass of stage 1 on an image: patch embedding, depth L(P), and the head at the hidden patches.
+
+    The frozen visual tokenizer is left out: it is no part of the model.
+
+    Args: the fields of `config.model` of these names, and `num_masked` hidden patches.
+    """
+    patches = (image_size // patch_size) ** 2
+    embedding = 2 * patches * 3 * patch_size**2 * width
+    return depth * block_flops(patches + 1, width, mlp_dim) + embedding + 2 * num_masked * width * vocab_size

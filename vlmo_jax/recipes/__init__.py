@@ -1,13 +1,14 @@
 """Recipes: from a config to the objects of a run, one class a kind of training data."""
 
 from vlmo_jax.recipes.checks import ConfigError, one_of
+from vlmo_jax.recipes.images import ImagesRecipe
 from vlmo_jax.recipes.pairs import PairsRecipe
 from vlmo_jax.recipes.texts import TextsRecipe
 from vlmo_jax.recipes.tokenizer import TokenizerRecipe
 
 __all__ = ["RECIPES", "ConfigError", "make_recipe"]
 
-RECIPES = {"pairs": PairsRecipe, "texts": TextsRecipe, "tokenizer": TokenizerRecipe}
+RECIPES = {"images": ImagesRecipe, "pairs": PairsRecipe, "texts": TextsRecipe, "tokenizer": TokenizerRecipe}
 
 
 def make_recipe(config):

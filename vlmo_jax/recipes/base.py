@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+SYNTHETIC = "synthetic"  # stands for a data set, or a tokenizer, that is not read
+
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 

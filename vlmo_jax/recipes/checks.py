@@ -171,6 +171,11 @@ def check_normalisation(data):
     require(min(data.std) > 0, f"config.data.std={tuple(data.std)} must be more than 0")
 
 
+def check_crop(data):
+    """Checks that `config.data.crop_scale` is a pair."""
+    require(len(data.crop_scale) == 2, f"config.data.crop_scale={tuple(data.crop_scale)} must be two numbers, smallest and largest")
+
+
 def check_init(config, needed):
     """Refuses a run without `config.init_from` that needs one, unless `none` is spelled out.
 

@@ -53,7 +53,7 @@ class PairsRecipe(Recipe):
         checks.require(config.batch_size >= 2, f"config.batch_size={config.batch_size} leaves no negatives; use at least 2")
         checks.check_masked_language(config)
         checks.check_normalisation(data)
-        checks.require(len(data.crop_scale) == 2, f"config.data.crop_scale={tuple(data.crop_scale)} must be two numbers, smallest and largest")
+        checks.check_crop(data)
         checks.require(
             len(data.randaugment) in (0, 2), f"config.data.randaugment={tuple(data.randaugment)} must be (operations, magnitude) or ()"
         )

@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vlmo_jax.gradients import summed_gradients
 from vlmo_jax.layers.embeddings import normalize_image
 from vlmo_jax.objectives.masked_language import UNUSED, count_masked, masked_language_metrics, masked_sums
+from vlmo_jax.tasks.tokenizer import decode_codes, encode_codes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,20 +22,18 @@ class ImagePretrainTask:
     """The loss of stage 1.
 
     Args:
-      tokenizer: graphdef of the visual tokenizer, whose parameters are `extra["tokenizer"]`.
-      encode_codes: function of the tokenizer and images [B, S', S', 3] of [0, 1] that returns the codes of the patches
-        row by row, int32 [B, P-1].
+      tokenizer: graphdef of the visual tokenizer, a DiscreteVAE with a code for each patch. Its parameters are `extra["tokenizer"]`.
       mean, std: triples of [0, 1] that normalise the model's images.
       dropout: whether drop-path draws anything.
     """
 
     tokenizer: Any
-    encode_codes: Callable
     mean: tuple = (0.5, 0.5, 0.5)
     std: tuple = (0.5, 0.5, 0.5)
     dropout: bool = True
 
     unit = "images"
+    gradients = summed_gradients
 
     def prepare(self, batch, extra):
         """Puts the visual tokens of the hidden patches in the place of the tokenizer's view.
@@ -55,7 +55,7 @@ class ImagePretrainTask:
     def codes(self, batch, extra):
         """The visual tokens of all patches by the tokenizer's view of a batch, row by row: int32 [B, P-1]."""
         tokenizer = nnx.merge(self.tokenizer, extra["tokenizer"])
-        return self.encode_codes(tokenizer, batch["tokenizer_image"].astype(jnp.float32) / 255.0)
+        return encode_codes(tokenizer, batch["tokenizer_image"].astype(jnp.float32) / 255.0)
 
     def loss(self, model, batch, shared, key):
         """Mean cross-entropy over the masked patches of the global batch: this part's share of it.
@@ -84,10 +84,12 @@ class MaskedImageModel(NamedTuple):
     Attributes:
       score: -> [B, 3] float32; see objectives.masked_language.masked_sums.
       predict: -> [B, 2, P-1] int32: the codes of all patches, and the same with the hidden ones as the model predicts them.
+      draw: -> uint8 [B, 2, S', S', 3], what the tokenizer's decoder makes of both; a tokenizer without one cannot.
     """
 
     score: Callable
     predict: Callable
+    draw: Callable
 
 
 def make_masked_image_model(graphdef, task):
@@ -104,4 +106,11 @@ def make_masked_image_model(graphdef, task):
         unused = jnp.where(positions < 0, codes.shape[1], positions)  # beyond the last patch: dropped
         return jnp.stack([codes, codes.at[rows, unused].set(guesses.astype(codes.dtype), mode="drop")], axis=1)
 
-    return MaskedImageModel(jax.jit(score), jax.jit(predict))
+    def draw(params, extra, batch):
+        codes = predict(params, extra, batch)
+        side = round(codes.shape[-1] ** 0.5)
+        tokenizer = nnx.merge(task.tokenizer, extra["tokenizer"])
+        images = [decode_codes(tokenizer, codes[:, number].reshape(-1, side, side)) for number in range(2)]
+        return jnp.round(255.0 * jnp.stack(images, axis=1)).astype(jnp.uint8)
+
+    return MaskedImageModel(jax.jit(score), jax.jit(predict), jax.jit(draw))

@@ -1,0 +1,178 @@
+"""Images alone: stage 1."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vlmo_jax.datasets import open_source
+from vlmo_jax.evals.masked_images import ImageEvaluation
+from vlmo_jax.evals.suite import evaluation_splits
+from vlmo_jax.input import checks as input_checks
+from vlmo_jax.input.image_pretrain import ImagePretrainExamples, MaskedViews
+from vlmo_jax.input.pipeline import stream_batches
+from vlmo_jax.models.beit import BEiT
+from vlmo_jax.models.flops import masked_image_flops
+from vlmo_jax.recipes import checks
+from vlmo_jax.recipes.base import SYNTHETIC, Recipe, model_fields
+from vlmo_jax.recipes.visual_tokenizer import SyntheticTokenizer, VisualTokenizer
+from vlmo_jax.tasks.image_pretrain import ImagePretrainTask
+
+STREAM_FIELDS = ("num_workers", "num_threads", "prefetch", "max_broken_fraction")
+
+
+class ImagesRecipe(Recipe):
+    """Masked image modelling on images alone."""
+
+    unit = "images"
+    page = "masked_images.png"
+
+    @property
+    def evaluate_every(self):
+        return self.config.evals.masked_images.every_steps
+
+    def check(self, num_devices):
+        config, evaluation = self.config, self.config.evals.masked_images
+        shards = checks.check_run(config, num_devices)
+        checks.positive(config, ("evals.masked_images.batch_size", "evals.masked_images.every_steps", "model.vocab_size"))
+        checks.multiple("evals.masked_images.batch_size", evaluation.batch_size, shards, "the batch shards, mesh data x fsdp")
+        checks.check_transformer(config, num_devices)
+        checks.multiple("model.vocab_size", config.model.vocab_size, config.mesh.tensor, "config.mesh.tensor")
+        checks.require(
+            config.data.source or config.mode == "eval" and evaluation.source,
+            "config.data.source is not set; give --config.data.source=DIR, a folder made by "
+            "`python -m vlmo_jax.datasets.build`, or --config.data.source=emoji for the embedded drawings",
+        )
+        checks.require(
+            config.visual_tokenizer,
+            "config.visual_tokenizer is not set; give --config.visual_tokenizer=DIR, the work folder of a run of configs/tokenizer.py "
+            "or a converted DALL-E encoder",
+        )
+        checks.check_normalisation(config.data)
+        checks.check_crop(config.data)
+        with checks.naming_data():
+            self._views  # refuses impossible sizes
+            input_checks.check_views(tuple(config.data.crop_scale), color_jitter=tuple(config.data.color_jitter) or None)
+        size, grid = config.data.tokenizer_image_size, config.model.image_size // config.model.patch_size
+        checks.multiple("data.tokenizer_image_size", size, grid, "the patches a side, config.model.image_size / patch_size")
+
+    @functools.cached_property
+    def _views(self):
+        model, data = self.config.model, self.config.data
+        return MaskedViews(
+            image_size=model.image_size, tokenizer_image_size=data.tokenizer_image_size, patch_size=model.patch_size,
+            num_masked=data.num_masked, min_block=data.min_block,
+        )  # fmt: skip
+
+    @functools.cached_property
+    def _visual_tokenizer(self):
+        config = self.config
+        pixels = config.data.tokenizer_image_size * config.model.patch_size // config.model.image_size  # of a code
+        if config.visual_tokenizer == SYNTHETIC:
+            return SyntheticTokenizer(config.model.vocab_size, pixels)
+        with checks.naming(config, "visual_tokenizer"):
+            tokenizer = VisualTokenizer(config.visual_tokenizer)
+        checks.require(
+            tokenizer.vocab_size == config.model.vocab_size,
+            f"config.visual_tokenizer={config.visual_tokenizer} has {tokenizer.vocab_size} codes, not config.model.vocab_size="
+            f"{config.model.vocab_size}; set --config.model.vocab_size={tokenizer.vocab_size}",
+        )
+        grid = config.model.image_size // config.model.patch_size
+        checks.require(
+            tokenizer.stride == pixels,
+            f"config.visual_tokenizer={config.visual_tokenizer} has a code for every {tokenizer.stride} x {tokenizer.stride} pixels, which "
+            f"of config.data.tokenizer_image_size={config.data.tokenizer_image_size} makes another grid than the {grid} x {grid} patches "
+            f"of the model; set --config.data.tokenizer_image_size={grid * tokenizer.stride}",
+        )
+        return tokenizer
+
+    def open(self):
+        config = self.config
+        self._visual_tokenizer  # refuses one that does not fit
+        if config.mode == "train":
+            with checks.naming(config, "data.source", "data.split"):
+                self.source = open_source(config.data.source, config.data.split)
+        with checks.naming(config, "evals.masked_images.source", "evals.masked_images.splits"):
+            self.splits = evaluation_splits(config.evals.masked_images, config.data.source, config.data.split)
+
+    def make_model(self, rngs):
+        return BEiT(**model_fields(self.config.model), rngs=rngs)
+
+    def make_task(self):
+        data = self.config.data
+        return ImagePretrainTask(
+            tokenizer=self._visual_tokenizer.abstract()[0], mean=tuple(data.mean), std=tuple(data.std),
+            dropout=self.config.model.drop_path_rate > 0,
+        )  # fmt: skip
+
+    def load_extra(self):
+        with checks.naming(self.config, "visual_tokenizer"):
+            return {"tokenizer": self._visual_tokenizer.load()}
+
+    def abstract_extra(self):
+        return {"tokenizer": self._visual_tokenizer.abstract()[1]}
+
+    def abstract_batch(self):
+        batch, data = self.config.batch_size, self.config.data
+        shapes = {
+            "image": ((batch, self.config.model.image_size, self.config.model.image_size, 3), jnp.uint8),
+            "tokenizer_image": ((batch, data.tokenizer_image_size, data.tokenizer_image_size, 3), jnp.uint8),
+            "masked_positions": ((batch, data.num_masked), jnp.int32),
+            "image_id": ((batch,), jnp.uint32),
+        }
+        return {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
+
+    def batches(self, start_step):
+        config, data = self.config, self.config.data
+        maker = ImagePretrainExamples(
+            self.source, self._views, config.seed, crop_scale=tuple(data.crop_scale), flip=data.flip,
+            color_jitter=tuple(data.color_jitter) or None,
+        )  # fmt: skip
+        return stream_batches(
+            maker, batch_size=config.batch_size, start_step=start_step, end_step=config.steps, host_index=jax.process_index(),
+            host_count=jax.process_count(), **{name: data[name] for name in STREAM_FIELDS},
+        )  # fmt: skip
+
+    def synthetic_batch(self):
+        rng = np.random.default_rng(self.config.seed + jax.process_index())
+        batch = self._views.empty_batch(self.config.batch_size // jax.process_count())
+        for name in ("image", "tokenizer_image"):
+            batch[name] = rng.integers(0, 256, batch[name].shape, np.uint8)
+        batch["masked_positions"] = np.stack([self._views.draw_masked_positions(rng) for _ in batch["image"]])
+        return batch | {"image_id": np.arange(len(batch["image"]), dtype=np.uint32)}
+
+    def forward_flops(self):
+        model = self.config.model
+        fields = {name: model[name] for name in ("image_size", "patch_size", "vocab_size", "width", "depth", "mlp_dim")}
+        return masked_image_flops(**fields, num_masked=self.config.data.num_masked)
+
+    def make_evaluation(self, graphdef, mesh):
+        tokenizer, decoder = self._visual_tokenizer, self._visual_tokenizer.has_decoder
+        task = dataclasses.replace(self.make_task(), tokenizer=tokenizer.abstract(decoder=decoder)[0])
+        return ImageEvaluation.build(
+            self.splits, self._views, graphdef, task, {"tokenizer": tokenizer.load(decoder=decoder)}, mesh,
+            batch_size=self.config.evals.masked_images.batch_size, draw=decoder,
+        )  # fmt: skip
+
+    def describe_data(self):
+        tokenizer = self._visual_tokenizer
+        return (
+            f"{len(self.source):,} training images from {self.config.data.source}, {self.config.data.num_masked} of "
+            f"{(self.config.model.image_size // self.config.model.patch_size) ** 2} patches hidden, {tokenizer.vocab_size:,} codes of "
+            f"{self.config.visual_tokenizer}"
+        )
+
+    def next_step(self, workdir):
+        return f"stage 2 from here, --config=configs/stage2.py --config.init_from={workdir} --workdir=DIR"
+
+    def preprocessing(self):
+        data = self.config.data
+        return {
+            "image_size": self.config.model.image_size,
+            "resize": "square bicubic",
+            "mean": list(data.mean),
+            "std": list(data.std),
+            "tokenizer_image_size": data.tokenizer_image_size,
+        }
