@@ -23,7 +23,9 @@ FLOORS = {
         "reference", "outputs", "convert",
     )), 5),
     "train": 7, "evaluate": 7, "bench": 7,
-    "main": 8,
+    "main": 8, "summary_page": 8,
+    "runs": 9,
+    "chain": 10, "compare": 10,
 }  # fmt: skip
 # Rooms of one floor that may look into each other, in this direction only.
 SAME_FLOOR = {("input", "datasets"), ("datasets.stats", "input")}

@@ -38,15 +38,33 @@ def loss_curves(metrics_file: str | os.PathLike, png: str | os.PathLike) -> None
     if not panels:
         raise ValueError(f"{metrics_file} has no train/*loss, no train/learning_rate and no recalls to draw; "
                          f"it has {sorted(series) or 'nothing'}")
-    columns = min(4, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = _figure(3.5 * columns, 2.7 * rows)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure, axes = _panels(len(panels))
     for axis, (draw, name) in zip(axes, panels):
-        _style(axis)
         draw(axis, series, name)
-    for axis in axes[len(panels):]:
-        axis.set_axis_off()
+    figure.tight_layout(h_pad=1.6, w_pad=1.4)
+    figure.savefig(png, dpi=_DPI)
+
+
+def compare_losses(metrics_files: Mapping[str, Sequence[str | os.PathLike]], png: str | os.PathLike) -> None:
+    """Draws losses and mean recalls of several kinds of runs, a colour a kind: its runs thin, their mean thick.
+
+    Args:
+      metrics_files: kind -> a `metrics.jsonl` a run; all runs log the same metrics at the same steps.
+      png: the file to write.
+    """
+    kinds = {kind: [read_metrics(file) for file in files] for kind, files in metrics_files.items()}
+    first = next(iter(kinds.values()))[0]
+    losses = sorted((name for name in first if name.startswith("train/") and name.endswith("loss")), key=_loss_order)
+    names = losses + [name for name in first if name.endswith("/mean_recall")]
+    figure, axes = _panels(len(names))
+    for axis, name in zip(axes, names):
+        for color, (kind, runs) in zip(_LOSS_COLORS, kinds.items()):
+            curves = [run[name][1] if name.startswith("eval/") else _smooth(run[name][1]) for run in runs]
+            for run, curve in zip(runs, curves):
+                axis.plot(run[name][0], curve, color=color, alpha=0.3, linewidth=0.8)
+            axis.plot(runs[0][name][0], np.mean(curves, axis=0), color=color, linewidth=1.8, label=kind)
+        _title(axis, name.partition("/")[2].replace("/", ", ").replace("_", " "))
+    axes[0].legend(fontsize=7, frameon=False, labelcolor=_GREY)
     figure.tight_layout(h_pad=1.6, w_pad=1.4)
     figure.savefig(png, dpi=_DPI)
 
@@ -198,6 +216,19 @@ def _figure(width, height):
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), facecolor="white")
+
+
+def _panels(count):
+    """A figure of `count` styled axes, four a row."""
+    columns = min(4, count)
+    rows = -(-count // columns)
+    figure = _figure(3.5 * columns, 2.7 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes[:count]:
+        _style(axis)
+    for axis in axes[count:]:
+        axis.set_axis_off()
+    return figure, axes[:count]
 
 
 def _style(axis):

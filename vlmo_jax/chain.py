@@ -1,0 +1,130 @@
+"""All stages as one chain, each starting from what the one before left.
+
+    python -m vlmo_jax.chain [--size=base] [--workdir=DIR] [--set=stage2.steps=100 ...]
+
+tokenizer  a discrete VAE whose codes stage 1 predicts
+stage1     masked image modelling on images
+stage2     masked language modelling on texts, attention and image parts frozen
+stage3     contrast, matching and masked language modelling on pairs, then retrieval
+
+Each has a folder in DIR, as its recipe alone would fill it; DIR/summary.png shows all of them. Stopped
+anywhere, the same command goes on. The chain is for one machine: on a pod run the recipes themselves.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import sys
+from typing import NamedTuple
+
+from vlmo_jax.metrics import announce, read_metrics
+from vlmo_jax.runs import RunStopped, run_recipe
+from vlmo_jax.summary_page import Section, summary_page
+
+class Stage(NamedTuple):
+    """A recipe of the chain.
+
+    `starts` maps config fields to the stages whose work folders they name; `pages` are its pictures.
+    """
+
+    name: str
+    title: str
+    config: str
+    starts: dict
+    pages: tuple
+
+
+STAGES = (
+    Stage("tokenizer", "Visual tokenizer", "configs/tokenizer.py", {}, ("curves.png", "reconstructions.png")),
+    Stage("stage1", "Stage 1, images", "configs/stage1.py", {"visual_tokenizer": "tokenizer"}, ("curves.png",)),
+    Stage("stage2", "Stage 2, texts", "configs/stage2.py", {"init_from": "stage1"}, ("curves.png", "fill_in.png")),
+    Stage("stage3", "Stage 3, pairs", "configs/stage3.py", {"init_from": "stage2"}, ("curves.png", "retrieval.png")),
+)
+
+
+def read_settings(settings):
+    """Settings "STAGE.FIELD=VALUE" by stage.
+
+    Returns:
+      dict stage name -> {field: value}.
+
+    Raises:
+      ValueError: a setting of another form, or of no stage.
+    """
+    names = [stage.name for stage in STAGES]
+    found = {name: {} for name in names}
+    for setting in settings:
+        match = re.fullmatch(r"(\w+)\.([\w.]+)=(.*)", setting, re.DOTALL)
+        if match is None or match[1] not in found:
+            raise ValueError(f"--set={setting} is not STAGE.FIELD=VALUE with a STAGE of {', '.join(names)}")
+        found[match[1]][match[2]] = match[3]
+    return found
+
+
+def run_chain(workdir, *, size=None, settings=()):
+    """Runs all stages and draws the summary.
+
+    Args:
+      workdir: where everything goes.
+      size: argument of the recipes of stages 1 to 3, or None.
+      settings: see `read_settings`.
+
+    Returns:
+      dict stage name -> {"seconds", "peak_bytes"} of this and earlier starts.
+
+    Raises:
+      ValueError: see `read_settings`.
+      RunStopped: a stage failed or was stopped.
+    """
+    settings = read_settings(settings)
+    workdir.mkdir(parents=True, exist_ok=True)
+    record = workdir / "chain.json"
+    usage = json.loads(record.read_text()) if record.exists() else {}
+    for number, stage in enumerate(STAGES, start=1):
+        announce(f"\n{stage.title} ({number} of {len(STAGES)})")
+        argument = f":{size}" if size and stage.name != "tokenizer" else ""
+        starts = {field: workdir / start for field, start in stage.starts.items()}
+        taken = run_recipe(stage.config + argument, workdir / stage.name, {**starts, **settings[stage.name]})
+        before = usage.get(stage.name, {"seconds": 0.0, "peak_bytes": 0})
+        usage[stage.name] = {
+            "seconds": before["seconds"] + taken.seconds, "peak_bytes": max(before["peak_bytes"], taken.peak_bytes)
+        }  # fmt: skip
+        record.write_text(json.dumps(usage, indent=2) + "\n")
+    return usage
+
+
+def describe_stage(stage, workdir, usage):
+    """One line: the loss at the start and the end, time and memory."""
+    losses = read_metrics(workdir / stage.name / "metrics.jsonl")["train/loss"][1]
+    taken = usage[stage.name]
+    return (
+        f"{stage.title}: loss {losses[0]:.3f} to {losses[-1]:.3f}, {taken['seconds'] / 60:.1f} min, "
+        f"{taken['peak_bytes'] / 2**30:.1f} GiB"
+    )
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m vlmo_jax.chain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", help="argument of the recipes of stages 1 to 3, such as base; default: the small ones on the embedded data")
+    parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/chain"), help="where everything goes")
+    parser.add_argument("--set", action="append", default=[], metavar="STAGE.FIELD=VALUE", help="a setting of one stage's config")
+    arguments = parser.parse_args(argv)
+    workdir = arguments.workdir
+    try:
+        usage = run_chain(workdir, size=arguments.size, settings=arguments.set)
+    except (ValueError, RunStopped) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(getattr(error, "status", 1))
+    lines = [describe_stage(stage, workdir, usage) for stage in STAGES]
+    sections = [Section(line, [workdir / stage.name / page for page in stage.pages]) for stage, line in zip(STAGES, lines)]
+    summary_page(sections, workdir / "summary.png")
+    minutes = sum(taken["seconds"] for taken in usage.values()) / 60
+    announce(
+        "\n" + "\n".join(lines) + f"\nAll stages: {minutes:.1f} minutes. The summary is {workdir / 'summary.png'}\n"
+        f"Next: what the chain is worth, python -m vlmo_jax.compare --init_from={workdir / 'stage2'}"
+    )
+
+
+if __name__ == "__main__":
+    main()
