@@ -26,7 +26,8 @@ class TextEmbedding(nnx.Module):
 
     def __call__(self, token_ids, key=None):
         """Embeds `token_ids` [B, T] int32 to [B, T, D]; `key` turns dropout on."""
-        x = constrain(jnp.take(self.word[...], token_ids, axis=0), "batch")
+        table = constrain(self.word[...], "vocab", None)  # gathered before rows of it are taken: else the rows change places
+        x = constrain(jnp.take(table, token_ids, axis=0), "batch")
         x = jnp.where(token_ids[..., None] == self.pad_id, jax.lax.stop_gradient(x), x)
         x = x + self.segment[0]
         if self.position is not None:
