@@ -83,7 +83,7 @@ def _tiny(config, image_size):
     config.evals.masked_text.update(batch_size=128, every_steps=config.steps // 4)
     config.checkpoint.update(every_steps=200, every_minutes=5.0)
     config.log_every = 20
-    return _language(config, learning_rate=1e-3, warmup_steps=60)
+    return _language(config, learning_rate=2e-3, warmup_steps=60)
 
 
 def _language(config, *, learning_rate, warmup_steps):

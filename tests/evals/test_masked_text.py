@@ -102,7 +102,7 @@ def test_the_rest_of_a_word_has_a_hyphen(texts, tokenizer, params):
     model = make_masked_text_model(tiny.graphdef(**FIELDS), top_k=1)
     blanks = draw_blanks(texts, tokenizer, text_length=12, count=1)
     mesh = tiny.mesh_of((1, 1, 1))
-    for token in (*tokenizer.encode("cat").ids, tokenizer.mask_id, 4000 - 1, tokenizer.encode("unhappiness").ids[-1]):
+    for token in (*tokenizer.encode("cat").ids, tokenizer.mask_id, 4000 - 1, tokenizer.encode("unhappiness").ids[-1], tokenizer.encode("a,").ids[-1]):
         sure = jax.tree.map(lambda x: x, params)
         sure["mlm_head"]["decoder"]["bias"] = 1000.0 * np.eye(4000, dtype=np.float32)[token]
         with jax.set_mesh(mesh):
@@ -110,5 +110,5 @@ def test_the_rest_of_a_word_has_a_hyphen(texts, tokenizer, params):
         [(word, probability)] = fill.guesses[0]
         assert probability > 0.99
         spelled = {tokenizer.mask_id: "[MASK]"}.get(token, tokenizer.decode([token]))
-        begins_word = token == tokenizer.mask_id or tokenizer.encode(spelled).ids == [token]
+        begins_word = not spelled.isalnum() or tokenizer.encode(spelled).ids == [token]
         assert word == (spelled if begins_word else f"-{spelled}")

@@ -50,3 +50,8 @@ def test_xla_counts_as_many_in_one_block():
 
     counted = jax.jit(apply).lower(params, jnp.zeros((1, n, d))).compile().cost_analysis()["flops"]
     assert 1 <= counted / block_flops(n, d, f) < 1.05
+
+
+def test_a_text_of_stage_2_is_its_blocks_and_the_head():
+    flops = paper_flops("base")
+    assert flops.text_pretrain == flops.text + 40 * (2 * 768**2 + 2 * 768 * 30_522)

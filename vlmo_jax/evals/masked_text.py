@@ -184,8 +184,8 @@ def _spell(token, tokenizer):
     """A token as a word, or with a hyphen before it where it is the rest of one."""
     if token in tokenizer.special_ids:
         return SPECIAL_TOKENS[tokenizer.special_ids.index(token)]
-    word = tokenizer.decode([token])
-    return word if tokenizer.encode(word).ids == [token] else f"-{word.removeprefix('##')}"
+    word = tokenizer.decode([token]).removeprefix("##")
+    return f"-{word}" if word.isalnum() and tokenizer.encode(word).ids != [token] else word
 
 
 @dataclasses.dataclass
