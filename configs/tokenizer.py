@@ -27,8 +27,8 @@ def get_config(arg="tiny"):
     config.task = ConfigDict(dict(
         temperature=2.0,  # of the softmax through which the encoder learns
         gumbel=False,  # draw codes in training instead of taking the likeliest
-        usage_weight=0.01,  # keeps all codes in use
-        certainty_weight=0.0025,  # makes the encoder decide
+        usage_weight=0.005,  # keeps all codes in use
+        certainty_weight=0.00125,  # makes the encoder decide
     ))  # fmt: skip
     config.data = ConfigDict(dict(
         source=placeholder(str),  # "emoji" (embedded) or a folder made by vlmo_jax.datasets.build
@@ -70,9 +70,9 @@ def _dalle(config):
 
 def _tiny(config):
     config.batch_size = 32
-    config.steps = 900
-    config.model = _model(image_size=32, vocab_size=256, num_hidden=16, blocks_per_group=1, num_init=0)
-    config.optimizer = common.optimizer(learning_rate=5e-3, warmup_steps=30, no_decay=NO_DECAY)
+    config.steps = 600
+    config.model = _model(image_size=32, vocab_size=256, num_hidden=32, blocks_per_group=1, num_init=0)
+    config.optimizer = common.optimizer(learning_rate=4e-3, warmup_steps=30, no_decay=NO_DECAY)
     config.optimizer.update(weight_decay=1e-4)
     config.data.update(source="emoji", num_workers=0, num_threads=1, prefetch=4)
     config.evals.reconstruction.update(batch_size=128, every_steps=300)

@@ -69,8 +69,8 @@ class TokenizerTask:
 
     temperature: float = 2.0
     gumbel: bool = False
-    usage_weight: float = 0.01
-    certainty_weight: float = 0.0025
+    usage_weight: float = 0.005
+    certainty_weight: float = 0.00125
 
     gradients = summed_gradients
 
