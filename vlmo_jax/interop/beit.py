@@ -150,7 +150,7 @@ def find_sizes(tensors, *, num_heads=None, num_upper=None):
         raise ValueError(f"position tables of different grids: {grids} patches a side")
     return BeitSizes(
         image_size=patch_size * next(iter(grids.values())), patch_size=patch_size, width=width, depth=depth,
-        num_upper=num_upper or min(2 if depth <= 12 else 3, depth - 1), num_heads=num_heads or width // HEAD_WIDTH,
+        num_upper=num_upper or max(1, min(2 if depth <= 12 else 3, depth - 1)), num_heads=num_heads or width // HEAD_WIDTH,
         mlp_dim=len(tensors["blocks.0.mlp.fc1.weight"]),
         position="both" if absolute and relative else "absolute" if absolute else "relative", shared_table=shared,
         layer_scale="blocks.0.gamma_1" in tensors,
