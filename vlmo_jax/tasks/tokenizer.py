@@ -65,6 +65,11 @@ class TokenizerTask:
       that falls over 150,000 steps, it fits a logit-Laplace distribution to mapped pixels where here its location alone learns, by
       the squared error that PSNR measures, and it draws codes to the uniform prior by a KL term a place. The entropies are those of
       `code_entropies`.
+
+    Measured on held-out embedded drawings, 32 px, 256 codes, num_hidden 16, 200 steps of 32, one run each with entropy weights of
+    the same order: as it is 15.9 dB and 255 codes in use; logit-Laplace 14.9 dB, 223; Gumbel noise 15.0 dB, 112; Gumbel-softmax at
+    temperature 0.5 without the straight-through step (160 steps) 14.4 dB, 103; logit-Laplace with noise and without the entropies,
+    num_hidden 32, 13.2 dB, 10.
     """
 
     temperature: float = 2.0
