@@ -20,7 +20,7 @@ FLOORS = {
     "recipes": 5, "program": 6,
     **dict.fromkeys((f"interop.{name}" for name in (
         "check", "check_pretrain", "check_train", "check_textmlm", "check_finetune", "check_resize", "check_beit", "check_dalle",
-        "reference", "outputs", "convert",
+        "reference", "outputs", "formats", "convert",
     )), 5),
     "train": 7, "evaluate": 7, "bench": 7,
     "main": 8, "summary_page": 8,

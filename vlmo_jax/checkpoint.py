@@ -99,6 +99,31 @@ class Checkpoints:
         self._manager.close()
 
 
+def save_params(directory, params, meta):
+    """Saves parameters alone as checkpoint 0 of a new folder: enough for evaluation and warm starts, not for resuming.
+
+    Args:
+      directory: of the numbered folders.
+      params: pure nested dict of numpy arrays, which become jax arrays in place.
+      meta: plain JSON values, as `Checkpoints.save` takes them.
+    """
+    _put_on_host(params)
+    largest = max(leaf.nbytes for leaf in jax.tree.leaves(params)) / 1e9
+    handlers = {"params": ocp.PyTreeCheckpointHandler(save_concurrent_gb=max(0.1, 1.1 * largest)), "meta": ocp.JsonCheckpointHandler()}
+    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+    with ocp.CheckpointManager(pathlib.Path(directory).absolute(), options=options, item_handlers=handlers) as manager:
+        manager.save(0, args=ocp.args.Composite(params=ocp.args.PyTreeSave(params), meta=ocp.args.JsonSave(meta)))
+
+
+def _put_on_host(tree):
+    """Makes jax arrays of numpy arrays one by one: those Orbax copies all before it writes the first, these a few at a time."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            _put_on_host(value)
+        else:
+            tree[key] = jax.device_put(value, jax.devices("cpu")[0])
+
+
 def find_checkpoint(path):
     """Finds the checkpoint that a path means: a work folder, its `checkpoints`, or one numbered checkpoint.
 

@@ -6,7 +6,9 @@ import re
 import numpy as np
 import pytest
 
+from configs import stage2
 from tests.interop.changes import failures, moved
+from vlmo_jax.interop import check_textmlm
 from vlmo_jax.interop.check_textmlm import official_start
 from vlmo_jax.interop.reference import load_fixture
 
@@ -23,6 +25,10 @@ def test_arrays_hold_and_every_changed_result_is_noticed(textmlm):
     assert failures(arrays, info) == set()
     results = {key: moved(value) for key, value in arrays.items() if key.split("/")[0] in ("out", "grad", "buffer")}
     assert len(results) == 45 and failures(arrays, info, results) == set(results)
+
+
+def test_rules_are_those_of_the_recipe():
+    assert check_textmlm.FROZEN == stage2.FROZEN and check_textmlm.FROZEN_SCALES == stage2.FROZEN_SCALES
 
 
 def test_every_changed_start_is_noticed(textmlm):

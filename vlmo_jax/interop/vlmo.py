@@ -7,6 +7,8 @@ model owns and never reads are handed back untouched, so that the way back is wh
 
 import re
 
+import numpy as np
+
 from vlmo_jax.interop.places import (
     LINEAR, ROW, ROWS, SAME, Layout, Place, attention_places, dense_places, empty_places, expert_places, fill_places, norm_places,
     patch_layout,
@@ -152,7 +154,7 @@ def from_official(tensors, places, position):
     unexpected = sorted(set(tensors) - set(places) - set(unread))
     if missing or unexpected:
         raise ValueError(f"not a VLMo of these sizes and heads: missing {missing or 'none'}; unexpected {unexpected or 'none'}")
-    return fill_places(tensors, places), {name: tensors[name] for name in unread}
+    return fill_places(tensors, places), {name: np.array(tensors[name]) for name in unread}
 
 
 def to_official(params, places, unread=()):

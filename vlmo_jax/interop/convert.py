@@ -1,0 +1,204 @@
+"""Converts checkpoints of others to ours and back.
+
+    python -m vlmo_jax.interop.convert SRC OUT --from=vlmo|beit|dalle [--tokenizer=vocab.txt]
+    python -m vlmo_jax.interop.convert CHECKPOINT OUT.safetensors --to=vlmo|beit|dalle
+
+The first makes a folder OUT with a checkpoint of parameters, step 0, and in its meta the config, the preprocessing
+and the tokenizer, so that `--config.init_from=OUT`, evaluation and `checkpoint.SavedParams` find all they need. SRC is a
+.pt/.pth/.ckpt (needs torch), .safetensors or .npz file, or a DeepSpeed folder; see tensor_files for the
+wrappers that are taken off. The second writes .safetensors, or .pt with torch, from a checkpoint of ours,
+converted or trained. Tensors that the official model owns and ours has no place for lie in
+OUT/aside.safetensors, and half-precision types in the meta, so that the way back is exact to the bit.
+
+Nothing is left behind by a conversion that fails: it works in a folder beside OUT that is renamed at the end.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import os
+import pathlib
+import shutil
+import sys
+
+import jax
+import ml_dtypes
+import numpy as np
+from absl import app, flags
+from flax import nnx
+import tqdm
+
+from vlmo_jax.checkpoint import SavedParams, save_params
+from vlmo_jax.input.tokenizer import load_tokenizer
+from vlmo_jax.interop.formats import FORMATS, Float32Tensors
+from vlmo_jax.interop.tensor_files import is_mapped, read_safetensors, read_tensors, write_safetensors, write_torch
+
+ASIDE = "aside.safetensors"
+EXPORT_SUFFIXES = (".safetensors", ".pt", ".pth")
+
+SOURCE = flags.DEFINE_enum("from", None, [*FORMATS, "checkpoint"], "Format of SRC; `checkpoint` is ours")
+TARGET = flags.DEFINE_enum("to", None, list(FORMATS), "Format to write from a checkpoint of ours")
+TOKENIZER = flags.DEFINE_string("tokenizer", None, "BERT's vocab.txt of the checkpoint; default: vocab.txt beside SRC, if there is one")
+HINTS = {
+    "image_size": flags.DEFINE_integer("image_size", None, "Pixels a side, where shapes do not tell"),
+    "text_positions": flags.DEFINE_integer("text_positions", None, "Longest text of VLMo's relative position table (published: 196)"),
+    "num_heads": flags.DEFINE_integer("num_heads", None, "Attention heads, where shapes do not tell (absolute positions)"),
+    "num_upper": flags.DEFINE_integer("num_upper", None, "Upper blocks, where names do not tell (no vision-language experts)"),
+}
+
+
+def convert(source, target, format_name, *, tokenizer=None, **hints):
+    """Makes a checkpoint of ours from one of others.
+
+    Args:
+      source: file of others, see tensor_files.read_tensors.
+      target: folder to make.
+      format_name: of FORMATS.
+      tokenizer: path of the vocabulary that the text was cut with, copied into the folder; None for one beside the
+        source, or none.
+      hints: sizes that the shapes do not tell, by name (see HINTS).
+
+    Returns:
+      The meta of the checkpoint.
+
+    Raises:
+      FileExistsError: there is something at `target`.
+      FileNotFoundError, ImportError, ValueError: see read_tensors and the formats; a vocabulary that does not fit.
+    """
+    source, target = pathlib.Path(source).expanduser(), pathlib.Path(target).expanduser().absolute()
+    with _whole_or_nothing(target) as folder:
+        with tqdm.tqdm(unit=" tensors", desc="Reading", disable=None) as bar:
+            tensors = Float32Tensors(functools.partial(read_tensors, source), mapped=is_mapped(source), bar=bar)
+            try:
+                converted = FORMATS[format_name].read(tensors, **hints)
+            except ValueError as error:
+                raise ValueError(f"{source}: {error}") from error
+        types, tensors = tensors.types, None
+        aside = {name: tensor.astype(_dtype(types[name])) if name in types else tensor for name, tensor in converted.aside.items()}
+        config = dict(converted.config)
+        saved_tokenizer = None
+        if vocabulary := _vocabulary(source, tokenizer, config):
+            shutil.copyfile(vocabulary, folder / vocabulary.name)
+            config["tokenizer"] = str(target / vocabulary.name)
+            saved_tokenizer = {"file": config["tokenizer"], "sha256": hashlib.sha256(vocabulary.read_bytes()).hexdigest()}
+        meta = {
+            "config": config, "preprocessing": converted.preprocessing, "tokenizer": saved_tokenizer,
+            "versions": {"jax": jax.__version__},
+            "official": {"format": format_name, "source": source.name, "types": types, "extra": converted.extra},
+        }  # fmt: skip
+        meta = json.loads(json.dumps(meta))
+        if aside:
+            write_safetensors(folder / ASIDE, aside)
+        print(f"Writing {sum(x.size for x in jax.tree.leaves(converted.params)):,} parameters", flush=True)
+        save_params(folder / "checkpoints", converted.params, meta)
+    return meta
+
+
+def _vocabulary(source, tokenizer, config):
+    """Path of the vocabulary to keep with the checkpoint, or None."""
+    if "text_length" not in config["model"]:
+        if tokenizer:
+            raise ValueError(f"--tokenizer={tokenizer}: this checkpoint reads no texts; leave the flag out")
+        return None
+    path = pathlib.Path(tokenizer).expanduser() if tokenizer else source.parent / "vocab.txt"
+    if not tokenizer and not path.is_file():
+        print("No tokenizer is kept with the checkpoint, and evaluation will ask for it; give --tokenizer=vocab.txt", file=sys.stderr)
+        return None
+    loaded, rows = load_tokenizer(str(path)), config["model"]["vocab_size"]
+    if loaded.vocab_size > rows:
+        raise ValueError(f"{path}: {loaded.vocab_size} tokens, but the checkpoint has words for {rows}; give the vocabulary it was trained with")
+    return loaded.path
+
+
+@contextlib.contextmanager
+def _whole_or_nothing(target):
+    """A folder to work in that becomes `target` if all goes well and vanishes if not."""
+    _refuse_existing(target)
+    folder = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        folder.rename(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _refuse_existing(target):
+    if target.exists():
+        raise FileExistsError(f"{target} exists; choose another name or remove it")
+
+
+def export(source, target, format_name):
+    """Writes a checkpoint of ours as a file of others.
+
+    Args:
+      source: a work folder, a converted one, or a checkpoint in one; see checkpoint.find_checkpoint.
+      target: .safetensors or .pt file to make; without a suffix, .safetensors is added.
+      format_name: of FORMATS.
+
+    Returns:
+      The path of the file.
+
+    Raises:
+      FileExistsError: there is something at `target`.
+      FileNotFoundError, ImportError, ValueError: there is no checkpoint, no torch for .pt, or the model is of another kind.
+    """
+    target = pathlib.Path(target).expanduser().absolute()
+    target = target if target.suffix else target.with_suffix(".safetensors")
+    if target.suffix not in EXPORT_SUFFIXES:
+        raise ValueError(f"{target}: suffix {target.suffix!r} is not known; use one of {', '.join(EXPORT_SUFFIXES)}")
+    _refuse_existing(target)
+    saved = SavedParams(source)
+    official = saved.meta.get("official", {})
+    aside_file = saved.name.parent.parent / ASIDE
+    aside = read_safetensors(aside_file) if official and aside_file.is_file() else {}
+    params = nnx.traversals.unflatten_mapping(saved.read(list(saved.shapes)))
+    try:
+        tensors = FORMATS[format_name].write(params, saved.meta, aside)
+    except ValueError as error:
+        raise ValueError(f"{saved.name}: {error}") from error
+    types = official.get("types", {})
+    tensors = {name: tensor.astype(_dtype(types[name])) if name in types else tensor for name, tensor in tensors.items()}
+    part = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tqdm.tqdm(total=len(tensors), unit=" tensors", desc="Writing", disable=None) as bar:
+            if target.suffix == ".safetensors":
+                write_safetensors(part, tensors, bar)
+            else:
+                write_torch(part, tensors)
+        part.rename(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def _dtype(name):
+    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+
+
+def main(argv):
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    if len(argv) != 3:
+        raise app.UsageError("give SRC and OUT, and --from or --to")
+    _, source, target = argv
+    hints = {name: flag.value for name, flag in HINTS.items()}
+    try:
+        if TARGET.value:
+            if SOURCE.value not in (None, "checkpoint"):
+                raise ValueError(f"--from={SOURCE.value} --to={TARGET.value}: convert to a checkpoint of ours first, then --to alone")
+            print(f"Wrote {export(source, target, TARGET.value)}")
+        elif SOURCE.value in FORMATS:
+            meta = convert(source, target, SOURCE.value, tokenizer=TOKENIZER.value, **hints)
+            sizes = ", ".join(f"{name}={value}" for name, value in sorted(meta["config"]["model"].items()))
+            print(f"Wrote {target}: {sizes}")
+        else:
+            raise app.UsageError("give --from=vlmo, beit or dalle, or --to=vlmo, beit or dalle")
+    except (OSError, ImportError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)
