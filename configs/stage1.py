@@ -90,7 +90,7 @@ def _tiny(config, image_size):
     config.model.shared_table = False
     config.model.scan_layers = False
     patches = (image_size // 16) ** 2
-    config.data.update(source="emoji", tokenizer_image_size=image_size // 2, num_masked=3 * patches // 8, min_block=2)
+    config.data.update(source="emoji+openclipart", tokenizer_image_size=image_size // 2, num_masked=3 * patches // 8, min_block=2)
     config.data.update(mean=(0.85, 0.82, 0.78), std=(0.27, 0.27, 0.32))  # as in stage 3
     config.data.update(num_workers=0, num_threads=1, prefetch=4)
     config.optimizer = _optimizer(config, learning_rate=1e-3, warmup_steps=60)

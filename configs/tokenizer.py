@@ -74,7 +74,7 @@ def _tiny(config):
     config.model = _model(image_size=32, vocab_size=256, num_hidden=32, blocks_per_group=1, num_init=0)
     config.optimizer = common.optimizer(learning_rate=4e-3, warmup_steps=30, no_decay=NO_DECAY)
     config.optimizer.update(weight_decay=1e-4)
-    config.data.update(source="emoji", num_workers=0, num_threads=1, prefetch=4)
+    config.data.update(source="emoji+openclipart", num_workers=0, num_threads=1, prefetch=4)
     config.evals.reconstruction.update(batch_size=128, every_steps=300)
     config.checkpoint.update(every_steps=100, every_minutes=5.0)
     config.log_every = 10

@@ -37,7 +37,7 @@ class Stage(NamedTuple):
 
 STAGES = (
     Stage("tokenizer", "Visual tokenizer", "configs/tokenizer.py", {}, ("curves.png", "reconstructions.png")),
-    Stage("stage1", "Stage 1, images", "configs/stage1.py", {"visual_tokenizer": "tokenizer"}, ("curves.png",)),
+    Stage("stage1", "Stage 1, images", "configs/stage1.py", {"visual_tokenizer": "tokenizer"}, ("curves.png", "masked_images.png")),
     Stage("stage2", "Stage 2, texts", "configs/stage2.py", {"init_from": "stage1"}, ("curves.png", "fill_in.png")),
     Stage("stage3", "Stage 3, pairs", "configs/stage3.py", {"init_from": "stage2"}, ("curves.png", "retrieval.png")),
 )

@@ -15,7 +15,8 @@ from vlmo_jax.tasks.retrieval import Encoders, make_encoders
 def evaluation_splits(evaluation, train_source, train_split, open_split=open_source):
     """Opens the splits of `config.evals.retrieval` or of another evaluation.
 
-    Where the config names no splits, these are all of the data set, save the one that is trained on.
+    Where the config names no splits, these are all of the data set (of each, where several are joined by "+"), save the
+    one that is trained on.
 
     Args:
       evaluation: that part of a config.
@@ -28,11 +29,16 @@ def evaluation_splits(evaluation, train_source, train_split, open_split=open_sou
     Raises:
       FileNotFoundError, ValueError: no such data set or split.
     """
-    source = evaluation.source or train_source
-    splits = tuple(evaluation.splits) or tuple(
-        split for split in split_sizes(source) if (source, split) != (train_source, train_split)
-    )
-    return {f"{Path(source).name}_{split}": open_split(source, split) for split in splits}
+    trained = {(source, train_split) for source in str(train_source).split("+")}
+    opened = {}
+    for source in str(evaluation.source or train_source).split("+"):
+        splits = tuple(evaluation.splits) or tuple(split for split in split_sizes(source) if (source, split) not in trained)
+        for split in splits:
+            name = f"{Path(source).name}_{split}"
+            if name in opened:
+                raise ValueError(f"two data sets have a split named {name}; rename the folder of one")
+            opened[name] = open_split(source, split)
+    return opened
 
 
 @dataclasses.dataclass
