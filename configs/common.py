@@ -53,6 +53,28 @@ WARM_STARTS = {
 }
 
 
+def read_argument(file, arg, sizes):
+    """What stands behind the colon of --config=FILE:SIZE[,IMAGE_SIZE].
+
+    Args:
+      file: of the recipe, for messages.
+      arg: the argument.
+      sizes: those that the recipe has.
+
+    Returns:
+      The size, and the image size in pixels, 0 where none is given.
+
+    Raises:
+      ValueError: an unknown size, or an image size that is no number.
+    """
+    size, _, image_size = arg.partition(",")
+    if size not in sizes:
+        raise ValueError(f"{file}:{arg}: size {size!r} is unknown; use one of {', '.join(sizes)}")
+    if image_size and not (image_size.isdigit() and int(image_size)):
+        raise ValueError(f"{file}:{arg}: image size {image_size!r} is not a number of pixels")
+    return size, int(image_size or 0)
+
+
 def transformer(size, *, image_size, patch_size, vocab_size, drop_path_rate, init_std=0.02):
     """The `model` part of a config without text; every field is an argument of models.beit.BEiT."""
     sizes = SIZES[size]
@@ -93,6 +115,26 @@ def optimizer(*, learning_rate, warmup_steps, no_decay=NO_DECAY):
         clip_norm=0.0,  # 0: no clipping
         frozen=(),  # path regexes of parameters that do not train; experts are named, as in transformer/lower/experts/image/.*
     ))  # fmt: skip
+
+
+def loading(*, num_threads=8):
+    """The fields of the `data` part that say how batches are made, not what is in them."""
+    return dict(
+        num_workers=8,  # processes that make batches; 0 makes them in threads of this one
+        num_threads=num_threads,  # of each
+        prefetch=8,  # batches kept ready
+        max_broken_fraction=0.001,  # of the records; with more the run stops
+    )
+
+
+def evaluation(*, every_steps, batch_size):
+    """A member of the `evals` part."""
+    return dict(
+        source=placeholder(str),  # None: config.data.source
+        splits=(),  # (): all of the source but the one trained on
+        every_steps=every_steps,
+        batch_size=batch_size,
+    )
 
 
 def defaults(kind):

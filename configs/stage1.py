@@ -29,11 +29,7 @@ NO_DECAY_POSITIONS = (r"image_embedding/position",)
 
 
 def get_config(arg="tiny"):
-    size, _, image_size = arg.partition(",")
-    if size not in SIZES:
-        raise ValueError(f"configs/stage1.py:{arg}: size {size!r} is unknown; use one of {', '.join(SIZES)}")
-    if image_size and not image_size.isdigit():
-        raise ValueError(f"configs/stage1.py:{arg}: image size {image_size!r} is not a number of pixels")
+    size, image_size = common.read_argument("configs/stage1.py", arg, SIZES)
     config = common.defaults("images")
     config.update(common.WARM_STARTS["stage1"])
     config.visual_tokenizer = placeholder(str)  # a work folder or checkpoint of configs/tokenizer.py, or a converted DALL-E encoder
@@ -48,22 +44,12 @@ def get_config(arg="tiny"):
         min_block=16,  # smallest block of them
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
-        num_workers=8,  # decoding processes; 0 decodes in threads of this one
-        num_threads=8,
-        prefetch=8,
-        max_broken_fraction=0.001,
+        **common.loading(),
     ))  # fmt: skip
-    config.evals = ConfigDict(dict(
-        masked_images=dict(
-            source=placeholder(str),  # None: config.data.source
-            splits=(),  # (): all of the source but the one trained on
-            every_steps=5000,
-            batch_size=512,
-        )
-    ))  # fmt: skip
+    config.evals = ConfigDict(dict(masked_images=common.evaluation(every_steps=5000, batch_size=512)))
     if size == "tiny":
-        return _tiny(config, int(image_size or 64))
-    return _paper(config, size, int(image_size or 224))
+        return _tiny(config, image_size or 64)
+    return _paper(config, size, image_size or 224)
 
 
 def _paper(config, size, image_size):

@@ -28,11 +28,7 @@ FROZEN_SCALES = (r"transformer/(lower|upper)/(attention|expert)_scale",)  # wher
 
 
 def get_config(arg="tiny"):
-    size, _, image_size = arg.partition(",")
-    if size not in SIZES:
-        raise ValueError(f"configs/stage2.py:{arg}: size {size!r} is unknown; use one of {', '.join(SIZES)}")
-    if image_size and not image_size.isdigit():
-        raise ValueError(f"configs/stage2.py:{arg}: image size {image_size!r} is not a number of pixels")
+    size, image_size = common.read_argument("configs/stage2.py", arg, SIZES)
     config = common.defaults("texts")
     config.update(common.WARM_STARTS["stage2"])
     config.data = ConfigDict(dict(
@@ -41,23 +37,13 @@ def get_config(arg="tiny"):
         packing=True,  # fill rows with the texts that follow; False: a text or a window of it a row
         mask_rate=0.15,
         max_masked_tokens=48,
-        num_workers=8,  # processes that make batches; 0 makes them in threads of this one
-        num_threads=1,
-        prefetch=8,
-        max_broken_fraction=0.001,
+        **common.loading(num_threads=1),
     ))  # fmt: skip
     config.tokenizer = placeholder(str)  # a SentencePiece .model, a BERT vocab.txt, or "emoji"
-    config.evals = ConfigDict(dict(
-        masked_text=dict(
-            source=placeholder(str),  # None: config.data.source
-            splits=(),  # (): all of the source but the one trained on
-            every_steps=5000,
-            batch_size=512,
-        )
-    ))  # fmt: skip
+    config.evals = ConfigDict(dict(masked_text=common.evaluation(every_steps=5000, batch_size=512)))
     if size == "tiny":
-        return _tiny(config, int(image_size or 64))
-    return _paper(config, size, int(image_size or 224))
+        return _tiny(config, image_size or 64)
+    return _paper(config, size, image_size or 224)
 
 
 def _paper(config, size, image_size):

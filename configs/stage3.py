@@ -20,11 +20,7 @@ TINY_STEPS = {"tiny": 700, "tiny_long": 4700}
 
 
 def get_config(arg="tiny"):
-    size, _, image_size = arg.partition(",")
-    if size not in (*TINY_STEPS, *PEAK_RATES):
-        raise ValueError(f"configs/stage3.py:{arg}: size {size!r} is unknown; use one of {', '.join((*TINY_STEPS, *PEAK_RATES))}")
-    if image_size and not image_size.isdigit():
-        raise ValueError(f"configs/stage3.py:{arg}: image size {image_size!r} is not a number of pixels")
+    size, image_size = common.read_argument("configs/stage3.py", arg, (*TINY_STEPS, *PEAK_RATES))
     config = common.defaults("pairs")
     config.update(common.WARM_STARTS["stage3"])
     config.task = ConfigDict(dict(
@@ -46,24 +42,18 @@ def get_config(arg="tiny"):
         max_masked_tokens=12,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
-        num_workers=8,  # decoding processes; 0 decodes in threads of this one
-        num_threads=8,
-        prefetch=8,
-        max_broken_fraction=0.001,
+        **common.loading(),
     ))  # fmt: skip
     config.tokenizer = placeholder(str)  # a SentencePiece .model, a BERT vocab.txt, or "emoji"
     config.evals = ConfigDict(dict(
         retrieval=dict(
-            source=placeholder(str),  # None: config.data.source
-            splits=(),  # (): all of the source but the one trained on
-            every_steps=5000,
-            batch_size=512,
+            **common.evaluation(every_steps=5000, batch_size=512),
             rerank_top_k=0,  # candidates a query that the ITM head ranks again after training and with mode=eval
         )
     ))  # fmt: skip
     if size in TINY_STEPS:
-        return _tiny(config, size, int(image_size or 64))
-    return _paper(config, size, int(image_size or 224))
+        return _tiny(config, size, image_size or 64)
+    return _paper(config, size, image_size or 224)
 
 
 def _paper(config, size, image_size):

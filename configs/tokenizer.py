@@ -35,19 +35,9 @@ def get_config(arg="tiny"):
         split="train",
         crop_scale=(0.5, 1.0),
         flip=True,
-        num_workers=8,  # decoding processes; 0 decodes in threads of this one
-        num_threads=8,
-        prefetch=8,
-        max_broken_fraction=0.001,
+        **common.loading(),
     ))  # fmt: skip
-    config.evals = ConfigDict(dict(
-        reconstruction=dict(
-            source=placeholder(str),  # None: config.data.source
-            splits=(),  # (): all of the source but the one trained on
-            every_steps=10_000,
-            batch_size=128,
-        )
-    ))  # fmt: skip
+    config.evals = ConfigDict(dict(reconstruction=common.evaluation(every_steps=10_000, batch_size=128)))
     return _dalle(config) if arg == "dalle" else _tiny(config)
 
 

@@ -1,6 +1,7 @@
 """A very small VLMo with its batches, for tests that need the whole model."""
 
 import functools
+import pathlib
 
 import jax
 import numpy as np
@@ -8,10 +9,12 @@ from flax import nnx
 
 from configs import common, stage3
 from vlmo_jax import program as programs
+from vlmo_jax.command_line import read_config
 from vlmo_jax.recipes import make_recipe
 from vlmo_jax.sharding import make_mesh
 from vlmo_jax.train_step import TrainState, abstract_model
 
+ROOT = pathlib.Path(__file__).parent.parent
 VOCAB, LENGTH, MASKED, SIZE, BATCH = 48, 8, 3, 16, 8
 MODEL = dict(
     depth=3, num_upper=1, width=16, num_heads=2, mlp_dim=32, image_size=SIZE, patch_size=8, text_length=LENGTH,
@@ -29,6 +32,12 @@ def config(model=(), optimizer=(), **fields):
     config.data.max_masked_tokens = MASKED
     config.update({"batch_size": BATCH, "steps": 10, **fields})
     return config
+
+
+def parse(recipe, *arguments):
+    """The config of a command line: `parse("stage3:base", "steps=3")`."""
+    name, _, size = recipe.partition(":")
+    return read_config(f"{ROOT}/configs/{name}.py:{size}", dict(argument.split("=", 1) for argument in arguments))
 
 
 def make_batch(batch_size=BATCH, *, length=LENGTH, size=SIZE, seed=0):

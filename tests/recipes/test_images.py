@@ -2,14 +2,11 @@
 
 import json
 import math
-import pathlib
 
 import jax
 import numpy as np
 import pytest
-from absl import flags
 from flax import nnx
-from ml_collections import config_flags
 
 from configs import stage1
 from tests import tiny
@@ -23,7 +20,6 @@ from vlmo_jax.tasks.tokenizer import encode_codes
 from vlmo_jax.train import train
 from vlmo_jax.train_step import TrainState, abstract_model
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
 SIZES = dict(vocab_size=16, num_hidden=4, num_groups=3, blocks_per_group=1, num_init=0)
 SMALL = ("model.width=16", "model.mlp_dim=16", "model.num_heads=2", "model.depth=2", "model.vocab_size=16", "model.image_size=32",
          "model.patch_size=8", "data.tokenizer_image_size=16", "data.num_masked=6", "data.min_block=2", "batch_size=8", "steps=4",
@@ -33,11 +29,7 @@ SMALL = ("model.width=16", "model.mlp_dim=16", "model.num_heads=2", "model.depth
 
 def parse(*arguments, recipe="tiny"):
     """The config of a command line."""
-    values = flags.FlagValues()
-    line = ["main", f"--config={ROOT}/configs/stage1.py:{recipe}", *(f"--config.{a}" for a in arguments)]
-    flag = config_flags.DEFINE_config_file("config", None, "", lock_config=True, flag_values=values, sys_argv=line)
-    values(line)
-    return flag.value
+    return tiny.parse(f"stage1:{recipe}", *arguments)
 
 
 def save_tokenizer(directory, *, kind="tokenizer", decoder=True, **sizes):

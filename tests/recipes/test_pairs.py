@@ -7,8 +7,6 @@ import sys
 
 import jax
 import pytest
-from absl import flags
-from ml_collections import config_flags
 
 from configs import stage3
 from tests import tiny
@@ -21,11 +19,7 @@ RECIPES = ["tiny", "tiny_long", "base", "base_plus", "large", "base,384"]
 
 def parse(*arguments, recipe="tiny"):
     """The config of a command line."""
-    values = flags.FlagValues()
-    line = ["main", f"--config={ROOT}/configs/stage3.py:{recipe}", *(f"--config.{a}" for a in arguments)]
-    flag = config_flags.DEFINE_config_file("config", None, "", lock_config=True, flag_values=values, sys_argv=line)
-    values(line)
-    return flag.value
+    return tiny.parse(f"stage3:{recipe}", *arguments)
 
 
 def check(*arguments, recipe_name="tiny", devices=8):
@@ -156,15 +150,15 @@ def test_the_default_settings_pass_on_any_number_of_devices():
         check(devices=devices)
 
 
-@pytest.mark.parametrize("argument, error, message", [
-    ("batchsize=3", AttributeError, "Did you mean .*batch_size"),
-    ("model.dept=3", AttributeError, "depth"),
-    ("steps=3.5", flags.IllegalFlagValueError, "config.steps=3.5"),
-    ("steps=many", flags.IllegalFlagValueError, "config.steps=many"),
-    ("optimizer.learning_rate=fast", flags.IllegalFlagValueError, "config.optimizer.learning_rate=fast"),
+@pytest.mark.parametrize("argument, message", [
+    ("batchsize=3", "config.batchsize=3: .*Did you mean .*batch_size"),
+    ("model.dept=3", "depth"),
+    ("steps=3.5", "config.steps=3.5"),
+    ("steps=many", "config.steps=many"),
+    ("optimizer.learning_rate=fast", "config.optimizer.learning_rate=fast"),
 ])  # fmt: skip
-def test_unknown_fields_and_wrong_types_are_refused(argument, error, message):
-    with pytest.raises(error, match=message):
+def test_unknown_fields_and_wrong_types_are_refused(argument, message):
+    with pytest.raises(ValueError, match=message):
         parse(argument)
 
 

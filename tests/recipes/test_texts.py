@@ -9,9 +9,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from absl import flags
 from flax import nnx
-from ml_collections import config_flags
 
 from configs import stage2
 from tests import tiny
@@ -32,11 +30,7 @@ SMALL = ("model.width=16", "model.mlp_dim=32", "model.num_heads=2", "model.depth
 
 def parse(*arguments, recipe="tiny"):
     """The config of a command line."""
-    values = flags.FlagValues()
-    line = ["main", f"--config={ROOT}/configs/stage2.py:{recipe}", *(f"--config.{a}" for a in arguments)]
-    flag = config_flags.DEFINE_config_file("config", None, "", lock_config=True, flag_values=values, sys_argv=line)
-    values(line)
-    return flag.value
+    return tiny.parse(f"stage2:{recipe}", *arguments)
 
 
 def check(*arguments, recipe_name="tiny", devices=8):

@@ -1,14 +1,11 @@
 """The tokenizer's recipe builds at full size without memory, refuses impossible settings by name, and scores held-out images."""
 
 import math
-import pathlib
 
 import jax
 import numpy as np
 import pytest
-from absl import flags
 from flax import nnx
-from ml_collections import config_flags
 
 from configs import tokenizer as configs
 from tests import tiny
@@ -19,17 +16,12 @@ from vlmo_jax.recipes import ConfigError, make_recipe
 from vlmo_jax.tasks.tokenizer import encode_codes, reconstruct
 from vlmo_jax.train_step import abstract_model
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
 SMALL = ("model.image_size=8", "model.num_hidden=8", "model.num_groups=2", "model.vocab_size=16")
 
 
 def parse(*arguments, size="tiny"):
     """The config of a command line."""
-    values = flags.FlagValues()
-    line = ["main", f"--config={ROOT}/configs/tokenizer.py:{size}", *(f"--config.{a}" for a in arguments)]
-    flag = config_flags.DEFINE_config_file("config", None, "", lock_config=True, flag_values=values, sys_argv=line)
-    values(line)
-    return flag.value
+    return tiny.parse(f"tokenizer:{size}", *arguments)
 
 
 @pytest.mark.parametrize("size", ["tiny", "dalle"])
