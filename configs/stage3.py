@@ -76,7 +76,7 @@ def _tiny(config, size, image_size):
     )  # fmt: skip
     config.model.scan_layers = False  # four blocks: unrolled they compile as fast and run a third faster on CPU
     config.optimizer = common.optimizer(learning_rate=1e-3, warmup_steps=60)
-    config.optimizer.rate_multipliers = ((r"text_embedding/word", 10.0),)  # a word comes up rarely and has little time to move
+    config.optimizer.rate_multipliers = ((r"text_embedding/word", 60.0),)  # a word comes up rarely and has little time to move
     config.data.update(source="emoji", captions="text_and_keywords", randaugment_fill=(255, 255, 255), max_masked_tokens=5)
     if size == "tiny":
         config.data.update(randaugment=(), crop_scale=(0.7, 1.0))  # so short a run sees each drawing six times and learns faster so

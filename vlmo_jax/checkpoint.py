@@ -121,7 +121,7 @@ def _put_on_host(tree):
         if isinstance(value, dict):
             _put_on_host(value)
         else:
-            tree[key] = jax.device_put(value, jax.devices("cpu")[0])
+            tree[key] = jax.block_until_ready(jax.device_put(value, jax.devices("cpu")[0]))
 
 
 def find_checkpoint(path):
