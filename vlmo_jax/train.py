@@ -114,7 +114,7 @@ class Loop:
         minutes = (time.monotonic() - self.last_save) / 60
         save = last or stop or step % config.checkpoint.every_steps == 0
         save = save or self._agreed(minutes >= config.checkpoint.every_minutes, step)
-        evaluate = last or (not stop and step % recipe.evaluate_every == 0)
+        evaluate = last or (not stop and step % recipe.evaluation.every_steps == 0)
         metrics = None
         if save or evaluate or step % config.log_every == 0:
             self._collect(bar)

@@ -21,10 +21,10 @@ from vlmo_jax.train import train
 from vlmo_jax.train_step import TrainState, abstract_model
 
 SIZES = dict(vocab_size=16, num_hidden=4, num_groups=3, blocks_per_group=1, num_init=0)
-SMALL = ("model.width=16", "model.mlp_dim=16", "model.num_heads=2", "model.depth=2", "model.vocab_size=16", "model.image_size=32",
-         "model.patch_size=8", "data.tokenizer_image_size=16", "data.num_masked=6", "data.min_block=2", "batch_size=8", "steps=4",
-         "evals.masked_images.splits=('unseen_artist[:12]',)", "evals.masked_images.batch_size=8", "optimizer.warmup_steps=1",
-         "checkpoint.every_steps=2", "evals.masked_images.every_steps=4")  # fmt: skip
+SMALL = ("data.source=emoji", "model.width=16", "model.mlp_dim=16", "model.num_heads=2", "model.depth=2", "model.vocab_size=16",
+         "model.image_size=32", "model.patch_size=8", "data.tokenizer_image_size=16", "data.num_masked=6", "data.min_block=2",
+         "batch_size=8", "steps=4", "evals.masked_images.splits=('unseen_artist[:12]',)", "evals.masked_images.batch_size=8",
+         "optimizer.warmup_steps=1", "checkpoint.every_steps=2", "evals.masked_images.every_steps=4")  # fmt: skip
 
 
 def parse(*arguments, recipe="tiny"):
@@ -163,6 +163,7 @@ def test_a_tokenizer_without_decoder_serves_but_draws_nothing(tmp_path):
     (("visual_tokenizer=",), "config.visual_tokenizer is not set; give --config.visual_tokenizer=DIR, the work folder"),
     (("visual_tokenizer=/nowhere",), "config.visual_tokenizer='/nowhere': no checkpoint in /nowhere"),
     (("model.vocab_size=8",), "has 16 codes, not config.model.vocab_size=8; set --config.model.vocab_size=16"),
+    (("model.vocab_size=15", "mesh.data=4", "mesh.tensor=-1"), "config.model.vocab_size=15 does not divide over config.mesh.tensor .2."),
     (("data.tokenizer_image_size=32",), "code for every 4 x 4 pixels.*4 x 4 patches.*set --config.data.tokenizer_image_size=16"),
     (("data.tokenizer_image_size=18",), "config.data.tokenizer_image_size=18 does not divide over the patches a side.*multiple of 4"),
     (("data.tokenizer_image_size=0",), "config.data.tokenizer_image_size=0 must be at least 1 pixel"),

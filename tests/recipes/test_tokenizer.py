@@ -16,7 +16,7 @@ from vlmo_jax.recipes import ConfigError, make_recipe
 from vlmo_jax.tasks.tokenizer import encode_codes, reconstruct
 from vlmo_jax.train_step import abstract_model
 
-SMALL = ("model.image_size=8", "model.num_hidden=8", "model.num_groups=2", "model.vocab_size=16")
+SMALL = ("data.source=emoji", "model.image_size=8", "model.num_hidden=8", "model.num_groups=2", "model.vocab_size=16")
 
 
 def parse(*arguments, size="tiny"):
@@ -53,6 +53,7 @@ def test_sizes_build_on_a_mesh(size):
     (["model.dtype=float16"], "config.model.dtype='float16' is not allowed"),
     (["task.temperature=0.0"], "config.task.temperature=0.0 must be more than 0"),
     (["task.usage_weight=-1.0"], "config.task.usage_weight=-1.0"),
+    (["accumulation=2"], "config.accumulation=2 is not allowed: how evenly codes are used is known of the whole batch alone; use 1"),
     (["data.crop_scale=(0.0, 1.0)"], "config.data.crop_scale"),
     (["evals.reconstruction.batch_size=100"], "config.evals.reconstruction.batch_size=100"),
 ], ids=lambda value: value[0] if isinstance(value, list) else "")  # fmt: skip

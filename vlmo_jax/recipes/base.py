@@ -7,7 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vlmo_jax.input.pipeline import stream_batches
+
 SYNTHETIC = "synthetic"  # stands for a data set, or a tokenizer, that is not read
+
+# Fields of config.data that say how batches are made, not what is in them.
+STREAM_FIELDS = ("num_workers", "num_threads", "prefetch", "max_broken_fraction")
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -21,12 +26,14 @@ class Recipe:
     Attributes:
       config: ConfigDict of the recipe.
       unit: what a batch is made of, in the plural.
+      evaluator: the member of config.evals that says how the run is evaluated.
       page: file name of the picture that the last evaluation draws.
       page_at_start: whether the evaluation before the first step draws it too, for a picture of before and after.
       tokenizer: of the texts, once the recipe is open; None where there are none.
     """
 
     unit: ClassVar[str]
+    evaluator: ClassVar[str]
     page: ClassVar[str]
     page_at_start: ClassVar[bool] = False
     tokenizer = None
@@ -35,9 +42,9 @@ class Recipe:
         self.config = config
 
     @property
-    def evaluate_every(self):
-        """Steps from one evaluation to the next."""
-        raise NotImplementedError
+    def evaluation(self):
+        """The part of the config that says how the run is evaluated."""
+        return self.config.evals[self.evaluator]
 
     def check(self, num_devices):
         """Refuses impossible configs for a job of `num_devices` devices.
@@ -78,6 +85,14 @@ class Recipe:
     def batches(self, start_step):
         """The training batches of this process from `start_step` to the end: an iterator and context manager."""
         raise NotImplementedError
+
+    def _stream(self, maker, start_step):
+        """What `batches` returns, of the examples that `maker` writes."""
+        config = self.config
+        return stream_batches(
+            maker, batch_size=config.batch_size, start_step=start_step, end_step=config.steps, host_index=jax.process_index(),
+            host_count=jax.process_count(), **{name: config.data[name] for name in STREAM_FIELDS},
+        )  # fmt: skip
 
     def synthetic_batch(self):
         """What this process contributes to a made-up batch of `abstract_batch`'s shapes, for benchmarks: numpy arrays."""

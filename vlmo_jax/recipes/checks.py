@@ -6,6 +6,8 @@ import functools
 import jax
 
 from vlmo_jax import sharding
+from vlmo_jax.datasets import open_source
+from vlmo_jax.evals.suite import evaluation_splits
 from vlmo_jax.input import checks
 from vlmo_jax.input.tokenizer import load_tokenizer
 from vlmo_jax.layers.transformer import REMAT_POLICIES
@@ -69,12 +71,13 @@ def naming_data():
         raise ConfigError(f"config.data.{str(error).removeprefix('config.data.')}") from error
 
 
-def check_run(config, num_devices):
-    """Checks what every recipe has; returns how many ways a batch is split.
+def check_run(config, num_devices, evaluator):
+    """Checks what every recipe has.
 
     Args:
       config: ConfigDict of a recipe.
       num_devices: devices of the whole job.
+      evaluator: the member of config.evals that the recipe uses.
     """
     one_of("mode", config.mode, ("train", "eval"))
     positive(config, ("batch_size", "steps", "accumulation", "log_every"))
@@ -92,7 +95,25 @@ def check_run(config, num_devices):
         with naming_data():
             checks.check_stream(0, config.steps, config.data.max_broken_fraction)
             checks.check_loading(config.data.num_workers, config.data.num_threads, config.data.prefetch)
-    return shards
+    sizes = [f"evals.{evaluator}.{name}" for name in ("batch_size", "every_steps")]
+    positive(config, sizes)
+    multiple(sizes[0], _field(config, sizes[0]), shards, "the batch shards, mesh data x fsdp")
+
+
+def check_source(config, evaluator, *, build="build", embedded="emoji for the embedded drawings"):
+    """Refuses a run without data; an evaluation alone may have its own.
+
+    Args:
+      config: ConfigDict of a recipe.
+      evaluator: as in `check_run`.
+      build: the module of vlmo_jax.datasets that makes such data.
+      embedded: a data set that comes with the package, in words, for the message.
+    """
+    require(
+        config.data.source or config.mode == "eval" and config.evals[evaluator].source,
+        "config.data.source is not set; give --config.data.source=DIR, a folder made by "
+        f"`python -m vlmo_jax.datasets.{build}`, or --config.data.source={embedded}",
+    )
 
 
 def _check_optimizer(config):
@@ -130,11 +151,16 @@ def check_transformer(config, num_devices):
     multiple("model.width", model.width, fsdp, "config.mesh.fsdp")
 
 
+def check_vocabulary(config, num_devices):
+    """Checks that the words or codes of a model divide over the mesh."""
+    positive(config, ("model.vocab_size",))
+    multiple("model.vocab_size", config.model.vocab_size, sharding.mesh_shape(config.mesh, num_devices)[2], "config.mesh.tensor")
+
+
 def check_text(config, num_devices):
     """Checks the part of `config.model` that reads text."""
     model = config.model
-    positive(config, ("model.vocab_size",))
-    multiple("model.vocab_size", model.vocab_size, sharding.mesh_shape(config.mesh, num_devices)[2], "config.mesh.tensor")
+    check_vocabulary(config, num_devices)
     require(model.text_length >= 3, f"config.model.text_length={model.text_length} has no room for [CLS], a token and [SEP]; use at least 3")
     require(
         model.text_length <= model.text_positions,
@@ -188,6 +214,28 @@ def check_init(config, needed):
         f"config.init_from is not set: this recipe starts from {needed}; give --config.init_from=DIR, its work folder, or "
         f"--config.init_from={NO_INIT} to start from random parameters",
     )
+
+
+def open_data(config, evaluator, open_split=open_source):
+    """Opens the data of a recipe.
+
+    Args:
+      config: ConfigDict of a recipe.
+      evaluator: as in `check_run`.
+      open_split: function of a data set and a split.
+
+    Returns:
+      The training records, None in an evaluation alone, and the splits to evaluate, name -> records.
+
+    Raises:
+      ConfigError: there is no such data set or split, or it is damaged or of another kind.
+    """
+    source = None
+    if config.mode == "train":
+        with naming(config, "data.source", "data.split"):
+            source = open_split(config.data.source, config.data.split)
+    with naming(config, f"evals.{evaluator}.source", f"evals.{evaluator}.splits"):
+        return source, evaluation_splits(config.evals[evaluator], config.data.source, config.data.split, open_split)
 
 
 def open_tokenizer(config):

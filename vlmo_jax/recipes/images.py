@@ -7,12 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vlmo_jax.datasets import open_source
 from vlmo_jax.evals.masked_images import ImageEvaluation
-from vlmo_jax.evals.suite import evaluation_splits
 from vlmo_jax.input import checks as input_checks
 from vlmo_jax.input.image_pretrain import ImagePretrainExamples, MaskedViews
-from vlmo_jax.input.pipeline import stream_batches
 from vlmo_jax.models.beit import BEiT
 from vlmo_jax.models.flops import masked_image_flops
 from vlmo_jax.recipes import checks
@@ -20,31 +17,20 @@ from vlmo_jax.recipes.base import SYNTHETIC, Recipe, model_fields
 from vlmo_jax.recipes.visual_tokenizer import SyntheticTokenizer, VisualTokenizer
 from vlmo_jax.tasks.image_pretrain import ImagePretrainTask
 
-STREAM_FIELDS = ("num_workers", "num_threads", "prefetch", "max_broken_fraction")
-
 
 class ImagesRecipe(Recipe):
     """Masked image modelling on images alone."""
 
     unit = "images"
+    evaluator = "masked_images"
     page = "masked_images.png"
 
-    @property
-    def evaluate_every(self):
-        return self.config.evals.masked_images.every_steps
-
     def check(self, num_devices):
-        config, evaluation = self.config, self.config.evals.masked_images
-        shards = checks.check_run(config, num_devices)
-        checks.positive(config, ("evals.masked_images.batch_size", "evals.masked_images.every_steps", "model.vocab_size"))
-        checks.multiple("evals.masked_images.batch_size", evaluation.batch_size, shards, "the batch shards, mesh data x fsdp")
+        config = self.config
+        checks.check_run(config, num_devices, self.evaluator)
         checks.check_transformer(config, num_devices)
-        checks.multiple("model.vocab_size", config.model.vocab_size, config.mesh.tensor, "config.mesh.tensor")
-        checks.require(
-            config.data.source or config.mode == "eval" and evaluation.source,
-            "config.data.source is not set; give --config.data.source=DIR, a folder made by "
-            "`python -m vlmo_jax.datasets.build`, or --config.data.source=emoji for the embedded drawings",
-        )
+        checks.check_vocabulary(config, num_devices)
+        checks.check_source(config, self.evaluator)
         checks.require(
             config.visual_tokenizer,
             "config.visual_tokenizer is not set; give --config.visual_tokenizer=DIR, the work folder of a run of configs/tokenizer.py "
@@ -91,11 +77,7 @@ class ImagesRecipe(Recipe):
     def open(self):
         config = self.config
         self._visual_tokenizer  # refuses one that does not fit
-        if config.mode == "train":
-            with checks.naming(config, "data.source", "data.split"):
-                self.source = open_source(config.data.source, config.data.split)
-        with checks.naming(config, "evals.masked_images.source", "evals.masked_images.splits"):
-            self.splits = evaluation_splits(config.evals.masked_images, config.data.source, config.data.split)
+        self.source, self.splits = checks.open_data(config, self.evaluator)
 
     def make_model(self, rngs):
         return BEiT(**model_fields(self.config.model), rngs=rngs)
@@ -130,18 +112,15 @@ class ImagesRecipe(Recipe):
             self.source, self._views, config.seed, crop_scale=tuple(data.crop_scale), flip=data.flip,
             color_jitter=tuple(data.color_jitter) or None,
         )  # fmt: skip
-        return stream_batches(
-            maker, batch_size=config.batch_size, start_step=start_step, end_step=config.steps, host_index=jax.process_index(),
-            host_count=jax.process_count(), **{name: data[name] for name in STREAM_FIELDS},
-        )  # fmt: skip
+        return self._stream(maker, start_step)
 
     def synthetic_batch(self):
-        rng = np.random.default_rng(self.config.seed + jax.process_index())
-        batch = self._views.empty_batch(self.config.batch_size // jax.process_count())
+        rng, rows = np.random.default_rng(self.config.seed + jax.process_index()), self.config.batch_size // jax.process_count()
+        batch = self._views.empty_batch(rows)
         for name in ("image", "tokenizer_image"):
             batch[name] = rng.integers(0, 256, batch[name].shape, np.uint8)
         batch["masked_positions"] = np.stack([self._views.draw_masked_positions(rng) for _ in batch["image"]])
-        return batch | {"image_id": np.arange(len(batch["image"]), dtype=np.uint32)}
+        return batch | {"image_id": np.arange(rows, dtype=np.uint32) + np.uint32(rows * jax.process_index())}
 
     def forward_flops(self):
         model = self.config.model
@@ -153,7 +132,7 @@ class ImagesRecipe(Recipe):
         task = dataclasses.replace(self.make_task(), tokenizer=tokenizer.abstract(decoder=decoder)[0])
         return ImageEvaluation.build(
             self.splits, self._views, graphdef, task, {"tokenizer": tokenizer.load(decoder=decoder)}, mesh,
-            batch_size=self.config.evals.masked_images.batch_size, draw=decoder,
+            batch_size=self.evaluation.batch_size, draw=decoder,
         )  # fmt: skip
 
     def describe_data(self):

@@ -4,20 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vlmo_jax.datasets import open_source
-from vlmo_jax.evals.suite import Evaluation, evaluation_splits
+from vlmo_jax.evals.suite import Evaluation
 from vlmo_jax.input import checks as input_checks
 from vlmo_jax.input.pipeline import train_batches
 from vlmo_jax.models.flops import model_flops
 from vlmo_jax.models.vlmo import VLMo
 from vlmo_jax.recipes import checks
-from vlmo_jax.recipes.base import Recipe, masked_text_shapes, model_fields, synthetic_masked_text
+from vlmo_jax.recipes.base import STREAM_FIELDS, Recipe, masked_text_shapes, model_fields, synthetic_masked_text
 from vlmo_jax.tasks.pretrain import PretrainTask
 
 # Fields of config.data that the input takes as they are.
 INPUT_FIELDS = (
-    "captions", "crop_scale", "flip", "randaugment_fill", "mask_rate", "max_masked_tokens", "num_workers", "num_threads",
-    "prefetch", "max_broken_fraction",
+    "captions", "crop_scale", "flip", "randaugment_fill", "mask_rate", "max_masked_tokens", *STREAM_FIELDS,
 )  # fmt: skip
 
 
@@ -25,25 +23,15 @@ class PairsRecipe(Recipe):
     """Vision-language pre-training on image-text pairs."""
 
     unit = "pairs"
+    evaluator = "retrieval"
     page = "retrieval.png"
 
-    @property
-    def evaluate_every(self):
-        return self.config.evals.retrieval.every_steps
-
     def check(self, num_devices):
-        config, retrieval = self.config, self.config.evals.retrieval
-        shards = checks.check_run(config, num_devices)
-        checks.positive(config, ("evals.retrieval.batch_size", "evals.retrieval.every_steps"))
-        top_k = retrieval.rerank_top_k
+        config, top_k = self.config, self.evaluation.rerank_top_k
+        checks.check_run(config, num_devices, self.evaluator)
         checks.require(top_k >= 0, f"config.evals.retrieval.rerank_top_k={top_k} must be 0 (no re-ranking) or more")
-        checks.multiple("evals.retrieval.batch_size", retrieval.batch_size, shards, "the batch shards, mesh data x fsdp")
         checks.check_transformer(config, num_devices)
-        checks.require(
-            config.data.source or config.mode == "eval" and retrieval.source,
-            "config.data.source is not set; give --config.data.source=DIR, a folder made by "
-            "`python -m vlmo_jax.datasets.build`, or --config.data.source=emoji for the embedded drawings",
-        )
+        checks.check_source(config, self.evaluator)
         checks.check_text(config, num_devices)
         if config.mode == "train":
             self._check_training()
@@ -64,11 +52,7 @@ class PairsRecipe(Recipe):
     def open(self):
         config = self.config
         self.tokenizer = checks.open_tokenizer(config)
-        if config.mode == "train":
-            with checks.naming(config, "data.source", "data.split"):
-                self.source = open_source(config.data.source, config.data.split)
-        with checks.naming(config, "evals.retrieval.source", "evals.retrieval.splits"):
-            self.splits = evaluation_splits(config.evals.retrieval, config.data.source, config.data.split)
+        self.source, self.splits = checks.open_data(config, self.evaluator)
 
     def make_model(self, rngs):
         return VLMo(**model_fields(self.config.model), rngs=rngs)

@@ -5,8 +5,6 @@ import numpy as np
 
 from vlmo_jax.datasets import open_text_source
 from vlmo_jax.evals.masked_text import TextEvaluation
-from vlmo_jax.evals.suite import evaluation_splits
-from vlmo_jax.input.pipeline import stream_batches
 from vlmo_jax.input.text_pretrain import TrainTexts
 from vlmo_jax.models.flops import model_flops
 from vlmo_jax.models.vlmo import VLMo
@@ -15,32 +13,22 @@ from vlmo_jax.recipes.base import Recipe, masked_text_shapes, model_fields, synt
 from vlmo_jax.tasks.text_pretrain import TextPretrainTask
 
 ROW_FIELDS = ("mask_rate", "max_masked_tokens", "packing")
-STREAM_FIELDS = ("num_workers", "num_threads", "prefetch", "max_broken_fraction")
 
 
 class TextsRecipe(Recipe):
     """Masked language modelling on text alone."""
 
     unit = "texts"
+    evaluator = "masked_text"
     page = "fill_in.png"
     page_at_start = True
 
-    @property
-    def evaluate_every(self):
-        return self.config.evals.masked_text.every_steps
-
     def check(self, num_devices):
-        config, evaluation = self.config, self.config.evals.masked_text
-        shards = checks.check_run(config, num_devices)
-        checks.positive(config, ("evals.masked_text.batch_size", "evals.masked_text.every_steps"))
-        checks.multiple("evals.masked_text.batch_size", evaluation.batch_size, shards, "the batch shards, mesh data x fsdp")
+        config = self.config
+        checks.check_run(config, num_devices, self.evaluator)
         checks.check_transformer(config, num_devices)
         checks.check_parts(config)
-        checks.require(
-            config.data.source or config.mode == "eval" and evaluation.source,
-            "config.data.source is not set; give --config.data.source=DIR, a folder made by "
-            "`python -m vlmo_jax.datasets.build_text`, or --config.data.source=glosses for the embedded texts",
-        )
+        checks.check_source(config, self.evaluator, build="build_text", embedded="glosses for the embedded texts")
         checks.check_text(config, num_devices)
         checks.check_masked_language(config)
         checks.check_init(config, "the image experts and the attention of stage 1")
@@ -48,11 +36,7 @@ class TextsRecipe(Recipe):
     def open(self):
         config = self.config
         self.tokenizer = checks.open_tokenizer(config)
-        if config.mode == "train":
-            with checks.naming(config, "data.source", "data.split"):
-                self.source = open_text_source(config.data.source, config.data.split)
-        with checks.naming(config, "evals.masked_text.source", "evals.masked_text.splits"):
-            self.splits = evaluation_splits(config.evals.masked_text, config.data.source, config.data.split, open_text_source)
+        self.source, self.splits = checks.open_data(config, self.evaluator, open_text_source)
 
     def make_model(self, rngs):
         return VLMo(**model_fields(self.config.model), rngs=rngs)
@@ -69,10 +53,7 @@ class TextsRecipe(Recipe):
             self.source, self.tokenizer, text_length=config.model.text_length, seed=config.seed,
             **{name: data[name] for name in ROW_FIELDS},
         )  # fmt: skip
-        return stream_batches(
-            maker, batch_size=config.batch_size, start_step=start_step, end_step=config.steps, host_index=jax.process_index(),
-            host_count=jax.process_count(), **{name: data[name] for name in STREAM_FIELDS},
-        )  # fmt: skip
+        return self._stream(maker, start_step)
 
     def synthetic_batch(self):
         return synthetic_masked_text(self.config, np.random.default_rng(self.config.seed + jax.process_index()))
@@ -83,7 +64,7 @@ class TextsRecipe(Recipe):
     def make_evaluation(self, graphdef, mesh):
         config = self.config
         return TextEvaluation.build(
-            self.splits, self.tokenizer, graphdef, mesh, batch_size=config.evals.masked_text.batch_size,
+            self.splits, self.tokenizer, graphdef, mesh, batch_size=self.evaluation.batch_size,
             text_length=config.model.text_length, **{name: config.data[name] for name in ROW_FIELDS},
         )  # fmt: skip
 

@@ -5,12 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlmo_jax import sharding
-from vlmo_jax.datasets import open_source
 from vlmo_jax.evals.reconstruction import ReconstructionEvaluation
-from vlmo_jax.evals.suite import evaluation_splits
 from vlmo_jax.input import checks as input_checks
 from vlmo_jax.input.image_batches import ImageExamples
-from vlmo_jax.input.pipeline import stream_batches
 from vlmo_jax.models.dvae import DiscreteVAE
 from vlmo_jax.models.flops import discrete_vae_flops
 from vlmo_jax.recipes import checks
@@ -22,23 +19,14 @@ class TokenizerRecipe(Recipe):
     """Training of a discrete VAE on any set of images; their texts are not read."""
 
     unit = "images"
+    evaluator = "reconstruction"
     page = "reconstructions.png"
 
-    @property
-    def evaluate_every(self):
-        return self.config.evals.reconstruction.every_steps
-
     def check(self, num_devices):
-        config, evaluation = self.config, self.config.evals.reconstruction
-        shards = checks.check_run(config, num_devices)
-        checks.positive(config, ("evals.reconstruction.batch_size", "evals.reconstruction.every_steps"))
-        checks.multiple("evals.reconstruction.batch_size", evaluation.batch_size, shards, "the batch shards, mesh data x fsdp")
+        config = self.config
+        checks.check_run(config, num_devices, self.evaluator)
         self._check_model(num_devices)
-        checks.require(
-            config.data.source or config.mode == "eval" and evaluation.source,
-            "config.data.source is not set; give --config.data.source=DIR, a folder made by "
-            "`python -m vlmo_jax.datasets.build`, or --config.data.source=emoji for the embedded drawings",
-        )
+        checks.check_source(config, self.evaluator)
         if config.mode == "train":
             self._check_training()
 
@@ -62,17 +50,18 @@ class TokenizerRecipe(Recipe):
         checks.positive(config, ("task.temperature",))
         for name in ("usage_weight", "certainty_weight"):
             checks.require(task[name] >= 0, f"config.task.{name}={task[name]} must be 0 (off) or more")
-        checks.require(len(data.crop_scale) == 2, f"config.data.crop_scale={tuple(data.crop_scale)} must be two numbers, smallest and largest")
+        checks.require(
+            config.accumulation == 1,
+            f"config.accumulation={config.accumulation} is not allowed: how evenly codes are used is known of the whole batch alone; "
+            "use 1 with a smaller config.batch_size, or more devices",
+        )
+        checks.check_crop(data)
         with checks.naming_data():
             input_checks.check_views(tuple(data.crop_scale))
 
     def open(self):
         config = self.config
-        if config.mode == "train":
-            with checks.naming(config, "data.source", "data.split"):
-                self.source = open_source(config.data.source, config.data.split)
-        with checks.naming(config, "evals.reconstruction.source", "evals.reconstruction.splits"):
-            self.splits = evaluation_splits(config.evals.reconstruction, config.data.source, config.data.split)
+        self.source, self.splits = checks.open_data(config, self.evaluator)
 
     def make_model(self, rngs):
         return DiscreteVAE(**model_arguments(self.config.model), rngs=rngs)
@@ -92,11 +81,7 @@ class TokenizerRecipe(Recipe):
         maker = ImageExamples(
             self.source, image_size=config.model.image_size, seed=config.seed, crop_scale=tuple(data.crop_scale), flip=data.flip
         )
-        return stream_batches(
-            maker, batch_size=config.batch_size, start_step=start_step, end_step=config.steps, host_index=jax.process_index(),
-            host_count=jax.process_count(), num_workers=data.num_workers, num_threads=data.num_threads, prefetch=data.prefetch,
-            max_broken_fraction=data.max_broken_fraction,
-        )  # fmt: skip
+        return self._stream(maker, start_step)
 
     def synthetic_batch(self):
         rng, rows = np.random.default_rng(self.config.seed + jax.process_index()), self.config.batch_size // jax.process_count()
@@ -113,7 +98,7 @@ class TokenizerRecipe(Recipe):
         model = self.config.model
         return ReconstructionEvaluation.build(
             self.splits, make_tokenizer_model(graphdef), image_size=model.image_size, vocab_size=model.vocab_size,
-            batch_size=self.config.evals.reconstruction.batch_size, mesh=mesh,
+            batch_size=self.evaluation.batch_size, mesh=mesh,
         )  # fmt: skip
 
     def describe_data(self):

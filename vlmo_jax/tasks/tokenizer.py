@@ -94,7 +94,7 @@ class TokenizerTask:
 
         Returns:
           The loss and metrics, to be summed over the parts. Entropies, codes in use and perplexity are of each part for itself: of
-          small parts they are smaller than of the whole batch.
+          small parts they are smaller than of the whole batch. So training takes the batch in one part.
         """
         image = batch["image"].astype(jnp.float32) / 255.0
         share = len(image) / shared
