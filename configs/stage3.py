@@ -84,6 +84,6 @@ def _tiny(config, size, image_size):
     config.data.update(num_workers=0, num_threads=1, prefetch=4)
     config.tokenizer = "emoji"
     config.evals.retrieval.update(batch_size=128, every_steps=config.steps // 5)
-    config.checkpoint.update(every_steps=100, every_minutes=5.0, best_metric="eval/emoji_unseen_concepts/mean_recall")
+    config.checkpoint.update(every_steps=100, every_minutes=5.0, best_metric="mean_recall")
     config.log_every = 10
     return config

@@ -101,6 +101,15 @@ def test_keeps_the_last_and_the_best_also_over_a_restart(tmp_path):
     assert steps_in(tmp_path) == [2, 6, 7]
 
 
+def test_the_best_by_the_last_part_of_a_name_is_the_best_mean_of_the_splits(tmp_path):
+    _, program = program_on((1, 1, 1))
+    checkpoints = Checkpoints(tmp_path, keep_last=1, best_metric="recall")
+    for step, (a, b) in enumerate([(0.9, 0.1), (0.6, 0.6), (0.2, 0.2)], start=1):
+        checkpoints.save(state_at(step, program), META, {"eval/a/recall": a, "eval/b/recall": b, "eval/b/rank": 100.0})
+    checkpoints.close()
+    assert steps_in(tmp_path) == [2, 3]
+
+
 def test_without_a_best_metric_the_last_are_kept(tmp_path):
     _, program = program_on((1, 1, 1))
     checkpoints = Checkpoints(tmp_path, keep_last=1)

@@ -26,7 +26,7 @@ class Checkpoints:
     Args:
       directory: where they go, one numbered folder each.
       keep_last: how many of the latest to keep.
-      best_metric: name of a metric whose highest checkpoint is kept too, or None.
+      best_metric: name of a metric whose highest checkpoint is kept too, or its last part (see `find_metric`), or None.
     """
 
     def __init__(self, directory, *, keep_last, best_metric=None):
@@ -61,7 +61,8 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        best = {name: value for name, value in (metrics or {}).items() if name == self._best_metric}
+        found = find_metric(metrics or {}, self._best_metric)
+        best = {self._best_metric: float(np.mean(found))} if found else {}
         optimizer = {"step": state.step, "opt_state": state.opt_state, "extra": state.extra}
         self._manager.save(
             step,
@@ -97,6 +98,19 @@ class Checkpoints:
         """Waits for saves under way."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def find_metric(metrics, name):
+    """The values of a metric.
+
+    Args:
+      metrics: mapping such as {"eval/emoji_validation/mean_recall": 0.5}.
+      name: of one of them, or the last part of it, "mean_recall", which all splits have.
+
+    Returns:
+      List of values, empty where there is no such metric.
+    """
+    return [value for known, value in metrics.items() if name in (known, known.rpartition("/")[2])]
 
 
 def save_params(directory, params, meta):

@@ -7,12 +7,12 @@ from flax import nnx
 from vlmo_jax import checkpoint, sharding
 from vlmo_jax.metrics import MetricWriter, announce
 from vlmo_jax.recipes import make_recipe
-from vlmo_jax.recipes.checks import ConfigError, naming
+from vlmo_jax.recipes.checks import NO_INIT, ConfigError, naming
 from vlmo_jax.train_step import abstract_model
 
 
 def evaluate(config, workdir):
-    """Evaluates `config.init_from`, or the work folder's latest checkpoint.
+    """Evaluates `config.init_from`, or the work folder's latest checkpoint where that is unset or what the run started from.
 
     Args:
       config: ConfigDict of the recipe that made the checkpoint.
@@ -32,8 +32,8 @@ def evaluate(config, workdir):
     with jax.set_mesh(mesh):
         graphdef, abstract = abstract_model(recipe.make_model)
         shapes = checkpoint.abstract_like(nnx.to_pure_dict(abstract), sharding.param_shardings(abstract, mesh))
-        path = config.init_from or workdir
         with naming(config, "init_from"):
+            path = _choose_checkpoint(config.init_from, workdir)
             params, step, meta = checkpoint.load_params(path, shapes)
         _check_meta(recipe, meta, path)
         if jax.process_index() == 0:
@@ -47,6 +47,16 @@ def evaluate(config, workdir):
     if jax.process_index() == 0:
         announce(f"Metrics are in {workdir / 'metrics.jsonl'}, examples in {page}")
     return metrics
+
+
+def _choose_checkpoint(init_from, workdir):
+    if init_from in (None, "", NO_INIT):
+        return workdir
+    try:
+        started_from = checkpoint.SavedParams(workdir).meta["config"].get("init_from")
+    except FileNotFoundError:
+        return init_from
+    return workdir if started_from == init_from else init_from
 
 
 def _check_meta(recipe, meta, path):

@@ -11,12 +11,14 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from vlmo_jax import checkpoint, sharding
-from vlmo_jax.metrics import MetricWriter, ProgressBar, Stopwatch, WeightedMeans, announce
+from vlmo_jax.metrics import MetricWriter, ProgressBar, Stopwatch, WeightedMeans, announce, read_metrics
 from vlmo_jax.pictures import loss_curves
 from vlmo_jax.program import build_program, compiled_bytes, initial_state
 from vlmo_jax.recipes import make_recipe
 from vlmo_jax.recipes.base import count_params
+from vlmo_jax.recipes.checks import ConfigError
 from vlmo_jax.train_step import abstract_trainable
+
 
 class NonFiniteError(FloatingPointError):
     """A loss or the gradient became NaN or infinite."""
@@ -82,10 +84,10 @@ class Loop:
     def run(self):
         """Runs to the last step or to a signal; returns whether the run is finished."""
         config = self.config
-        if self.first_step == 0:
-            self.evaluate(0)
         if self.first_step >= config.steps:
             return True
+        if self.first_step == 0 or self._evaluation_missing():
+            self.evaluate(self.first_step)
         batches = self.program.recipe.batches(self.first_step)
         compiled, seconds, memory = self.program.compile()
         _say(f"Compiled the step in {seconds:.0f} s; it needs {compiled_bytes(memory) / 2**30:.2f} GiB a device.")
@@ -130,11 +132,9 @@ class Loop:
 
     def _agreed(self, flag, step):
         """Whether any process says so; asked at log steps when there are several, so that all act at the same step."""
-        if jax.process_count() == 1:
-            return flag
-        if step % self.config.log_every:
+        if jax.process_count() > 1 and step % self.config.log_every:
             return False
-        return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+        return _any_process(flag)
 
     def _collect(self, bar):
         """Fetches the metrics of the step before: while it is read, the next one already runs."""
@@ -168,12 +168,32 @@ class Loop:
         line = {f"train/{name}": value for name, value in means.items()}
         self.writer.write(step, {**line, "train/samples_per_second": rate, "train/data_wait": wait})
 
+    def _evaluation_missing(self):
+        """Whether the start before this one was stopped when an evaluation was due; the first process, which writes, knows."""
+        if self.first_step % self.program.recipe.evaluation.every_steps:
+            return False
+        measured = {}
+        if jax.process_index() == 0:
+            measured = read_metrics(self.workdir / "metrics.jsonl")
+        done = any(name.startswith("eval/") and self.first_step in steps for name, (steps, _) in measured.items())
+        return _any_process(jax.process_index() == 0 and not done)
+
     def evaluate(self, step):
-        """Runs every evaluation on the state; returns and writes `eval/...` metrics."""
+        """Runs every evaluation on the state; returns and writes `eval/...` metrics.
+
+        Raises:
+          ConfigError: `config.checkpoint.best_metric` is none of them.
+        """
         recipe = self.program.recipe
         drawn = step == self.config.steps or step == 0 and recipe.page_at_start
         page = self.workdir / recipe.page if drawn else None
         metrics = self.evaluation.run(self.state.params, step, page=page)
+        best = self.config.checkpoint.best_metric
+        if metrics and best and not checkpoint.find_metric(metrics, best):
+            raise ConfigError(
+                f"config.checkpoint.best_metric={best!r} is measured by no evaluation; use one of {', '.join(metrics)}, their last part "
+                "alone for the mean of all splits, or --config.checkpoint.best_metric= for none"
+            )
         if metrics:
             self.writer.write(step, metrics)
         return metrics
@@ -188,6 +208,13 @@ class Loop:
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
         return lambda: [signal.signal(number, handler) for number, handler in before.items()]
+
+
+def _any_process(flag):
+    """Whether any process says so; all of them ask."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
 def _say(text):
