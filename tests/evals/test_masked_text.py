@@ -84,6 +84,14 @@ def test_blanks_are_whole_words_of_texts_that_fit(texts, tokenizer):
         draw_blanks(texts, tokenizer, text_length=12, min_letters=30)
 
 
+def test_blanks_are_in_the_beginnings_of_texts_that_do_not_fit(texts, tokenizer):
+    whole = " ".join(record.text for record in texts)
+    blanks = draw_blanks([TextRecord(whole, "long")], tokenizer, text_length=12, count=5)
+    [parts], [answers] = blanks.parts, blanks.answers
+    assert whole.startswith(" ".join(filter(None, [parts[0], answers[0], parts[1], answers[1], parts[2]])))
+    assert blanks.batch["token_mask"].sum() in (11, 12)
+
+
 @pytest.mark.parametrize("mesh", [(1, 1, 1), (8, 1, 1)])
 def test_likeliest_words_come_first(texts, tokenizer, model, params, mesh):
     blanks = draw_blanks(texts, tokenizer, text_length=12, count=3)

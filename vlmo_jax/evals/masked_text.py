@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import itertools
 import json
+import logging
 import pathlib
 from typing import Any, NamedTuple
 
@@ -13,12 +15,14 @@ from vlmo_jax import sharding
 from vlmo_jax.datasets import TextRecord
 from vlmo_jax.evals import collect
 from vlmo_jax.evals.masked import check_batch_size, score_split
-from vlmo_jax.input import captions
+from vlmo_jax.input import captions, text_rows
 from vlmo_jax.input.text_pretrain import MaskedTexts
 from vlmo_jax.input.tokenizer import SPECIAL_TOKENS, Tokenizer
 from vlmo_jax.metrics import announce
 from vlmo_jax.pictures import fill_in_page
 from vlmo_jax.tasks.text_pretrain import MaskedTextModel, make_masked_text_model
+
+log = logging.getLogger(__name__)
 
 
 class FillIn(NamedTuple):
@@ -104,7 +108,8 @@ def draw_blanks(source: Sequence[TextRecord], tokenizer: Tokenizer, *, text_leng
     """Draws texts and blanks out some of their words, all of which become [MASK].
 
     Args:
-      source: the records; those with enough words that are one token and fit into a row are drawn from.
+      source: the records; those with enough words that are one token are drawn from. Of texts that do not fit into a row, which come
+        last, the beginning is taken.
       tokenizer: of `load_tokenizer`.
       text_length: T.
       count: how many texts; fewer if the source has no more.
@@ -116,11 +121,16 @@ def draw_blanks(source: Sequence[TextRecord], tokenizer: Tokenizer, *, text_leng
       ValueError: there is no such text.
     """
     rng = np.random.default_rng(seed)
+    order = rng.permutation(len(source))
     chosen: list[tuple[list[int], list[int]]] = []
-    for number in rng.permutation(len(source)):
-        ids, words = tokenizer.encode(source[number].text)
-        if len(ids) > text_length - 2:
-            continue
+
+    def beginnings(*, whole):
+        for number in order:
+            windows = text_rows.cut_windows(tokenizer.encode(source[number].text), text_length - 2)
+            if windows and whole == (len(windows) == 1):
+                yield windows[0]
+
+    for ids, words in itertools.chain(beginnings(whole=True), beginnings(whole=False)):
         places = [i for i, word in enumerate(words) if words.count(word) == 1 and _is_word(tokenizer.decode(ids[i : i + 1]), min_letters)]
         drawn = sorted(rng.permutation(places)[:blanks].tolist())
         if len(drawn) == blanks and all(b - a > 1 for a, b in zip(drawn, drawn[1:])):
@@ -128,7 +138,7 @@ def draw_blanks(source: Sequence[TextRecord], tokenizer: Tokenizer, *, text_leng
         if len(chosen) == count:
             break
     if not chosen:
-        raise ValueError(f"no text has {blanks} words of {min_letters} letters that are one token each and fits into {text_length} tokens")
+        raise ValueError(f"no text has {blanks} words of {min_letters} letters that are one token each in its first {text_length} tokens")
     return _blank_out(chosen, tokenizer, text_length)
 
 
@@ -167,13 +177,11 @@ def fill_in_examples(model: MaskedTextModel, params: Any, blanks: Blanks, tokeni
     Returns:
       One entry a text, the same on every process.
     """
-    shards, rows = sharding.num_batch_shards(mesh), len(blanks.answers)
-    hosts, host = jax.process_count(), jax.process_index()
-    local = -(-rows // shards) * shards // hosts
-    numbers = np.arange(host * local, (host + 1) * local) % rows
-    arrays = sharding.place_batch({name: values[numbers] for name, values in blanks.batch.items()}, mesh)
-    place = sharding.place_batch({"index": numbers.astype(np.int32), "valid": np.ones(local, np.bool_)}, mesh)
-    guessed = collect.collect_rows([(model.fill(params, arrays), place["index"], place["valid"])], rows)
+    rows = collect.padded_rows(len(blanks.answers), mesh)
+    batch = {name: values[rows] for name, values in blanks.batch.items()} | {"index": rows, "valid": np.ones(len(rows), np.bool_)}
+    arrays = sharding.place_batch(batch, mesh)
+    index, valid = arrays.pop("index"), arrays.pop("valid")
+    guessed = collect.collect_rows([(model.fill(params, arrays), index, valid)], len(blanks.answers))
     return [
         FillIn(parts, answers, [[(_spell(int(token), tokenizer), float(p)) for p, token in zip(*best)] for best in row])
         for parts, answers, row in zip(blanks.parts, blanks.answers, guessed)
@@ -212,7 +220,12 @@ class TextEvaluation:
         """
         evaluators = [MaskedTextEvaluator(source, tokenizer, name=name, mesh=mesh, **options) for name, source in splits.items()]
         largest = max(splits.values(), key=len, default=())
-        blanks = draw_blanks(largest, tokenizer, text_length=options["text_length"]) if largest else None
+        blanks = None
+        if largest:
+            try:
+                blanks = draw_blanks(largest, tokenizer, text_length=options["text_length"])
+            except ValueError as error:  # evaluation goes without the picture
+                log.warning("No words are filled into blanks: %s", error)
         return cls(evaluators, make_masked_text_model(graphdef), blanks, tokenizer, mesh)
 
     def run(self, params: Any, step: int, page: pathlib.Path | None = None) -> dict[str, float]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from jax.experimental import multihost_utils
 import numpy as np
 
 from vlmo_jax import sharding
@@ -94,8 +93,10 @@ class ReconstructionEvaluator:
         count = min(NUM_EXAMPLES, self.num_images, self._batch_size)
         chosen = np.linspace(0, self.num_images - 1, count).astype(int)
         batch = sharding.place_batch(next(self._batches([self._source[int(row)] for row in chosen])), self._mesh)
-        shown = multihost_utils.process_allgather((batch["image"], model.reconstruct(params, {"image": batch["image"]})), tiled=True)
-        images, again = (np.asarray(pixels)[:count] for pixels in shown)
+        index, valid = batch.pop("index"), batch.pop("valid")
+        images, again = (
+            collect.collect_rows([(pixels, index, valid)], count) for pixels in (batch["image"], model.reconstruct(params, batch))
+        )
         if jax.process_index() == 0:
             side = round(scores.codes.shape[1] ** 0.5)
             reconstruction_page(
