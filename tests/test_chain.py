@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from vlmo_jax import chain, compare, pictures
-from vlmo_jax.runs import ROOT, RunStopped, run_recipe
+from vlmo_jax.command_line import read_config
+from vlmo_jax.runs import ROOT, RunStopped, Usage, run_recipe
 from vlmo_jax.summary_page import Section, summary_page
 
 
@@ -21,6 +22,45 @@ def test_settings_go_to_their_stage():
     assert compare.read_settings(["steps=3", "data.source=x"]) == {"steps": "3", "data.source": "x"}
     with pytest.raises(ValueError, match="--set=steps is not FIELD=VALUE"):
         compare.read_settings(["steps"])
+
+
+@pytest.mark.parametrize("settings, size, message", [
+    (["stage3.batchsize=3"], None, 'configs/stage3.py --config.batchsize=3: .* Did you mean "batch_size"'),
+    (["stage2.steps=many"], None, "--config.steps=many"),
+    ([], "huge", "configs/stage1.py:huge: size 'huge' is unknown; use one of tiny, base"),
+])  # fmt: skip
+def test_wrong_settings_are_refused_before_any_stage_runs(tmp_path, settings, size, message):
+    with pytest.raises(ValueError, match=message):
+        chain.run_chain(tmp_path / "chain", size=size, settings=settings)
+    assert not (tmp_path / "chain").exists()
+
+
+def test_the_tokenizer_has_the_codes_of_stage_1_at_every_size():
+    tokenizer, stage1 = chain.STAGES[:2]
+    for size in (None, "tiny", "base", "base,384", "large"):
+        codes = [read_config(ROOT / chain.stage_recipe(stage, size), {}).model.vocab_size for stage in (tokenizer, stage1)]
+        assert codes[0] == codes[1]
+
+
+def test_time_of_a_stage_adds_up_over_its_starts(tmp_path, monkeypatch):
+    starts = []
+
+    def run(recipe, workdir, settings):
+        starts.append(workdir.name)
+        usage = Usage(10.0, len(starts))
+        if len(starts) == 2:
+            raise RunStopped("stopped", 143, usage)
+        return usage
+
+    monkeypatch.setattr(chain, "run_recipe", run)
+    with pytest.raises(RunStopped):
+        chain.run_chain(tmp_path)
+    usage = chain.run_chain(tmp_path)
+    assert starts == ["tokenizer", "stage1", "tokenizer", "stage1", "stage2", "stage3"]
+    assert {name: (taken["seconds"], taken["peak_bytes"]) for name, taken in usage.items()} == {
+        "tokenizer": (20.0, 3), "stage1": (20.0, 4), "stage2": (10.0, 5), "stage3": (10.0, 6)
+    }  # fmt: skip
+    assert json.loads((tmp_path / "chain.json").read_text()) == usage
 
 
 def test_every_stage_has_a_recipe_and_starts_from_one_before():
@@ -56,6 +96,8 @@ def test_table_of_a_comparison(tmp_path):
         "| drawings, text to image recall at 1 | 4.00 ± 2.83 % | 10.00 ± 2.83 % |",
         "| drawings, mean recall | 2.00 ± 1.41 % | 5.00 ± 1.41 % |",
     ]
+    with open(tmp_path / "a2" / "metrics.jsonl", "a") as file:  # where a signal stopped the run
+        file.write(json.dumps({"step": 13, "train/loss": 1.0, "train/other_loss": 1.0}) + "\n")
     pictures.compare_losses({kind: [f / "metrics.jsonl" for f in folders] for kind, folders in runs.items()}, tmp_path / "c.png")
     pixels = np.asarray(Image.open(tmp_path / "c.png").convert("RGB")).reshape(-1, 3)
     for color in ((0x25, 0x63, 0xEB), (0xD9, 0x77, 0x06)):

@@ -8,19 +8,23 @@ stage2     masked language modelling on texts, attention and image parts frozen
 stage3     contrast, matching and masked language modelling on pairs, then retrieval
 
 Each has a folder in DIR, as its recipe alone would fill it; DIR/summary.png shows all of them. Stopped
-anywhere, the same command goes on. The chain is for one machine: on a pod run the recipes themselves.
+anywhere, the same command goes on. With --size=base, base_plus or large the tokenizer is of DALL-E's size.
+The chain is for one machine: on a pod run the recipes themselves.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import re
 import sys
 from typing import NamedTuple
 
+from vlmo_jax.command_line import read_config
 from vlmo_jax.metrics import announce, read_metrics
-from vlmo_jax.runs import RunStopped, run_recipe
+from vlmo_jax.runs import ROOT, RunStopped, run_recipe
 from vlmo_jax.summary_page import Section, summary_page
+
 
 class Stage(NamedTuple):
     """A recipe of the chain.
@@ -62,8 +66,15 @@ def read_settings(settings):
     return found
 
 
+def stage_recipe(stage, size):
+    """The recipe of a stage with its argument; stage 1 at a size of the paper needs the codes of the tokenizer at DALL-E's."""
+    if stage.name == "tokenizer":
+        size = size and ("tiny" if size.startswith("tiny") else "dalle")
+    return stage.config + (f":{size}" if size else "")
+
+
 def run_chain(workdir, *, size=None, settings=()):
-    """Runs all stages and draws the summary.
+    """Runs all stages.
 
     Args:
       workdir: where everything goes.
@@ -74,24 +85,34 @@ def run_chain(workdir, *, size=None, settings=()):
       dict stage name -> {"seconds", "peak_bytes"} of this and earlier starts.
 
     Raises:
-      ValueError: see `read_settings`.
+      ValueError: a setting of another form, or of no stage or field, or an unknown size; no stage has run then.
       RunStopped: a stage failed or was stopped.
     """
     settings = read_settings(settings)
+    recipes = {stage.name: stage_recipe(stage, size) for stage in STAGES}
+    for name, recipe in recipes.items():
+        read_config(ROOT / recipe, settings[name])
     workdir.mkdir(parents=True, exist_ok=True)
     record = workdir / "chain.json"
     usage = json.loads(record.read_text()) if record.exists() else {}
     for number, stage in enumerate(STAGES, start=1):
         announce(f"\n{stage.title} ({number} of {len(STAGES)})")
-        argument = f":{size}" if size and stage.name != "tokenizer" else ""
         starts = {field: workdir / start for field, start in stage.starts.items()}
-        taken = run_recipe(stage.config + argument, workdir / stage.name, {**starts, **settings[stage.name]})
-        before = usage.get(stage.name, {"seconds": 0.0, "peak_bytes": 0})
-        usage[stage.name] = {
-            "seconds": before["seconds"] + taken.seconds, "peak_bytes": max(before["peak_bytes"], taken.peak_bytes)
-        }  # fmt: skip
-        record.write_text(json.dumps(usage, indent=2) + "\n")
+        try:
+            taken = run_recipe(recipes[stage.name], workdir / stage.name, {**starts, **settings[stage.name]})
+        except RunStopped as stopped:
+            _add_usage(usage, stage.name, stopped.usage, record)
+            raise
+        _add_usage(usage, stage.name, taken, record)
     return usage
+
+
+def _add_usage(usage, name, taken, record):
+    before = usage.get(name, {"seconds": 0.0, "peak_bytes": 0})
+    usage[name] = {"seconds": before["seconds"] + taken.seconds, "peak_bytes": max(before["peak_bytes"], taken.peak_bytes)}
+    partial = record.with_suffix(".partial")
+    partial.write_text(json.dumps(usage, indent=2) + "\n")
+    os.replace(partial, record)
 
 
 def describe_stage(stage, workdir, usage):
@@ -117,7 +138,9 @@ def main(argv=None):
         print(f"error: {error}", file=sys.stderr)
         sys.exit(getattr(error, "status", 1))
     lines = [describe_stage(stage, workdir, usage) for stage in STAGES]
-    sections = [Section(line, [workdir / stage.name / page for page in stage.pages]) for stage, line in zip(STAGES, lines)]
+    pages = {stage.name: [workdir / stage.name / page for page in stage.pages] for stage in STAGES}
+    # Without a split to evaluate a stage has no picture but its curves.
+    sections = [Section(line, [page for page in pages[stage.name] if page.exists()]) for stage, line in zip(STAGES, lines)]
     summary_page(sections, workdir / "summary.png")
     minutes = sum(taken["seconds"] for taken in usage.values()) / 60
     announce(

@@ -4,6 +4,7 @@ matplotlib is imported when the first picture is drawn, so that it does not slow
 """
 
 from collections.abc import Mapping, Sequence
+import functools
 import math
 import os
 import textwrap
@@ -49,20 +50,24 @@ def compare_losses(metrics_files: Mapping[str, Sequence[str | os.PathLike]], png
     """Draws losses and mean recalls of several kinds of runs, a colour a kind: its runs thin, their mean thick.
 
     Args:
-      metrics_files: kind -> a `metrics.jsonl` a run; all runs log the same metrics at the same steps.
+      metrics_files: kind -> a `metrics.jsonl` a run. Drawn is what all runs log, their means at the steps that all runs of a kind
+        log: one that was stopped and went on has a few more.
       png: the file to write.
     """
     kinds = {kind: [read_metrics(file) for file in files] for kind, files in metrics_files.items()}
-    first = next(iter(kinds.values()))[0]
-    losses = sorted((name for name in first if name.startswith("train/") and name.endswith("loss")), key=_loss_order)
-    names = losses + [name for name in first if name.endswith("/mean_recall")]
+    first, *others = (run for runs in kinds.values() for run in runs)
+    shared = [name for name in first if all(name in run for run in others)]
+    losses = sorted((name for name in shared if name.startswith("train/") and name.endswith("loss")), key=_loss_order)
+    names = losses + [name for name in shared if name.endswith("/mean_recall")]
     figure, axes = _panels(len(names))
     for axis, name in zip(axes, names):
         for color, (kind, runs) in zip(_LOSS_COLORS, kinds.items()):
             curves = [run[name][1] if name.startswith("eval/") else _smooth(run[name][1]) for run in runs]
             for run, curve in zip(runs, curves):
                 axis.plot(run[name][0], curve, color=color, alpha=0.3, linewidth=0.8)
-            axis.plot(runs[0][name][0], np.mean(curves, axis=0), color=color, linewidth=1.8, label=kind)
+            steps = functools.reduce(np.intersect1d, [run[name][0] for run in runs])
+            means = np.mean([curve[np.isin(run[name][0], steps)] for run, curve in zip(runs, curves)], axis=0)
+            axis.plot(steps, means, color=color, linewidth=1.8, label=kind)
         _title(axis, name.partition("/")[2].replace("/", ", ").replace("_", " "))
     axes[0].legend(fontsize=7, frameon=False, labelcolor=_GREY)
     figure.tight_layout(h_pad=1.6, w_pad=1.4)

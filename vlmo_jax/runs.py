@@ -21,11 +21,11 @@ class Usage(NamedTuple):
 
 
 class RunStopped(Exception):
-    """A run ended before its end; `status` is its exit status."""
+    """A run ended before its end; `status` is its exit status, `usage` what it took."""
 
-    def __init__(self, message, status):
+    def __init__(self, message, status, usage):
         super().__init__(message)
-        self.status = status
+        self.status, self.usage = status, usage
 
 
 def run_recipe(config, workdir, settings):
@@ -57,9 +57,12 @@ def run_recipe(config, workdir, settings):
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        how = "was stopped" if process.returncode == STOPPED else f"failed with status {process.returncode}, for the reason above"
-        raise RunStopped(f"{config} {how}; the same command goes on from where it stands", process.returncode)
-    kilobytes = usage.ru_maxrss if sys.platform != "darwin" else usage.ru_maxrss // 1024
-    return Usage(time.monotonic() - start, 1024 * kilobytes)
+    process.returncode = code = os.waitstatus_to_exitcode(status)
+    usage = Usage(time.monotonic() - start, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+    if not code:
+        return usage
+    if code < 0:
+        how, code = f"was killed by {signal.Signals(-code).name}", 128 - code  # as shells count
+    else:
+        how = "was stopped" if code == STOPPED else f"failed with status {code}, for the reason above"
+    raise RunStopped(f"{config} {how}; the same command goes on from where it stands", code, usage)
