@@ -14,8 +14,8 @@ PACKAGE = ROOT / "vlmo_jax"
 FLOORS = {
     "sharding": 0, "metrics": 0, "distributed": 0, "command_line": 0,
     "layers": 1, "objectives": 1, "datasets": 1, "input": 1,
-    "models": 2, "param_names": 2, "partition": 2, "gradients": 2,
-    "tasks": 3, "interop": 3,
+    "models": 2, "param_names": 2, "gradients": 2,
+    "tasks": 3, "interop": 3, "partition": 3,
     "optimizer": 4, "train_step": 4, "checkpoint": 4, "warm_start": 4, "evals": 4, "pictures": 4, "pictures_tokenizer": 4,
     "recipes": 5, "program": 6,
     **dict.fromkeys((f"interop.{name}" for name in (

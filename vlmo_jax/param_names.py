@@ -4,6 +4,9 @@ The blocks of a MoME Transformer are stored as two stacks, and the experts of a 
 both stacks are one, and experts go by name: `transformer/lower/experts/stacked/up/kernel` [L, E, D, F] and
 its `upper` sibling are seen as `transformer/blocks/experts/image/up/kernel` [depth, D, F] and so on. An
 expert that the lower blocks lack has one layer a block that has it, the topmost ones.
+
+Rules of the optimizer and for freezing speak of one model and keep its stacks, of which `expert_paths` tells the experts
+apart; warm starts join two models whose stacks may differ, by `named_parameters`.
 """
 
 from typing import NamedTuple
@@ -13,6 +16,8 @@ from flax import nnx
 from vlmo_jax.layers.modality_experts import EXPERTS
 
 STACKS = ("lower", "upper")  # in the order of depth
+STACKED = "stacked"
+EXPERT_AXIS = 1  # of stacked experts, [layers, experts, ...]
 
 
 class Slot(NamedTuple):
@@ -69,13 +74,26 @@ def named_parameters(leaves):
     return {name: NamedParameter(shapes[name], tuple(slots[name])) for name in slots}
 
 
+def expert_paths(path, shape):
+    """The experts that an array holds, each with a path of its own.
+
+    Args:
+      path: tuple of strings; `.../experts/stacked/up/kernel` becomes `.../experts/image/up/kernel` and so on.
+      shape: of the array.
+
+    Returns:
+      [(path, index on the experts' axis)]; of an array without that axis its own path and None.
+    """
+    if STACKED not in path:
+        return [(path, None)]
+    place = path.index(STACKED)
+    return [((*path[:place], expert, *path[place + 1 :]), index) for expert, index in EXPERTS.items() if index < shape[EXPERT_AXIS]]
+
+
 def _names(path, shape):
-    if path[0] != "transformer" or len(path) < 3 or path[1] not in STACKS:
-        return [("/".join(path), None)]
-    if path[2:4] != ("experts", "stacked"):
-        return [("/".join(("transformer", "blocks", *path[2:])), None)]
-    prefix, rest = "transformer/blocks/experts", "/".join(path[4:])
-    return [(f"{prefix}/{expert}/{rest}", index) for expert, index in EXPERTS.items() if index < shape[1]]
+    in_stack = path[0] == "transformer" and len(path) > 2 and path[1] in STACKS
+    paths = expert_paths(path, shape)
+    return [("/".join(("transformer", "blocks", *named[2:]) if in_stack else named), index) for named, index in paths]
 
 
 def group_names(names):

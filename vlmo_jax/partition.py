@@ -12,12 +12,9 @@ import re
 import jax.numpy as jnp
 from flax import nnx
 
-from vlmo_jax.layers.modality_experts import EXPERTS
+from vlmo_jax.param_names import expert_paths
 
 log = logging.getLogger(__name__)
-
-STACKED = "stacked"
-EXPERT_AXIS = 1  # [layers, experts, ...]
 
 
 def rule_paths(path, shape):
@@ -27,12 +24,7 @@ def rule_paths(path, shape):
       path: tuple of keys; `.../experts/stacked/up/kernel` is known as `.../experts/image/up/kernel` and so on.
       shape: of the array.
     """
-    keys = [str(key) for key in path]
-    if STACKED not in keys:
-        return ["/".join(keys)]
-    place = keys.index(STACKED)
-    names = list(EXPERTS)[: shape[EXPERT_AXIS]]
-    return ["/".join([*keys[:place], name, *keys[place + 1 :]]) for name in names]
+    return ["/".join(named) for named, _ in expert_paths(tuple(map(str, path)), shape)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,8 @@ from vlmo_jax.interop.reference import (
     OUTPUT_TOLERANCE, Reference, compare_buffers, compare_gradients, compare_inputs, official_batch,
 )  # fmt: skip
 from vlmo_jax.objectives.masked_language import masked_language_loss
-from vlmo_jax.partition import EXPERT_AXIS, Partition
+from vlmo_jax.param_names import EXPERT_AXIS
+from vlmo_jax.partition import Partition
 
 # Parameters that stage 2 leaves as they are: the rules of configs/stage2.py, the second where blocks have gammas.
 FROZEN = (

@@ -32,7 +32,6 @@ class ImagePretrainTask:
     std: tuple = (0.5, 0.5, 0.5)
     dropout: bool = True
 
-    unit = "images"
     gradients = summed_gradients
 
     def prepare(self, batch, extra):
