@@ -12,17 +12,15 @@ concept's keywords, its id is "artist/file stem". Three splits, in the order of 
 What the package ships in vlmo_jax/datasets/embedded/emoji was made with this command; the README there has the details.
 """
 
-import argparse
 from collections.abc import Sequence
 import json
 import pathlib
-import sys
 import tarfile
 
 import numpy as np
 import tqdm
 
-from vlmo_jax.datasets import images, records, writer
+from vlmo_jax.datasets import embedding, images, records, writer
 
 TEST_ARTIST = "twemoji"
 CONCEPT_ARTIST = "noto"
@@ -106,17 +104,8 @@ def _read_lines(path: pathlib.Path) -> list[dict]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line, builds, and says what was written."""
-    parser = argparse.ArgumentParser(prog="python -m vlmo_jax.datasets.emoji", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=pathlib.Path, metavar="SRC", help="folder with images.jsonl, concepts.jsonl and the tars")
-    parser.add_argument("out", type=pathlib.Path, metavar="OUT", help="folder to write the data set to")
-    parser.add_argument("--overwrite", action="store_true", help="replace a data set that is already at OUT")
-    args = parser.parse_args(argv)
-    try:
-        counts = build_emoji(args.source, args.out, overwrite=args.overwrite)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    print(f"Wrote {', '.join(f'{split} {count}' for split, count in counts.items())} images to {args.out}")
+    embedding.build_embedded(
+        build_emoji, argv, name="emoji", description=__doc__, holds="images.jsonl, concepts.jsonl and the tars", unit="images")
 
 
 if __name__ == "__main__":

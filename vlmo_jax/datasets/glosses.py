@@ -11,12 +11,10 @@ A text that comes again is left out, so that `validation` has none of `train`. I
 vlmo_jax/datasets/embedded/glosses was made with this command; the README there has the details.
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 import pathlib
-import sys
 
-from vlmo_jax.datasets import build_text, records, text_files, writer
+from vlmo_jax.datasets import build_text, embedding, records, text_files, writer
 
 BOOKS = ("wordnet", "kjv", "austen")
 _RUN = 16
@@ -72,17 +70,8 @@ def _texts(source: pathlib.Path, split: str) -> Iterator[tuple[str, str]]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line, builds, and says what was written."""
-    parser = argparse.ArgumentParser(prog="python -m vlmo_jax.datasets.glosses", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=pathlib.Path, metavar="SRC", help=f"folder with {', '.join(BOOKS)} as .txt.gz")
-    parser.add_argument("out", type=pathlib.Path, metavar="OUT", help="folder to write the data set to")
-    parser.add_argument("--overwrite", action="store_true", help="replace a data set that is already at OUT")
-    args = parser.parse_args(argv)
-    try:
-        counts = build_glosses(args.source, args.out, overwrite=args.overwrite)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    print(f"Wrote {', '.join(f'{split} {count}' for split, count in counts.items())} texts to {args.out}")
+    embedding.build_embedded(
+        build_glosses, argv, name="glosses", description=__doc__, holds=f"{', '.join(BOOKS)} as .txt.gz", unit="texts")
 
 
 if __name__ == "__main__":

@@ -7,16 +7,14 @@ twenty-fifth drawing goes to `validation`, the others to `train`; drawings that 
 What the package ships in vlmo_jax/datasets/embedded/openclipart was made with this command; the README there has the details.
 """
 
-import argparse
 from collections.abc import Sequence
 import json
 import pathlib
-import sys
 import tarfile
 
 import tqdm
 
-from vlmo_jax.datasets import images, records, writer
+from vlmo_jax.datasets import embedding, images, records, writer
 
 VALIDATION_EVERY = 25
 _DESCRIPTION = "Clip art of up to 128x128 pixels on white, by many artists, with the titles, descriptions and keywords they gave."
@@ -69,17 +67,8 @@ def make_record(drawing: dict, data: bytes) -> records.Record:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line, builds, and says what was written."""
-    parser = argparse.ArgumentParser(prog="python -m vlmo_jax.datasets.openclipart", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=pathlib.Path, metavar="SRC", help="folder with images.jsonl and images.tar")
-    parser.add_argument("out", type=pathlib.Path, metavar="OUT", help="folder to write the data set to")
-    parser.add_argument("--overwrite", action="store_true", help="replace a data set that is already at OUT")
-    args = parser.parse_args(argv)
-    try:
-        counts = build_openclipart(args.source, args.out, overwrite=args.overwrite)
-    except (OSError, ValueError, tarfile.TarError) as error:
-        sys.exit(f"error: {error}")
-    print(f"Wrote {', '.join(f'{split} {count}' for split, count in counts.items())} images to {args.out}")
+    embedding.build_embedded(
+        build_openclipart, argv, name="openclipart", description=__doc__, holds="images.jsonl and images.tar", unit="images")
 
 
 if __name__ == "__main__":

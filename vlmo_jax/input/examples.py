@@ -77,14 +77,14 @@ class TrainExamples:
         try:
             batch["image"][row] = self.augment(self.decode(record), rng)
             truncated = self.write_text(batch, row, record, rng)
-        except (images.BrokenImageError, captions.NoCaptionError) as error:
+        except captions.NoCaptionError as error:
             raise UnusableRecordError(record.image_id, error) from error
         batch["image_id"][row] = captions.text_hash(record.image_id)
         return truncated
 
     def decode(self, record: Record) -> Image.Image:
         """Returns a record's image in RGB, of at least the pixels that a crop needs."""
-        return images.decode_image(record.image, min_pixels=self._min_pixels)
+        return decode_record(record, min_pixels=self._min_pixels)
 
     def crop(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         """Returns a random crop of an image at the size of training."""
@@ -144,6 +144,18 @@ class EvalImages:
         return Report(seen=1)
 
 
+def decode_record(record: Record, *, min_pixels: float | None = None) -> Image.Image:
+    """Returns a record's image as `images.decode_image` does.
+
+    Raises:
+        UnusableRecordError: the image is broken.
+    """
+    try:
+        return images.decode_image(record.image, min_pixels=min_pixels)
+    except images.BrokenImageError as error:
+        raise UnusableRecordError(record.image_id, error) from error
+
+
 def decode_whole(source: Sequence[Record], index: int) -> Image.Image:
     """Returns the image of a record of an evaluation, with all its pixels.
 
@@ -151,10 +163,9 @@ def decode_whole(source: Sequence[Record], index: int) -> Image.Image:
         BrokenDataError: the record or its image is broken; leaving it out would change the result without a word.
     """
     try:
-        record = read_record(source, index)
-        return images.decode_image(record.image)
-    except (UnusableRecordError, images.BrokenImageError) as error:
-        image_id, reason = error.args if isinstance(error, UnusableRecordError) else (record.image_id, error)
+        return decode_record(read_record(source, index))
+    except UnusableRecordError as error:
+        image_id, reason = error.args
         raise BrokenDataError(
             f"record {index} of the evaluation data cannot be used: {image_id!r} ({reason}). An evaluation needs every "
             "record: repair it or build the data set without it"

@@ -8,8 +8,8 @@ import numpy as np
 
 from vlmo_jax.datasets import Record
 from vlmo_jax.input import captions, checks, images
-from vlmo_jax.input.attempts import Report, UnusableRecordError, write_or_replace
-from vlmo_jax.input.examples import Batch
+from vlmo_jax.input.attempts import Report, write_or_replace
+from vlmo_jax.input.examples import Batch, decode_record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +54,7 @@ class ImageExamples:
             functools.partial(self._write, batch, row), self.source, seed=self.seed, position=position, index=index)
 
     def _write(self, batch: Batch, row: int, record: Record, rng: np.random.Generator) -> None:
-        try:
-            image = images.decode_image(record.image, min_pixels=self._min_pixels)
-        except images.BrokenImageError as error:
-            raise UnusableRecordError(record.image_id, error) from error
+        image = decode_record(record, min_pixels=self._min_pixels)
         image = images.random_resized_crop(image, self.image_size, rng, scale=self.crop_scale)
         if self.flip and rng.random() < 0.5:
             image = images.flip_horizontally(image)

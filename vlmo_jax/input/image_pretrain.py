@@ -9,8 +9,8 @@ from PIL import Image
 
 from vlmo_jax.datasets import Record
 from vlmo_jax.input import block_masking, captions, checks, color_jitter, images, sampling
-from vlmo_jax.input.attempts import Report, UnusableRecordError, write_or_replace
-from vlmo_jax.input.examples import Batch, decode_whole
+from vlmo_jax.input.attempts import Report, write_or_replace
+from vlmo_jax.input.examples import Batch, decode_record, decode_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,10 +96,7 @@ class ImagePretrainExamples:
             functools.partial(self._write, batch, row), self.source, seed=self.seed, position=position, index=index)
 
     def _write(self, batch: Batch, row: int, record: Record, rng: np.random.Generator) -> None:
-        try:
-            image = images.decode_image(record.image, min_pixels=self._min_pixels)
-        except images.BrokenImageError as error:
-            raise UnusableRecordError(record.image_id, error) from error
+        image = decode_record(record, min_pixels=self._min_pixels)
         batch["image"][row], batch["tokenizer_image"][row] = self.two_views(image, rng)
         batch["masked_positions"][row] = self.views.draw_masked_positions(rng)
         batch["image_id"][row] = captions.text_hash(record.image_id)
