@@ -25,8 +25,10 @@ def test_settings_go_to_their_stage():
 
 
 @pytest.mark.parametrize("settings, size, message", [
-    (["stage3.batchsize=3"], None, 'configs/stage3.py --config.batchsize=3: .* Did you mean "batch_size"'),
+    (["stage3.batchsize=3"], None, 'configs/stage3.py .*--config.batchsize=3: .* Did you mean "batch_size"'),
     (["stage2.steps=many"], None, "--config.steps=many"),
+    (["tokenizer.data.source=emoji", "stage1.data.source=emoji"], "base", "config.data.source is not set; .*here it is --set=stage2.FIELD"),
+    (["stage3.tokenizer="], None, "config.tokenizer is not set; .*here it is --set=stage3.FIELD"),
     ([], "huge", "configs/stage1.py:huge: size 'huge' is unknown; use one of tiny, base"),
 ])  # fmt: skip
 def test_wrong_settings_are_refused_before_any_stage_runs(tmp_path, settings, size, message):
@@ -74,6 +76,12 @@ def test_a_run_that_fails_stops_the_chain(tmp_path, capfd):
     with pytest.raises(RunStopped, match="configs/stage3.py failed with status 1, for the reason above; the same command goes on") as stop:
         run_recipe("configs/stage3.py", tmp_path, {"batch_size": 0})
     assert stop.value.status == 1 and "config.batch_size=0 must be more than 0" in capfd.readouterr().err
+
+
+def test_a_comparison_without_a_checkpoint_runs_nothing(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        compare.main([f"--init_from={tmp_path}", f"--workdir={tmp_path / 'compare'}"])
+    assert f"error: no checkpoint in {tmp_path}" in capsys.readouterr().err
 
 
 def write_run(folder, scale):

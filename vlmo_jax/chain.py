@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from vlmo_jax.command_line import read_config
 from vlmo_jax.metrics import announce, read_metrics
+from vlmo_jax.recipes import ConfigError, make_recipe
 from vlmo_jax.runs import ROOT, RunStopped, run_recipe
 from vlmo_jax.summary_page import Section, summary_page
 
@@ -85,26 +86,35 @@ def run_chain(workdir, *, size=None, settings=()):
       dict stage name -> {"seconds", "peak_bytes"} of this and earlier starts.
 
     Raises:
-      ValueError: a setting of another form, or of no stage or field, or an unknown size; no stage has run then.
+      ValueError: a setting of another form, or of no stage or field, an unknown size, or a stage that is not told what to read; no
+        stage has run then.
       RunStopped: a stage failed or was stopped.
     """
     settings = read_settings(settings)
     recipes = {stage.name: stage_recipe(stage, size) for stage in STAGES}
-    for name, recipe in recipes.items():
-        read_config(ROOT / recipe, settings[name])
+    for stage in STAGES:
+        settings[stage.name] = {**{field: workdir / start for field, start in stage.starts.items()}, **settings[stage.name]}
+    _check_inputs({name: read_config(ROOT / recipe, settings[name]) for name, recipe in recipes.items()})
     workdir.mkdir(parents=True, exist_ok=True)
     record = workdir / "chain.json"
     usage = json.loads(record.read_text()) if record.exists() else {}
     for number, stage in enumerate(STAGES, start=1):
         announce(f"\n{stage.title} ({number} of {len(STAGES)})")
-        starts = {field: workdir / start for field, start in stage.starts.items()}
         try:
-            taken = run_recipe(recipes[stage.name], workdir / stage.name, {**starts, **settings[stage.name]})
+            taken = run_recipe(recipes[stage.name], workdir / stage.name, settings[stage.name])
         except RunStopped as stopped:
             _add_usage(usage, stage.name, stopped.usage, record)
             raise
         _add_usage(usage, stage.name, taken, record)
     return usage
+
+
+def _check_inputs(configs):
+    for name, config in configs.items():
+        try:
+            make_recipe(config).check_inputs()
+        except ConfigError as error:
+            raise ValueError(f"{error}; here it is --set={name}.FIELD=VALUE") from error
 
 
 def _add_usage(usage, name, taken, record):

@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 
+from vlmo_jax.checkpoint import find_checkpoint
 from vlmo_jax.metrics import announce, read_metrics
 from vlmo_jax.pictures import compare_losses
 from vlmo_jax.runs import RunStopped, run_recipe
@@ -39,8 +40,10 @@ def run_all(config, init_from, seeds, workdir, settings):
       dict start -> list of work folders, by seed.
 
     Raises:
+      FileNotFoundError: there is no checkpoint; nothing has run then.
       RunStopped: a run failed or was stopped.
     """
+    find_checkpoint(init_from)
     starts = {"random parameters": ("scratch", "none"), str(init_from): ("checkpoint", init_from)}
     folders = {start: [] for start in starts}
     for seed in range(seeds):
@@ -98,7 +101,7 @@ def main(argv=None):
     workdir.mkdir(parents=True, exist_ok=True)
     try:
         folders = run_all(config, arguments.init_from, arguments.seeds, workdir, read_settings(arguments.set))
-    except (ValueError, RunStopped) as error:
+    except (FileNotFoundError, ValueError, RunStopped) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(getattr(error, "status", 1))
     ends = {start: [last_values(folder) for folder in runs] for start, runs in folders.items()}

@@ -112,7 +112,7 @@ class ProgressBar:
 
         Args:
           step: steps done.
-          samples_per_second: image-text pairs a second.
+          samples_per_second: pairs, images or texts a second.
           data_wait: share of the time spent waiting for data, 0 to 1.
           losses: name -> value.
         """

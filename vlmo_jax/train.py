@@ -237,7 +237,9 @@ def _describe(program, origin, workdir):
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(program.config.to_json(indent=2) + "\n")
     if tokenizer := program.recipe.tokenizer:
-        shutil.copy(tokenizer.path, workdir / f"tokenizer{tokenizer.path.suffix}")
+        copy = workdir / f"tokenizer{tokenizer.path.suffix}"
+        if not (copy.exists() and copy.samefile(tokenizer.path)):
+            shutil.copy(tokenizer.path, copy)
     devices = jax.devices()
     mesh = " x ".join(f"{axis} {size}" for axis, size in program.mesh.shape.items())
     announce(
@@ -255,7 +257,7 @@ def _frozen(program):
 
 
 def _summarize(loop, workdir, finished, seconds):
-    curves = workdir / "curves.png"
+    curves, page = workdir / "curves.png", workdir / loop.program.recipe.page
     if (workdir / "metrics.jsonl").exists():
         loss_curves(workdir / "metrics.jsonl", curves)
     if not finished:
@@ -265,6 +267,6 @@ def _summarize(loop, workdir, finished, seconds):
         f"\nFinished {loop.config.steps:,} steps after {seconds / 60:.1f} minutes.\n"
         f"  checkpoints  {workdir / 'checkpoints'}\n"
         f"  metrics      {workdir / 'metrics.jsonl'}, TensorBoard: tensorboard --logdir {workdir}\n"
-        f"  pictures     {curves}, {workdir / loop.program.recipe.page}\n"
+        f"  pictures     {', '.join(str(picture) for picture in (curves, page) if picture.exists())}\n"
         f"Next: {loop.program.recipe.next_step(workdir)}"
     )

@@ -46,8 +46,16 @@ class Recipe:
         """The part of the config that says how the run is evaluated."""
         return self.config.evals[self.evaluator]
 
+    def check_inputs(self):
+        """Refuses configs that do not say what to read; opens nothing, and asks nothing of the devices.
+
+        Raises:
+          ConfigError: at the first field that is not set.
+        """
+        raise NotImplementedError
+
     def check(self, num_devices):
-        """Refuses impossible configs for a job of `num_devices` devices.
+        """Refuses impossible configs for a job of `num_devices` devices, those of `check_inputs` included.
 
         Raises:
           ConfigError: at the first impossible value or combination.

@@ -167,11 +167,6 @@ def check_text(config, num_devices):
         f"config.model.text_length={model.text_length} is more than config.model.text_positions={model.text_positions}; "
         "raise text_positions or shorten the texts",
     )
-    require(
-        config.tokenizer,
-        "config.tokenizer is not set; give --config.tokenizer=FILE, a SentencePiece .model made by "
-        "`python -m vlmo_jax.input.train_tokenizer` or a BERT vocab.txt",
-    )
 
 
 def check_parts(config):
@@ -213,6 +208,15 @@ def check_init(config, needed):
         config.init_from or config.mode == "eval",
         f"config.init_from is not set: this recipe starts from {needed}; give --config.init_from=DIR, its work folder, or "
         f"--config.init_from={NO_INIT} to start from random parameters",
+    )
+
+
+def check_tokenizer(config):
+    """Refuses a recipe of texts without a tokenizer."""
+    require(
+        config.tokenizer,
+        "config.tokenizer is not set; give --config.tokenizer=FILE, a SentencePiece .model made by "
+        "`python -m vlmo_jax.input.train_tokenizer` or a BERT vocab.txt",
     )
 
 

@@ -25,17 +25,20 @@ class ImagesRecipe(Recipe):
     evaluator = "masked_images"
     page = "masked_images.png"
 
+    def check_inputs(self):
+        checks.check_source(self.config, self.evaluator)
+        checks.require(
+            self.config.visual_tokenizer,
+            "config.visual_tokenizer is not set; give --config.visual_tokenizer=DIR, the work folder of a run of configs/tokenizer.py "
+            "or a converted DALL-E encoder",
+        )
+
     def check(self, num_devices):
         config = self.config
         checks.check_run(config, num_devices, self.evaluator)
         checks.check_transformer(config, num_devices)
         checks.check_vocabulary(config, num_devices)
-        checks.check_source(config, self.evaluator)
-        checks.require(
-            config.visual_tokenizer,
-            "config.visual_tokenizer is not set; give --config.visual_tokenizer=DIR, the work folder of a run of configs/tokenizer.py "
-            "or a converted DALL-E encoder",
-        )
+        self.check_inputs()
         checks.check_normalisation(config.data)
         checks.check_crop(config.data)
         with checks.naming_data():

@@ -26,12 +26,16 @@ class PairsRecipe(Recipe):
     evaluator = "retrieval"
     page = "retrieval.png"
 
+    def check_inputs(self):
+        checks.check_source(self.config, self.evaluator)
+        checks.check_tokenizer(self.config)
+
     def check(self, num_devices):
         config, top_k = self.config, self.evaluation.rerank_top_k
         checks.check_run(config, num_devices, self.evaluator)
         checks.require(top_k >= 0, f"config.evals.retrieval.rerank_top_k={top_k} must be 0 (no re-ranking) or more")
         checks.check_transformer(config, num_devices)
-        checks.check_source(config, self.evaluator)
+        self.check_inputs()
         checks.check_text(config, num_devices)
         if config.mode == "train":
             self._check_training()

@@ -23,15 +23,19 @@ class TextsRecipe(Recipe):
     page = "fill_in.png"
     page_at_start = True
 
+    def check_inputs(self):
+        checks.check_source(self.config, self.evaluator, build="build_text", embedded="glosses for the embedded texts")
+        checks.check_tokenizer(self.config)
+        checks.check_init(self.config, "the image experts and the attention of stage 1")
+
     def check(self, num_devices):
         config = self.config
         checks.check_run(config, num_devices, self.evaluator)
         checks.check_transformer(config, num_devices)
         checks.check_parts(config)
-        checks.check_source(config, self.evaluator, build="build_text", embedded="glosses for the embedded texts")
+        self.check_inputs()
         checks.check_text(config, num_devices)
         checks.check_masked_language(config)
-        checks.check_init(config, "the image experts and the attention of stage 1")
 
     def open(self):
         config = self.config

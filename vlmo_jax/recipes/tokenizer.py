@@ -22,11 +22,14 @@ class TokenizerRecipe(Recipe):
     evaluator = "reconstruction"
     page = "reconstructions.png"
 
+    def check_inputs(self):
+        checks.check_source(self.config, self.evaluator)
+
     def check(self, num_devices):
         config = self.config
         checks.check_run(config, num_devices, self.evaluator)
         self._check_model(num_devices)
-        checks.check_source(config, self.evaluator)
+        self.check_inputs()
         if config.mode == "train":
             self._check_training()
 

@@ -31,7 +31,7 @@ class VisualTokenizer:
 
     def __init__(self, path):
         self._saved = SavedParams(path)
-        config = self._saved.meta["config"]
+        config = self._saved.meta.get("config", {})
         if config.get("kind") != KIND:
             raise ValueError(
                 f"checkpoint {self._saved.name} is of kind {config.get('kind')!r}, not {KIND!r}; give the work folder of a run of "
