@@ -151,7 +151,7 @@ def defaults(kind):
         every_steps=1000,
         every_minutes=30.0,
         keep_last=2,
-        best_metric=placeholder(str),  # an eval/ metric, or its last part: mean of the splits; the checkpoint with the highest is kept too
+        best_metric=placeholder(str),  # an eval/ metric whose best checkpoint is kept too; its last part: the mean of the splits
     ))  # fmt: skip
     config.log_every = 50
     return config

@@ -136,8 +136,10 @@ def describe_stage(stage, workdir, usage):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m vlmo_jax.chain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", help="argument of the recipes of stages 1 to 3, such as base; default: the small ones on the embedded data")
+    parser = argparse.ArgumentParser(
+        prog="python -m vlmo_jax.chain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", help="argument of the recipes of stages 1 to 3, such as base; default: the small ones")
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/chain"), help="where everything goes")
     parser.add_argument("--set", action="append", default=[], metavar="STAGE.FIELD=VALUE", help="a setting of one stage's config")
     arguments = parser.parse_args(argv)

@@ -88,7 +88,9 @@ def format_table(results):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m vlmo_jax.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m vlmo_jax.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--init_from", type=pathlib.Path, required=True, help="work folder or checkpoint of the second start")
     parser.add_argument("--config", default="configs/stage3.py", help="recipe of all runs")
     parser.add_argument("--seeds", type=int, default=3, help="runs from each start, with seeds 0, 1, ...")
@@ -109,7 +111,8 @@ def main(argv=None):
     table = format_table({start: [values for values, _ in runs] for start, runs in ends.items()})
     head = f"{config} after {steps:,} steps, mean and standard deviation of {arguments.seeds} seeds"
     (workdir / "comparison.md").write_text(f"{head}\n\n{table}\n")
-    compare_losses({start: [folder / "metrics.jsonl" for folder in runs] for start, runs in folders.items()}, workdir / "comparison.png")
+    files = {start: [folder / "metrics.jsonl" for folder in runs] for start, runs in folders.items()}
+    compare_losses(files, workdir / "comparison.png")
     announce(f"\n{head}\n\n{table}\n\nThe table is in {workdir / 'comparison.md'}, the losses are in {workdir / 'comparison.png'}")
 
 

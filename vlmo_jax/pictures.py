@@ -159,8 +159,8 @@ def fill_in_page(columns: Mapping[str, Sequence], png: str | os.PathLike, *, tit
             page.text(margin, top, f"[{blank + 1}]  {right}", fontsize=9, va="baseline", color=_GREY, weight="bold")
             for number, fills in enumerate(columns.values()):
                 for place, (guess, probability) in enumerate(fills[row].guesses[blank][:shown]):
-                    page.text(margin + answer + number * wide + place * word, top,
-                              f"{textwrap.shorten(guess, 14, placeholder='…')} {100 * probability:.0f} %", fontsize=8.5, va="baseline",
+                    text = f"{textwrap.shorten(guess, 14, placeholder='…')} {100 * probability:.0f} %"
+                    page.text(margin + answer + number * wide + place * word, top, text, fontsize=8.5, va="baseline",
                               color=_RIGHT if guess == right else _GREY, weight="bold" if guess == right else "normal")
             top += line
         top += line

@@ -191,8 +191,8 @@ class Loop:
         best = self.config.checkpoint.best_metric
         if metrics and best and not checkpoint.find_metric(metrics, best):
             raise ConfigError(
-                f"config.checkpoint.best_metric={best!r} is measured by no evaluation; use one of {', '.join(metrics)}, their last part "
-                "alone for the mean of all splits, or --config.checkpoint.best_metric= for none"
+                f"config.checkpoint.best_metric={best!r} is measured by no evaluation; use one of {', '.join(metrics)}, their last "
+                "part alone for the mean of all splits, or --config.checkpoint.best_metric= for none"
             )
         if metrics:
             self.writer.write(step, metrics)

@@ -15,6 +15,7 @@ def test_all_splits_but_the_one_trained_on():
     joined = evaluation_splits(config(), "emoji+openclipart", "train")
     assert set(joined) == {"emoji_unseen_artist", "emoji_unseen_concepts", "openclipart_validation"}
     assert len(joined["openclipart_validation"]) == 99
+    assert set(evaluation_splits(config(), "openclipart", "train[:90%]")) == {"openclipart_validation"}
     assert set(evaluation_splits(config("openclipart"), "emoji", "train")) == {"openclipart_train", "openclipart_validation"}
     assert set(evaluation_splits(config("emoji", ("unseen_concepts[:8]",)), None, "train")) == {"emoji_unseen_concepts[:8]"}
 

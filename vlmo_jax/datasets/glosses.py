@@ -7,8 +7,8 @@ line) and `austen.txt.gz` (a paragraph of Jane Austen's novels a line). A slice 
 - the Bible and the novels: runs of 16 lines, so that text goes on for a while; every seventh for `train`, one of a
   hundred others for `validation`.
 
-A text that comes again is left out, so that `validation` has none of `train`. Ids are "wordnet:LINE" and so on. What the package ships in
-vlmo_jax/datasets/embedded/glosses was made with this command; the README there has the details.
+A text that comes again is left out, so that `validation` has none of `train`. Ids are "wordnet:LINE" and so on. What the
+package ships in vlmo_jax/datasets/embedded/glosses was made with this command; the README there has the details.
 """
 
 from collections.abc import Iterator, Sequence

@@ -96,7 +96,8 @@ class ImageEvaluation:
         ]
         largest = max(splits.values(), key=len, default=())
         examples = EvalMaskedImages(largest, views) if largest and draw else None
-        return cls(evaluators, make_masked_image_model(graphdef, task), jax.device_put(extra, sharding.replicated(mesh)), examples, mesh)
+        extra = jax.device_put(extra, sharding.replicated(mesh))
+        return cls(evaluators, make_masked_image_model(graphdef, task), extra, examples, mesh)
 
     def run(self, params: Any, step: int, page: pathlib.Path | None = None) -> dict[str, float]:
         """Evaluates every split, and draws what the model makes of hidden patches.

@@ -131,14 +131,17 @@ def draw_blanks(source: Sequence[TextRecord], tokenizer: Tokenizer, *, text_leng
                 yield windows[0]
 
     for ids, words in itertools.chain(beginnings(whole=True), beginnings(whole=False)):
-        places = [i for i, word in enumerate(words) if words.count(word) == 1 and _is_word(tokenizer.decode(ids[i : i + 1]), min_letters)]
+        single = [place for place, word in enumerate(words) if words.count(word) == 1]
+        places = [place for place in single if _is_word(tokenizer.decode(ids[place : place + 1]), min_letters)]
         drawn = sorted(rng.permutation(places)[:blanks].tolist())
         if len(drawn) == blanks and all(b - a > 1 for a, b in zip(drawn, drawn[1:])):
             chosen.append((ids, drawn))
         if len(chosen) == count:
             break
     if not chosen:
-        raise ValueError(f"no text has {blanks} words of {min_letters} letters that are one token each in its first {text_length} tokens")
+        raise ValueError(
+            f"no text has {blanks} words of {min_letters} letters that are one token each in its first {text_length} tokens"
+        )
     return _blank_out(chosen, tokenizer, text_length)
 
 

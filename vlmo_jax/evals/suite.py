@@ -16,7 +16,7 @@ def evaluation_splits(evaluation, train_source, train_split, open_split=open_sou
     """Opens the splits of `config.evals.retrieval` or of another evaluation.
 
     Where the config names no splits, these are all of the data set (of each, where several are joined by "+"), save the
-    one that is trained on.
+    one that is trained on or on a part of it, such as "train[:90%]".
 
     Args:
       evaluation: that part of a config.
@@ -29,7 +29,8 @@ def evaluation_splits(evaluation, train_source, train_split, open_split=open_sou
     Raises:
       FileNotFoundError, ValueError: no such data set or split.
     """
-    trained = {(source, train_split) for source in str(train_source).split("+")}
+    parts = [part.partition("[")[0] for part in str(train_split).split("+")]
+    trained = {(source, part) for source in str(train_source).split("+") for part in parts}
     opened = {}
     for source in str(evaluation.source or train_source).split("+"):
         splits = tuple(evaluation.splits) or tuple(split for split in split_sizes(source) if (source, split) not in trained)

@@ -237,8 +237,8 @@ def train_batches(
     checks.check_masking(mask_rate, max_masked_tokens)
     maker = examples.TrainExamples(
         source=source, tokenizer=tokenizer, image_size=image_size, text_length=text_length, seed=seed, captions=captions,
-        crop_scale=crop_scale, flip=flip, randaugment=randaugment, randaugment_fill=randaugment_fill, color_jitter=color_jitter, mask_rate=mask_rate,
-        max_masked_tokens=max_masked_tokens,
+        crop_scale=crop_scale, flip=flip, randaugment=randaugment, randaugment_fill=randaugment_fill, color_jitter=color_jitter,
+        mask_rate=mask_rate, max_masked_tokens=max_masked_tokens,
     )
     return stream_batches(
         maker, batch_size=batch_size, start_step=start_step, end_step=end_step, host_index=host_index, host_count=host_count,

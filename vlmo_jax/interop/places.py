@@ -9,6 +9,8 @@ from typing import Callable, NamedTuple
 import numpy as np
 from flax import nnx
 
+from vlmo_jax.param_names import flatten
+
 
 class Layout(NamedTuple):
     """A pair of functions on one numpy tensor: official -> ours and back."""
@@ -109,7 +111,7 @@ def wrong_shapes(tensors, places, params):
     Returns:
       A list of "name: shape found, shape expected" in words; empty where all fit.
     """
-    shapes = {path: leaf.shape for path, leaf in flat_params(params).items()}
+    shapes = {path: leaf.shape for path, leaf in flatten(params).items()}
     wrong = []
     for name, place in places.items():
         ours = np.broadcast_to(np.int8(0), shapes[place.path][len(place.index) :])
@@ -149,13 +151,8 @@ def empty_places(params, places):
     Raises:
       ValueError: a parameter of ours has no official name.
     """
-    flat = flat_params(params)
+    flat = flatten(params)
     homeless = sorted("/".join(path) for path in set(flat) - {place.path for place in places.values()})
     if homeless:
         raise ValueError(f"no official name for {homeless}")
     return {name: place.layout.to_official(np.asarray(flat[place.path])[place.index]) for name, place in places.items()}
-
-
-def flat_params(params):
-    """A nested dict of parameters as a dict path (a tuple of strings) -> leaf."""
-    return {tuple(map(str, path)): leaf for path, leaf in nnx.traversals.flatten_mapping(params).items()}

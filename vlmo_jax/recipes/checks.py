@@ -161,7 +161,10 @@ def check_text(config, num_devices):
     """Checks the part of `config.model` that reads text."""
     model = config.model
     check_vocabulary(config, num_devices)
-    require(model.text_length >= 3, f"config.model.text_length={model.text_length} has no room for [CLS], a token and [SEP]; use at least 3")
+    require(
+        model.text_length >= 3,
+        f"config.model.text_length={model.text_length} has no room for [CLS], a token and [SEP]; use at least 3",
+    )
     require(
         model.text_length <= model.text_positions,
         f"config.model.text_length={model.text_length} is more than config.model.text_positions={model.text_positions}; "

@@ -71,9 +71,9 @@ class ImagesRecipe(Recipe):
         grid = config.model.image_size // config.model.patch_size
         checks.require(
             tokenizer.stride == pixels,
-            f"config.visual_tokenizer={config.visual_tokenizer} has a code for every {tokenizer.stride} x {tokenizer.stride} pixels, which "
-            f"of config.data.tokenizer_image_size={config.data.tokenizer_image_size} makes another grid than the {grid} x {grid} patches "
-            f"of the model; set --config.data.tokenizer_image_size={grid * tokenizer.stride}",
+            f"config.visual_tokenizer={config.visual_tokenizer} has a code for every {tokenizer.stride} x {tokenizer.stride} pixels, "
+            f"which of config.data.tokenizer_image_size={config.data.tokenizer_image_size} makes another grid than the {grid} x "
+            f"{grid} patches of the model; set --config.data.tokenizer_image_size={grid * tokenizer.stride}",
         )
         return tokenizer
 

@@ -35,13 +35,12 @@ class TokenizerRecipe(Recipe):
 
     def _check_model(self, num_devices):
         config, model = self.config, self.config.model
-        checks.positive(config, [f"model.{name}" for name in ("image_size", "vocab_size", "num_hidden", "num_groups", "blocks_per_group")])
+        sizes = ("image_size", "vocab_size", "num_hidden", "num_groups", "blocks_per_group")
+        checks.positive(config, [f"model.{name}" for name in sizes])
         checks.require(model.num_init >= 0, f"config.model.num_init={model.num_init} must be 0 (half of num_hidden) or more")
         checks.one_of("model.dtype", model.dtype, ("auto", *DTYPES))
-        stride = 2 ** (model.num_groups - 1)
-        checks.multiple(
-            "model.image_size", model.image_size, stride, f"the tokenizer's stride, 2 ** (config.model.num_groups={model.num_groups} - 1)"
-        )
+        stride = f"the tokenizer's stride, 2 ** (config.model.num_groups={model.num_groups} - 1)"
+        checks.multiple("model.image_size", model.image_size, 2 ** (model.num_groups - 1), stride)
         _, fsdp, tensor = sharding.mesh_shape(config.mesh, num_devices)
         checks.multiple("model.num_hidden", model.num_hidden, 4 * fsdp, "4 x config.mesh.fsdp: a block works at a fourth of its width")
         checks.multiple("model.vocab_size", model.vocab_size, tensor, "config.mesh.tensor")

@@ -37,7 +37,8 @@ class VisualTokenizer:
                 f"checkpoint {self._saved.name} is of kind {config.get('kind')!r}, not {KIND!r}; give the work folder of a run of "
                 "configs/tokenizer.py, or a converted DALL-E encoder"
             )
-        self._fields = {name: config["model"][name] for name in ("vocab_size", "num_hidden", "num_groups", "blocks_per_group", "num_init")}
+        sizes = ("vocab_size", "num_hidden", "num_groups", "blocks_per_group", "num_init")
+        self._fields = {name: config["model"][name] for name in sizes}
         self._set_sizes(any(path[0] == "decoder" for path in self._saved.shapes))
 
     def _set_sizes(self, has_decoder):
