@@ -108,7 +108,7 @@ def test_torch_files_without_torch_say_what_to_install(tmp_path, monkeypatch, te
     with pytest.raises(ImportError, match=r"needs torch; install it with `pip install .vlmo-jax.convert..`"):
         read_tensors(tmp_path / "a.pt")
     with pytest.raises(ImportError, match="needs torch"):
-        write_torch(tmp_path / "b.pt", tensors)
+        write_torch(tmp_path / "b.pt", tmp_path / "a.safetensors")
 
 
 class Tripwire:
@@ -127,7 +127,8 @@ def torch():
 
 
 def test_torch_files_come_back_exactly(tmp_path, torch, tensors):
-    write_torch(tmp_path / "a.pt", tensors)
+    write_safetensors(tmp_path / "a.safetensors", tensors)
+    write_torch(tmp_path / "a.pt", tmp_path / "a.safetensors")
     assert zipfile.is_zipfile(tmp_path / "a.pt") and is_mapped(tmp_path / "a.pt")
     same(read_tensors(tmp_path / "a.pt"), tensors)
     torch.save(torch.load(tmp_path / "a.pt"), tmp_path / "old.pth", _use_new_zipfile_serialization=False)

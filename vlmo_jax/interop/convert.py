@@ -33,7 +33,7 @@ import tqdm
 from vlmo_jax.checkpoint import SavedParams, save_params
 from vlmo_jax.input.tokenizer import load_tokenizer
 from vlmo_jax.interop.formats import FORMATS, Float32Tensors
-from vlmo_jax.interop.tensor_files import is_mapped, read_safetensors, read_tensors, write_safetensors, write_torch
+from vlmo_jax.interop.tensor_files import import_torch, is_mapped, read_safetensors, read_tensors, write_safetensors, write_torch
 
 ASIDE = "aside.safetensors"
 EXPORT_SUFFIXES = (".safetensors", ".pt", ".pth")
@@ -150,6 +150,8 @@ def export(source, target, format_name):
     if target.suffix not in EXPORT_SUFFIXES:
         raise ValueError(f"{target}: suffix {target.suffix!r} is not known; use one of {', '.join(EXPORT_SUFFIXES)}")
     _refuse_existing(target)
+    if target.suffix != ".safetensors":
+        import_torch(target, "writing")
     saved = SavedParams(source)
     official = saved.meta.get("official", {})
     aside_file = saved.name.parent.parent / ASIDE
@@ -161,16 +163,19 @@ def export(source, target, format_name):
         raise ValueError(f"{saved.name}: {error}") from error
     types = official.get("types", {})
     tensors = {name: tensor.astype(_dtype(types[name])) if name in types else tensor for name, tensor in tensors.items()}
-    part = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    plain, part = (target.with_name(f".{target.name}.{os.getpid()}.{suffix}") for suffix in ("safetensors", "partial"))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tqdm.tqdm(total=len(tensors), unit=" tensors", desc="Writing", disable=None) as bar:
-            if target.suffix == ".safetensors":
-                write_safetensors(part, tensors, bar)
-            else:
-                write_torch(part, tensors)
-        part.rename(target)
+            write_safetensors(plain, tensors, bar)
+        del params, tensors  # torch wants all tensors at once: those of the mapped file in place of these
+        if target.suffix == ".safetensors":
+            plain.rename(target)
+        else:
+            write_torch(part, plain)
+            part.rename(target)
     finally:
+        plain.unlink(missing_ok=True)
         part.unlink(missing_ok=True)
     return target
 

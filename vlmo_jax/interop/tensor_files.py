@@ -11,6 +11,7 @@ import math
 import pathlib
 import pickle
 import struct
+import warnings
 import zipfile
 import zlib
 
@@ -100,13 +101,7 @@ def _read_npz(path):
 
 
 def _read_torch(path):
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            f'{path}: reading {path.suffix} files needs torch; install it with `pip install "vlmo-jax[convert]"`, '
-            "or save the tensors as .safetensors or .npz"
-        ) from error
+    torch = import_torch(path, "reading")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # plain attributes: the options of BEiT's training
             content = _load_torch(torch, path)
@@ -207,23 +202,30 @@ def write_safetensors(path, tensors, bar=None):
                 bar.update()
 
 
-def write_torch(path, tensors):
-    """Writes a bare state dict with torch.
-
-    Raises:
-      ImportError: there is no torch.
-    """
+def import_torch(path, doing):
+    """The torch module, or an ImportError that says why `path` needs it and how to do without."""
     try:
         import torch
     except ImportError as error:
         raise ImportError(
-            f'{path}: writing .pt files needs torch; install it with `pip install "vlmo-jax[convert]"`, or write .safetensors'
+            f'{path}: {doing} {path.suffix} files needs torch; install it with `pip install "vlmo-jax[convert]"`, or use .safetensors'
         ) from error
+    return torch
+
+
+def write_torch(path, safetensors):
+    """Writes the tensors of a safetensors file as a bare state dict, mapping the file instead of loading it.
+
+    Raises:
+      ImportError: there is no torch.
+    """
+    torch = import_torch(path, "writing")
 
     def tensor(array):
-        array = np.array(array, order="C")
         if array.dtype == ml_dtypes.bfloat16:
             return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(array)
 
-    torch.save({name: tensor(array) for name, array in tensors.items()}, path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and is not written to
+        torch.save({name: tensor(array) for name, array in read_safetensors(safetensors).items()}, path)
