@@ -11,6 +11,7 @@ import tokenizers
 from vlmo_jax.datasets import sources
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+EMBEDDED = {"emoji": sources.EMBEDDED["emoji"] / "sentencepiece.model"}
 
 
 class Encoding(NamedTuple):
@@ -139,14 +140,14 @@ def load_tokenizer(path_or_name: str) -> SentencePieceTokenizer | WordPieceToken
         FileNotFoundError: there is no such file.
         ValueError: the file is of another kind, or lacks a special token.
     """
-    if path_or_name in sources.EMBEDDED:
-        return SentencePieceTokenizer(sources.EMBEDDED[path_or_name] / "sentencepiece.model")
+    if path_or_name in EMBEDDED:
+        return SentencePieceTokenizer(EMBEDDED[path_or_name])
     path = pathlib.Path(path_or_name).expanduser()
     kinds = {".model": SentencePieceTokenizer, ".txt": WordPieceTokenizer}
     if path.suffix not in kinds:
         raise ValueError(
             f"tokenizer={str(path_or_name)!r} is not a tokenizer file: give a SentencePiece .model file, "
-            f"a BERT vocabulary .txt file or the name of one that comes with the package ({', '.join(sources.EMBEDDED)})"
+            f"a BERT vocabulary .txt file or the name of one that comes with the package ({', '.join(EMBEDDED)})"
         )
     if not path.is_file():
         raise FileNotFoundError(f"tokenizer={str(path_or_name)!r}: there is no such file")
