@@ -16,7 +16,7 @@ from ml_collections.config_dict import placeholder
 from configs import common
 
 PEAK_RATES = {"base": 2e-4, "base_plus": 1e-4, "large": 5e-5}
-TINY_STEPS = {"tiny": 700, "tiny_long": 4700}
+TINY_STEPS = {"tiny": 500, "tiny_long": 2800}
 
 
 def get_config(arg="tiny"):
@@ -79,11 +79,11 @@ def _tiny(config, size, image_size):
     config.optimizer.rate_multipliers = ((r"text_embedding/word", 60.0),)  # a word comes up rarely and has little time to move
     config.data.update(source="emoji", captions="text_and_keywords", randaugment_fill=(255, 255, 255), max_masked_tokens=5)
     if size == "tiny":
-        config.data.update(randaugment=(), crop_scale=(0.7, 1.0))  # so short a run sees each drawing six times and learns faster so
+        config.data.update(randaugment=(), crop_scale=(0.7, 1.0))  # so short a run sees each drawing four times and learns faster so
     config.data.update(mean=(0.85, 0.82, 0.78), std=(0.27, 0.27, 0.32))  # of these drawings, mostly white
     config.data.update(num_workers=0, num_threads=1, prefetch=4)
     config.tokenizer = "emoji"
-    config.evals.retrieval.update(batch_size=128, every_steps=config.steps // 5)
+    config.evals.retrieval.update(batch_size=128, every_steps=config.steps // 4)
     config.checkpoint.update(every_steps=100, every_minutes=5.0, best_metric="mean_recall")
     config.log_every = 10
     return config
