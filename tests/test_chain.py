@@ -27,7 +27,8 @@ def test_settings_go_to_their_stage():
 @pytest.mark.parametrize("settings, size, message", [
     (["stage3.batchsize=3"], None, 'configs/stage3.py .*--config.batchsize=3: .* Did you mean "batch_size"'),
     (["stage2.steps=many"], None, "--config.steps=many"),
-    (["tokenizer.data.source=emoji", "stage1.data.source=emoji"], "base", "config.data.source is not set; .*here it is --set=stage2.FIELD"),
+    (["tokenizer.data.source=emoji", "stage1.data.source=emoji"], "base",
+     "config.data.source is not set; .*here it is --set=stage2.FIELD"),
     (["stage3.tokenizer="], None, "config.tokenizer is not set; .*here it is --set=stage3.FIELD"),
     ([], "huge", "configs/stage1.py:huge: size 'huge' is unknown; use one of tiny, base"),
 ])  # fmt: skip

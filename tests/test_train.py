@@ -64,7 +64,8 @@ def test_a_best_metric_is_one_that_is_measured_or_its_last_part(tmp_path, best_m
 
 
 def test_a_best_metric_that_is_not_measured_is_refused(tmp_path):
-    message = "config.checkpoint.best_metric='eval/emoji_c/mean_recall' is measured by no evaluation; use one of eval/emoji_a/mean_recall, "
+    name = "eval/emoji_c/mean_recall"
+    message = f"config.checkpoint.best_metric='{name}' is measured by no evaluation; use one of eval/emoji_a/mean_recall, "
     with pytest.raises(ConfigError, match=message):
-        start(tmp_path, 0, best_metric="eval/emoji_c/mean_recall")
-    assert start(tmp_path, 0, best_metric="eval/emoji_c/mean_recall", metrics={}) == [0]  # without evaluations there is none to ask for
+        start(tmp_path, 0, best_metric=name)
+    assert start(tmp_path, 0, best_metric=name, metrics={}) == [0]  # without evaluations there is none to ask for
