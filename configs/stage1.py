@@ -69,7 +69,7 @@ def _paper(config, size, image_size):
 
 def _tiny(config, image_size):
     config.batch_size = 64
-    config.steps = 1200
+    config.steps = 700
     config.model = common.transformer(
         "tiny", image_size=image_size, patch_size=16, vocab_size=256, drop_path_rate=0.0, init_std=0.08  # as in stage 3
     )
@@ -80,7 +80,7 @@ def _tiny(config, image_size):
     config.data.update(mean=(0.85, 0.82, 0.78), std=(0.27, 0.27, 0.32))  # as in stage 3
     config.data.update(num_workers=0, num_threads=1, prefetch=4)
     config.optimizer = _optimizer(config, learning_rate=1e-3, warmup_steps=60)
-    config.evals.masked_images.update(batch_size=128, every_steps=config.steps // 4)
+    config.evals.masked_images.update(batch_size=128, every_steps=config.steps // 2)
     config.checkpoint.update(every_steps=200, every_minutes=5.0)
     config.log_every = 20
     return config

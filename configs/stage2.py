@@ -58,7 +58,7 @@ def _paper(config, size, image_size):
 
 def _tiny(config, image_size):
     config.batch_size = 64
-    config.steps = 1200
+    config.steps = 600
     config.model = common.model(
         "tiny", image_size=image_size, patch_size=16, text_length=32, text_positions=32, vocab_size=4000, drop_path_rate=0.0,
         init_std=0.08,  # as in stage 3
@@ -66,7 +66,7 @@ def _tiny(config, image_size):
     config.model.scan_layers = False
     config.data.update(source="glosses", max_masked_tokens=8, num_workers=0, prefetch=4)
     config.tokenizer = "emoji"
-    config.evals.masked_text.update(batch_size=128, every_steps=config.steps // 4)
+    config.evals.masked_text.update(batch_size=128, every_steps=config.steps // 2)
     config.checkpoint.update(every_steps=200, every_minutes=5.0)
     config.log_every = 20
     return _language(config, learning_rate=2e-3, warmup_steps=60)
