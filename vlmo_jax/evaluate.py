@@ -64,7 +64,7 @@ def _check_meta(recipe, meta, path):
     saved, now = meta["preprocessing"], recipe.preprocessing()
     for key in ("mean", "std"):
         if key in now and not np.allclose(saved.get(key, np.nan), now[key]):
-            raise ConfigError(f"config.data.{key}={now[key]} but {path} was trained with {saved.get(key)}; use that")
+            raise ConfigError(f"config.data.{key}={tuple(now[key])} but {path} was trained with {saved.get(key)}; use that")
     if recipe.tokenizer is None:
         return
     tokenizer = meta["tokenizer"]
