@@ -143,3 +143,11 @@ def test_progress_bar_shows_the_run(capsys):
 def test_progress_passes_items_through(capsys):
     assert list(metrics.progress(iter("abc"), total=3, description="letters", unit="letter")) == list("abc")
     assert capsys.readouterr().err == ""
+
+
+def test_names_of_parts_of_splits_go_to_tensorboard_without_a_word(tmp_path, caplog):
+    caplog.set_level("INFO")
+    with metrics.MetricWriter(tmp_path, start_step=None, total_steps=1) as writer:
+        writer.write(1, {"eval/drawings_test[:8]/mean_recall": 0.5})
+    assert "illegal" not in caplog.text
+    assert "eval/drawings_test[:8]/mean_recall" in metrics.read_metrics(tmp_path / "metrics.jsonl")

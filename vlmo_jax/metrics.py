@@ -9,12 +9,16 @@ import json
 import math
 import os
 import pathlib
+import re
 import sys
 import time
 
 import numpy as np
 import tensorboardX
 import tqdm
+
+# Characters that its names may not have; it would say so at every value.
+_TENSORBOARD_REFUSES = re.compile(r"[^-/\w.]")
 
 
 class WeightedMeans:
@@ -176,7 +180,7 @@ class MetricWriter:
         self._lines.write((json.dumps({"step": int(step), **finite}, allow_nan=False) + "\n").encode())
         for name, value in finite.items():
             if value is not None:
-                self._tensorboard.add_scalar(name, value, int(step))
+                self._tensorboard.add_scalar(_TENSORBOARD_REFUSES.sub("_", name), value, int(step))
         for line in _console_lines(values):
             announce(f"step {int(step)}/{self._total_steps}  {line}")
 
