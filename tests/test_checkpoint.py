@@ -10,7 +10,7 @@ import pytest
 from tests import tiny
 from vlmo_jax import program as programs
 from vlmo_jax.recipes import ConfigError
-from vlmo_jax.checkpoint import Checkpoints, find_checkpoint, load_params
+from vlmo_jax.checkpoint import Checkpoints, find_checkpoint, load_params, save_params
 
 META = {"config": {"steps": 3}, "preprocessing": {"mean": [0.5, 0.5, 0.5]}}
 
@@ -181,6 +181,15 @@ def test_a_run_with_another_config_is_refused(saved):
         r"config.optimizer.warmup_steps was 2 and is 3; use another --workdir, or give the old values to go on"
     )):  # fmt: skip
         start(saved[0], batch_size=16, model=dict(depth=4), optimizer=dict(warmup_steps=3))
+
+
+def test_parameters_alone_are_no_run_to_go_on_with(tmp_path):
+    _, program = program_on((1, 1, 1))
+    params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), program.abstract_state.params)
+    save_params(tmp_path / "checkpoints", params, {"config": {"model": {}}})
+    message = f"{tmp_path}/checkpoints/0 holds parameters alone.*--config.init_from={tmp_path} and another --workdir"
+    with pytest.raises(ConfigError, match=message):
+        start(tmp_path)
 
 
 def test_half_a_save_is_cleaned_up(saved, tmp_path):

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "vlmo_jax"
 
 # The longest prefix decides. Commands that nobody imports stand on the top floor.
 FLOORS = {
-    "sharding": 0, "metrics": 0, "distributed": 0, "command_line": 0,
+    "sharding": 0, "metrics": 0, "distributed": 0, "command_line": 0, "huge_pages": 0,
     "layers": 1, "objectives": 1, "datasets": 1, "input": 1,
     "models": 2, "param_names": 2, "gradients": 2,
     "tasks": 3, "interop": 3, "partition": 3,

@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from orbax.checkpoint import checkpoint_managers
 
+from vlmo_jax.param_names import flatten
 from vlmo_jax.train_step import TrainState
 
 ITEMS = ("params", "optimizer", "meta")
@@ -49,6 +50,10 @@ class Checkpoints:
     def latest_step(self):
         """Step of the latest whole checkpoint, or None."""
         return self._manager.latest_step()
+
+    def can_resume(self, step):
+        """Whether a checkpoint holds moments too: `save_params` saves parameters alone."""
+        return (self.directory / str(step) / "optimizer").is_dir()
 
     def save(self, state, meta, metrics=None):
         """Starts saving a TrainState; returns while the files are written in the background.
@@ -222,7 +227,7 @@ class SavedParams:
         args = ocp.args.PyTreeRestore(item=item, restore_args=how, partial_restore=True)
         with self._naming_damage():
             restored = ocp.Checkpointer(self._handler).restore(self.name / "params", args=args)
-        return {tuple(path): leaf for path, leaf in nnx.traversals.flatten_mapping(restored).items()}
+        return flatten(restored)
 
 
 def load_params(path, abstract_params):
@@ -237,35 +242,22 @@ def load_params(path, abstract_params):
 
     Raises:
       FileNotFoundError: no checkpoint there.
-      ValueError: parameters are missing, unexpected or of another shape; names them.
+      ValueError: parameters are missing, unexpected or of another shape, and names them; or its files are damaged.
     """
-    directory, step = find_checkpoint(path)
-    handlers = {item: ocp.JsonCheckpointHandler() if item == "meta" else ocp.StandardCheckpointHandler() for item in ITEMS}
-    options = ocp.CheckpointManagerOptions(create=False)
-    with ocp.CheckpointManager(directory, options=options, item_handlers=handlers) as manager:
-        _check_shapes(f"{directory}/{step}", manager.item_metadata(step)["params"], abstract_params)
-        restored = manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(abstract_params), meta=ocp.args.JsonRestore()
-            ),
-        )
-    return restored.params, step, restored.meta
-
-
-def _check_shapes(name, saved, wanted):
-    saved, wanted = (
-        {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
-         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (getattr(saved, "tree", saved), wanted)
-    )  # fmt: skip
-    problems = [f"{path}: {saved.get(path, 'not there')} in the checkpoint, {wanted.get(path, 'not there')} in the model"
-                for path in sorted(set(saved) | set(wanted)) if saved.get(path) != wanted.get(path)]  # fmt: skip
+    saved = SavedParams(path)
+    wanted = flatten(abstract_params)
+    sizes = lambda shapes: {path: tuple(leaf.shape) for path, leaf in shapes.items()}
+    in_checkpoint, in_model = sizes(saved.shapes), sizes(wanted)
+    problems = [
+        f"{'/'.join(path)}: {in_checkpoint.get(path, 'not there')} in the checkpoint, {in_model.get(path, 'not there')} in the model"
+        for path in sorted({*in_checkpoint, *in_model}) if in_checkpoint.get(path) != in_model.get(path)
+    ]  # fmt: skip
     if problems:
         raise ValueError(
-            f"checkpoint {name} does not fit config.model ({len(problems)} parameters differ): "
+            f"checkpoint {saved.name} does not fit config.model ({len(problems)} parameters differ): "
             + "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else "")
         )
+    return nnx.traversals.unflatten_mapping(saved.read_sharded(wanted)), saved.step, saved.meta
 
 
 def abstract_like(shapes, shardings):

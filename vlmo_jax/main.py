@@ -3,6 +3,11 @@
     python -m vlmo_jax.main --config=configs/stage3.py [--workdir=DIR] [--config.FIELD=VALUE ...]
 """
 
+from vlmo_jax.huge_pages import restart_with_huge_pages
+
+if __name__ == "__main__":
+    restart_with_huge_pages()  # before the imports that take seconds
+
 import logging
 import pathlib
 import signal

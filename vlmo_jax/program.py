@@ -97,11 +97,16 @@ def initial_state(program, checkpoints):
     3. Neither: random parameters from the seed.
 
     Raises:
-      ConfigError: the work folder holds a run with another config.
+      ConfigError: the work folder holds a run with another config, or parameters alone.
     """
     config = program.config
     step = checkpoints.latest_step()
     if step is not None:
+        if not checkpoints.can_resume(step):
+            raise ConfigError(
+                f"{checkpoints.directory}/{step} holds parameters alone, as a converted checkpoint does: no run can go on there; "
+                f"start from them with --config.init_from={checkpoints.directory.parent} and another --workdir"
+            )
         _check_same_run(config, checkpoints.meta(step)["config"], checkpoints.directory)
         return checkpoints.restore(step, program.abstract_state), f"step {step} of {checkpoints.directory}"
     if config.init_from and config.init_from != NO_INIT:

@@ -10,6 +10,11 @@ texts/s, fused pairs/s. input: the input pipeline alone, on the recipe's data se
 topology: what the train step needs and sends on a TPU pod that one does not have.
 """
 
+from vlmo_jax.huge_pages import restart_with_huge_pages
+
+if __name__ == "__main__":
+    restart_with_huge_pages()  # before the imports that take seconds
+
 import logging
 import sys
 

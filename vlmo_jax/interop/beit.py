@@ -17,11 +17,12 @@ from flax import nnx
 
 from vlmo_jax.interop.places import (
     ROW, ROWS, SAME, Place, attention_places, dense_places, empty_places, expert_places, fill_places, norm_places, patch_layout,
-    wrong_shapes,
+    check_ranks, wrong_shapes,
 )  # fmt: skip
 from vlmo_jax.layers.relative_position import image_index, num_image_rows
 from vlmo_jax.models.beit import BEiT
 
+PATCH, POSITIONS, FIRST = "patch_embed.proj.weight", "pos_embed", "blocks.0.mlp.fc1.weight"
 SHARED_TABLE, TABLE = "rel_pos_bias.relative_position_bias_table", "attn.relative_position_bias_table"
 # Kept aside: buffers that the rest tells, and the heads of classifiers.
 ASIDE = r"(blocks\.\d+\.attn|rel_pos_bias)\.relative_position_index|(head|fc_norm)\.(weight|bias)"
@@ -86,13 +87,13 @@ def beit_places(sizes):
     """Every official tensor of a BEiT of these sizes and its place in ours: dict name -> Place."""
     places = [
         ("cls_token", Place(("image_embedding", "class_token"), (), ROW)),
-        ("patch_embed.proj.weight", Place(("image_embedding", "patch"), (), patch_layout(sizes.patch_size))),
+        (PATCH, Place(("image_embedding", "patch"), (), patch_layout(sizes.patch_size))),
         ("patch_embed.proj.bias", Place(("image_embedding", "patch_bias"), (), SAME)),
     ]
     if sizes.mask_token:
         places.append(("mask_token", Place(("image_embedding", "mask_token"), (), ROW)))
     if sizes.position in ("absolute", "both"):
-        places.append(("pos_embed", Place(("image_embedding", "position"), (), ROWS)))
+        places.append((POSITIONS, Place(("image_embedding", "position"), (), ROWS)))
     if sizes.final_norm:
         places += norm_places("norm", ("transformer", "norm"))
     if sizes.vocab_size is not None:
@@ -120,19 +121,19 @@ def find_sizes(tensors, *, num_heads=None, num_upper=None):
       num_upper: blocks in the stack `upper`; None: as VLMo has them, 2 of 12 or fewer, else 3.
 
     Raises:
-      ValueError: a tensor that tells a size is missing, or tensors disagree.
+      ValueError: a tensor that tells a size is missing or has another number of axes, or tensors disagree.
     """
-    telling = ("patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
-    if missing := [name for name in telling if name not in tensors]:
+    if missing := [name for name in (PATCH, FIRST) if name not in tensors]:
         raise ValueError(f"this is no BEiT: missing {missing}")
-    width, _, patch_size, _ = tensors["patch_embed.proj.weight"].shape
+    check_ranks("BEiT", tensors, {PATCH: 4, FIRST: 2, SHARED_TABLE: 2, f"blocks.0.{TABLE}": 2, POSITIONS: 3, "lm_head.weight": 2})
+    width, _, patch_size, _ = tensors[PATCH].shape
     depth = 1 + max(int(name.split(".")[1]) for name in tensors if re.match(r"blocks\.\d+\.", name))
     shared, own = SHARED_TABLE in tensors, f"blocks.0.{TABLE}" in tensors
-    absolute, relative = "pos_embed" in tensors, shared or own
+    absolute, relative = POSITIONS in tensors, shared or own
     if shared and own:
         raise ValueError(f"{SHARED_TABLE} and blocks.0.{TABLE}: a BEiT has one table for all layers or one a layer, not both")
     if not (absolute or relative):
-        raise ValueError(f"this BEiT has no positions, neither pos_embed nor {SHARED_TABLE} nor blocks.0.{TABLE}")
+        raise ValueError(f"this BEiT has no positions, neither {POSITIONS} nor {SHARED_TABLE} nor blocks.0.{TABLE}")
     grids = {}
     if relative:
         name = SHARED_TABLE if shared else f"blocks.0.{TABLE}"
@@ -142,16 +143,16 @@ def find_sizes(tensors, *, num_heads=None, num_upper=None):
             raise ValueError(f"{name}: {rows} rows are those of no square grid of patches, (2 w - 1)^2 + 3")
         num_heads = num_heads or heads
     if absolute:
-        tokens = tensors["pos_embed"].shape[1]
-        grids["pos_embed"] = math.isqrt(max(tokens - 1, 0))
-        if grids["pos_embed"] ** 2 + 1 != tokens:
-            raise ValueError(f"pos_embed: {tokens} tokens are not those of a square grid of patches, w^2 + 1")
+        tokens = tensors[POSITIONS].shape[1]
+        grids[POSITIONS] = math.isqrt(max(tokens - 1, 0))
+        if grids[POSITIONS] ** 2 + 1 != tokens:
+            raise ValueError(f"{POSITIONS}: {tokens} tokens are not those of a square grid of patches, w^2 + 1")
     if len(set(grids.values())) > 1:
         raise ValueError(f"position tables of different grids: {grids} patches a side")
     return BeitSizes(
         image_size=patch_size * next(iter(grids.values())), patch_size=patch_size, width=width, depth=depth,
         num_upper=num_upper or max(1, min(2 if depth <= 12 else 3, depth - 1)), num_heads=num_heads or width // HEAD_WIDTH,
-        mlp_dim=len(tensors["blocks.0.mlp.fc1.weight"]),
+        mlp_dim=len(tensors[FIRST]),
         position="both" if absolute and relative else "absolute" if absolute else "relative", shared_table=shared,
         layer_scale="blocks.0.gamma_1" in tensors,
         vocab_size=len(tensors["lm_head.weight"]) if "lm_head.weight" in tensors else None,

@@ -13,8 +13,6 @@ from flax import nnx
 from vlmo_jax.interop.places import SAME, Layout, Place, empty_places, fill_places, wrong_shapes
 from vlmo_jax.models.dvae import DiscreteVAE
 
-PARTS = ("encoder", "decoder")
-
 CONV = Layout(lambda w: w.transpose(2, 3, 1, 0), lambda k: k.transpose(3, 2, 0, 1))
 
 

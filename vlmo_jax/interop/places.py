@@ -100,6 +100,17 @@ def expert_places(prefix, suffix, root, number, expert):
         yield f"{prefix}mlp{suffix}.{name}.bias", Place((*experts, module, "bias"), index, SAME)
 
 
+def check_ranks(model, tensors, ranks):
+    """Refuses tensors with another number of axes than `ranks` (name -> number) says; those that are not there pass.
+
+    Raises:
+      ValueError: names the tensor and its shape.
+    """
+    for name, rank in ranks.items():
+        if name in tensors and len(tensors[name].shape) != rank:
+            raise ValueError(f"this is no {model}: {name} has shape {tuple(tensors[name].shape)}, which should have {rank} axes")
+
+
 def wrong_shapes(tensors, places, params):
     """Names the tensors whose shapes do not fit.
 

@@ -3,6 +3,7 @@
 import math
 import re
 
+from vlmo_jax.interop.places import check_ranks
 from vlmo_jax.interop.vlmo import official_parts
 from vlmo_jax.layers.relative_position import num_rows
 
@@ -40,9 +41,7 @@ def find_sizes(tensors, *, image_size=None, text_positions=None, num_heads=None,
     missing = [name for name in (PATCH, WORDS, FIRST, "token_type_embeddings.weight") if name not in tensors]
     if missing:
         raise ValueError(f"this is no VLMo: missing {missing}{_hint(tensors)}")
-    for name, rank in ((PATCH, 4), (WORDS, 2), (FIRST, 2), (TABLE, 2), (POSITIONS, 3), (TEXT_POSITIONS, 2)):
-        if name in tensors and len(tensors[name].shape) != rank:
-            raise ValueError(f"this is no VLMo: {name} has shape {tuple(tensors[name].shape)}, which should have {rank} axes")
+    check_ranks("VLMo", tensors, {PATCH: 4, WORDS: 2, FIRST: 2, TABLE: 2, POSITIONS: 3, TEXT_POSITIONS: 2})
     if (TABLE in tensors) == (POSITIONS in tensors):
         raise ValueError(f"a VLMo has either {TABLE} or {POSITIONS}; this file has {'both' if TABLE in tensors else 'neither'}")
     width, _, patch_size, _ = tensors[PATCH].shape
