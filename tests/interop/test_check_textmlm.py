@@ -6,11 +6,11 @@ import re
 import numpy as np
 import pytest
 
-from configs import stage2
+from configs import common, stage2
 from tests.interop.changes import failures, moved
 from vlmo_jax.interop import check_textmlm
-from vlmo_jax.interop.check_textmlm import official_start
-from vlmo_jax.interop.reference import load_fixture
+from vlmo_jax.interop.check_textmlm import start_from_beit
+from vlmo_jax.interop.reference import Reference, load_fixture
 
 DATA = pathlib.Path(__file__).parent.parent / "data" / "vlmo"
 
@@ -29,6 +29,8 @@ def test_arrays_hold_and_every_changed_result_is_noticed(textmlm):
 
 def test_rules_are_those_of_the_recipe():
     assert check_textmlm.FROZEN == stage2.FROZEN and check_textmlm.FROZEN_SCALES == stage2.FROZEN_SCALES
+    ours = dict(init_rules=check_textmlm.INIT_RULES, init_fresh=check_textmlm.INIT_FRESH)
+    assert ours == common.WARM_STARTS["stage2"]
 
 
 def test_every_changed_start_is_noticed(textmlm):
@@ -61,13 +63,13 @@ def test_another_split_into_frozen_and_trained_is_noticed(textmlm):
 
 
 def test_shared_table_goes_to_every_layer(textmlm):
-    arrays, _ = textmlm
-    group = lambda prefix: {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)}
-    beit = {key: a for key, a in group("beit/").items() if "relative" not in key}
-    table = arrays["beit/blocks.0.attn.relative_position_bias_table"]
-    start, used = official_start({**beit, "rel_pos_bias.relative_position_bias_table": table}, group("before/"), 4)
-    assert "rel_pos_bias.relative_position_bias_table" in used
-    np.testing.assert_array_equal(start["relative_position_bias_table"][: len(table)], np.tile(table, 4))
+    arrays, info = textmlm
+    table = "rel_pos_bias.relative_position_bias_table"
+    first = arrays["beit/blocks.0.attn.relative_position_bias_table"]
+    arrays = {key: a for key, a in arrays.items() if not re.match("beit/.*relative", key)}
+    start, unused = start_from_beit(Reference({**arrays, f"beit/{table}": first}, info))
+    assert table not in unused
+    np.testing.assert_array_equal(start["relative_position_bias_table"][: len(first)], np.tile(first, 4))
 
 
 def test_missing_gradient_is_refused(textmlm):

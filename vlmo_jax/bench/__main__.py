@@ -1,13 +1,15 @@
 """Measures a recipe.
 
     python -m vlmo_jax.bench train    --config=configs/stage3.py:base [--config.batch_size=4 ...]
+    python -m vlmo_jax.bench peer     --config=configs/stage3.py:base --config.batch_size=4
     python -m vlmo_jax.bench encode   --config=configs/stage3.py:base --config.evals.retrieval.batch_size=8
     python -m vlmo_jax.bench input    --config=configs/stage3.py:base
     python -m vlmo_jax.bench topology --config=configs/stage3.py:large --topology=v5e:4x4
 
-train: seconds a step, samples/s, share of the device's peak, compile time, memory. encode: images/s,
-texts/s, fused pairs/s. input: the input pipeline alone, on the recipe's data set or on 640x480 JPEGs.
-topology: what the train step needs and sends on a TPU pod that one does not have.
+train: seconds a step, samples/s, share of the device's peak, compile time, memory. peer: the same step
+in plain PyTorch on CPU (needs torch, extra `convert`). encode: images/s, texts/s, fused pairs/s. input:
+the input pipeline alone, on the recipe's data set or on 640x480 JPEGs. topology: what the train step
+needs and sends on a TPU pod that one does not have.
 """
 
 from vlmo_jax.huge_pages import restart_with_huge_pages
@@ -30,8 +32,8 @@ from vlmo_jax.distributed import start_distributed
 from vlmo_jax.recipes import ConfigError
 
 JSON = flags.DEFINE_string("json", None, "File to which the result is added as one line of JSON")
-STEPS = flags.DEFINE_integer("steps", 10, "train, encode: steps or batches to measure", lower_bound=1)
-WARMUP = flags.DEFINE_integer("warmup", 2, "train, encode: steps or batches before them", lower_bound=1)
+STEPS = flags.DEFINE_integer("steps", 10, "train, peer, encode: steps or batches to measure", lower_bound=1)
+WARMUP = flags.DEFINE_integer("warmup", 2, "train, peer, encode: steps or batches before them", lower_bound=1)
 SECONDS = flags.DEFINE_float("seconds", 2.0, "input: how long to measure each stage", lower_bound=0.0)
 TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "topology: TPU slice, such as v4:2x2x2, v5e:4x4, v6e:16x16")
 
@@ -39,6 +41,12 @@ TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "topology: TPU slice, such
 def run_train():
     start_distributed()
     return benchmark_train(CONFIG.value, steps=STEPS.value, warmup=WARMUP.value)
+
+
+def run_peer():
+    from vlmo_jax.bench.peer import benchmark_peer  # here, because nothing else needs torch
+
+    return benchmark_peer(CONFIG.value, steps=STEPS.value, warmup=WARMUP.value)
 
 
 def run_encode():
@@ -55,7 +63,7 @@ def run_topology():
     return benchmark_topology(CONFIG.value, topology=TOPOLOGY.value)
 
 
-BENCHMARKS = {"train": run_train, "encode": run_encode, "input": run_input, "topology": run_topology}
+BENCHMARKS = {"train": run_train, "peer": run_peer, "encode": run_encode, "input": run_input, "topology": run_topology}
 
 
 def main(argv):

@@ -1,21 +1,38 @@
 """Kind `textmlm`: stage 2, from BEiT's weights to the loss and the gradients of what is trained."""
 
-import re
+import pathlib
+import tempfile
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
+from vlmo_jax.checkpoint import save_params
+from vlmo_jax.interop.beit import beit_places, from_beit
 from vlmo_jax.interop.outputs import model_outputs
 from vlmo_jax.interop.reference import (
     OUTPUT_TOLERANCE, Reference, compare_buffers, compare_gradients, compare_inputs, official_batch,
 )  # fmt: skip
+from vlmo_jax.interop.vlmo import from_official, to_official
 from vlmo_jax.objectives.masked_language import masked_language_loss
 from vlmo_jax.param_names import EXPERT_AXIS
 from vlmo_jax.partition import Partition
+from vlmo_jax.warm_start.load import warm_start
 
-# Parameters that stage 2 leaves as they are: the rules of configs/stage2.py, the second where blocks have gammas.
+# What stage 2 takes from stage 1, starts from the seed, and leaves as it is (the last where blocks have gammas): the
+# rules of configs/common.py and configs/stage2.py.
+INIT_RULES = (
+    (r"image_embedding/mask_token|mim_head/.*", "skip"),
+    (r"transformer/relative_position_bias|(image|text)_embedding/position|modality_type", "resample"),
+    (r".*", "copy"),
+)
+INIT_FRESH = (
+    r"transformer/blocks/experts/text/.*",
+    r"transformer/relative_position_bias/text_rows",
+    r"(text_embedding|mlm_head)/.*",
+    r"modality_type",
+    r"transformer/norm/.*",
+)
 FROZEN = (
     r"image_embedding/.*",
     r"transformer/(lower|upper)/(norm|attention)/.*",
@@ -24,31 +41,33 @@ FROZEN = (
 FROZEN_SCALES = (r"transformer/(lower|upper)/(attention|expert)_scale",)
 
 
-def official_start(beit, before, depth):
-    """What the official loader makes of a BEiT checkpoint and a model's own initialisation.
+def start_from_beit(reference):
+    """What our converter and our warm start make of a BEiT checkpoint and a model's own initialisation.
 
     Args:
-      beit: tensors of a BEiT checkpoint by name; per-layer or shared tables of relative position.
-      before: tensors of a VLMo by name.
-      depth: blocks.
+      reference: Reference with the groups `beit` and `before`.
 
     Returns:
-      The tensors of the VLMo to start from, and BEiT's names that were used.
+      The tensors of the VLMo to start from by official name, and BEiT's names that were left out.
+
+    Raises:
+      ValueError: tensors that are no BEiT, or that stage 2's rules do not explain.
     """
-    start, used = dict(before), set()
-    for name, value in beit.items():
-        target = "transformer." + re.sub(r"(blocks\.\d+\.)(norm2|mlp)\b", r"\1\2_imag", name)
-        if target in before:
-            start[target] = value
-            used.add(name)
-    tables = [f"blocks.{layer}.attn.relative_position_bias_table" for layer in range(depth)]
-    shared = "rel_pos_bias.relative_position_bias_table"
-    tables = [shared] * depth if shared in beit else tables
-    if "relative_position_bias_table" in before and set(tables) <= set(beit):
-        rows = np.concatenate([beit[name] for name in tables], axis=1)
-        start["relative_position_bias_table"] = np.concatenate([rows, before["relative_position_bias_table"][len(rows) :]])
-        used.update(tables)
-    return start, used
+    beit, sizes, aside = from_beit(
+        reference.group("beit"), num_heads=reference.fields["num_heads"], num_upper=reference.fields["num_upper"]
+    )
+    before, unread = from_official(reference.group("before"), reference.places, reference.position)
+    shard = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = nnx.to_pure_dict(reference.abstract)
+    with tempfile.TemporaryDirectory() as directory:
+        save_params(pathlib.Path(directory) / "checkpoints", beit, {"config": {"model": sizes.model_fields()}})
+        params, started = warm_start(
+            directory, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=shard), shapes),
+            lambda: jax.tree.map(jnp.asarray, before), rules=INIT_RULES, fresh=INIT_FRESH,
+            model={**reference.fields, "image_size": reference.grid * reference.fields["patch_size"]},
+        )  # fmt: skip
+    unused = {name for name, place in beit_places(sizes).items() if "/".join(place.path) in started.unused}
+    return to_official(jax.device_get(params), reference.places, unread), unused | set(aside)
 
 
 def _trains(choice, place):
@@ -73,15 +92,15 @@ def check_textmlm(arrays, info, report):
     params = reference.params("param")
     compare_inputs(reference, report)
     compare_buffers(reference, report)
-    start, used = official_start(reference.group("beit"), reference.group("before"), info["model"]["depth"])
+    start, unused = start_from_beit(reference)
     theirs = reference.group("param")
     report.compare_names("param", start, theirs)
     for name in sorted(set(start) & set(theirs)):
         report.compare(f"param/{name}", start[name], theirs[name], 0.0)
-    # The official loader takes tables apart before it counts what it does not know.
-    without_tables = lambda names: {name for name in names if "relative_position" not in name}
-    unused = {f"transformer.{name}" for name in set(reference.group("beit")) - used}
     if "unexpected_keys" in info:
+        # The official loader takes tables and their indices apart before it counts what it does not know.
+        without_tables = lambda names: {name for name in names if "relative_position" not in name}
+        unused = {f"transformer.{name}" for name in unused}
         report.compare_names("unused of BEiT", without_tables(unused), without_tables(info["unexpected_keys"]))
 
     rules = FROZEN + (FROZEN_SCALES if reference.fields["layer_scale"] else ())

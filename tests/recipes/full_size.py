@@ -1,0 +1,40 @@
+"""Recipes built at full size on eight devices, without memory for their arrays."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+
+from tests import tiny
+from vlmo_jax.program import Program
+from vlmo_jax.recipes import make_recipe
+
+# What a recipe asks for beside its defaults.
+SETTINGS = {
+    "tokenizer": ("data.source=emoji",),
+    "stage1": ("data.source=emoji", "visual_tokenizer=synthetic"),
+    "stage2": ("data.source=glosses", "tokenizer=emoji", "init_from=none"),
+    "stage3": ("data.source=emoji", "tokenizer=emoji"),
+}
+
+
+class Built(NamedTuple):
+    """A recipe, its program, and the shapes of the state and of the metrics that a step gives."""
+
+    recipe: Any
+    program: Program
+    state: Any
+    metrics: dict
+
+
+@functools.lru_cache
+def build(name):
+    """Builds a recipe such as "stage3:base,384" on a mesh 2 x 2 x 2."""
+    config = tiny.parse(name, "mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2", *SETTINGS[name.partition(":")[0]])
+    recipe = make_recipe(config)
+    recipe.check(8)
+    mesh = tiny.mesh_of((2, 2, 2))
+    with jax.set_mesh(mesh):
+        program = tiny.program(config, mesh)
+        state, metrics = jax.eval_shape(program.step, program.abstract_state, recipe.abstract_batch())
+    return Built(recipe, program, state, metrics)

@@ -1,0 +1,60 @@
+"""What holds for every recipe: it builds at full size, is split over the devices, and refuses sizes that it does not have."""
+
+import importlib
+import math
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from tests.recipes.full_size import build
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+STAGES, SIZES = ("stage1", "stage2", "stage3"), ("tiny", "base", "base_plus", "large", "base,384")
+LOSSES = {
+    "tokenizer": {"loss", "reconstruction_loss"},
+    "stage1": {"loss", "mim_loss"},
+    "stage2": {"loss", "mlm_loss"},
+    "stage3": {"loss", "itc_loss", "itm_loss", "mlm_loss"},
+}
+KNOWN = {"tokenizer": "tiny, dalle", **dict.fromkeys(STAGES, "tiny, .*base, base_plus, large")}
+
+
+@pytest.mark.parametrize("name", [
+    "tokenizer:tiny", "tokenizer:dalle", "stage3:tiny_long", *(f"{stage}:{size}" for stage in STAGES for size in SIZES),
+])  # fmt: skip
+def test_builds_at_full_size(name):
+    kind, _, size = name.partition(":")
+    recipe, program, state, metrics = build(name)
+    assert {metric for metric in metrics if metric.endswith("loss")} == LOSSES[kind]
+    assert all(value.shape == () for value in metrics.values())
+    shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+    assert shapes(state) == shapes(program.abstract_state)
+    # Parameters and both moments are split over fsdp and, but for the tokenizer's, over tensor.
+    leaves = jax.tree.leaves((program.abstract_state.params, program.abstract_state.opt_state))
+    held = sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
+    bound = 0.51 if kind == "tokenizer" else 0.4 if size.startswith("tiny") else 0.32
+    assert held / sum(math.prod(leaf.shape) for leaf in leaves) < bound
+    if kind != "tokenizer":
+        assert recipe.config.model.image_size == {"base,384": 384, "tiny": 64, "tiny_long": 64}.get(size, 224)
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_unknown_sizes_are_refused(kind):
+    get_config = importlib.import_module(f"configs.{kind}").get_config
+    with pytest.raises(ValueError, match=f"configs/{kind}.py:huge: size 'huge' is unknown; use one of {KNOWN[kind]}"):
+        get_config("huge")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_image_sizes_are_numbers(stage):
+    get_config = importlib.import_module(f"configs.{stage}").get_config
+    with pytest.raises(ValueError, match=f"configs/{stage}.py:base,big: image size 'big' is not a number of pixels"):
+        get_config("base,big")
+
+
+def test_recipes_need_no_jax():
+    code = "\n".join(["import sys", *(f"import configs.{kind} as recipe; recipe.get_config()" for kind in LOSSES), "sys.exit('jax' in sys.modules)"])
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
