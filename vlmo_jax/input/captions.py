@@ -11,10 +11,9 @@ from vlmo_jax.input.tokenizer import Encoding, Tokenizer
 
 CAPTION_MODES = ("text", "text_and_keywords")
 
-# Shares of "text_and_keywords" where a record has both. Half of the captions look like those of evaluation, which are plain
-# texts; the keywords alone teach words that the short texts never use.
-_TEXT_ALONE = 0.5
-_TEXT_THEN_KEYWORDS = 0.25
+# Share of the captions of "text_and_keywords" that look like those of evaluation, which are plain texts; keywords behind a
+# text teach words that the short texts never use. Keywords without their text fit too many images and teach little.
+_TEXT_ALONE = 0.8
 _SEPARATOR = ", "
 
 
@@ -27,9 +26,9 @@ def draw_caption(record: Record, mode: str, rng: np.random.Generator) -> str:
 
     Args:
         record: with at least one text, or with keywords in mode "text_and_keywords".
-        mode: "text": one of the record's texts. "text_and_keywords": with probability 1/2 one of the texts, with 1/4 one of
-            the texts followed by keywords, with 1/4 keywords alone, all joined by commas. The keywords are a random subset,
-            of any size from 1 to all with equal probability, in random order. A record without the one has the other.
+        mode: "text": one of the record's texts. "text_and_keywords": with probability 0.8 one of the texts, else one
+            of the texts followed by keywords, joined by commas. The keywords are a random subset, of any size from 1 to all
+            with equal probability, in random order. A record without the one has the other.
         rng: source of randomness.
 
     Returns:
@@ -41,11 +40,10 @@ def draw_caption(record: Record, mode: str, rng: np.random.Generator) -> str:
     keywords = record.keywords if mode == "text_and_keywords" else ()
     if not record.texts and not keywords:
         raise NoCaptionError(f"it has no caption for captions={mode!r}")
-    kind = rng.random() if record.texts and keywords else float(not record.texts)
     parts = []
-    if kind < _TEXT_ALONE + _TEXT_THEN_KEYWORDS:
+    if record.texts:
         parts.append(record.texts[int(rng.random() * len(record.texts))])
-    if kind >= _TEXT_ALONE:
+    if keywords and not (record.texts and rng.random() < _TEXT_ALONE):
         size = 1 + int(rng.random() * len(keywords))
         parts += [keywords[i] for i in rng.permutation(len(keywords))[:size]]
     return _SEPARATOR.join(parts)
