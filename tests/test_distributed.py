@@ -71,7 +71,7 @@ def test_two_processes_join():
         subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env={**environ, "JAX_PROCESS_ID": str(i)}, stderr=subprocess.PIPE, text=True)
         for i in range(2)
     ]
-    errors = [process.communicate(timeout=120)[1] for process in processes]
+    errors = [process.communicate(timeout=600)[1] for process in processes]
     for number, (process, error) in enumerate(zip(processes, errors)):
         assert process.returncode == 0, error
         assert f"Process {number} of 2, with 3 of 6 devices" in error

@@ -17,6 +17,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS, EVERY = 60, 20
+DEADLINE = 600  # seconds, on however busy a machine
 SMALL = [
     "model.depth=2", "model.width=16", "model.num_heads=2", "model.mlp_dim=32", "model.image_size=32", "model.text_length=8",
     "model.text_positions=8", "data.max_masked_tokens=3", "data.num_threads=1", "data.prefetch=1", "batch_size=8", f"steps={STEPS}",
@@ -51,12 +52,12 @@ def start(tmp_path_factory):
 
 
 def finish(process, status=0):
-    assert process.wait(timeout=240) == status, process.log.read_text()[-3000:]
+    assert process.wait(timeout=DEADLINE) == status, process.log.read_text()[-3000:]
     return process.log.read_text()
 
 
 def wait_until(condition, process):
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + DEADLINE
     while not condition():
         assert process.poll() is None and time.monotonic() < deadline, process.log.read_text()[-3000:]
         time.sleep(0.002)

@@ -93,7 +93,7 @@ def test_two_processes_equal_one(params):
     options = {"stdout": subprocess.PIPE, "text": True, "env": environment, "cwd": pathlib.Path(__file__).parents[2]}
     processes = [subprocess.Popen([*command, str(number)], **options) for number in range(2)]
     try:
-        outputs = [process.communicate(timeout=120)[0] for process in processes]
+        outputs = [process.communicate(timeout=600)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()

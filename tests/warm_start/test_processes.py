@@ -48,6 +48,6 @@ def test_two_processes(tmp_path):
         )
         for number in range(2)
     ]
-    for process, (output, error) in [(process, process.communicate(timeout=120)) for process in processes]:
+    for process, (output, error) in [(process, process.communicate(timeout=600)) for process in processes]:
         assert process.returncode == 0, error
         assert output.splitlines()[-1] == f"{4 * len(leaves)} shards, {len(report.fresh)} fresh, 1 resampled"
