@@ -1,8 +1,5 @@
 import json
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +8,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from tests import tiny
+from tests.commands import run_commands
 from vlmo_jax import sharding
 from vlmo_jax.models.flops import model_flops
 from vlmo_jax.recipes import ConfigError, make_recipe
@@ -221,15 +219,16 @@ def test_topology_says_what_to_install(monkeypatch):
         topology.benchmark_topology(without_names(), topology="v5e:4x4")
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["fly", "--config=configs/stage3.py"], "'fly' is no benchmark; name one of train, encode, input, topology"),
+REFUSED = [
+    (["fly", "--config=configs/stage3.py"], "'fly' is no benchmark; name one of train, peer, encode, input, topology"),
     ([], "'nothing' is no benchmark"),
     (["train"], "train needs a recipe"),
     (["train", "--config=configs/stage4.py"], "configs/stage4.py"),
     (["train", "--config=configs/stage3.py", "--config.batchsize=4"], "Did you mean \"batch_size\""),
     (["train", "--config=configs/stage3.py", "--config.mesh.fsdp=3"], "config.mesh.fsdp=3"),
-])  # fmt: skip
-def test_command_refuses(arguments, message):
-    root = Path(__file__).parent.parent
-    done = subprocess.run([sys.executable, "-m", "vlmo_jax.bench", *arguments], cwd=root, capture_output=True, text=True)
-    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+]
+
+
+def test_command_refuses(tmp_path):
+    for (_, message), ended in zip(REFUSED, run_commands("vlmo_jax.bench.__main__", [case[0] for case in REFUSED], tmp_path), strict=True):
+        assert ended.status == 1 and message in ended.log and "Traceback" not in ended.log

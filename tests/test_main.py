@@ -15,6 +15,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from tests.commands import run_commands
+
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS, EVERY = 60, 20
 DEADLINE = 600  # seconds, on however busy a machine
@@ -27,20 +29,29 @@ SMALL = [
 ]  # fmt: skip
 
 
+def arguments(workdir, *settings):
+    return ["--config=configs/stage3.py", f"--workdir={workdir}", *(f"--config.{setting}" for setting in (*SMALL, *settings))]
+
+
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """A function that starts the command in a work folder; the starts of this file share their compilations."""
-    cache, processes = tmp_path_factory.mktemp("compilations"), []
+def environment(tmp_path_factory):
+    """A function that gives the variables of a program; the programs of this file share their compilations."""
+    cache = tmp_path_factory.mktemp("compilations")
+    return lambda devices=1: {
+        **os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def start(environment):
+    """A function that starts the command in a work folder."""
+    processes = []
 
     def start(workdir, *settings, devices=1, **environ):
-        environ = {
-            **os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", **environ,
-        }  # fmt: skip
-        arguments = [f"--config.{setting}" for setting in (*SMALL, *settings)]
         log = open(f"{workdir}.{len(processes)}.log", "w")
-        command = [sys.executable, "-m", "vlmo_jax.main", "--config=configs/stage3.py", f"--workdir={workdir}", *arguments]
-        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=subprocess.STDOUT)
+        command = [sys.executable, "-m", "vlmo_jax.main", *arguments(workdir, *settings)]
+        process = subprocess.Popen(command, cwd=ROOT, env={**environment(devices), **environ}, stdout=log, stderr=subprocess.STDOUT)
         process.log = pathlib.Path(log.name)
         processes.append(process)
         return process
@@ -147,14 +158,15 @@ def test_evaluation_alone_measures_the_same(start, whole, tmp_path):
     assert line == lines(whole)[-1]
 
 
-@pytest.mark.parametrize("setting, message", [
-    ("data.std=(0.3,0.3,0.3)", r"error: config.data.std=\(0.3, 0.3, 0.3\) but .*/run was trained with \[.*\]; use that"),
-    (f"tokenizer={ROOT}/tests/data/wordpiece_vocab.txt", "error: config.tokenizer=.* is not the tokenizer that .*/run was trained with"),
-    ("model.depth=3", "error: config.init_from='.*': checkpoint .*/60 does not fit config.model"),
-])  # fmt: skip
-def test_evaluation_refuses_what_the_checkpoint_was_not_trained_with(start, whole, tmp_path, setting, message):
-    log = finish(start(tmp_path / "run", "mode=eval", f"init_from={whole}", setting), 1)
-    assert re.match(message, log.splitlines()[-1]) and "Traceback" not in log
+def test_evaluation_refuses_what_the_checkpoint_was_not_trained_with(environment, whole, tmp_path):
+    refused = {
+        "data.std=(0.3,0.3,0.3)": r"error: config.data.std=\(0.3, 0.3, 0.3\) but .*/run was trained with \[.*\]; use that",
+        f"tokenizer={ROOT}/tests/data/wordpiece_vocab.txt": "error: config.tokenizer=.* is not the tokenizer that .*/run was trained with",
+        "model.depth=3": "error: config.init_from='.*': checkpoint .*/60 does not fit config.model",
+    }
+    lines = [arguments(tmp_path / "run", "mode=eval", f"init_from={whole}", setting) for setting in refused]
+    for message, ended in zip(refused.values(), run_commands("vlmo_jax.main", lines, tmp_path, env=environment()), strict=True):
+        assert ended.status == 1 and re.match(message, ended.log.splitlines()[-1]) and "Traceback" not in ended.log
 
 
 def free_port():
@@ -198,13 +210,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(start, tmp_path):
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(saved_state(workdir, step)))
 
 
-@pytest.mark.parametrize("setting, message", [
-    ("batchsize=8", "error: .* --config.batchsize=8: .* Did you mean \"batch_size\""),
-    ("data.source=/nowhere", "error: config.data.source='/nowhere', .*: data set '/nowhere' is neither a folder nor one"),
-    ("evals.retrieval.splits=('test',)", "error: config.evals.retrieval.source=.*'test' is not in .*; there are: train"),
-    ("mode=eval", "error: config.init_from=None: no checkpoint in .*; give a work folder"),
-])  # fmt: skip
-def test_wrong_arguments_end_in_one_line(start, tmp_path, setting, message):
-    log = finish(start(tmp_path / "run", setting), 1)
-    assert re.match(message, log.splitlines()[-1]) and "Traceback" not in log
+def test_wrong_arguments_end_in_one_line(environment, tmp_path):
+    refused = {
+        "batchsize=8": "error: .* --config.batchsize=8: .* Did you mean \"batch_size\"",
+        "data.source=/nowhere": "error: config.data.source='/nowhere', .*: data set '/nowhere' is neither a folder nor one",
+        "evals.retrieval.splits=('test',)": "error: config.evals.retrieval.source=.*'test' is not in .*; there are: train",
+        "mode=eval": "error: config.init_from=None: no checkpoint in .*; give a work folder",
+    }
+    lines = [arguments(tmp_path / "run", setting) for setting in refused]
+    for message, ended in zip(refused.values(), run_commands("vlmo_jax.main", lines, tmp_path, env=environment()), strict=True):
+        assert ended.status == 1 and re.match(message, ended.log.splitlines()[-1]) and "Traceback" not in ended.log
     assert not (tmp_path / "run" / "checkpoints").exists()

@@ -14,7 +14,7 @@ from tests.recipes.full_size import build
 ROOT = pathlib.Path(__file__).parent.parent.parent
 STAGES, SIZES = ("stage1", "stage2", "stage3"), ("tiny", "base", "base_plus", "large", "base,384")
 LOSSES = {
-    "tokenizer": {"loss", "reconstruction_loss"},
+    "tokenizer": {"loss", "reconstruction_loss", "usage_loss", "certainty_loss"},
     "stage1": {"loss", "mim_loss"},
     "stage2": {"loss", "mlm_loss"},
     "stage3": {"loss", "itc_loss", "itm_loss", "mlm_loss"},
