@@ -70,6 +70,20 @@ def start_from_beit(reference):
     return to_official(jax.device_get(params), reference.places, unread), unused | set(aside)
 
 
+def compare_start(reference, report):
+    """Compares what our loader makes of BEiT's weights, and what it leaves out, with the official loader's."""
+    start, unused = start_from_beit(reference)
+    theirs = reference.group("param")
+    report.compare_names("param", start, theirs)
+    for name in sorted(set(start) & set(theirs)):
+        report.compare(f"param/{name}", start[name], theirs[name], 0.0)
+    if "unexpected_keys" in reference.info:
+        # The official loader takes tables and their indices apart before it counts what it does not know.
+        without_tables = lambda names: {name for name in names if "relative_position" not in name}
+        unused = {f"transformer.{name}" for name in unused}
+        report.compare_names("unused of BEiT", without_tables(unused), without_tables(reference.info["unexpected_keys"]))
+
+
 def _trains(choice, place):
     return place.index[EXPERT_AXIS] in choice if isinstance(choice, tuple) else choice
 
@@ -92,16 +106,7 @@ def check_textmlm(arrays, info, report):
     params = reference.params("param")
     compare_inputs(reference, report)
     compare_buffers(reference, report)
-    start, unused = start_from_beit(reference)
-    theirs = reference.group("param")
-    report.compare_names("param", start, theirs)
-    for name in sorted(set(start) & set(theirs)):
-        report.compare(f"param/{name}", start[name], theirs[name], 0.0)
-    if "unexpected_keys" in info:
-        # The official loader takes tables and their indices apart before it counts what it does not know.
-        without_tables = lambda names: {name for name in names if "relative_position" not in name}
-        unused = {f"transformer.{name}" for name in unused}
-        report.compare_names("unused of BEiT", without_tables(unused), without_tables(info["unexpected_keys"]))
+    compare_start(reference, report)
 
     rules = FROZEN + (FROZEN_SCALES if reference.fields["layer_scale"] else ())
     partition = Partition.by_rules(nnx.to_pure_dict(reference.abstract), rules)
