@@ -1,18 +1,29 @@
-"""What the recipes share: model sizes and the defaults of optimizer, input, checkpoints and logging."""
+"""What the recipes share: model sizes and the defaults of optimizer, input, checkpoints and
+logging.
+"""
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-# depth, width, heads, blocks with a vision-language expert, position, layer scale (0: none), peak rate.
+# depth, width, heads, blocks with a vision-language expert, position, layer scale (0: none), peak
+# rate.
 SIZES = {
-    "tiny": dict(depth=4, width=128, num_heads=4, num_upper=1, position="absolute", layer_scale=0.0),
-    "base": dict(depth=12, width=768, num_heads=12, num_upper=2, position="relative", layer_scale=0.1),
-    "base_plus": dict(depth=24, width=544, num_heads=16, num_upper=3, position="absolute", layer_scale=0.0),
-    "large": dict(depth=24, width=1024, num_heads=16, num_upper=3, position="relative", layer_scale=0.1),
+    "tiny": dict(
+        depth=4, width=128, num_heads=4, num_upper=1, position="absolute", layer_scale=0.0
+    ),
+    "base": dict(
+        depth=12, width=768, num_heads=12, num_upper=2, position="relative", layer_scale=0.1
+    ),
+    "base_plus": dict(
+        depth=24, width=544, num_heads=16, num_upper=3, position="absolute", layer_scale=0.0
+    ),
+    "large": dict(
+        depth=24, width=1024, num_heads=16, num_upper=3, position="relative", layer_scale=0.1
+    ),
 }
 
-# Parameters without weight decay: biases, the norm before attention, the final norm, BERT's norms and
-# the position table. The experts' norms and the gammas do decay, as in the official code.
+# Parameters without weight decay: biases, the norm before attention, the final norm, BERT's norms
+# and the position table. The experts' norms and the gammas do decay, as in the official code.
 NO_DECAY = (
     r".*bias",
     r"transformer/(lower|upper)/norm/scale",
@@ -20,11 +31,15 @@ NO_DECAY = (
     r"(text_embedding|mlm_head)/norm/scale",
 )
 
-# What a run takes from the checkpoint in `init_from`: for each saved parameter the first rule (name regex, action) that
-# fits. Both stacks of blocks are named transformer/blocks/..., experts transformer/blocks/experts/<modality>/...
-# `init_fresh` lists what the seed fills where the checkpoint has nothing. Anything else is an error.
+# What a run takes from the checkpoint in `init_from`: for each saved parameter the first rule (name
+# regex, action) that fits. Both stacks of blocks are named transformer/blocks/..., experts
+# transformer/blocks/experts/<modality>/... `init_fresh` lists what the seed fills where the
+# checkpoint has nothing. Anything else is an error.
 INIT_RULES = (
-    (r"transformer/relative_position_bias|(image|text)_embedding/position|modality_type", "resample"),
+    (
+        r"transformer/relative_position_bias|(image|text)_embedding/position|modality_type",
+        "resample",
+    ),
     (r".*", "copy"),
 )
 WARM_STARTS = {
@@ -44,12 +59,23 @@ WARM_STARTS = {
     # From stage 2.
     "stage3": dict(
         init_rules=INIT_RULES,
-        init_fresh=(r"transformer/blocks/experts/vision_language/.*", r"(pooler|itc|itc_vl|itm_head)/.*"),
+        init_fresh=(
+            r"transformer/blocks/experts/vision_language/.*",
+            r"(pooler|itc|itc_vl|itm_head)/.*",
+        ),
     ),
     # Fine-tuning, from stage 3.
-    "retrieval": dict(init_rules=((r"(pooler|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES), init_fresh=()),
-    "vqa": dict(init_rules=((r"(itc|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES), init_fresh=(r"vqa_head/.*",)),
-    "nlvr2": dict(init_rules=((r"(itc|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES), init_fresh=(r"nlvr2_head/.*",)),
+    "retrieval": dict(
+        init_rules=((r"(pooler|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES), init_fresh=()
+    ),
+    "vqa": dict(
+        init_rules=((r"(itc|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES),
+        init_fresh=(r"vqa_head/.*",),
+    ),
+    "nlvr2": dict(
+        init_rules=((r"(itc|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES),
+        init_fresh=(r"nlvr2_head/.*",),
+    ),
 }
 
 
@@ -57,15 +83,15 @@ def read_argument(file, arg, sizes):
     """What stands behind the colon of --config=FILE:SIZE[,IMAGE_SIZE].
 
     Args:
-      file: of the recipe, for messages.
-      arg: the argument.
-      sizes: those that the recipe has.
+        file: of the recipe, for messages.
+        arg: the argument.
+        sizes: those that the recipe has.
 
     Returns:
-      The size, and the image size in pixels, 0 where none is given.
+        The size, and the image size in pixels, 0 where none is given.
 
     Raises:
-      ValueError: an unknown size, or an image size that is no number.
+        ValueError: an unknown size, or an image size that is no number.
     """
     size, _, image_size = arg.partition(",")
     if size not in sizes:
@@ -78,18 +104,21 @@ def read_argument(file, arg, sizes):
 def transformer(size, *, image_size, patch_size, vocab_size, drop_path_rate, init_std=0.02):
     """The `model` part of a config without text; every field is an argument of models.beit.BEiT."""
     sizes = SIZES[size]
-    return ConfigDict(dict(
-        image_size=image_size,
-        patch_size=patch_size,
-        vocab_size=vocab_size,
-        mlp_dim=4 * sizes["width"],
-        drop_path_rate=drop_path_rate,
-        **sizes,
-        init_std=init_std,
-        dtype="auto",  # float32 on CPU, bfloat16 on accelerators; parameters are float32 everywhere
-        remat="none",  # none | block | dots
-        scan_layers=True,
-    ))  # fmt: skip
+    return ConfigDict(
+        dict(
+            image_size=image_size,
+            patch_size=patch_size,
+            vocab_size=vocab_size,
+            mlp_dim=4 * sizes["width"],
+            drop_path_rate=drop_path_rate,
+            **sizes,
+            init_std=init_std,
+            # float32 on CPU, bfloat16 on accelerators; parameters are float32 everywhere
+            dtype="auto",
+            remat="none",  # none | block | dots
+            scan_layers=True,
+        )
+    )
 
 
 def model(size, *, text_length, text_positions, **fields):
@@ -100,21 +129,27 @@ def model(size, *, text_length, text_positions, **fields):
 
 
 def optimizer(*, learning_rate, warmup_steps, no_decay=NO_DECAY):
-    """The `optimizer` part of a config: AdamW of the paper with linear warm-up and linear decay to 0."""
-    return ConfigDict(dict(
-        learning_rate=learning_rate,
-        schedule="polynomial",
-        power=1.0,
-        warmup_steps=warmup_steps,
-        end_learning_rate=0.0,
-        betas=(0.9, 0.98),
-        epsilon=1e-8,
-        weight_decay=0.01,
-        no_decay=no_decay,
-        rate_multipliers=(),  # (path regex, factor) pairs
-        clip_norm=0.0,  # 0: no clipping
-        frozen=(),  # path regexes of parameters that do not train; experts are named, as in transformer/lower/experts/image/.*
-    ))  # fmt: skip
+    """The `optimizer` part of a config: AdamW of the paper with linear warm-up and linear decay to
+    0.
+    """
+    return ConfigDict(
+        dict(
+            learning_rate=learning_rate,
+            schedule="polynomial",
+            power=1.0,
+            warmup_steps=warmup_steps,
+            end_learning_rate=0.0,
+            betas=(0.9, 0.98),
+            epsilon=1e-8,
+            weight_decay=0.01,
+            no_decay=no_decay,
+            rate_multipliers=(),  # (path regex, factor) pairs
+            clip_norm=0.0,  # 0: no clipping
+            # path regexes of parameters that do not train; experts are named, as in
+            # transformer/lower/experts/image/.*
+            frozen=(),
+        )
+    )
 
 
 def loading(*, num_threads=8):
@@ -138,20 +173,28 @@ def evaluation(*, every_steps, batch_size):
 
 
 def defaults(kind):
-    """Fields that every recipe has; `kind` names what it trains on: pairs, images, texts or tokenizer."""
+    """Fields that every recipe has; `kind` names what it trains on: pairs, images, texts or
+    tokenizer.
+    """
     config = ConfigDict()
     config.kind = kind
     config.mode = "train"  # train | eval
     config.seed = 0
-    config.init_from = placeholder(str)  # a work folder or checkpoint whose parameters to start from; "none": random ones
+    config.init_from = placeholder(
+        str
+    )  # a work folder or checkpoint whose parameters to start from; "none": random ones
     config.init_rules, config.init_fresh = INIT_RULES, ()
     config.accumulation = 1  # parts in which a batch goes through the model
     config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
-    config.checkpoint = ConfigDict(dict(
-        every_steps=1000,
-        every_minutes=30.0,
-        keep_last=2,
-        best_metric=placeholder(str),  # an eval/ metric whose best checkpoint is kept too; its last part: the mean of the splits
-    ))  # fmt: skip
+    config.checkpoint = ConfigDict(
+        dict(
+            every_steps=1000,
+            every_minutes=30.0,
+            keep_last=2,
+            best_metric=placeholder(
+                str
+            ),  # an eval/ metric whose best checkpoint is kept too; its last part: the mean of the splits
+        )
+    )
     config.log_every = 50
     return config

@@ -4,15 +4,17 @@
     --config=configs/stage1.py:base --config.visual_tokenizer=DIR    the paper's recipe (also base_plus, large)
     --config=configs/stage1.py:base,384 ...                          at another image size
 
-The visual tokenizer is the work folder of a run of configs/tokenizer.py, or DALL-E's encoder converted by
-`python -m vlmo_jax.interop.convert`.
+The visual tokenizer is the work folder of a run of configs/tokenizer.py, or DALL-E's encoder
+converted by `python -m vlmo_jax.interop.convert`.
 
-Paper recipe: BEiT, arXiv 2106.08254, sections 2.5 and 3, and the official repository's command for ImageNet-22k (14,197,122
-images, 150 epochs): batch 2048, peak rate 1.5e-3, 10k warm-up steps, cosine decay to 1e-5, AdamW, weight decay 0.05 (not on
-norms, biases, gammas, class token and positions; it does act on the position table), gradients clipped at 3, drop-path 0.1,
-layer scale 0.1 (large: 1e-5), one position table for all layers. Betas are the paper's (0.9, 0.999); the official code's
-default is (0.9, 0.98). The official VLMo starts from such a checkpoint, fine-tuned to classify, instead of a stage 1 of its own.
-base_plus, which BEiT does not have, takes the recipe of base with VLMo's absolute positions and no layer scale.
+Paper recipe: BEiT, arXiv 2106.08254, sections 2.5 and 3, and the official repository's command for
+ImageNet-22k (14,197,122 images, 150 epochs): batch 2048, peak rate 1.5e-3, 10k warm-up steps,
+cosine decay to 1e-5, AdamW, weight decay 0.05 (not on norms, biases, gammas, class token and
+positions; it does act on the position table), gradients clipped at 3, drop-path 0.1, layer scale
+0.1 (large: 1e-5), one position table for all layers. Betas are the paper's (0.9, 0.999); the
+official code's default is (0.9, 0.98). The official VLMo starts from such a checkpoint, fine-tuned
+to classify, instead of a stage 1 of its own. base_plus, which BEiT does not have, takes the recipe
+of base with VLMo's absolute positions and no layer scale.
 """
 
 from ml_collections import ConfigDict
@@ -32,21 +34,34 @@ def get_config(arg="tiny"):
     size, image_size = common.read_argument("configs/stage1.py", arg, SIZES)
     config = common.defaults("images")
     config.update(common.WARM_STARTS["stage1"])
-    config.visual_tokenizer = placeholder(str)  # a work folder or checkpoint of configs/tokenizer.py, or a converted DALL-E encoder
-    config.data = ConfigDict(dict(
-        source=placeholder(str),  # "emoji" (embedded) or a folder made by vlmo_jax.datasets.build; texts are not read
-        split="train",
-        tokenizer_image_size=0,  # side of the visual tokenizer's view; it has one code a patch
-        crop_scale=(0.08, 1.0),
-        flip=True,
-        color_jitter=(0.4, 0.4, 0.4, 0.0),  # strengths of brightness, contrast, saturation, hue; () for none
-        num_masked=0,  # patches that are hidden, about 40 %
-        min_block=16,  # smallest block of them
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        **common.loading(),
-    ))  # fmt: skip
-    config.evals = ConfigDict(dict(masked_images=common.evaluation(every_steps=5000, batch_size=512)))
+    config.visual_tokenizer = placeholder(
+        str
+    )  # a work folder or checkpoint of configs/tokenizer.py, or a converted DALL-E encoder
+    config.data = ConfigDict(
+        dict(
+            source=placeholder(
+                str
+            ),  # "emoji" (embedded) or a folder made by vlmo_jax.datasets.build; texts are not read
+            split="train",
+            tokenizer_image_size=0,  # side of the visual tokenizer's view; it has one code a patch
+            crop_scale=(0.08, 1.0),
+            flip=True,
+            color_jitter=(
+                0.4,
+                0.4,
+                0.4,
+                0.0,
+            ),  # strengths of brightness, contrast, saturation, hue; () for none
+            num_masked=0,  # patches that are hidden, about 40 %
+            min_block=16,  # smallest block of them
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+            **common.loading(),
+        )
+    )
+    config.evals = ConfigDict(
+        dict(masked_images=common.evaluation(every_steps=5000, batch_size=512))
+    )
     if size == "tiny":
         return _tiny(config, image_size or 64)
     return _paper(config, size, image_size or 224)
@@ -55,7 +70,9 @@ def get_config(arg="tiny"):
 def _paper(config, size, image_size):
     config.batch_size = 2048
     config.steps = EPOCHS * (IMAGES // config.batch_size)
-    config.model = common.transformer(size, image_size=image_size, patch_size=16, vocab_size=8192, drop_path_rate=0.1)
+    config.model = common.transformer(
+        size, image_size=image_size, patch_size=16, vocab_size=8192, drop_path_rate=0.1
+    )
     config.model.shared_table = config.model.position == "relative"
     if size == "large":
         config.model.layer_scale = 1e-5
@@ -71,12 +88,22 @@ def _tiny(config, image_size):
     config.batch_size = 64
     config.steps = 700
     config.model = common.transformer(
-        "tiny", image_size=image_size, patch_size=16, vocab_size=256, drop_path_rate=0.0, init_std=0.08  # as in stage 3
+        "tiny",
+        image_size=image_size,
+        patch_size=16,
+        vocab_size=256,
+        drop_path_rate=0.0,
+        init_std=0.08,  # as in stage 3
     )
     config.model.shared_table = False
     config.model.scan_layers = False
     patches = (image_size // 16) ** 2
-    config.data.update(source="emoji+openclipart", tokenizer_image_size=image_size // 2, num_masked=3 * patches // 8, min_block=2)
+    config.data.update(
+        source="emoji+openclipart",
+        tokenizer_image_size=image_size // 2,
+        num_masked=3 * patches // 8,
+        min_block=2,
+    )
     config.data.update(mean=(0.85, 0.82, 0.78), std=(0.27, 0.27, 0.32))  # as in stage 3
     config.data.update(num_workers=0, num_threads=1, prefetch=4)
     config.optimizer = _optimizer(config, learning_rate=1e-3, warmup_steps=60)
@@ -89,6 +116,8 @@ def _tiny(config, image_size):
 def _optimizer(config, *, learning_rate, warmup_steps):
     no_decay = NO_DECAY + (NO_DECAY_SCALES if config.model.layer_scale else ())
     no_decay += NO_DECAY_POSITIONS if config.model.position == "absolute" else ()
-    optimizer = common.optimizer(learning_rate=learning_rate, warmup_steps=warmup_steps, no_decay=no_decay)
+    optimizer = common.optimizer(
+        learning_rate=learning_rate, warmup_steps=warmup_steps, no_decay=no_decay
+    )
     optimizer.update(schedule="cosine", betas=(0.9, 0.999))
     return optimizer

@@ -4,10 +4,11 @@
     --config=configs/stage2.py:base --config.init_from=...  the paper's recipe (also base_plus, large)
     --config=configs/stage2.py:base,384                     with the image part at another image size
 
-Starts from stage 1's work folder, or from a converted BEiT; `--config.init_from=none` starts from random parameters.
+Starts from stage 1's work folder, or from a converted BEiT; `--config.init_from=none` starts from
+random parameters.
 
-Paper recipe: VLMo, section 4.1 and the official repository: Wikipedia and BookCorpus, 196 tokens, batch 1024, 200k steps,
-rate 2e-4; optimizer and warm-up as in stage 3.
+Paper recipe: VLMo, section 4.1 and the official repository: Wikipedia and BookCorpus, 196 tokens,
+batch 1024, 200k steps, rate 2e-4; optimizer and warm-up as in stage 3.
 """
 
 from ml_collections import ConfigDict
@@ -17,8 +18,9 @@ from configs import common
 
 SIZES = ("tiny", "base", "base_plus", "large")
 
-# What stage 1 has learned stays: the image part, attention with its norm, the gammas. Text experts with their norm, text
-# and type embeddings, the MLM head, the position table (also its image part, as in the official code) and the final norm train.
+# What stage 1 has learned stays: the image part, attention with its norm, the gammas. Text experts
+# with their norm, text and type embeddings, the MLM head, the position table (also its image part,
+# as in the official code) and the final norm train.
 FROZEN = (
     r"image_embedding/.*",
     r"transformer/(lower|upper)/(norm|attention)/.*",
@@ -31,14 +33,19 @@ def get_config(arg="tiny"):
     size, image_size = common.read_argument("configs/stage2.py", arg, SIZES)
     config = common.defaults("texts")
     config.update(common.WARM_STARTS["stage2"])
-    config.data = ConfigDict(dict(
-        source=placeholder(str),  # "glosses" (embedded) or a folder made by vlmo_jax.datasets.build_text
-        split="train",
-        packing=True,  # fill rows with the texts that follow; False: a text or a window of it a row
-        mask_rate=0.15,
-        max_masked_tokens=48,
-        **common.loading(num_threads=1),
-    ))  # fmt: skip
+    config.data = ConfigDict(
+        dict(
+            source=placeholder(
+                str
+            ),  # "glosses" (embedded) or a folder made by vlmo_jax.datasets.build_text
+            split="train",
+            # fill rows with the texts that follow; False: a text or a window of it a row
+            packing=True,
+            mask_rate=0.15,
+            max_masked_tokens=48,
+            **common.loading(num_threads=1),
+        )
+    )
     config.tokenizer = placeholder(str)  # a SentencePiece .model, a BERT vocab.txt, or "emoji"
     config.evals = ConfigDict(dict(masked_text=common.evaluation(every_steps=5000, batch_size=512)))
     if size == "tiny":
@@ -50,7 +57,13 @@ def _paper(config, size, image_size):
     config.batch_size = 1024
     config.steps = 200_000
     config.model = common.model(
-        size, image_size=image_size, patch_size=16, text_length=196, text_positions=196, vocab_size=30_522, drop_path_rate=0.1
+        size,
+        image_size=image_size,
+        patch_size=16,
+        text_length=196,
+        text_positions=196,
+        vocab_size=30_522,
+        drop_path_rate=0.1,
     )
     config.model.remat = "block"
     return _language(config, learning_rate=2e-4, warmup_steps=2500)
@@ -60,9 +73,15 @@ def _tiny(config, image_size):
     config.batch_size = 64
     config.steps = 600
     config.model = common.model(
-        "tiny", image_size=image_size, patch_size=16, text_length=32, text_positions=32, vocab_size=4000, drop_path_rate=0.0,
+        "tiny",
+        image_size=image_size,
+        patch_size=16,
+        text_length=32,
+        text_positions=32,
+        vocab_size=4000,
+        drop_path_rate=0.0,
         init_std=0.08,  # as in stage 3
-    )  # fmt: skip
+    )
     config.model.scan_layers = False
     config.data.update(source="glosses", max_masked_tokens=8, num_workers=0, prefetch=4)
     config.tokenizer = "emoji"

@@ -5,9 +5,9 @@
     --config=configs/stage3.py:base           the paper's recipe (also base_plus, large)
     --config=configs/stage3.py:base,384       at another image size
 
-Paper recipe: VLMo, section 4.1 and the official repository: COCO, VG, SBU and CC3M (4 M images, 10 M
-pairs), 224 px, batch 1024, 200k steps, AdamW (0.9, 0.98), weight decay 0.01, peak rate 2e-4 (base),
-1e-4 (base_plus), 5e-5 (large), 2.5k warm-up steps, linear decay to 0.
+Paper recipe: VLMo, section 4.1 and the official repository: COCO, VG, SBU and CC3M (4 M images, 10
+M pairs), 224 px, batch 1024, 200k steps, AdamW (0.9, 0.98), weight decay 0.01, peak rate 2e-4
+(base), 1e-4 (base_plus), 5e-5 (large), 2.5k warm-up steps, linear decay to 0.
 """
 
 from ml_collections import ConfigDict
@@ -23,34 +23,44 @@ def get_config(arg="tiny"):
     size, image_size = common.read_argument("configs/stage3.py", arg, (*TINY_STEPS, *PEAK_RATES))
     config = common.defaults("pairs")
     config.update(common.WARM_STARTS["stage3"])
-    config.task = ConfigDict(dict(
-        itc_weight=1.0,
-        itm_weight=1.0,
-        mlm_weight=0.25,
-        mask_duplicates=False,  # leave pairs with the same image or caption out of the negatives
-    ))  # fmt: skip
-    config.data = ConfigDict(dict(
-        source=placeholder(str),  # "emoji" (embedded) or a folder made by vlmo_jax.datasets.build
-        split="train",
-        captions="text",  # text | text_and_keywords
-        crop_scale=(0.5, 1.0),
-        flip=True,
-        randaugment=(2, 7),  # operations, magnitude; () for none
-        randaugment_fill=(128, 128, 128),  # colour of uncovered corners
-        color_jitter=(),  # strengths of brightness, contrast, saturation, hue; () for none
-        mask_rate=0.15,
-        max_masked_tokens=12,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        **common.loading(),
-    ))  # fmt: skip
-    config.tokenizer = placeholder(str)  # a SentencePiece .model, a BERT vocab.txt, or "emoji"
-    config.evals = ConfigDict(dict(
-        retrieval=dict(
-            **common.evaluation(every_steps=5000, batch_size=512),
-            rerank_top_k=0,  # candidates a query that the ITM head ranks again after training and with mode=eval
+    config.task = ConfigDict(
+        dict(
+            itc_weight=1.0,
+            itm_weight=1.0,
+            mlm_weight=0.25,
+            # leave pairs with the same image or caption out of the negatives
+            mask_duplicates=False,
         )
-    ))  # fmt: skip
+    )
+    config.data = ConfigDict(
+        dict(
+            source=placeholder(
+                str
+            ),  # "emoji" (embedded) or a folder made by vlmo_jax.datasets.build
+            split="train",
+            captions="text",  # text | text_and_keywords
+            crop_scale=(0.5, 1.0),
+            flip=True,
+            randaugment=(2, 7),  # operations, magnitude; () for none
+            randaugment_fill=(128, 128, 128),  # colour of uncovered corners
+            color_jitter=(),  # strengths of brightness, contrast, saturation, hue; () for none
+            mask_rate=0.15,
+            max_masked_tokens=12,
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+            **common.loading(),
+        )
+    )
+    config.tokenizer = placeholder(str)  # a SentencePiece .model, a BERT vocab.txt, or "emoji"
+    config.evals = ConfigDict(
+        dict(
+            retrieval=dict(
+                **common.evaluation(every_steps=5000, batch_size=512),
+                # candidates a query that the ITM head ranks again after training and with mode=eval
+                rerank_top_k=0,
+            )
+        )
+    )
     if size in TINY_STEPS:
         return _tiny(config, size, image_size or 64)
     return _paper(config, size, image_size or 224)
@@ -60,7 +70,13 @@ def _paper(config, size, image_size):
     config.batch_size = 1024
     config.steps = 200_000
     config.model = common.model(
-        size, image_size=image_size, patch_size=16, text_length=40, text_positions=196, vocab_size=30_522, drop_path_rate=0.1
+        size,
+        image_size=image_size,
+        patch_size=16,
+        text_length=40,
+        text_positions=196,
+        vocab_size=30_522,
+        drop_path_rate=0.1,
     )
     config.model.remat = "block"
     config.optimizer = common.optimizer(learning_rate=PEAK_RATES[size], warmup_steps=2500)
@@ -71,17 +87,36 @@ def _tiny(config, size, image_size):
     config.batch_size = 64
     config.steps = TINY_STEPS[size]
     config.model = common.model(
-        "tiny", image_size=image_size, patch_size=16, text_length=16, text_positions=16, vocab_size=4000, drop_path_rate=0.0,
-        init_std=0.08,  # about 1 / sqrt(width): from 0.02 so narrow a model takes long to start learning
-    )  # fmt: skip
-    config.model.scan_layers = False  # four blocks: unrolled they compile as fast and run a third faster on CPU
+        "tiny",
+        image_size=image_size,
+        patch_size=16,
+        text_length=16,
+        text_positions=16,
+        vocab_size=4000,
+        drop_path_rate=0.0,
+        # about 1 / sqrt(width): from 0.02 so narrow a model takes long to start learning
+        init_std=0.08,
+    )
+    config.model.scan_layers = (
+        False  # four blocks: unrolled they compile as fast and run a third faster on CPU
+    )
     config.optimizer = common.optimizer(learning_rate=1e-3, warmup_steps=60)
-    config.optimizer.rate_multipliers = ((r"text_embedding/word", 60.0),)  # a word comes up rarely and has little time to move
+    config.optimizer.rate_multipliers = (
+        (r"text_embedding/word", 60.0),
+    )  # a word comes up rarely and has little time to move
     # So few epochs, 4 and 24, learn more without RandAugment and with larger crops.
     crop_scale = {"tiny": (0.9, 1.0), "tiny_long": (0.7, 1.0)}[size]
-    config.data.update(source="emoji", captions="text_and_keywords", crop_scale=crop_scale, randaugment=(), max_masked_tokens=5)
+    config.data.update(
+        source="emoji",
+        captions="text_and_keywords",
+        crop_scale=crop_scale,
+        randaugment=(),
+        max_masked_tokens=5,
+    )
     config.data.randaugment_fill = (255, 255, 255)
-    config.data.update(mean=(0.85, 0.82, 0.78), std=(0.27, 0.27, 0.32))  # of these drawings, mostly white
+    config.data.update(
+        mean=(0.85, 0.82, 0.78), std=(0.27, 0.27, 0.32)
+    )  # of these drawings, mostly white
     config.data.update(num_workers=0, num_threads=1, prefetch=4)
     config.tokenizer = "emoji"
     config.evals.retrieval.update(batch_size=128, every_steps=config.steps // 4)

@@ -1,4 +1,6 @@
-"""Runs a command of the project with several argument lists, each in a fork of one process: its imports take longest."""
+"""Runs a command of the project with several argument lists, each in a fork of one process: its
+imports take longest.
+"""
 
 import json
 import pathlib
@@ -35,17 +37,23 @@ def run_commands(module, argument_lists, directory, **options):
     """Runs `python -m module` with each list of arguments.
 
     Args:
-      module: a command of the project with a function `main` for absl.
-      argument_lists: lists of strings.
-      directory: for what they print.
-      options: of subprocess.run, such as `env`.
+        module: a command of the project with a function `main` for absl.
+        argument_lists: lists of strings.
+        directory: for what they print.
+        options: of subprocess.run, such as `env`.
 
     Returns:
-      An Ended each.
+        An Ended each.
     """
-    cases = [(list(arguments), str(directory / f"{number}.log")) for number, arguments in enumerate(argument_lists)]
+    cases = [
+        (list(arguments), str(directory / f"{number}.log"))
+        for number, arguments in enumerate(argument_lists)
+    ]
     command = [sys.executable, "-c", DRIVER, module, json.dumps(cases)]
     driver = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **options)
     assert driver.returncode == 0, driver.stderr
     statuses = map(int, driver.stdout.split())
-    return [Ended(status, pathlib.Path(log).read_text()) for status, (_, log) in zip(statuses, cases, strict=True)]
+    return [
+        Ended(status, pathlib.Path(log).read_text())
+        for status, (_, log) in zip(statuses, cases, strict=True)
+    ]

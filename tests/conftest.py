@@ -7,7 +7,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 XLA_FLAGS = ["--xla_backend_optimization_level=0"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):
-    XLA_FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # compiles three times as fast; jax 0.12 no longer has it
+    XLA_FLAGS.append(
+        "--xla_cpu_use_fusion_emitters=false"
+    )  # compiles three times as fast; jax 0.12 no longer has it
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *XLA_FLAGS])
 
 from absl import flags  # noqa: E402

@@ -10,11 +10,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tests import tiny
 from tests.commands import run_commands
 from vlmo_jax import sharding
-from vlmo_jax.models.flops import model_flops
-from vlmo_jax.recipes import ConfigError, make_recipe
 from vlmo_jax.bench import data, device, steps, topology
 from vlmo_jax.bench.collectives import bytes_by_kind, read_collectives
 from vlmo_jax.bench.report import append_record, format_report, quantity
+from vlmo_jax.models.flops import model_flops
+from vlmo_jax.recipes import ConfigError, make_recipe
 
 
 def without_names(**fields):
@@ -33,18 +33,32 @@ def test_train_report(train_report):
     record = train_report.record
     assert len(record["seconds"]) == 3 and record["seconds_median"] == np.median(record["seconds"])
     assert record["samples_per_second"] == pytest.approx(tiny.BATCH / record["seconds_median"])
-    assert record["samples_per_second_per_device"] == pytest.approx(record["samples_per_second"] / 8)
+    assert record["samples_per_second_per_device"] == pytest.approx(
+        record["samples_per_second"] / 8
+    )
     flops = 3 * model_flops(without_names().model).pretrain
     assert record["model_flops_per_sample"] == flops
     share = flops * record["samples_per_second_per_device"] / record["peak_flops"]
-    assert record["share_of_peak"] == pytest.approx(share) and "measured in this run" in record["peak_source"]
-    assert record["device_peak_bytes"] is None, "CPU does not count, and that must not look like zero"
+    assert (
+        record["share_of_peak"] == pytest.approx(share)
+        and "measured in this run" in record["peak_source"]
+    )
+    assert record["device_peak_bytes"] is None, (
+        "CPU does not count, and that must not look like zero"
+    )
     assert record["process_peak_bytes"] > record["compiled_bytes"] > 0
 
 
 def test_report_is_read_by_people_and_programs(train_report, tmp_path):
     text = format_report(train_report)
-    for what in ("compile", "seconds a step", "pairs/s", "share of the peak", "process memory", "data 4 x fsdp 2"):
+    for what in (
+        "compile",
+        "seconds a step",
+        "pairs/s",
+        "share of the peak",
+        "process memory",
+        "data 4 x fsdp 2",
+    ):
         assert what in text
     for _ in range(2):
         append_record(train_report, tmp_path / "results.jsonl")
@@ -59,7 +73,9 @@ def test_encode_report():
     flops = model_flops(config.model)
     for name, each in (("images", flops.image), ("texts", flops.text), ("pairs", flops.match)):
         assert record[name]["model_flops_per_sample"] == each
-        assert record[name]["samples_per_second"] == pytest.approx(16 / np.median(record[name]["seconds"]))
+        assert record[name]["samples_per_second"] == pytest.approx(
+            16 / np.median(record[name]["seconds"])
+        )
 
 
 def test_impossible_config_is_refused():
@@ -84,7 +100,9 @@ def test_calls_are_timed_one_after_another(ahead):
     calls = []
 
     def run():
-        time.sleep(0.5 if len(calls) < 2 else 0.02)  # the first ones are slow, as compiling makes them
+        time.sleep(
+            0.5 if len(calls) < 2 else 0.02
+        )  # the first ones are slow, as compiling makes them
         calls.append(jnp.zeros(()))
         return calls[-1]
 
@@ -94,11 +112,22 @@ def test_calls_are_timed_one_after_another(ahead):
     assert seconds[: 4 - ahead].min() > 0.015
 
 
-@pytest.mark.parametrize("kind, teraflops", [
-    ("NVIDIA A100-SXM4-80GB", 312), ("NVIDIA H100 80GB HBM3", 989), ("NVIDIA H100 PCIe", 756), ("NVIDIA H200", 989),
-    ("TPU v4", 275), ("TPU v5 lite", 197), ("TPU v5", 459), ("TPU v5p", 459), ("TPU v6 lite", 918), ("cpu", None),
-    ("NVIDIA GeForce RTX 5090", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, teraflops",
+    [
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H200", 989),
+        ("TPU v4", 275),
+        ("TPU v5 lite", 197),
+        ("TPU v5", 459),
+        ("TPU v5p", 459),
+        ("TPU v6 lite", 918),
+        ("cpu", None),
+        ("NVIDIA GeForce RTX 5090", None),
+    ],
+)
 def test_peaks(kind, teraflops):
     assert device.table_peak(kind) == teraflops
 
@@ -116,7 +145,9 @@ def test_input_report():
 
 def test_collectives_in_loops_count_as_often_as_they_run():
     mesh = sharding.make_mesh({"data": 1, "fsdp": 8, "tensor": 1})
-    split, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((None, "fsdp", None), ()))
+    split, whole = (
+        NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((None, "fsdp", None), ())
+    )
 
     def layer(x, kernel):
         return jnp.tanh(x @ jax.lax.with_sharding_constraint(kernel, whole)), None
@@ -124,7 +155,10 @@ def test_collectives_in_loops_count_as_often_as_they_run():
     def apply(kernels, x):
         return jax.lax.scan(layer, x, kernels)[0]
 
-    shapes = jax.ShapeDtypeStruct((5, 64, 64), jnp.float32, sharding=split), jax.ShapeDtypeStruct((2, 64), jnp.float32, sharding=whole)
+    shapes = (
+        jax.ShapeDtypeStruct((5, 64, 64), jnp.float32, sharding=split),
+        jax.ShapeDtypeStruct((2, 64), jnp.float32, sharding=whole),
+    )
     with jax.set_mesh(mesh):
         text = jax.jit(apply, out_shardings=whole).lower(*shapes).compile().as_text()
     assert bytes_by_kind(read_collectives(text)) == {("all-gather", "f32"): 5 * 64 * 64 * 4}
@@ -182,7 +216,9 @@ ENTRY %main (p: f32[4]) -> f32[4] {
 def test_collectives_of_a_tpu_program():
     collectives = read_collectives(TPU_TEXT)
     assert bytes_by_kind(collectives) == {
-        ("collective-permute", "bf16"): 24 * 48 * 2,  # two loops, one in the other; the result alone
+        ("collective-permute", "bf16"): (
+            24 * 48 * 2
+        ),  # two loops, one in the other; the result alone
         ("all-gather", "bf16"): 32 * 8 * 2,  # a chain of fusions is one
         ("reduce-scatter", "f32"): 16 * 8 * 4,
         ("all-reduce", "f32"): 5 * 4 + 3,
@@ -199,14 +235,18 @@ def test_topology_report(monkeypatch):
     monkeypatch.setattr(topology, "topology_devices", lambda name: jax.devices())
     report = topology.benchmark_topology(without_names(), topology="eight CPUs", largest=200)
     assert report.record["model"]["dtype"] == "bfloat16"
-    assert report.record["collective_bytes"]["all-gather u8"] == 3 * tiny.SIZE**2 * tiny.BATCH, "the negatives' images, once"
+    assert report.record["collective_bytes"]["all-gather u8"] == 3 * tiny.SIZE**2 * tiny.BATCH, (
+        "the negatives' images, once"
+    )
     assert "all-gather u8[8,16,16,3]" in format_report(report)
 
 
 def test_step_that_does_not_fit_is_said_in_one_line():
     class Program:
         def compile(self):
-            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Used 20.1G of 15.75G hbm.\nmore\nmore\nmuch more")
+            raise jax.errors.JaxRuntimeError(
+                "RESOURCE_EXHAUSTED: Used 20.1G of 15.75G hbm.\nmore\nmore\nmuch more"
+            )
 
     with pytest.raises(ConfigError, match="20.1G of 15.75G.*accumulation=2") as refusal:
         topology._compile(Program())
@@ -220,15 +260,22 @@ def test_topology_says_what_to_install(monkeypatch):
 
 
 REFUSED = [
-    (["fly", "--config=configs/stage3.py"], "'fly' is no benchmark; name one of train, peer, encode, input, topology"),
+    (
+        ["fly", "--config=configs/stage3.py"],
+        "'fly' is no benchmark; name one of train, peer, encode, input, topology",
+    ),
     ([], "'nothing' is no benchmark"),
     (["train"], "train needs a recipe"),
     (["train", "--config=configs/stage4.py"], "configs/stage4.py"),
-    (["train", "--config=configs/stage3.py", "--config.batchsize=4"], "Did you mean \"batch_size\""),
+    (["train", "--config=configs/stage3.py", "--config.batchsize=4"], 'Did you mean "batch_size"'),
     (["train", "--config=configs/stage3.py", "--config.mesh.fsdp=3"], "config.mesh.fsdp=3"),
 ]
 
 
 def test_command_refuses(tmp_path):
-    for (_, message), ended in zip(REFUSED, run_commands("vlmo_jax.bench.__main__", [case[0] for case in REFUSED], tmp_path), strict=True):
+    for (_, message), ended in zip(
+        REFUSED,
+        run_commands("vlmo_jax.bench.__main__", [case[0] for case in REFUSED], tmp_path),
+        strict=True,
+    ):
         assert ended.status == 1 and message in ended.log and "Traceback" not in ended.log

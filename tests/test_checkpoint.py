@@ -9,8 +9,8 @@ import pytest
 
 from tests import tiny
 from vlmo_jax import program as programs
-from vlmo_jax.recipes import ConfigError
 from vlmo_jax.checkpoint import Checkpoints, find_checkpoint, load_params, save_params
+from vlmo_jax.recipes import ConfigError
 
 META = {"config": {"steps": 3}, "preprocessing": {"mean": [0.5, 0.5, 0.5]}}
 
@@ -23,7 +23,9 @@ def program_on(shape, **fields):
 def state_at(step, program, seed=0):
     """A state whose every leaf is random, moments too."""
     rng = np.random.default_rng(seed)
-    state = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), program.abstract_state).replace(step=np.int32(step))
+    state = jax.tree.map(
+        lambda x: rng.normal(size=x.shape).astype(x.dtype), program.abstract_state
+    ).replace(step=np.int32(step))
     return jax.tree.map(jax.device_put, state, program.shardings)
 
 
@@ -47,7 +49,9 @@ def test_restores_bitwise_on_another_mesh(saved, shape):
     assert checkpoints.latest_step() == 5
     state = checkpoints.restore(5, program.abstract_state)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), expected)
-    laid = jax.tree.map(lambda x, sharding: x.sharding.is_equivalent_to(sharding, x.ndim), state, program.shardings)
+    laid = jax.tree.map(
+        lambda x, sharding: x.sharding.is_equivalent_to(sharding, x.ndim), state, program.shardings
+    )
     assert all(jax.tree.leaves(laid))
     assert checkpoints.meta(5)["preprocessing"] == META["preprocessing"]
     checkpoints.close()
@@ -64,20 +68,43 @@ def test_parameters_alone_are_loaded_from_any_path_of_the_run(saved, place, capl
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(params), expected.params)
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(width=32), r"parameters differ.*: image_embedding/class_token: \(16,\) in the checkpoint, \(32,\) in the model"),
-    (dict(position="absolute"), "image_embedding/position: not there in the checkpoint, .5, 16. in the model"),
-    (dict(vocab_size=50), r"\(3 parameters differ\): mlm_head/decoder/bias: \(48,\) in the checkpoint, \(50,\) in the model"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            dict(width=32),
+            (
+                r"parameters differ.*: image_embedding/class_token: \(16,\) in the checkpoint,"
+                r" \(32,\) in the model"
+            ),
+        ),
+        (
+            dict(position="absolute"),
+            "image_embedding/position: not there in the checkpoint, .5, 16. in the model",
+        ),
+        (
+            dict(vocab_size=50),
+            (
+                r"\(3 parameters differ\): mlm_head/decoder/bias: \(48,\) in the checkpoint,"
+                r" \(50,\) in the model"
+            ),
+        ),
+    ],
+)
 def test_parameters_of_another_model_are_refused(saved, change, message):
     workdir, _ = saved
     _, program = program_on((1, 1, 1), model=change)
-    with pytest.raises(ValueError, match=f"checkpoint {workdir}/checkpoints/5 does not fit config.model .*{message}"):
+    with pytest.raises(
+        ValueError,
+        match=f"checkpoint {workdir}/checkpoints/5 does not fit config.model .*{message}",
+    ):
         load_params(workdir, program.abstract_state.params)
 
 
 def test_no_checkpoint_is_said_so(tmp_path):
-    (tmp_path / "checkpoints" / "12.orbax-checkpoint-tmp").mkdir(parents=True)  # what a kill leaves of a save
+    (tmp_path / "checkpoints" / "12.orbax-checkpoint-tmp").mkdir(
+        parents=True
+    )  # what a kill leaves of a save
     (tmp_path / "checkpoints" / "12.orbax-checkpoint-tmp" / "params").mkdir()
     with pytest.raises(FileNotFoundError, match=f"no checkpoint in {tmp_path}; give a work folder"):
         find_checkpoint(tmp_path)
@@ -105,7 +132,11 @@ def test_the_best_by_the_last_part_of_a_name_is_the_best_mean_of_the_splits(tmp_
     _, program = program_on((1, 1, 1))
     checkpoints = Checkpoints(tmp_path, keep_last=1, best_metric="recall")
     for step, (a, b) in enumerate([(0.9, 0.1), (0.6, 0.6), (0.2, 0.2)], start=1):
-        checkpoints.save(state_at(step, program), META, {"eval/a/recall": a, "eval/b/recall": b, "eval/b/rank": 100.0})
+        checkpoints.save(
+            state_at(step, program),
+            META,
+            {"eval/a/recall": a, "eval/b/recall": b, "eval/b/rank": 100.0},
+        )
     checkpoints.close()
     assert steps_in(tmp_path) == [2, 3]
 
@@ -125,7 +156,11 @@ def test_a_step_that_is_saved_already_is_left_as_it_is(tmp_path):
     checkpoints.save(state_at(3, program, seed=1), META)
     checkpoints.save(state_at(3, program, seed=2), META)
     expected = jax.device_get(state_at(3, program, seed=1))
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(checkpoints.restore(3, program.abstract_state)), expected)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        jax.device_get(checkpoints.restore(3, program.abstract_state)),
+        expected,
+    )
     checkpoints.close()
 
 
@@ -133,14 +168,22 @@ def test_a_save_under_way_does_not_see_the_next_steps(tmp_path):
     _, program = program_on((1, 1, 1))
     state = state_at(1, program)
     expected = jax.device_get(state)
-    advance = jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0, out_shardings=program.shardings)
+    advance = jax.jit(
+        lambda state: jax.tree.map(lambda x: x + 1, state),
+        donate_argnums=0,
+        out_shardings=program.shardings,
+    )
     checkpoints = Checkpoints(tmp_path, keep_last=2)
     checkpoints.save(state, META)
     for _ in range(5):
         state = advance(state)
     checkpoints.close()
     checkpoints = Checkpoints(tmp_path, keep_last=2)
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(checkpoints.restore(1, program.abstract_state)), expected)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        jax.device_get(checkpoints.restore(1, program.abstract_state)),
+        expected,
+    )
     checkpoints.close()
 
 
@@ -155,7 +198,9 @@ def start(workdir, shape=(1, 1, 1), **fields):
 
 
 def test_a_run_starts_from_its_own_checkpoint(saved):
-    state, origin = start(saved[0], (2, 1, 1), init_from="/nowhere", mode="eval", log_every=3, accumulation=2)
+    state, origin = start(
+        saved[0], (2, 1, 1), init_from="/nowhere", mode="eval", log_every=3, accumulation=2
+    )
     jax.tree.map(np.testing.assert_array_equal, state, saved[1])
     assert origin == f"step 5 of {saved[0]}/checkpoints"
 
@@ -164,7 +209,10 @@ def test_init_from_takes_the_parameters_alone(saved, tmp_path):
     state, origin = start(tmp_path, init_from=str(saved[0]), batch_size=16, steps=7)
     jax.tree.map(np.testing.assert_array_equal, state.params, saved[1].params)
     assert state.step == 0 and not any(np.any(x) for x in jax.tree.leaves(state.opt_state))
-    assert origin.startswith(f"{saved[0]}/checkpoints/5\n  54 parameters as they were: ") and "\n  0 fresh from the seed: none" in origin
+    assert (
+        origin.startswith(f"{saved[0]}/checkpoints/5\n  54 parameters as they were: ")
+        and "\n  0 fresh from the seed: none" in origin
+    )
     with pytest.raises(ConfigError, match="config.init_from='/nowhere': no checkpoint in /nowhere"):
         start(tmp_path, init_from="/nowhere")
 
@@ -176,10 +224,15 @@ def test_otherwise_a_run_starts_from_the_seed(tmp_path):
 
 
 def test_a_run_with_another_config_is_refused(saved):
-    with pytest.raises(ConfigError, match=(
-        r"checkpoints holds a run with another config: config.batch_size was 8 and is 16, config.model.depth was 3 and is 4, "
-        r"config.optimizer.warmup_steps was 2 and is 3; use another --workdir, or give the old values to go on"
-    )):  # fmt: skip
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"checkpoints holds a run with another config: config.batch_size was 8 and is 16,"
+            r" config.model.depth was 3 and is 4, "
+            r"config.optimizer.warmup_steps was 2 and is 3; use another --workdir, or give the old"
+            r" values to go on"
+        ),
+    ):
         start(saved[0], batch_size=16, model=dict(depth=4), optimizer=dict(warmup_steps=3))
 
 
@@ -187,7 +240,10 @@ def test_parameters_alone_are_no_run_to_go_on_with(tmp_path):
     _, program = program_on((1, 1, 1))
     params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), program.abstract_state.params)
     save_params(tmp_path / "checkpoints", params, {"config": {"model": {}}})
-    message = f"{tmp_path}/checkpoints/0 holds parameters alone.*--config.init_from={tmp_path} and another --workdir"
+    message = (
+        f"{tmp_path}/checkpoints/0 holds parameters alone.*--config.init_from={tmp_path} and"
+        " another --workdir"
+    )
     with pytest.raises(ConfigError, match=message):
         start(tmp_path)
 

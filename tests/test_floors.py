@@ -12,21 +12,59 @@ PACKAGE = ROOT / "vlmo_jax"
 
 # The longest prefix decides. Commands that nobody imports stand on the top floor.
 FLOORS = {
-    "sharding": 0, "metrics": 0, "distributed": 0, "command_line": 0, "huge_pages": 0,
-    "layers": 1, "objectives": 1, "datasets": 1, "input": 1,
-    "models": 2, "param_names": 2, "gradients": 2,
-    "tasks": 3, "interop": 3, "partition": 3,
-    "optimizer": 4, "train_step": 4, "checkpoint": 4, "warm_start": 4, "evals": 4, "pictures": 4, "pictures_tokenizer": 4,
-    "recipes": 5, "program": 6,
-    **dict.fromkeys((f"interop.{name}" for name in (
-        "check", "check_pretrain", "check_train", "check_textmlm", "check_finetune", "check_resize", "check_beit", "check_dalle",
-        "reference", "outputs", "formats", "convert",
-    )), 5),
-    "train": 7, "evaluate": 7, "bench": 7,
-    "main": 8, "summary_page": 8,
+    "sharding": 0,
+    "metrics": 0,
+    "distributed": 0,
+    "command_line": 0,
+    "huge_pages": 0,
+    "layers": 1,
+    "objectives": 1,
+    "datasets": 1,
+    "input": 1,
+    "models": 2,
+    "param_names": 2,
+    "gradients": 2,
+    "tasks": 3,
+    "interop": 3,
+    "partition": 3,
+    "optimizer": 4,
+    "train_step": 4,
+    "checkpoint": 4,
+    "warm_start": 4,
+    "evals": 4,
+    "pictures": 4,
+    "pictures_tokenizer": 4,
+    "recipes": 5,
+    "program": 6,
+    **dict.fromkeys(
+        (
+            f"interop.{name}"
+            for name in (
+                "check",
+                "check_pretrain",
+                "check_train",
+                "check_textmlm",
+                "check_finetune",
+                "check_resize",
+                "check_beit",
+                "check_dalle",
+                "reference",
+                "outputs",
+                "formats",
+                "convert",
+            )
+        ),
+        5,
+    ),
+    "train": 7,
+    "evaluate": 7,
+    "bench": 7,
+    "main": 8,
+    "summary_page": 8,
     "runs": 9,
-    "chain": 10, "compare": 10,
-}  # fmt: skip
+    "chain": 10,
+    "compare": 10,
+}
 # Rooms of one floor that may look into each other, in this direction only.
 SAME_FLOOR = {("input", "datasets"), ("datasets.stats", "input")}
 
@@ -59,7 +97,11 @@ def module_exists(name):
     return path.with_suffix(".py").exists() or path.is_dir()
 
 
-@pytest.mark.parametrize("path, name", [m for m in modules() if m[1] != "__init__"], ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize(
+    "path, name",
+    [m for m in modules() if m[1] != "__init__"],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
 def test_imports_run_down(path, name):
     room, level = floor(name)
     for other in imported(path):
@@ -67,15 +109,22 @@ def test_imports_run_down(path, name):
             continue
         other = other.removeprefix("vlmo_jax.")
         other_room, other_level = floor(other)
-        allowed = other_level < level or other_room == room or level in (4, 5) and other_level == level
+        allowed = (
+            other_level < level or other_room == room or level in (4, 5) and other_level == level
+        )
         allowed = allowed or any(name.startswith(a) and other.startswith(b) for a, b in SAME_FLOOR)
-        assert allowed, f"vlmo_jax.{name} (floor {level}) imports vlmo_jax.{other} (floor {other_level})"
+        assert allowed, (
+            f"vlmo_jax.{name} (floor {level}) imports vlmo_jax.{other} (floor {other_level})"
+        )
 
 
 def test_configs_import_only_ml_collections_and_common():
     for path in (ROOT / "configs").glob("*.py"):
         for name in imported(path):
-            assert name.split(".")[0] in ("ml_collections", "configs"), f"{path.name} imports {name}"
+            assert name.split(".")[0] in (
+                "ml_collections",
+                "configs",
+            ), f"{path.name} imports {name}"
 
 
 def test_data_sets_import_without_jax():
@@ -84,10 +133,16 @@ def test_data_sets_import_without_jax():
 
 
 def test_training_needs_neither_tensorflow_nor_torch():
-    code = "import sys, vlmo_jax.main; sys.exit(any(name in sys.modules for name in ('tensorflow', 'torch')))"
+    code = (
+        "import sys, vlmo_jax.main; sys.exit(any(name in sys.modules for name in ('tensorflow',"
+        " 'torch')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_no_file_is_too_long():
-    long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+    long = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        for path in PACKAGE.rglob("*.py")
+    }
     assert not {name: lines for name, lines in long.items() if lines > 420}

@@ -36,5 +36,11 @@ print("start", flush=True)
 huge_pages.restart_with_huge_pages()
 print(os.environ["GLIBC_TUNABLES"], sys.argv[1:])
 """
-    run = subprocess.run([sys.executable, "-c", program, "--a=1", "b c"], capture_output=True, text=True, env={"PATH": ""}, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", program, "--a=1", "b c"],
+        capture_output=True,
+        text=True,
+        env={"PATH": ""},
+        check=True,
+    )
     assert run.stdout.splitlines() == ["start", "start", "glibc.malloc.hugetlb=1 ['--a=1', 'b c']"]

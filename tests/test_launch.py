@@ -28,8 +28,16 @@ def tpu_vm(tmp_path):
     def run(*arguments, state="READY", **variables):
         calls = tmp_path / "calls"
         calls.unlink(missing_ok=True)
-        environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls), "STATE": state, "HOME": str(tmp_path), **variables}
-        done = subprocess.run([LAUNCH / "tpu_vm.sh", *arguments], env=environ, capture_output=True, text=True)
+        environ = {
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "CALLS": str(calls),
+            "STATE": state,
+            "HOME": str(tmp_path),
+            **variables,
+        }
+        done = subprocess.run(
+            [LAUNCH / "tpu_vm.sh", *arguments], env=environ, capture_output=True, text=True
+        )
         return done, calls.read_text() if calls.exists() else ""
 
     return run
@@ -59,12 +67,18 @@ def test_kubernetes_variables_agree():
     environ = {variable["name"]: variable for variable in container["env"]}
     assert set(EXPLICIT) <= set(environ)
     assert int(environ["JAX_NUM_PROCESSES"]["value"]) == spec["completions"] == spec["parallelism"]
-    assert environ["JAX_COORDINATOR_ADDRESS"]["value"].split(":")[0] == f"{name}-0.{pod['subdomain']}"
+    assert (
+        environ["JAX_COORDINATOR_ADDRESS"]["value"].split(":")[0] == f"{name}-0.{pod['subdomain']}"
+    )
     assert "job-completion-index" in environ["JAX_PROCESS_ID"]["valueFrom"]["fieldRef"]["fieldPath"]
     assert spec["completionMode"] == "Indexed"
     assert service["metadata"]["name"] == pod["subdomain"]
-    assert service["spec"]["clusterIP"] == "None" and service["spec"]["selector"] == {"job-name": name}
-    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    assert service["spec"]["clusterIP"] == "None" and service["spec"]["selector"] == {
+        "job-name": name
+    }
+    assert {mount["name"] for mount in container["volumeMounts"]} == {
+        volume["name"] for volume in pod["volumes"]
+    }
     assert container["command"] == ["python", "-m", "vlmo_jax.main"]
 
 
@@ -72,7 +86,9 @@ def test_slurm_options_fit_jax():
     text = (LAUNCH / "slurm.sbatch").read_text()
     options = dict(re.findall(r"^#SBATCH --([\w-]+)(?:=(\S+))?", text, re.M))
     assert options["ntasks-per-node"] == options["gpus-per-node"]
-    assert not {"gpus-per-task", "gpu-bind", "ntasks"} & set(options), "jax gives each task one of the GPUs that it sees"
+    assert not {"gpus-per-task", "gpu-bind", "ntasks"} & set(options), (
+        "jax gives each task one of the GPUs that it sees"
+    )
     assert options["signal"].startswith("TERM@") and "requeue" in options
     assert re.search(r'^srun .* -m vlmo_jax.main "\$@"$', text, re.M)
 
@@ -81,30 +97,54 @@ def test_slurm_task_that_has_a_node_gets_all_its_gpus(tmp_path):
     srun = tmp_path / "srun"
     srun.write_text('#!/usr/bin/env bash\necho "${JAX_LOCAL_DEVICE_IDS:-none} $*"\n')
     srun.chmod(0o755)
-    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(tmp_path), "HOME": "/home/me", "SLURM_GPUS_ON_NODE": "4"}
+    environ = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+        "HOME": "/home/me",
+        "SLURM_GPUS_ON_NODE": "4",
+    }
 
     def run(tasks):
         command = ["bash", LAUNCH / "slurm.sbatch", "--config=a b"]
-        return subprocess.run(command, env={**environ, "SLURM_NTASKS_PER_NODE": tasks}, capture_output=True, text=True).stdout
+        return subprocess.run(
+            command, env={**environ, "SLURM_NTASKS_PER_NODE": tasks}, capture_output=True, text=True
+        ).stdout
 
     assert run("1").startswith("0,1,2,3 ")
     assert run("4").startswith("none ") and "-m vlmo_jax.main --config=a b" in run("4")
 
 
 def test_tpu_run_uses_every_worker(tpu_vm):
-    done, calls = tpu_vm("run", "--config=configs/stage3.py:base", "--config.model.dtype=a b", ZONE="z", TYPE="t", BUCKET="b", PROJECT="p")
+    done, calls = tpu_vm(
+        "run",
+        "--config=configs/stage3.py:base",
+        "--config.model.dtype=a b",
+        ZONE="z",
+        TYPE="t",
+        BUCKET="b",
+        PROJECT="p",
+    )
     assert done.returncode == 0, done.stderr
     assert " create " not in calls and " delete " not in calls
     for line in calls.splitlines():
         if re.search(r"tpu-vm (ssh|scp) ", line):
             assert "--worker=all" in line
-    assert re.search(r"main --workdir=/mnt/vlmo/runs/vlmo --config=configs/stage3.py:base --config.model.dtype=a\\ b$", calls, re.M)
+    assert re.search(
+        r"main --workdir=/mnt/vlmo/runs/vlmo --config=configs/stage3.py:base"
+        r" --config.model.dtype=a\\ b$",
+        calls,
+        re.M,
+    )
     assert "--zone=z --project=p" in calls
 
 
-@pytest.mark.parametrize("state, verbs", [("ABSENT", ["create"]), ("PREEMPTED", ["delete", "create"]), ("READY", [])])
+@pytest.mark.parametrize(
+    "state, verbs", [("ABSENT", ["create"]), ("PREEMPTED", ["delete", "create"]), ("READY", [])]
+)
 def test_tpu_run_makes_the_slice_again(tpu_vm, state, verbs):
-    done, calls = tpu_vm("run", "--config=c", state=state, ZONE="z", TYPE="v5litepod-16", BUCKET="b", SPOT="1")
+    done, calls = tpu_vm(
+        "run", "--config=c", state=state, ZONE="z", TYPE="v5litepod-16", BUCKET="b", SPOT="1"
+    )
     assert done.returncode == 0, done.stderr
     assert re.findall(r"tpu-vm (create|delete) vlmo", calls) == verbs
     if "create" in verbs:
@@ -132,7 +172,13 @@ printf '#!/usr/bin/env bash\\necho "python $*" >> {tmp_path}/calls\\n' > "$3/bin
 chmod +x "$3/bin/"*
 """)
     python.chmod(0o755)
-    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHON": str(python), "VENV": str(tmp_path / "venv"), "EXTRAS": ""}
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PYTHON": str(python),
+        "VENV": str(tmp_path / "venv"),
+        "EXTRAS": "",
+    }
     for arguments in ([], ["--config=configs/stage3.py:base", "--workdir=a b"]):
         assert subprocess.run([LAUNCH / "local.sh", *arguments], env=environ).returncode == 0
     assert (tmp_path / "calls").read_text().splitlines() == [

@@ -1,4 +1,6 @@
-"""The command as users run it: killed, stopped and started again, on two processes, evaluated alone, and with wrong arguments."""
+"""The command as users run it: killed, stopped and started again, on two processes, evaluated
+alone, and with wrong arguments.
+"""
 
 import json
 import os
@@ -21,26 +23,49 @@ ROOT = pathlib.Path(__file__).parent.parent
 STEPS, EVERY = 60, 20
 DEADLINE = 600  # seconds, on however busy a machine
 SMALL = [
-    "model.depth=2", "model.width=16", "model.num_heads=2", "model.mlp_dim=32", "model.image_size=32", "model.text_length=8",
-    "model.text_positions=8", "data.max_masked_tokens=3", "data.num_threads=1", "data.prefetch=1", "batch_size=8", f"steps={STEPS}",
-    "optimizer.warmup_steps=50", "log_every=1", f"checkpoint.every_steps={EVERY}", "evals.retrieval.splits=('unseen_concepts[:8]',)",
-    "evals.retrieval.batch_size=8", "evals.retrieval.every_steps=1000", "data.randaugment=(2,7)",
+    "model.depth=2",
+    "model.width=16",
+    "model.num_heads=2",
+    "model.mlp_dim=32",
+    "model.image_size=32",
+    "model.text_length=8",
+    "model.text_positions=8",
+    "data.max_masked_tokens=3",
+    "data.num_threads=1",
+    "data.prefetch=1",
+    "batch_size=8",
+    f"steps={STEPS}",
+    "optimizer.warmup_steps=50",
+    "log_every=1",
+    f"checkpoint.every_steps={EVERY}",
+    "evals.retrieval.splits=('unseen_concepts[:8]',)",
+    "evals.retrieval.batch_size=8",
+    "evals.retrieval.every_steps=1000",
+    "data.randaugment=(2,7)",
     "checkpoint.best_metric=eval/emoji_unseen_concepts[:8]/mean_recall",
-]  # fmt: skip
+]
 
 
 def arguments(workdir, *settings):
-    return ["--config=configs/stage3.py", f"--workdir={workdir}", *(f"--config.{setting}" for setting in (*SMALL, *settings))]
+    return [
+        "--config=configs/stage3.py",
+        f"--workdir={workdir}",
+        *(f"--config.{setting}" for setting in (*SMALL, *settings)),
+    ]
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """A function that gives the variables of a program; the programs of this file share their compilations."""
+    """A function that gives the variables of a program; the programs of this file share their
+    compilations.
+    """
     cache = tmp_path_factory.mktemp("compilations")
     return lambda devices=1: {
-        **os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "JAX_COMPILATION_CACHE_DIR": str(cache),
+        **os.environ,
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +76,13 @@ def start(environment):
     def start(workdir, *settings, devices=1, **environ):
         log = open(f"{workdir}.{len(processes)}.log", "w")
         command = [sys.executable, "-m", "vlmo_jax.main", *arguments(workdir, *settings)]
-        process = subprocess.Popen(command, cwd=ROOT, env={**environment(devices), **environ}, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**environment(devices), **environ},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
         process.log = pathlib.Path(log.name)
         processes.append(process)
         return process
@@ -70,7 +101,9 @@ def finish(process, status=0):
 def wait_until(condition, process):
     deadline = time.monotonic() + DEADLINE
     while not condition():
-        assert process.poll() is None and time.monotonic() < deadline, process.log.read_text()[-3000:]
+        assert process.poll() is None and time.monotonic() < deadline, process.log.read_text()[
+            -3000:
+        ]
         time.sleep(0.002)
 
 
@@ -81,13 +114,19 @@ def lines(workdir):
 
 
 def losses(workdir):
-    """step -> what was measured of the training at that step, apart from speed; every step stands there once."""
+    """step -> what was measured of the training at that step, apart from speed; every step stands
+    there once.
+    """
     found = {}
     for line in lines(workdir):
         values = {name: value for name, value in line.items() if name.startswith("train/")}
         if values:
             assert line["step"] not in found
-            found[line["step"]] = {name: value for name, value in values.items() if name not in ("train/samples_per_second", "train/data_wait")}
+            found[line["step"]] = {
+                name: value
+                for name, value in values.items()
+                if name not in ("train/samples_per_second", "train/data_wait")
+            }
     return found
 
 
@@ -100,7 +139,11 @@ def saved_state(workdir, step):
 
 def steps_saved(workdir):
     folder = workdir / "checkpoints"
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+    return (
+        sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+        if folder.is_dir()
+        else []
+    )
 
 
 @pytest.fixture(scope="module")
@@ -113,14 +156,20 @@ def whole(start, tmp_path_factory):
 
 def test_a_run_leaves_what_it_says(whole):
     assert list(losses(whole)) == list(range(1, STEPS + 1))
-    evaluated = [line["step"] for line in lines(whole) if any(name.startswith("eval/") for name in line)]
+    evaluated = [
+        line["step"] for line in lines(whole) if any(name.startswith("eval/") for name in line)
+    ]
     assert evaluated == [0, STEPS]
     assert steps_saved(whole) == [40, 60]
     for name in ("config.json", "curves.png", "retrieval.png"):
         assert (whole / name).stat().st_size > 100
     first = losses(whole)[1]
     assert first["train/learning_rate"] == 0
-    for name, expected in (("train/itc_loss", np.log(8)), ("train/itm_loss", np.log(2)), ("train/mlm_loss", np.log(4000))):
+    for name, expected in (
+        ("train/itc_loss", np.log(8)),
+        ("train/itm_loss", np.log(2)),
+        ("train/mlm_loss", np.log(4000)),
+    ):
         assert abs(first[name] - expected) < 0.5 * expected, name
 
 
@@ -134,19 +183,30 @@ def test_killed_stopped_and_started_again_it_ends_the_same(start, whole, tmp_pat
     assert saved_at <= killed_at < STEPS
 
     process = start(workdir)
-    wait_until(lambda: "Compiled the step" in process.log.read_text(), process)  # later lines of the killed run are gone by now
+    wait_until(
+        lambda: "Compiled the step" in process.log.read_text(), process
+    )  # later lines of the killed run are gone by now
     assert f"Starting from step {saved_at} of {workdir}/checkpoints" in process.log.read_text()
     wait_until(lambda: len(losses(workdir)) > saved_at, process)
     process.terminate()
-    assert "SIGTERM: saving after this step, then stopping." in finish(process, 128 + signal.SIGTERM)
+    assert "SIGTERM: saving after this step, then stopping." in finish(
+        process, 128 + signal.SIGTERM
+    )
     stopped_at = steps_saved(workdir)[-1]
-    assert saved_at < stopped_at < STEPS and f"Stopped at step {stopped_at} of {STEPS}" in process.log.read_text()
+    assert (
+        saved_at < stopped_at < STEPS
+        and f"Stopped at step {stopped_at} of {STEPS}" in process.log.read_text()
+    )
 
     assert f"Starting from step {stopped_at} of" in finish(start(workdir))
     assert losses(workdir) == losses(whole)
     assert list(losses(workdir)) == list(range(1, STEPS + 1))
-    jax.tree.map(np.testing.assert_array_equal, saved_state(workdir, STEPS), saved_state(whole, STEPS))
-    last = lambda folder: [line for line in lines(folder) if "eval/emoji_unseen_concepts[:8]/mean_recall" in line][-1]
+    jax.tree.map(
+        np.testing.assert_array_equal, saved_state(workdir, STEPS), saved_state(whole, STEPS)
+    )
+    last = lambda folder: [
+        line for line in lines(folder) if "eval/emoji_unseen_concepts[:8]/mean_recall" in line
+    ][-1]
     assert last(workdir) == last(whole)
 
 
@@ -160,13 +220,28 @@ def test_evaluation_alone_measures_the_same(start, whole, tmp_path):
 
 def test_evaluation_refuses_what_the_checkpoint_was_not_trained_with(environment, whole, tmp_path):
     refused = {
-        "data.std=(0.3,0.3,0.3)": r"error: config.data.std=\(0.3, 0.3, 0.3\) but .*/run was trained with \[.*\]; use that",
-        f"tokenizer={ROOT}/tests/data/wordpiece_vocab.txt": "error: config.tokenizer=.* is not the tokenizer that .*/run was trained with",
+        "data.std=(0.3,0.3,0.3)": (
+            r"error: config.data.std=\(0.3, 0.3, 0.3\) but .*/run was trained with \[.*\]; use that"
+        ),
+        f"tokenizer={ROOT}/tests/data/wordpiece_vocab.txt": (
+            "error: config.tokenizer=.* is not the tokenizer that .*/run was trained with"
+        ),
         "model.depth=3": "error: config.init_from='.*': checkpoint .*/60 does not fit config.model",
     }
-    lines = [arguments(tmp_path / "run", "mode=eval", f"init_from={whole}", setting) for setting in refused]
-    for message, ended in zip(refused.values(), run_commands("vlmo_jax.main", lines, tmp_path, env=environment()), strict=True):
-        assert ended.status == 1 and re.match(message, ended.log.splitlines()[-1]) and "Traceback" not in ended.log
+    lines = [
+        arguments(tmp_path / "run", "mode=eval", f"init_from={whole}", setting)
+        for setting in refused
+    ]
+    for message, ended in zip(
+        refused.values(),
+        run_commands("vlmo_jax.main", lines, tmp_path, env=environment()),
+        strict=True,
+    ):
+        assert (
+            ended.status == 1
+            and re.match(message, ended.log.splitlines()[-1])
+            and "Traceback" not in ended.log
+        )
 
 
 def free_port():
@@ -177,34 +252,64 @@ def free_port():
 
 def test_two_processes_train_as_one_and_one_goes_on(start, whole, tmp_path):
     workdir, address = tmp_path / "run", f"localhost:{free_port()}"
-    pair = [start(workdir, devices=2, JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID=str(number))
-            for number in (0, 1)]  # fmt: skip
+    pair = [
+        start(
+            workdir,
+            devices=2,
+            JAX_COORDINATOR_ADDRESS=address,
+            JAX_NUM_PROCESSES="2",
+            JAX_PROCESS_ID=str(number),
+        )
+        for number in (0, 1)
+    ]
     wait_until(lambda: len(losses(workdir)) >= 8, pair[0])
     for process in pair:
         process.terminate()
     for process in pair:
         finish(process, 128 + signal.SIGTERM)
-    assert "4 cpu device(s) in 2 process(es), mesh data 4 x fsdp 1 x tensor 1" in pair[0].log.read_text()
+    assert (
+        "4 cpu device(s) in 2 process(es), mesh data 4 x fsdp 1 x tensor 1"
+        in pair[0].log.read_text()
+    )
     (stopped_at,) = steps_saved(workdir)
     found, expected = losses(workdir), losses(whole)
     assert list(found) == list(range(1, stopped_at + 1)) and 8 <= stopped_at < STEPS
     for step in range(1, 9):
         for name, value in expected[step].items():
-            np.testing.assert_allclose(found[step][name], value, rtol=1e-5, atol=1e-7, err_msg=f"{name} of step {step}")
+            np.testing.assert_allclose(
+                found[step][name], value, rtol=1e-5, atol=1e-7, err_msg=f"{name} of step {step}"
+            )
 
     assert f"Starting from step {stopped_at} of" in finish(start(workdir))
     assert list(losses(workdir)) == list(range(1, STEPS + 1))
     for name, value in expected[STEPS].items():
-        np.testing.assert_allclose(losses(workdir)[STEPS][name], value, rtol=1e-2, atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(
+            losses(workdir)[STEPS][name], value, rtol=1e-2, atol=1e-3, err_msg=name
+        )
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(start, tmp_path):
     workdir = tmp_path / "run"
-    log = finish(start(workdir, "optimizer.learning_rate=1e25", "optimizer.warmup_steps=0", "optimizer.weight_decay=0.0", "checkpoint.every_steps=1"), 1)
+    log = finish(
+        start(
+            workdir,
+            "optimizer.learning_rate=1e25",
+            "optimizer.warmup_steps=0",
+            "optimizer.weight_decay=0.0",
+            "checkpoint.every_steps=1",
+        ),
+        1,
+    )
     error = log.splitlines()[-1]
-    assert error.startswith("error: step ") and "_loss is " in error and "config.optimizer.learning_rate" in error
+    assert (
+        error.startswith("error: step ")
+        and "_loss is " in error
+        and "config.optimizer.learning_rate" in error
+    )
     failed, saved = int(error.split()[2].rstrip(":")), steps_saved(workdir)
-    assert f"the run stops with its last checkpoint at step {saved[-1] if saved else None}." in error
+    assert (
+        f"the run stops with its last checkpoint at step {saved[-1] if saved else None}." in error
+    )
     assert failed <= 4 and all(step < failed for step in saved)
     for step in saved:
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(saved_state(workdir, step)))
@@ -212,12 +317,25 @@ def test_a_loss_that_is_not_finite_stops_the_run(start, tmp_path):
 
 def test_wrong_arguments_end_in_one_line(environment, tmp_path):
     refused = {
-        "batchsize=8": "error: .* --config.batchsize=8: .* Did you mean \"batch_size\"",
-        "data.source=/nowhere": "error: config.data.source='/nowhere', .*: data set '/nowhere' is neither a folder nor one",
-        "evals.retrieval.splits=('test',)": "error: config.evals.retrieval.source=.*'test' is not in .*; there are: train",
+        "batchsize=8": 'error: .* --config.batchsize=8: .* Did you mean "batch_size"',
+        "data.source=/nowhere": (
+            "error: config.data.source='/nowhere', .*: data set '/nowhere' is neither a folder"
+            " nor one"
+        ),
+        "evals.retrieval.splits=('test',)": (
+            "error: config.evals.retrieval.source=.*'test' is not in .*; there are: train"
+        ),
         "mode=eval": "error: config.init_from=None: no checkpoint in .*; give a work folder",
     }
     lines = [arguments(tmp_path / "run", setting) for setting in refused]
-    for message, ended in zip(refused.values(), run_commands("vlmo_jax.main", lines, tmp_path, env=environment()), strict=True):
-        assert ended.status == 1 and re.match(message, ended.log.splitlines()[-1]) and "Traceback" not in ended.log
+    for message, ended in zip(
+        refused.values(),
+        run_commands("vlmo_jax.main", lines, tmp_path, env=environment()),
+        strict=True,
+    ):
+        assert (
+            ended.status == 1
+            and re.match(message, ended.log.splitlines()[-1])
+            and "Traceback" not in ended.log
+        )
     assert not (tmp_path / "run" / "checkpoints").exists()

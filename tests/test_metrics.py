@@ -17,7 +17,10 @@ def lines_of(folder):
     def refuse(constant):
         raise ValueError(f"{constant} is no JSON")
 
-    return [json.loads(line, parse_constant=refuse) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line, parse_constant=refuse)
+        for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
 
 
 def write(folder, steps, start_step=0, value=1.0):
@@ -28,13 +31,31 @@ def write(folder, steps, start_step=0, value=1.0):
 
 def test_lines_are_strict_json_with_the_step_first(tmp_path, capsys):
     with metrics.MetricWriter(tmp_path, start_step=0, total_steps=9) as writer:
-        writer.write(np.int64(3), {"train/itc_loss": np.float32(0.1), "train/itm_loss": math.nan, "eval/a/recall_at_1": 0.25,
-                                   "train/rate": np.array([math.inf]), "train/pairs": np.int32(7)})
-        assert lines_of(tmp_path) == [{"step": 3, "train/itc_loss": 0.1, "train/itm_loss": None, "eval/a/recall_at_1": 0.25,
-                                       "train/rate": None, "train/pairs": 7}]
+        writer.write(
+            np.int64(3),
+            {
+                "train/itc_loss": np.float32(0.1),
+                "train/itm_loss": math.nan,
+                "eval/a/recall_at_1": 0.25,
+                "train/rate": np.array([math.inf]),
+                "train/pairs": np.int32(7),
+            },
+        )
+        assert lines_of(tmp_path) == [
+            {
+                "step": 3,
+                "train/itc_loss": 0.1,
+                "train/itm_loss": None,
+                "eval/a/recall_at_1": 0.25,
+                "train/rate": None,
+                "train/pairs": 7,
+            }
+        ]
     assert (tmp_path / "metrics.jsonl").read_text().startswith('{"step": 3, ')
     assert capsys.readouterr().out.splitlines() == [
-        "step 3/9  train: itc_loss 0.1, itm_loss nan, rate inf, pairs 7", "step 3/9  eval/a: recall_at_1 0.25"]
+        "step 3/9  train: itc_loss 0.1, itm_loss nan, rate inf, pairs 7",
+        "step 3/9  eval/a: recall_at_1 0.25",
+    ]
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
@@ -53,7 +74,12 @@ def test_a_restart_drops_later_steps_and_a_cut_line(tmp_path):
         with open(path, "ab") as file:
             file.write(b'{"step": 8, "train/loss": 1.5}'[:cut])
         write(tmp_path, [6], start_step=4, value=2.0)
-        assert [(line["step"], line["train/loss"]) for line in lines_of(tmp_path)] == [(0, 1.0), (2, 1.0), (4, 1.0), (6, 2.0)]
+        assert [(line["step"], line["train/loss"]) for line in lines_of(tmp_path)] == [
+            (0, 1.0),
+            (2, 1.0),
+            (4, 1.0),
+            (6, 2.0),
+        ]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["metrics.jsonl", "tensorboard"]
 
 
@@ -76,7 +102,9 @@ def test_a_spoilt_file_is_refused_and_left_alone(tmp_path):
     path = tmp_path / "metrics.jsonl"
     spoilt = '{"step": 1}\n{"loss": 2}\n{"step": 3}\n'
     path.write_text(spoilt)
-    with pytest.raises(ValueError, match=r"metrics.jsonl, line 2: .*integer `step`; repair or delete"):
+    with pytest.raises(
+        ValueError, match=r"metrics.jsonl, line 2: .*integer `step`; repair or delete"
+    ):
         metrics.MetricWriter(tmp_path, start_step=1, total_steps=9)
     assert path.read_text() == spoilt
 
@@ -89,19 +117,28 @@ def test_only_the_first_process_writes(tmp_path):
 
 
 def test_every_line_written_survives_a_kill(tmp_path):
-    script = ("import sys, os, signal; from vlmo_jax import metrics\n"
-              "writer = metrics.MetricWriter(sys.argv[1], start_step=0, total_steps=9)\n"
-              "for step in range(50): writer.write(step, {'loss': 1.0})\n"
-              "os.kill(os.getpid(), signal.SIGKILL)")
+    script = (
+        "import sys, os, signal; from vlmo_jax import metrics\n"
+        "writer = metrics.MetricWriter(sys.argv[1], start_step=0, total_steps=9)\n"
+        "for step in range(50): writer.write(step, {'loss': 1.0})\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
     root = pathlib.Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=root, env=os.environ, stdout=subprocess.DEVNULL)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=root,
+        env=os.environ,
+        stdout=subprocess.DEVNULL,
+    )
     assert done.returncode == -signal.SIGKILL
     assert [line["step"] for line in lines_of(tmp_path)] == list(range(50))
 
 
 def test_read_metrics_takes_the_later_line_of_a_step(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 2, "a": 1}\n{"step": 1, "a": null, "b": 5}\n{"step": 2, "a": 3}\n{"step": 3, "a"')
+    path.write_text(
+        '{"step": 2, "a": 1}\n{"step": 1, "a": null, "b": 5}\n{"step": 2, "a": 3}\n{"step": 3, "a"'
+    )
     series = metrics.read_metrics(path)
     assert sorted(series) == ["a", "b"]
     np.testing.assert_array_equal(series["a"][0], [1, 2])
@@ -133,7 +170,12 @@ def test_stopwatch_shares(monkeypatch):
 
 def test_progress_bar_shows_the_run(capsys):
     bar = metrics.ProgressBar(200, start_step=50)
-    bar.update(100, samples_per_second=321.4, data_wait=0.034, losses={"train/itc_loss": 2.5, "itm_loss": 0.69})
+    bar.update(
+        100,
+        samples_per_second=321.4,
+        data_wait=0.034,
+        losses={"train/itc_loss": 2.5, "itm_loss": 0.69},
+    )
     bar.close()
     shown = capsys.readouterr().err
     assert "step 100/200  50%" in shown
@@ -141,7 +183,9 @@ def test_progress_bar_shows_the_run(capsys):
 
 
 def test_progress_passes_items_through(capsys):
-    assert list(metrics.progress(iter("abc"), total=3, description="letters", unit="letter")) == list("abc")
+    assert list(
+        metrics.progress(iter("abc"), total=3, description="letters", unit="letter")
+    ) == list("abc")
     assert capsys.readouterr().err == ""
 
 

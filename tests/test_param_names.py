@@ -14,9 +14,16 @@ def array(*shape):
 
 
 def tree(lower=3, upper=2, experts=(2, 3)):
-    stack = lambda layers, experts: {"norm": {"scale": array(layers, 4)}, "experts": {"stacked": {"up": {"kernel": array(layers, experts, 4, 8)}}}}
+    stack = lambda layers, experts: {
+        "norm": {"scale": array(layers, 4)},
+        "experts": {"stacked": {"up": {"kernel": array(layers, experts, 4, 8)}}},
+    }
     return {
-        "transformer": {"upper": stack(upper, experts[1]), "lower": stack(lower, experts[0]), "norm": {"scale": array(4)}},
+        "transformer": {
+            "upper": stack(upper, experts[1]),
+            "lower": stack(lower, experts[0]),
+            "norm": {"scale": array(4)},
+        },
         "itc": {"logit_scale": array()},
     }
 
@@ -33,8 +40,9 @@ def test_stacks_are_joined_and_experts_named():
     }
     path = ("experts", "stacked", "up", "kernel")
     assert names["transformer/blocks/experts/text/up/kernel"].slots == (
-        Slot(("transformer", "lower", *path), 1, 0, 3, True), Slot(("transformer", "upper", *path), 1, 3, 5, True),
-    )  # fmt: skip
+        Slot(("transformer", "lower", *path), 1, 0, 3, True),
+        Slot(("transformer", "upper", *path), 1, 3, 5, True),
+    )
     assert names["transformer/blocks/experts/vision_language/up/kernel"].slots == (
         Slot(("transformer", "upper", *path), 2, 0, 2, True),
     )
@@ -56,15 +64,23 @@ def test_slots_hold_every_value_once(experts):
 
 
 def test_the_split_does_not_change_names():
-    names = lambda **sizes: {name: param.shape for name, param in named_parameters(flatten(tree(experts=(2, 2), **sizes))).items()}
+    names = lambda **sizes: {
+        name: param.shape
+        for name, param in named_parameters(flatten(tree(experts=(2, 2), **sizes))).items()
+    }
     assert names(lower=4, upper=1) == names(lower=2, upper=3)
 
 
 def test_names_are_grouped_by_module():
     names = [
-        "transformer/blocks/experts/text/up/kernel", "transformer/blocks/experts/text/norm/bias", "transformer/blocks/norm/bias",
-        "transformer/norm/bias", "transformer/relative_position_bias", "pooler/dense/bias", "modality_type",
-    ]  # fmt: skip
+        "transformer/blocks/experts/text/up/kernel",
+        "transformer/blocks/experts/text/norm/bias",
+        "transformer/blocks/norm/bias",
+        "transformer/norm/bias",
+        "transformer/relative_position_bias",
+        "pooler/dense/bias",
+        "modality_type",
+    ]
     assert group_names(names) == {
         "modality_type": [],
         "pooler": ["dense/bias"],

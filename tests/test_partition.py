@@ -9,16 +9,26 @@ from tests import tiny
 from vlmo_jax import sharding
 from vlmo_jax.partition import Partition, rule_paths
 
-FROZEN = (r"transformer/(lower|upper)/(attention|norm)/.*", r"transformer/(lower|upper)/experts/image/.*", r"image_embedding/.*")
+FROZEN = (
+    r"transformer/(lower|upper)/(attention|norm)/.*",
+    r"transformer/(lower|upper)/experts/image/.*",
+    r"image_embedding/.*",
+)
 
 
 def flat(tree):
-    return {"/".join(map(str, path)): leaf for path, leaf in nnx.traversals.flatten_mapping(tree).items()}
+    return {
+        "/".join(map(str, path)): leaf
+        for path, leaf in nnx.traversals.flatten_mapping(tree).items()
+    }
 
 
 def test_stacked_experts_are_known_by_name():
     path = ("transformer", "lower", "experts", "stacked", "up", "kernel")
-    assert rule_paths(path, (4, 2, 8, 16)) == ["transformer/lower/experts/image/up/kernel", "transformer/lower/experts/text/up/kernel"]
+    assert rule_paths(path, (4, 2, 8, 16)) == [
+        "transformer/lower/experts/image/up/kernel",
+        "transformer/lower/experts/text/up/kernel",
+    ]
     assert rule_paths(("itm_head", "bias"), (2,)) == ["itm_head/bias"]
 
 
@@ -37,10 +47,16 @@ def test_the_parts_make_up_the_whole():
     np.testing.assert_array_equal(moved["image_embedding/patch"], whole["image_embedding/patch"])
 
 
-@pytest.mark.parametrize("rules, message", [
-    (("text_embeding/.*",), r"config.optimizer.frozen: 'text_embeding/.\*' matches no parameter"),
-    ((".*",), "leaves nothing to train"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "rules, message",
+    [
+        (
+            ("text_embeding/.*",),
+            r"config.optimizer.frozen: 'text_embeding/.\*' matches no parameter",
+        ),
+        ((".*",), "leaves nothing to train"),
+    ],
+)
 def test_useless_rules_are_refused(rules, message):
     with pytest.raises(ValueError, match=message):
         Partition.by_rules(tiny.params(), rules)
@@ -52,15 +68,31 @@ def test_a_step_trains_what_is_not_frozen_as_without_freezing():
     for frozen in ((), FROZEN):
         mesh = tiny.mesh_of((1, 2, 1))
         with jax.set_mesh(mesh):
-            program = tiny.program(tiny.config(optimizer=dict(epsilon=1e-4, warmup_steps=0, frozen=frozen)), mesh)
-            state, _ = program.step(tiny.state(program, tiny.params()), sharding.place_batch(tiny.make_batch(), mesh))
+            program = tiny.program(
+                tiny.config(optimizer=dict(epsilon=1e-4, warmup_steps=0, frozen=frozen)), mesh
+            )
+            state, _ = program.step(
+                tiny.state(program, tiny.params()), sharding.place_batch(tiny.make_batch(), mesh)
+            )
             states.append(jax.device_get(state))
     everything, some = states
     before, partition = tiny.params(), program.partition
     trained = partition.trainable(everything.params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), partition.trainable(some.params), trained)
-    jax.tree.map(np.testing.assert_array_equal, partition.insert(some.params, partition.trainable(before)), before)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+        partition.trainable(some.params),
+        trained,
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        partition.insert(some.params, partition.trainable(before)),
+        before,
+    )
     moments = sum(leaf.size for leaf in jax.tree.leaves(some.opt_state))
     assert moments == 2 * sum(leaf.size for leaf in jax.tree.leaves(trained)) + 1
-    for moment, sharded in zip(jax.tree.leaves(some.opt_state), jax.tree.leaves(program.abstract_state.opt_state), strict=True):
+    for moment, sharded in zip(
+        jax.tree.leaves(some.opt_state),
+        jax.tree.leaves(program.abstract_state.opt_state),
+        strict=True,
+    ):
         assert moment.shape == sharded.shape

@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
 from vlmo_jax import metrics, pictures
 
@@ -23,19 +23,26 @@ def count(pixels, color):
 def write_metrics(path, names, steps=range(0, 100, 10)):
     with open(path, "w") as file:
         for step in steps:
-            file.write(json.dumps({"step": step, **{name: 1 / (step + 5) for name in names}}) + "\n")
+            file.write(json.dumps({"step": step, **dict.fromkeys(names, 1 / (step + 5))}) + "\n")
 
 
 LOSSES = ["train/loss", "train/itc_loss", "train/itm_loss", "train/mlm_loss"]
-RECALLS = [f"eval/drawings/{way}_recall_at_{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
+RECALLS = [
+    f"eval/drawings/{way}_recall_at_{k}"
+    for way in ("image_to_text", "text_to_image")
+    for k in (1, 5, 10)
+]
 
 
-@pytest.mark.parametrize("names, panels", [
-    (LOSSES + RECALLS + ["train/learning_rate", "train/grad_norm"], (4, 2)),
-    (LOSSES, (4, 1)),
-    (RECALLS, (1, 1)),
-    (["train/loss"], (1, 1)),
-])
+@pytest.mark.parametrize(
+    "names, panels",
+    [
+        (LOSSES + RECALLS + ["train/learning_rate", "train/grad_norm"], (4, 2)),
+        (LOSSES, (4, 1)),
+        (RECALLS, (1, 1)),
+        (["train/loss"], (1, 1)),
+    ],
+)
 def test_one_panel_a_loss_an_evaluation_and_the_rate(tmp_path, names, panels):
     write_metrics(tmp_path / "metrics.jsonl", names)
     pictures.loss_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
@@ -54,7 +61,9 @@ def test_curves_of_a_run_that_is_being_written(tmp_path):
 
 def test_nothing_to_draw_is_refused(tmp_path):
     write_metrics(tmp_path / "metrics.jsonl", ["train/grad_norm"])
-    with pytest.raises(ValueError, match=r"metrics.jsonl has no train/\*loss.*it has \['train/grad_norm'\]"):
+    with pytest.raises(
+        ValueError, match=r"metrics.jsonl has no train/\*loss.*it has \['train/grad_norm'\]"
+    ):
         pictures.loss_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
 
 
@@ -72,9 +81,14 @@ def draw_page(png, right, image_right, num_images=4):
     queries, found = right.shape
     pictures.retrieval_page(
         ["two $ signs cost $ a caption of many words that must be broken over lines"] * queries,
-        np.full((queries, found, 16, 16, 3), 200, np.uint8), right,
-        np.full((num_images, 16, 16, 3), 100, np.uint8), [["word"] * image_right.shape[1]] * num_images, image_right,
-        png, title="drawings")
+        np.full((queries, found, 16, 16, 3), 200, np.uint8),
+        right,
+        np.full((num_images, 16, 16, 3), 100, np.uint8),
+        [["word"] * image_right.shape[1]] * num_images,
+        image_right,
+        png,
+        title="drawings",
+    )
     return pixels_of(png)
 
 
@@ -82,8 +96,13 @@ def test_right_images_have_a_green_frame(tmp_path):
     right, none = np.zeros((3, 5), bool), np.zeros((4, 5), bool)
     right[0, 2] = right[2, 4] = True
     one = right & (np.arange(3) == 0)[:, None]
-    greens = [count(draw_page(tmp_path / "page.png", mask, none), GREEN) for mask in (none[:3], one, right)]
-    assert greens[0] == 0 and greens[1] > 500 and greens[2] == pytest.approx(2 * greens[1], rel=0.02)
+    greens = [
+        count(draw_page(tmp_path / "page.png", mask, none), GREEN)
+        for mask in (none[:3], one, right)
+    ]
+    assert (
+        greens[0] == 0 and greens[1] > 500 and greens[2] == pytest.approx(2 * greens[1], rel=0.02)
+    )
 
 
 def test_right_captions_are_green(tmp_path):
@@ -94,8 +113,12 @@ def test_right_captions_are_green(tmp_path):
 
 def test_pages_without_images_or_captions_as_queries(tmp_path):
     both = draw_page(tmp_path / "page.png", np.zeros((3, 5), bool), np.zeros((4, 5), bool)).shape[0]
-    no_images = draw_page(tmp_path / "page.png", np.zeros((3, 5), bool), np.zeros((0, 5), bool), num_images=0).shape[0]
-    no_captions = draw_page(tmp_path / "page.png", np.zeros((0, 5), bool), np.zeros((4, 5), bool)).shape[0]
+    no_images = draw_page(
+        tmp_path / "page.png", np.zeros((3, 5), bool), np.zeros((0, 5), bool), num_images=0
+    ).shape[0]
+    no_captions = draw_page(
+        tmp_path / "page.png", np.zeros((0, 5), bool), np.zeros((4, 5), bool)
+    ).shape[0]
     assert max(no_images, no_captions) < both
 
 
@@ -127,5 +150,9 @@ def test_right_words_in_a_page_of_blanks_are_green(tmp_path):
         pictures.fill_in_page(page, tmp_path / "page.png", title="title")
         pixels = pixels_of(tmp_path / "page.png")
         green[name], widths[name] = count(pixels, GREEN), pixels.shape[1]
-    assert green["none"] == 0 and green["one"] > 20 and green["both"] == pytest.approx(2 * green["one"], rel=0.1)
+    assert (
+        green["none"] == 0
+        and green["one"] > 20
+        and green["both"] == pytest.approx(2 * green["one"], rel=0.1)
+    )
     assert widths["none"] < widths["one"] == widths["both"]

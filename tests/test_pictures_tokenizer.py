@@ -1,8 +1,8 @@
 """The page of reconstructions, and colours that tell codes apart."""
 
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
 from vlmo_jax.pictures_tokenizer import code_colours, reconstruction_page
 
@@ -19,7 +19,15 @@ def test_the_page_shows_images_codes_and_reconstructions(tmp_path):
     images, again = (rng.integers(0, 200, (5, 32, 32, 3), np.uint8) for _ in range(2))
     codes = rng.integers(0, 64, (5, 4, 4))
     reconstruction_page(
-        images, codes, again, tmp_path / "page.png", vocab_size=64, psnr=[20.0] * 5, title="some split", columns=2, cell=96
+        images,
+        codes,
+        again,
+        tmp_path / "page.png",
+        vocab_size=64,
+        psnr=[20.0] * 5,
+        title="some split",
+        columns=2,
+        cell=96,
     )
     page = np.asarray(Image.open(tmp_path / "page.png"))
     found = {tuple(colour) for colour in page.reshape(-1, 3).tolist()}

@@ -7,7 +7,8 @@ import pytest
 from tests import tiny
 from vlmo_jax import sharding
 
-# With this epsilon an update is a smooth function of the gradients: noise of 1e-7 in one that is zero stays noise.
+# With this epsilon an update is a smooth function of the gradients: noise of 1e-7 in one that is
+# zero stays noise.
 CLIP = 0.25
 OPTIMIZER = dict(epsilon=1e-4, warmup_steps=0, learning_rate=1e-2, clip_norm=CLIP)
 
@@ -34,7 +35,9 @@ class Case:
         with jax.set_mesh(self.mesh):
             state = tiny.state(self.program, tiny.params())
             state = state.replace(step=jax.device_put(np.int32(step), self.program.shardings.step))
-            return jax.device_get(self.compiled(state, sharding.place_batch(batch_with_duplicates(), self.mesh)))
+            return jax.device_get(
+                self.compiled(state, sharding.place_batch(batch_with_duplicates(), self.mesh))
+            )
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,9 @@ def whole():
 
 
 def close(found, expected, **tolerance):
-    compare = lambda path, a, b: np.testing.assert_allclose(a, b, **tolerance, err_msg=jax.tree_util.keystr(path))
+    compare = lambda path, a, b: np.testing.assert_allclose(
+        a, b, **tolerance, err_msg=jax.tree_util.keystr(path)
+    )
     jax.tree_util.tree_map_with_path(compare, found, expected)
 
 
@@ -63,7 +68,10 @@ def test_step_counts_and_draws_other_negatives(whole):
     first, again, other = whole.run(), whole.run(), whole.run(step=1)
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert first[0].step == 1 and other[0].step == 2
-    assert first[1]["itc_loss"] == other[1]["itc_loss"] and first[1]["itm_loss"] != other[1]["itm_loss"]
+    assert (
+        first[1]["itc_loss"] == other[1]["itc_loss"]
+        and first[1]["itm_loss"] != other[1]["itm_loss"]
+    )
 
 
 def gradients(state):
@@ -85,7 +93,11 @@ def test_initial_state_is_the_same_on_every_mesh():
         with jax.set_mesh(mesh):
             program = tiny.program(tiny.config(), mesh)
             state = program.random_state()
-            same = jax.tree.map(lambda x, sharding: x.sharding.is_equivalent_to(sharding, x.ndim), state, program.shardings)
+            same = jax.tree.map(
+                lambda x, sharding: x.sharding.is_equivalent_to(sharding, x.ndim),
+                state,
+                program.shardings,
+            )
             assert all(jax.tree.leaves(same))
             states.append(jax.device_get(state))
     jax.tree.map(np.testing.assert_array_equal, *states)

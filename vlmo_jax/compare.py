@@ -1,9 +1,10 @@
-"""What a start is worth: one recipe from random parameters and from a checkpoint, at the same number of steps.
+"""What a start is worth: one recipe from random parameters and from a checkpoint, at the same
+number of steps.
 
     python -m vlmo_jax.compare --init_from=runs/chain/stage2 [--config=configs/stage3.py] [--seeds=3] [--set=steps=350 ...]
 
-Every run has a folder in --workdir; the table of results goes to the console and to comparison.md there,
-the losses to comparison.png. Stopped anywhere, the same command goes on.
+Every run has a folder in --workdir; the table of results goes to the console and to comparison.md
+there, the losses to comparison.png. Stopped anywhere, the same command goes on.
 """
 
 import argparse
@@ -24,7 +25,7 @@ def read_settings(settings):
     """Settings "FIELD=VALUE" as a mapping.
 
     Raises:
-      ValueError: a setting of another form.
+        ValueError: a setting of another form.
     """
     pairs = [setting.partition("=") for setting in settings]
     for field, equals, value in pairs:
@@ -37,11 +38,11 @@ def run_all(config, init_from, seeds, workdir, settings):
     """Runs the recipe from both starts with every seed.
 
     Returns:
-      dict start -> list of work folders, by seed.
+        dict start -> list of work folders, by seed.
 
     Raises:
-      FileNotFoundError: there is no checkpoint; nothing has run then.
-      RunStopped: a run failed or was stopped.
+        FileNotFoundError: there is no checkpoint; nothing has run then.
+        RunStopped: a run failed or was stopped.
     """
     find_checkpoint(init_from)
     starts = {"random parameters": ("scratch", "none"), str(init_from): ("checkpoint", init_from)}
@@ -62,9 +63,13 @@ def last_values(folder):
     """
     series = read_metrics(folder / "metrics.jsonl")
     kept = {
-        name: values[-1] for name, (_, values) in series.items()
-        if name.startswith("train/") and name.endswith("loss") or name.startswith("eval/") and name.endswith(SHOWN)
-    }  # fmt: skip
+        name: values[-1]
+        for name, (_, values) in series.items()
+        if name.startswith("train/")
+        and name.endswith("loss")
+        or name.startswith("eval/")
+        and name.endswith(SHOWN)
+    }
     return kept, int(max(steps[-1] for steps, _ in series.values()))
 
 
@@ -72,10 +77,13 @@ def format_table(results):
     """A Markdown table: a row a metric, mean and standard deviation over the seeds for each start.
 
     Args:
-      results: dict start -> list of mappings metric -> value.
+        results: dict start -> list of mappings metric -> value.
     """
     starts = list(results)
-    lines = ["| | " + " | ".join(f"from {start}" for start in starts) + " |", "|---" * (len(starts) + 1) + "|"]
+    lines = [
+        "| | " + " | ".join(f"from {start}" for start in starts) + " |",
+        "|---" * (len(starts) + 1) + "|",
+    ]
     for name in results[starts[0]][0]:
         percent = not name.endswith("loss")
         cells = []
@@ -83,26 +91,52 @@ def format_table(results):
             values = np.asarray([run[name] for run in results[start]]) * (100 if percent else 1)
             spread = values.std(ddof=1) if len(values) > 1 else 0.0
             cells.append(f"{values.mean():.2f} ± {spread:.2f}" + (" %" if percent else ""))
-        lines.append(f"| {name.partition('/')[2].replace('_', ' ').replace('/', ', ')} | " + " | ".join(cells) + " |")
+        lines.append(
+            f"| {name.partition('/')[2].replace('_', ' ').replace('/', ', ')} | "
+            + " | ".join(cells)
+            + " |"
+        )
     return "\n".join(lines)
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(
-        prog="python -m vlmo_jax.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m vlmo_jax.compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--init_from", type=pathlib.Path, required=True, help="work folder or checkpoint of the second start")
+    parser.add_argument(
+        "--init_from",
+        type=pathlib.Path,
+        required=True,
+        help="work folder or checkpoint of the second start",
+    )
     parser.add_argument("--config", default="configs/stage3.py", help="recipe of all runs")
-    parser.add_argument("--seeds", type=int, default=3, help="runs from each start, with seeds 0, 1, ...")
-    parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/compare"), help="where everything goes")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a setting of every run's config")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="runs from each start, with seeds 0, 1, ..."
+    )
+    parser.add_argument(
+        "--workdir",
+        type=pathlib.Path,
+        default=pathlib.Path("runs/compare"),
+        help="where everything goes",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a setting of every run's config",
+    )
     arguments = parser.parse_args(argv)
     if arguments.seeds < 1:
         parser.error(f"--seeds={arguments.seeds} must be at least 1")
     config, workdir = arguments.config, arguments.workdir
     workdir.mkdir(parents=True, exist_ok=True)
     try:
-        folders = run_all(config, arguments.init_from, arguments.seeds, workdir, read_settings(arguments.set))
+        folders = run_all(
+            config, arguments.init_from, arguments.seeds, workdir, read_settings(arguments.set)
+        )
     except (FileNotFoundError, ValueError, RunStopped) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(getattr(error, "status", 1))
@@ -111,9 +145,14 @@ def main(argv=None):
     table = format_table({start: [values for values, _ in runs] for start, runs in ends.items()})
     head = f"{config} after {steps:,} steps, mean and standard deviation of {arguments.seeds} seeds"
     (workdir / "comparison.md").write_text(f"{head}\n\n{table}\n")
-    files = {start: [folder / "metrics.jsonl" for folder in runs] for start, runs in folders.items()}
+    files = {
+        start: [folder / "metrics.jsonl" for folder in runs] for start, runs in folders.items()
+    }
     compare_losses(files, workdir / "comparison.png")
-    announce(f"\n{head}\n\n{table}\n\nThe table is in {workdir / 'comparison.md'}, the losses are in {workdir / 'comparison.png'}")
+    announce(
+        f"\n{head}\n\n{table}\n\nThe table is in {workdir / 'comparison.md'}, the losses are in"
+        f" {workdir / 'comparison.png'}"
+    )
 
 
 if __name__ == "__main__":

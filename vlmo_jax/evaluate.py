@@ -1,4 +1,6 @@
-"""Evaluation alone, with `--config.mode=eval`: a checkpoint scored on the recipe's splits or on any data set."""
+"""Evaluation alone, with `--config.mode=eval`: a checkpoint scored on the recipe's splits or on any
+data set.
+"""
 
 import jax
 import numpy as np
@@ -12,18 +14,20 @@ from vlmo_jax.train_step import abstract_model
 
 
 def evaluate(config, workdir):
-    """Evaluates `config.init_from`, or the work folder's latest checkpoint where that is unset or what the run started from.
+    """Evaluates `config.init_from`, or the work folder's latest checkpoint where that is unset or
+    what the run started from.
 
     Args:
-      config: ConfigDict of the recipe that made the checkpoint.
-      workdir: folder of the run; metrics and the picture go there.
+        config: ConfigDict of the recipe that made the checkpoint.
+        workdir: folder of the run; metrics and the picture go there.
 
     Returns:
-      `eval/<split>/<metric>` -> value.
+        `eval/<split>/<metric>` -> value.
 
     Raises:
-      ConfigError: the config cannot run, or its preprocessing or tokenizer are not the checkpoint's.
-      FileNotFoundError: there is no checkpoint or no data set.
+        ConfigError: the config cannot run, or its preprocessing or tokenizer are not the
+            checkpoint's.
+        FileNotFoundError: there is no checkpoint or no data set.
     """
     recipe = make_recipe(config)
     recipe.check(jax.device_count())
@@ -31,7 +35,9 @@ def evaluate(config, workdir):
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         graphdef, abstract = abstract_model(recipe.make_model)
-        shapes = checkpoint.abstract_like(nnx.to_pure_dict(abstract), sharding.param_shardings(abstract, mesh))
+        shapes = checkpoint.abstract_like(
+            nnx.to_pure_dict(abstract), sharding.param_shardings(abstract, mesh)
+        )
         with naming(config, "init_from"):
             path = _choose_checkpoint(config.init_from, workdir)
             params, step, meta = checkpoint.load_params(path, shapes)
@@ -42,7 +48,9 @@ def evaluate(config, workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         page = workdir / f"evaluation_{recipe.page}"
         metrics = evaluation.run(params, step, page=page)
-        with MetricWriter(workdir, start_step=None, total_steps=step, enabled=jax.process_index() == 0) as writer:
+        with MetricWriter(
+            workdir, start_step=None, total_steps=step, enabled=jax.process_index() == 0
+        ) as writer:
             writer.write(step, metrics)
     if jax.process_index() == 0:
         announce(f"Metrics are in {workdir / 'metrics.jsonl'}, examples in {page}")
@@ -64,12 +72,20 @@ def _check_meta(recipe, meta, path):
     saved, now = meta["preprocessing"], recipe.preprocessing()
     for key in ("mean", "std"):
         if key in now and not np.allclose(saved.get(key, np.nan), now[key]):
-            raise ConfigError(f"config.data.{key}={tuple(now[key])} but {path} was trained with {saved.get(key)}; use that")
+            raise ConfigError(
+                f"config.data.{key}={tuple(now[key])} but {path} was trained with {saved.get(key)};"
+                " use that"
+            )
     if recipe.tokenizer is None:
         return
     tokenizer = meta["tokenizer"]
     if tokenizer is None or tokenizer["sha256"] != recipe.tokenizer.fingerprint:
-        trained = f"({tokenizer['file']}, SHA-256 {tokenizer['sha256'][:12]}...)" if tokenizer else "(none)"
+        trained = (
+            f"({tokenizer['file']}, SHA-256 {tokenizer['sha256'][:12]}...)"
+            if tokenizer
+            else "(none)"
+        )
         raise ConfigError(
-            f"config.tokenizer={recipe.config.tokenizer} is not the tokenizer that {path} was trained with {trained}; use that one"
+            f"config.tokenizer={recipe.config.tokenizer} is not the tokenizer that {path} was"
+            f" trained with {trained}; use that one"
         )

@@ -20,16 +20,16 @@ def summed_gradients(task, build, params, batch, shared, key, parts):
     """Gradients of a loss that is a sum of its parts' shares.
 
     Args:
-      task: see above.
-      build: params -> model.
-      params: what to differentiate by.
-      batch: mapping of [B, ...] arrays.
-      shared: of `task.prepare`.
-      key: random key.
-      parts: how many parts the batch goes through the model in.
+        task: see above.
+        build: params -> model.
+        params: what to differentiate by.
+        batch: mapping of [B, ...] arrays.
+        shared: of `task.prepare`.
+        key: random key.
+        parts: how many parts the batch goes through the model in.
 
     Returns:
-      Gradients like `params`, metrics name -> scalar.
+        Gradients like `params`, metrics name -> scalar.
     """
 
     def part_gradients(part, key):
@@ -54,7 +54,9 @@ def summed_gradients(task, build, params, batch, shared, key, parts):
 
 
 def cached_gradients(task, build, params, batch, shared, key, parts):
-    """Gradients of a task with a contrastive loss over the whole batch; arguments as `summed_gradients`."""
+    """Gradients of a task with a contrastive loss over the whole batch; arguments as
+    `summed_gradients`.
+    """
     model_key, negatives_key = jax.random.split(key)
     model_key = model_key if task.dropout else None
     if parts == 1:
@@ -67,7 +69,9 @@ def _contrastive_gradients(task, build, params, batch, model_key, negatives_key)
 
     def loss(params):
         model = build(params)
-        contrast, shared, metrics = task.contrast(task.features(model, batch, feature_key), batch, negatives_key)
+        contrast, shared, metrics = task.contrast(
+            task.features(model, batch, feature_key), batch, negatives_key
+        )
         pairs = {**batch, **task.negatives(batch, shared)}
         fused, fused_metrics = task.fuse(model, pairs, shared, len(batch["token_ids"]), fuse_key)
         return contrast + fused, {"loss": contrast + fused, **metrics, **fused_metrics}
@@ -77,7 +81,8 @@ def _contrastive_gradients(task, build, params, batch, model_key, negatives_key)
 
 
 def _cached_gradients(task, build, params, batch, model_key, negatives_key, parts):
-    """Gradient caching: features of all parts, their gradient from the whole-batch contrast, then part by part.
+    """Gradient caching: features of all parts, their gradient from the whole-batch contrast, then
+    part by part.
 
     Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup".
     """
@@ -88,15 +93,20 @@ def _cached_gradients(task, build, params, batch, model_key, negatives_key, part
         key, _ = _keys(None if model_key is None else jax.random.fold_in(model_key, number))
         return task.features(build(params), part, key)
 
-    features = jax.lax.map(lambda part: part_features(params, *part), (_split_rows(batch, parts), numbers))
+    features = jax.lax.map(
+        lambda part: part_features(params, *part), (_split_rows(batch, parts), numbers)
+    )
     features = jax.tree.map(lambda x: _join_rows(x) if x.ndim > 1 else x[0], features)
 
     def contrast(features):
         loss, shared, metrics = task.contrast(features, batch, negatives_key)
         return loss, (shared, metrics)
 
-    (contrast_loss, (shared, metrics)), cotangents = jax.value_and_grad(contrast, has_aux=True)(features)
-    # Every part sees the scalar features (temperatures) again: each carries its share of their gradient.
+    (contrast_loss, (shared, metrics)), cotangents = jax.value_and_grad(contrast, has_aux=True)(
+        features
+    )
+    # Every part sees the scalar features (temperatures) again: each carries its share of their
+    # gradient.
     cotangents = jax.tree.map(
         lambda g: _split_rows(g, parts) if g.ndim else jnp.full((parts,), g / parts), cotangents
     )
@@ -121,7 +131,9 @@ def _cached_gradients(task, build, params, batch, model_key, negatives_key, part
 
 
 def _split_rows(tree, parts):
-    """[B, ...] -> [parts, B / parts, ...], taking every parts-th row, so that each part lies on all shards."""
+    """[B, ...] -> [parts, B / parts, ...], taking every parts-th row, so that each part lies on all
+    shards.
+    """
     return jax.tree.map(
         lambda x: constrain(x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), None, "batch"), tree
     )

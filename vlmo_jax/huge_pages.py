@@ -1,8 +1,8 @@
 """Memory in pages of 2 MB instead of 4 kB.
 
-A train step on CPU takes and returns hundreds of megabytes of temporaries. Linux hands them out page by
-page, and with small pages that is a fifth of the step. glibc asks for large ones if it is told to before
-the program starts.
+A train step on CPU takes and returns hundreds of megabytes of temporaries. Linux hands them out
+page by page, and with small pages that is a fifth of the step. glibc asks for large ones if it is
+told to before the program starts.
 """
 
 import os
@@ -15,26 +15,29 @@ SETTING = "glibc.malloc.hugetlb"
 
 
 def restart_with_huge_pages():
-    """Starts this program anew, in the same process and with the same arguments, where that gets it large pages.
+    """Starts this program anew, in the same process and with the same arguments, where that gets it
+    large pages.
 
-    To be called before anything slow is imported. Does nothing where the system gives large pages unasked or
-    never, and where `GLIBC_TUNABLES` already says which to take.
+    To be called before anything slow is imported. Does nothing where the system gives large pages
+    unasked or never, and where `GLIBC_TUNABLES` already says which to take.
     """
     mode = MODE.read_text() if MODE.exists() else ""
     tunables = with_huge_pages(os.environ.get(VARIABLE, ""), mode)
     if tunables is not None and sys.executable:
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, VARIABLE: tunables})
+        os.execve(
+            sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, VARIABLE: tunables}
+        )
 
 
 def with_huge_pages(tunables, mode):
     """The value of `GLIBC_TUNABLES` that asks for large pages.
 
     Args:
-      tunables: its present value, or "".
-      mode: the kernel's choice, such as "always [madvise] never".
+        tunables: its present value, or "".
+        mode: the kernel's choice, such as "always [madvise] never".
 
     Returns:
-      str, or None if nothing is to be changed.
+        str, or None if nothing is to be changed.
     """
     if "[madvise]" not in mode or SETTING in tunables:
         return None

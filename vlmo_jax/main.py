@@ -1,6 +1,6 @@
 """Trains or evaluates a recipe.
 
-    python -m vlmo_jax.main --config=configs/stage3.py [--workdir=DIR] [--config.FIELD=VALUE ...]
+python -m vlmo_jax.main --config=configs/stage3.py [--workdir=DIR] [--config.FIELD=VALUE ...]
 """
 
 from vlmo_jax.huge_pages import restart_with_huge_pages
@@ -24,7 +24,8 @@ from vlmo_jax.train import NonFiniteError, train
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes; default: runs/<recipe>")
 
-# Exit status of a run that SIGTERM or Ctrl-C has stopped before its end: Kubernetes and others start it again only if it is not 0.
+# Exit status of a run that SIGTERM or Ctrl-C has stopped before its end: Kubernetes and others
+# start it again only if it is not 0.
 STOPPED = 128 + signal.SIGTERM
 
 
@@ -37,7 +38,9 @@ def default_workdir(recipe):
 
 def main(argv):
     if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}; settings are given as --config.FIELD=VALUE")
+        raise app.UsageError(
+            f"unknown arguments {argv[1:]}; settings are given as --config.FIELD=VALUE"
+        )
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     for library in ("absl", "jax"):
         logging.getLogger(library).setLevel(logging.WARNING)

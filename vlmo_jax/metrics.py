@@ -3,7 +3,6 @@
 Nothing here touches jax; values are Python or numpy numbers, or arrays of one element.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
 import contextlib
 import json
 import math
@@ -12,6 +11,7 @@ import pathlib
 import re
 import sys
 import time
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import tensorboardX
@@ -22,7 +22,9 @@ _TENSORBOARD_REFUSES = re.compile(r"[^-/\w.]")
 
 
 class WeightedMeans:
-    """Means of named quantities that come as (sum, weight) pairs, such as a loss and its number of terms."""
+    """Means of named quantities that come as (sum, weight) pairs, such as a loss and its number of
+    terms.
+    """
 
     def __init__(self):
         self._totals = {}
@@ -34,8 +36,13 @@ class WeightedMeans:
             self._totals[name] = self._totals.get(name, 0.0) + np.array(pair, np.float64)
 
     def take(self) -> dict[str, float]:
-        """Returns name -> sum of sums / sum of weights (NaN where all weights are 0) and starts anew."""
-        means = {name: float(total / weight) if weight else math.nan for name, (total, weight) in self._totals.items()}
+        """Returns name -> sum of sums / sum of weights (NaN where all weights are 0) and starts
+        anew.
+        """
+        means = {
+            name: float(total / weight) if weight else math.nan
+            for name, (total, weight) in self._totals.items()
+        }
         self._totals = {}
         return means
 
@@ -61,7 +68,9 @@ class Stopwatch:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
 
     def lap(self) -> tuple[float, dict[str, float]]:
-        """Returns the seconds since the last lap and the share (0 to 1) of each name in them, and starts anew."""
+        """Returns the seconds since the last lap and the share (0 to 1) of each name in them, and
+        starts anew.
+        """
         now = time.perf_counter()
         elapsed = max(now - self._start, 1e-9)
         shares = {name: seconds / elapsed for name, seconds in self._seconds.items()}
@@ -75,57 +84,84 @@ def announce(text: str) -> None:
     sys.stdout.flush()
 
 
-def progress(items: Iterable, *, total: int, description: str, unit: str, enabled: bool = True) -> Iterable:
+def progress(
+    items: Iterable, *, total: int, description: str, unit: str, enabled: bool = True
+) -> Iterable:
     """Passes items through, showing a bar with the time left once they have taken some seconds.
 
     Args:
-      items: what to go through.
-      total: how many there are.
-      description: what is being done.
-      unit: what one item is.
-      enabled: False shows nothing.
+        items: what to go through.
+        total: how many there are.
+        description: what is being done.
+        unit: what one item is.
+        enabled: False shows nothing.
 
     Returns:
-      An iterable of the same items.
+        An iterable of the same items.
     """
     return tqdm.tqdm(
-        items, total=total, desc=description, unit=unit, leave=False, delay=3, mininterval=_bar_interval(),
-        disable=not enabled, dynamic_ncols=True,
+        items,
+        total=total,
+        desc=description,
+        unit=unit,
+        leave=False,
+        delay=3,
+        mininterval=_bar_interval(),
+        disable=not enabled,
+        dynamic_ncols=True,
     )
 
 
 class ProgressBar:
-    """The bar of a training run: step, time left, samples a second, share of data waiting, each loss.
+    """The bar of a training run: step, time left, samples a second, share of data waiting, each
+    loss.
 
     Args:
-      total_steps: steps of the whole run.
-      start_step: steps already done by an earlier start.
-      enabled: False shows nothing.
+        total_steps: steps of the whole run.
+        start_step: steps already done by an earlier start.
+        enabled: False shows nothing.
     """
 
     def __init__(self, total_steps: int, *, start_step: int = 0, enabled: bool = True):
         self._bar = tqdm.tqdm(
-            total=total_steps, initial=start_step, unit="step", mininterval=_bar_interval(), smoothing=0.1,
-            dynamic_ncols=True, disable=not enabled,
-            bar_format="step {n_fmt}/{total_fmt} {percentage:3.0f}%|{bar:16}| {elapsed}<{remaining}{postfix}",
+            total=total_steps,
+            initial=start_step,
+            unit="step",
+            mininterval=_bar_interval(),
+            smoothing=0.1,
+            dynamic_ncols=True,
+            disable=not enabled,
+            bar_format=(
+                "step {n_fmt}/{total_fmt} {percentage:3.0f}%|{bar:16}|"
+                " {elapsed}<{remaining}{postfix}"
+            ),
         )
 
-    def update(self, step: int, *, samples_per_second: float | None = None, data_wait: float | None = None,
-               losses: Mapping[str, float] | None = None) -> None:
+    def update(
+        self,
+        step: int,
+        *,
+        samples_per_second: float | None = None,
+        data_wait: float | None = None,
+        losses: Mapping[str, float] | None = None,
+    ) -> None:
         """Moves the bar to `step` steps done; what is given replaces the text behind it.
 
         Args:
-          step: steps done.
-          samples_per_second: pairs, images or texts a second.
-          data_wait: share of the time spent waiting for data, 0 to 1.
-          losses: name -> value.
+            step: steps done.
+            samples_per_second: pairs, images or texts a second.
+            data_wait: share of the time spent waiting for data, 0 to 1.
+            losses: name -> value.
         """
         texts = []
         if samples_per_second is not None:
             texts.append(f"{samples_per_second:.0f} samples/s")
         if data_wait is not None:
             texts.append(f"data wait {data_wait:.0%}")
-        texts += [f"{name.rsplit('/', 1)[-1].removesuffix('_loss')} {value:.3f}" for name, value in (losses or {}).items()]
+        texts += [
+            f"{name.rsplit('/', 1)[-1].removesuffix('_loss')} {value:.3f}"
+            for name, value in (losses or {}).items()
+        ]
         if texts:
             self._bar.set_postfix_str(", ".join(texts), refresh=False)
         self._bar.update(step - self._bar.n)
@@ -140,17 +176,25 @@ class MetricWriter:
     """Writes metrics to the console, `metrics.jsonl` and TensorBoard in a folder.
 
     Args:
-      workdir: folder of the run, made if missing.
-      start_step: steps done before this start. What a killed run wrote about later steps is dropped; at 0 all is. None keeps
-        everything, for an evaluation beside a finished run.
-      total_steps: steps of the whole run, for the console.
-      enabled: False (all processes but the first) writes nothing.
+        workdir: folder of the run, made if missing.
+        start_step: steps done before this start. What a killed run wrote about later steps is
+            dropped; at 0 all is. None keeps everything, for an evaluation beside a finished run.
+        total_steps: steps of the whole run, for the console.
+        enabled: False (all processes but the first) writes nothing.
 
     Raises:
-      ValueError: `metrics.jsonl` has a line that is no metrics object; only the last may be cut short.
+        ValueError: `metrics.jsonl` has a line that is no metrics object; only the last may be cut
+            short.
     """
 
-    def __init__(self, workdir: str | os.PathLike, *, start_step: int | None, total_steps: int, enabled: bool = True):
+    def __init__(
+        self,
+        workdir: str | os.PathLike,
+        *,
+        start_step: int | None,
+        total_steps: int,
+        enabled: bool = True,
+    ):
         self._enabled = enabled
         self._total_steps = total_steps
         if not enabled:
@@ -159,25 +203,31 @@ class MetricWriter:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         _drop_later_steps(path, start_step)
-        self._lines = open(path, "ab", buffering=0)  # one line is one write: whole or, after a kill, the last
+        self._lines = open(
+            path, "ab", buffering=0
+        )  # one line is one write: whole or, after a kill, the last
         purge_step = start_step + 1 if start_step else start_step
-        self._tensorboard = tensorboardX.SummaryWriter(str(folder / "tensorboard"), purge_step=purge_step, flush_secs=10)
+        self._tensorboard = tensorboardX.SummaryWriter(
+            str(folder / "tensorboard"), purge_step=purge_step, flush_secs=10
+        )
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes one line; NaN and infinity become null in the file.
 
         Args:
-          step: optimizer updates done.
-          metrics: name such as `train/itc_loss` -> number.
+            step: optimizer updates done.
+            metrics: name such as `train/itc_loss` -> number.
 
         Raises:
-          ValueError: a value is not one number.
+            ValueError: a value is not one number.
         """
         if not self._enabled:
             return
         values = {name: _number(name, value) for name, value in metrics.items()}
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._lines.write((json.dumps({"step": int(step), **finite}, allow_nan=False) + "\n").encode())
+        self._lines.write(
+            (json.dumps({"step": int(step), **finite}, allow_nan=False) + "\n").encode()
+        )
         for name, value in finite.items():
             if value is not None:
                 self._tensorboard.add_scalar(_TENSORBOARD_REFUSES.sub("_", name), value, int(step))
@@ -201,13 +251,14 @@ def read_metrics(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndar
     """Reads a `metrics.jsonl`, also one that is being written.
 
     Args:
-      path: the file.
+        path: the file.
 
     Returns:
-      name -> (steps [n] int64, values [n] float64), by step; of two values of one step the later line's, NaN for null.
+        name -> (steps [n] int64, values [n] float64), by step; of two values of one step the later
+        line's, NaN for null.
 
     Raises:
-      ValueError: a line is no metrics object.
+        ValueError: a line is no metrics object.
     """
     series = {}
     for record, _ in _parse(pathlib.Path(path)):
@@ -215,7 +266,10 @@ def read_metrics(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndar
             if name != "step":
                 series.setdefault(name, {})[record["step"]] = math.nan if value is None else value
     return {
-        name: (np.array(sorted(points), np.int64), np.array([points[step] for step in sorted(points)], np.float64))
+        name: (
+            np.array(sorted(points), np.int64),
+            np.array([points[step] for step in sorted(points)], np.float64),
+        )
         for name, points in series.items()
     }
 
@@ -233,8 +287,8 @@ def _parse(path: pathlib.Path) -> list[tuple[dict, bytes]]:
             if number == len(lines) and not line.endswith(b"\n"):
                 break
             raise ValueError(
-                f"{path}, line {number}: {line[:80]!r} is not a JSON object with an integer `step`; "
-                "repair or delete that line, or move the file away"
+                f"{path}, line {number}: {line[:80]!r} is not a JSON object with an integer `step`;"
+                " repair or delete that line, or move the file away"
             ) from error
         parsed.append((record, line.rstrip(b"\n") + b"\n"))
     return parsed
@@ -243,9 +297,12 @@ def _parse(path: pathlib.Path) -> list[tuple[dict, bytes]]:
 def _drop_later_steps(path: pathlib.Path, start_step: int | None) -> None:
     if not path.exists():
         return
-    # At 0 nothing was kept of the earlier start, so that what it measured before its first step goes too.
+    # At 0 nothing was kept of the earlier start, so that what it measured before its first step
+    # goes too.
     parsed = [] if start_step == 0 else _parse(path)
-    kept = b"".join(line for record, line in parsed if start_step is None or record["step"] <= start_step)
+    kept = b"".join(
+        line for record, line in parsed if start_step is None or record["step"] <= start_step
+    )
     if kept != path.read_bytes():
         partial = path.with_suffix(".jsonl.partial")
         partial.write_bytes(kept)
@@ -268,7 +325,9 @@ def _console_lines(values):
     for name, value in values.items():
         folder, _, short = name.rpartition("/")
         groups.setdefault(folder, []).append(f"{short} {value:.4g}")
-    return [(f"{folder}: " if folder else "") + ", ".join(texts) for folder, texts in groups.items()]
+    return [
+        (f"{folder}: " if folder else "") + ", ".join(texts) for folder, texts in groups.items()
+    ]
 
 
 def _bar_interval():

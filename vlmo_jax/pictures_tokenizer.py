@@ -1,9 +1,9 @@
 """Picture of a visual tokenizer: images, their codes as colours, and what the codes give back."""
 
-from collections.abc import Sequence
 import colorsys
 import math
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -14,34 +14,49 @@ _GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, modulo 1, spread evenly how
 
 
 def code_colours(vocab_size: int) -> np.ndarray:
-    """Colours that tell codes apart, uint8 [V, 3]: hues by the golden ratio, lightness in four steps."""
+    """Colours that tell codes apart, uint8 [V, 3]: hues by the golden ratio, lightness in four
+    steps.
+    """
     colours = [
-        colorsys.hls_to_rgb(code * _GOLDEN % 1, 0.3 + 0.15 * (code % 4), 0.75) for code in range(vocab_size)
+        colorsys.hls_to_rgb(code * _GOLDEN % 1, 0.3 + 0.15 * (code % 4), 0.75)
+        for code in range(vocab_size)
     ]
     return np.round(255 * np.array(colours)).astype(np.uint8)
 
 
-def reconstruction_page(images: np.ndarray, codes: np.ndarray, reconstructions: np.ndarray, png: str | os.PathLike, *,
-                        vocab_size: int, psnr: Sequence[float], title: str = "", columns: int = 4, cell: int = 96) -> None:
+def reconstruction_page(
+    images: np.ndarray,
+    codes: np.ndarray,
+    reconstructions: np.ndarray,
+    png: str | os.PathLike,
+    *,
+    vocab_size: int,
+    psnr: Sequence[float],
+    title: str = "",
+    columns: int = 4,
+    cell: int = 96,
+) -> None:
     """Draws images, their codes and their reconstructions side by side, in several columns.
 
     Args:
-      images: uint8 [N, S, S, 3].
-      codes: int [N, h, w].
-      reconstructions: uint8 [N, S, S, 3].
-      png: the file to write.
-      vocab_size: V, number of codes.
-      psnr: [N], in decibels, written beside each.
-      title: a line above all.
-      columns: triples a row.
-      cell: side of a drawn image in pixels.
+        images: uint8 [N, S, S, 3].
+        codes: int [N, h, w].
+        reconstructions: uint8 [N, S, S, 3].
+        png: the file to write.
+        vocab_size: V, number of codes.
+        psnr: [N], in decibels, written beside each.
+        title: a line above all.
+        columns: triples a row.
+        cell: side of a drawn image in pixels.
     """
     colours = code_colours(vocab_size)
     triple, row_height = 3 * (cell + _GAP), cell + _LINE
     columns = max(1, min(columns, len(images)))
     head = _MARGIN + _LINE * (2 if title else 1)
     width = 2 * _MARGIN + columns * triple + (columns - 1) * _MARGIN
-    page = Image.new("RGB", (width, head + -(-len(images) // columns) * row_height + _MARGIN), "white")
+    page = Image.new(
+        "RGB", (width, head + -(-len(images) // columns) * row_height + _MARGIN), "white"
+    )
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(14)
     if title:
         draw.text((_MARGIN, _MARGIN - 6), title, fill=_INK, font=ImageFont.load_default(18))
@@ -53,8 +68,19 @@ def reconstruction_page(images: np.ndarray, codes: np.ndarray, reconstructions: 
         row, column = divmod(number, columns)
         left, top = _MARGIN + column * (triple + _MARGIN), head + row * row_height
         for place, pixels in enumerate((image, colours[grid], again)):
-            resample = Image.Resampling.NEAREST if place == 1 or cell % len(pixels) == 0 else Image.Resampling.BICUBIC
-            drawn = Image.fromarray(np.ascontiguousarray(pixels, np.uint8)).resize((cell, cell), resample)
+            resample = (
+                Image.Resampling.NEAREST
+                if place == 1 or cell % len(pixels) == 0
+                else Image.Resampling.BICUBIC
+            )
+            drawn = Image.fromarray(np.ascontiguousarray(pixels, np.uint8)).resize(
+                (cell, cell), resample
+            )
             page.paste(drawn, (left + place * (cell + _GAP), top))
-        draw.text((left + 2 * (cell + _GAP), top + cell + 2), f"{psnr[number]:.1f} dB", fill=_GREY, font=font)
+        draw.text(
+            (left + 2 * (cell + _GAP), top + cell + 2),
+            f"{psnr[number]:.1f} dB",
+            fill=_GREY,
+            font=font,
+        )
     page.save(png)

@@ -29,28 +29,41 @@ class RunStopped(Exception):
 
 
 def run_recipe(config, workdir, settings):
-    """Runs a recipe to its end, or from where its work folder stands; its output goes to this console.
+    """Runs a recipe to its end, or from where its work folder stands; its output goes to this
+    console.
 
     Args:
-      config: recipe file with its argument, such as "configs/stage3.py:base", seen from the project's root.
-      workdir: its work folder.
-      settings: mapping config field -> value, such as {"optimizer.learning_rate": 1e-3}.
+        config: recipe file with its argument, such as "configs/stage3.py:base", seen from the
+            project's root.
+        workdir: its work folder.
+        settings: mapping config field -> value, such as {"optimizer.learning_rate": 1e-3}.
 
     Returns:
-      Usage.
+        Usage.
 
     Raises:
-      RunStopped: the run failed, or SIGTERM or Ctrl-C stopped it.
+        RunStopped: the run failed, or SIGTERM or Ctrl-C stopped it.
     """
-    command = [sys.executable, "-m", "vlmo_jax.main", f"--config={ROOT / config}", f"--workdir={workdir}"]
+    command = [
+        sys.executable,
+        "-m",
+        "vlmo_jax.main",
+        f"--config={ROOT / config}",
+        f"--workdir={workdir}",
+    ]
     command += [f"--config.{field}={value}" for field, value in settings.items()]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+    }
     start = time.monotonic()
     process = subprocess.Popen(command, env=environment)
     # Ctrl-C reaches the run by itself; it saves and ends, and so do we.
     handlers = {
         signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number)),
+        signal.SIGTERM: signal.signal(
+            signal.SIGTERM, lambda number, frame: process.send_signal(number)
+        ),
     }
     try:
         _, status, usage = os.wait4(process.pid, 0)
@@ -58,11 +71,15 @@ def run_recipe(config, workdir, settings):
         for number, handler in handlers.items():
             signal.signal(number, handler)
     process.returncode = code = os.waitstatus_to_exitcode(status)
-    usage = Usage(time.monotonic() - start, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+    usage = Usage(
+        time.monotonic() - start, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    )
     if not code:
         return usage
     if code < 0:
         how, code = f"was killed by {signal.Signals(-code).name}", 128 - code  # as shells count
     else:
-        how = "was stopped" if code == STOPPED else f"failed with status {code}, for the reason above"
+        how = (
+            "was stopped" if code == STOPPED else f"failed with status {code}, for the reason above"
+        )
     raise RunStopped(f"{config} {how}; the same command goes on from where it stands", code, usage)

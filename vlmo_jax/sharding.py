@@ -30,14 +30,14 @@ def mesh_shape(sizes, num_devices):
     """Fills in the one -1 of a mesh and checks that the mesh covers the devices.
 
     Args:
-      sizes: mapping with `data`, `fsdp` and `tensor`; at most one is -1, "what is left".
-      num_devices: devices of the whole job.
+        sizes: mapping with `data`, `fsdp` and `tensor`; at most one is -1, "what is left".
+        num_devices: devices of the whole job.
 
     Returns:
-      (data, fsdp, tensor), whose product is `num_devices`.
+        (data, fsdp, tensor), whose product is `num_devices`.
 
     Raises:
-      ValueError: a size that is neither -1 nor positive, two -1, or a product that does not fit.
+        ValueError: a size that is neither -1 nor positive, two -1, or a product that does not fit.
     """
     shape = [int(sizes[axis]) for axis in MESH_AXES]
     named = ", ".join(f"config.mesh.{axis}={size}" for axis, size in zip(MESH_AXES, shape))
@@ -66,7 +66,7 @@ def partition_spec(logical_axes):
     """Translates logical axis names (None: not split) to a PartitionSpec.
 
     Raises:
-      ValueError: an unknown name, or two axes of one array that want the same mesh axis.
+        ValueError: an unknown name, or two axes of one array that want the same mesh axis.
     """
     axes, used = [], set()
     for name in logical_axes:
@@ -74,7 +74,9 @@ def partition_spec(logical_axes):
             raise ValueError(f"unknown logical axis {name!r}; known: {sorted(LOGICAL_AXES)}")
         mesh_axes = LOGICAL_AXES[name] if name is not None else None
         if mesh_axes and used.intersection(mesh_axes):
-            raise ValueError(f"{logical_axes}: two axes are split over {sorted(used.intersection(mesh_axes))}")
+            raise ValueError(
+                f"{logical_axes}: two axes are split over {sorted(used.intersection(mesh_axes))}"
+            )
         used.update(mesh_axes or ())
         axes.append(mesh_axes)
     return PartitionSpec(*axes)
@@ -117,11 +119,11 @@ def place_batch(batch, mesh):
     """Makes global arrays from what this process holds of a batch.
 
     Args:
-      batch: mapping name -> numpy array [B / processes, ...].
-      mesh: the mesh of the job.
+        batch: mapping name -> numpy array [B / processes, ...].
+        mesh: the mesh of the job.
 
     Returns:
-      The same mapping of jax arrays [B, ...] whose rows are split over the batch axes.
+        The same mapping of jax arrays [B, ...] whose rows are split over the batch axes.
     """
     sharding = batch_sharding(mesh)
     return {
@@ -134,29 +136,31 @@ def param_shardings(abstract_state, mesh):
     """Shardings of a module's parameters by the logical axes they were declared with.
 
     Args:
-      abstract_state: the nnx.State of `nnx.eval_shape`, its Variables carrying `out_sharding`.
-      mesh: the mesh of the job.
+        abstract_state: the nnx.State of `nnx.eval_shape`, its Variables carrying `out_sharding`.
+        mesh: the mesh of the job.
 
     Returns:
-      A pure nested dict of NamedSharding, shaped like `nnx.to_pure_dict(abstract_state)`.
+        A pure nested dict of NamedSharding, shaped like `nnx.to_pure_dict(abstract_state)`.
 
     Raises:
-      ValueError: a parameter has no logical axes, or an axis does not divide over its shards.
+        ValueError: a parameter has no logical axes, or an axis does not divide over its shards.
     """
     shardings = {}
     for path, variable in nnx.to_flat_state(abstract_state):
         name = "/".join(map(str, path))
         axes = variable.get_metadata().get("out_sharding")
         if axes is None or len(axes) != len(variable.shape):
-            raise ValueError(f"parameter {name} {variable.shape} has logical axes {axes}, not one a dimension")
+            raise ValueError(
+                f"parameter {name} {variable.shape} has logical axes {axes}, not one a dimension"
+            )
         spec = partition_spec(axes)
         for size, axis in zip(variable.shape, axes):
             mesh_axes = LOGICAL_AXES[axis] if axis else ()
             ways = math.prod(mesh.shape[mesh_axis] for mesh_axis in mesh_axes or ())
             if size % ways:
                 raise ValueError(
-                    f"parameter {name}: its {axis!r} axis of {size} does not divide over config.mesh."
-                    f"{'*'.join(mesh_axes)}={ways}; use a divisor of {size}"
+                    f"parameter {name}: its {axis!r} axis of {size} does not divide over"
+                    f" config.mesh.{'*'.join(mesh_axes)}={ways}; use a divisor of {size}"
                 )
         shardings[path] = NamedSharding(mesh, spec)
     return nnx.traversals.unflatten_mapping(shardings)

@@ -21,14 +21,17 @@ def summary_page(sections, png):
     """Draws the sections below each other.
 
     Args:
-      sections: Sections; pictures are scaled to the width of the page, small ones are left as they are.
-      png: the file to write.
+        sections: Sections; pictures are scaled to the width of the page, small ones are left as
+            they are.
+        png: the file to write.
 
     Raises:
-      FileNotFoundError: a picture is missing.
+        FileNotFoundError: a picture is missing.
     """
     pages = [[_fit(page) for page in section.pages] for section in sections]
-    height = _MARGIN + sum(_LINE + _MARGIN + sum(page.height + _MARGIN for page in shown) for shown in pages)
+    height = _MARGIN + sum(
+        _LINE + _MARGIN + sum(page.height + _MARGIN for page in shown) for shown in pages
+    )
     canvas = Image.new("RGB", (_WIDTH, height), _PAPER)
     draw, font, top = ImageDraw.Draw(canvas), ImageFont.load_default(_TEXT), _MARGIN
     for section, shown in zip(sections, pages):
@@ -48,4 +51,6 @@ def _fit(path):
     width = _WIDTH - 2 * _MARGIN
     if picture.width <= width:
         return picture
-    return picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
+    return picture.resize(
+        (width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS
+    )

@@ -11,7 +11,14 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from vlmo_jax import checkpoint, sharding
-from vlmo_jax.metrics import MetricWriter, ProgressBar, Stopwatch, WeightedMeans, announce, read_metrics
+from vlmo_jax.metrics import (
+    MetricWriter,
+    ProgressBar,
+    Stopwatch,
+    WeightedMeans,
+    announce,
+    read_metrics,
+)
 from vlmo_jax.pictures import loss_curves
 from vlmo_jax.program import build_program, compiled_bytes, initial_state
 from vlmo_jax.recipes import make_recipe
@@ -28,15 +35,15 @@ def train(config, workdir):
     """Trains a recipe to its end, or goes on where the work folder stands.
 
     Args:
-      config: ConfigDict of a recipe.
-      workdir: folder for checkpoints, metrics and pictures.
+        config: ConfigDict of a recipe.
+        workdir: folder for checkpoints, metrics and pictures.
 
     Returns:
-      Whether the run is finished; False: a signal has stopped it.
+        Whether the run is finished; False: a signal has stopped it.
 
     Raises:
-      ConfigError: the config cannot run.
-      NonFiniteError: a loss became NaN or infinite; the last checkpoint is from before that.
+        ConfigError: the config cannot run.
+        NonFiniteError: a loss became NaN or infinite; the last checkpoint is from before that.
     """
     started = time.perf_counter()
     recipe = make_recipe(config)
@@ -47,7 +54,9 @@ def train(config, workdir):
         program = build_program(recipe, mesh)
         evaluation = recipe.make_evaluation(program.graphdef, mesh)
         checkpoints = checkpoint.Checkpoints(
-            workdir / "checkpoints", keep_last=config.checkpoint.keep_last, best_metric=config.checkpoint.best_metric
+            workdir / "checkpoints",
+            keep_last=config.checkpoint.keep_last,
+            best_metric=config.checkpoint.best_metric,
         )
         state, origin = initial_state(program, checkpoints)
         _describe(program, origin, workdir)
@@ -72,7 +81,10 @@ class Loop:
         self.config = program.config
         self.first_step = int(state.step)
         self.writer = MetricWriter(
-            workdir, start_step=self.first_step, total_steps=self.config.steps, enabled=jax.process_index() == 0
+            workdir,
+            start_step=self.first_step,
+            total_steps=self.config.steps,
+            enabled=jax.process_index() == 0,
         )
         self.stopwatch = Stopwatch()
         self.pending = None  # (step, metrics on the device) of the step that was dispatched last
@@ -90,8 +102,13 @@ class Loop:
             self.evaluate(self.first_step)
         batches = self.program.recipe.batches(self.first_step)
         compiled, seconds, memory = self.program.compile()
-        _say(f"Compiled the step in {seconds:.0f} s; it needs {compiled_bytes(memory) / 2**30:.2f} GiB a device.")
-        bar = ProgressBar(config.steps, start_step=self.first_step, enabled=jax.process_index() == 0)
+        _say(
+            f"Compiled the step in {seconds:.0f} s; it needs {compiled_bytes(memory) / 2**30:.2f}"
+            " GiB a device."
+        )
+        bar = ProgressBar(
+            config.steps, start_step=self.first_step, enabled=jax.process_index() == 0
+        )
         restore_signals = self._catch_signals()
         self.stopwatch.lap()
         try:
@@ -131,7 +148,9 @@ class Loop:
         return not stop or last
 
     def _agreed(self, flag, step):
-        """Whether any process says so; asked at log steps when there are several, so that all act at the same step."""
+        """Whether any process says so; asked at log steps when there are several, so that all act
+        at the same step.
+        """
         if jax.process_count() > 1 and step % self.config.log_every:
             return False
         return _any_process(flag)
@@ -146,9 +165,11 @@ class Loop:
         bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}
         if bad:
             raise NonFiniteError(
-                f"step {step}: " + ", ".join(f"{name} is {value}" for name, value in bad.items())
-                + f"; the run stops with its last checkpoint at step {self.checkpoints.latest_step()}. "
-                "Lower config.optimizer.learning_rate, set config.optimizer.clip_norm=1.0, or look at the data"
+                f"step {step}: "
+                + ", ".join(f"{name} is {value}" for name, value in bad.items())
+                + "; the run stops with its last checkpoint at step"
+                f" {self.checkpoints.latest_step()}. Lower config.optimizer.learning_rate, set"
+                " config.optimizer.clip_norm=1.0, or look at the data"
             )
         self.means.add({name: (value, 1.0) for name, value in metrics.items()})
         self.steps_in_window += 1
@@ -169,20 +190,25 @@ class Loop:
         self.writer.write(step, {**line, "train/samples_per_second": rate, "train/data_wait": wait})
 
     def _evaluation_missing(self):
-        """Whether the start before this one was stopped when an evaluation was due; the first process, which writes, knows."""
+        """Whether the start before this one was stopped when an evaluation was due; the first
+        process, which writes, knows.
+        """
         if self.first_step % self.program.recipe.evaluation.every_steps:
             return False
         measured = {}
         if jax.process_index() == 0:
             measured = read_metrics(self.workdir / "metrics.jsonl")
-        done = any(name.startswith("eval/") and self.first_step in steps for name, (steps, _) in measured.items())
+        done = any(
+            name.startswith("eval/") and self.first_step in steps
+            for name, (steps, _) in measured.items()
+        )
         return _any_process(jax.process_index() == 0 and not done)
 
     def evaluate(self, step):
         """Runs every evaluation on the state; returns and writes `eval/...` metrics.
 
         Raises:
-          ConfigError: `config.checkpoint.best_metric` is none of them.
+            ConfigError: `config.checkpoint.best_metric` is none of them.
         """
         recipe = self.program.recipe
         drawn = step == self.config.steps or step == 0 and recipe.page_at_start
@@ -191,8 +217,9 @@ class Loop:
         best = self.config.checkpoint.best_metric
         if metrics and best and not checkpoint.find_metric(metrics, best):
             raise ConfigError(
-                f"config.checkpoint.best_metric={best!r} is measured by no evaluation; use one of {', '.join(metrics)}, their last "
-                "part alone for the mean of all splits, or --config.checkpoint.best_metric= for none"
+                f"config.checkpoint.best_metric={best!r} is measured by no evaluation; use one of"
+                f" {', '.join(metrics)}, their last part alone for the mean of all splits, or"
+                " --config.checkpoint.best_metric= for none"
             )
         if metrics:
             self.writer.write(step, metrics)
@@ -243,17 +270,21 @@ def _describe(program, origin, workdir):
     devices = jax.devices()
     mesh = " x ".join(f"{axis} {size}" for axis, size in program.mesh.shape.items())
     announce(
-        f"{len(devices)} {devices[0].device_kind} device(s) in {jax.process_count()} process(es), mesh {mesh}; "
-        f"{count_params(program.abstract_state.params):,} parameters{_frozen(program)}\n"
-        f"{program.recipe.describe_data()}; {program.config.steps:,} steps of {program.config.batch_size} {program.recipe.unit}\n"
-        f"Starting from {origin}. Everything goes to {workdir}"
+        f"{len(devices)} {devices[0].device_kind} device(s) in {jax.process_count()} process(es),"
+        f" mesh {mesh}; {count_params(program.abstract_state.params):,}"
+        f" parameters{_frozen(program)}\n{program.recipe.describe_data()}; {program.config.steps:,}"
+        f" steps of {program.config.batch_size} {program.recipe.unit}\nStarting from {origin}."
+        f" Everything goes to {workdir}"
     )
 
 
 def _frozen(program):
     if program.partition is None:
         return ""
-    return f", {count_params(abstract_trainable(program.abstract_state.params, program.partition)):,} of them trained"
+    return (
+        f", {count_params(abstract_trainable(program.abstract_state.params, program.partition)):,}"
+        " of them trained"
+    )
 
 
 def _summarize(loop, workdir, finished, seconds):
@@ -261,12 +292,15 @@ def _summarize(loop, workdir, finished, seconds):
     if (workdir / "metrics.jsonl").exists():
         loss_curves(workdir / "metrics.jsonl", curves)
     if not finished:
-        announce(f"Stopped at step {int(loop.state.step)} of {loop.config.steps}. Run the same command again to go on.")
+        announce(
+            f"Stopped at step {int(loop.state.step)} of {loop.config.steps}. Run the same command"
+            " again to go on."
+        )
         return
     announce(
-        f"\nFinished {loop.config.steps:,} steps after {seconds / 60:.1f} minutes.\n"
-        f"  checkpoints  {workdir / 'checkpoints'}\n"
-        f"  metrics      {workdir / 'metrics.jsonl'}, TensorBoard: tensorboard --logdir {workdir}\n"
-        f"  pictures     {', '.join(str(picture) for picture in (curves, page) if picture.exists())}\n"
-        f"Next: {loop.program.recipe.next_step(workdir)}"
+        f"\nFinished {loop.config.steps:,} steps after {seconds / 60:.1f} minutes.\n  checkpoints "
+        f" {workdir / 'checkpoints'}\n  metrics      {workdir / 'metrics.jsonl'}, TensorBoard:"
+        f" tensorboard --logdir {workdir}\n  pictures    "
+        f" {', '.join(str(picture) for picture in (curves, page) if picture.exists())}\nNext:"
+        f" {loop.program.recipe.next_step(workdir)}"
     )

@@ -19,8 +19,9 @@ from vlmo_jax.sharding import batch_sharding, param_shardings, replicated
 class TrainState:
     """Everything that an update reads and writes.
 
-    `params` and the moments in `opt_state` are pure nested dicts of float32 arrays; frozen parameters
-    have no moments. `extra` holds other state, such as the parameters of a frozen tokenizer.
+    `params` and the moments in `opt_state` are pure nested dicts of float32 arrays; frozen
+    parameters have no moments. `extra` holds other state, such as the parameters of a frozen
+    tokenizer.
     """
 
     step: jax.Array
@@ -33,10 +34,10 @@ def abstract_model(make_model):
     """Shapes of a model without its memory.
 
     Args:
-      make_model: function of nnx.Rngs that returns the module.
+        make_model: function of nnx.Rngs that returns the module.
 
     Returns:
-      graphdef, and the nnx.State whose Variables carry shapes and logical axes.
+        graphdef, and the nnx.State whose Variables carry shapes and logical axes.
     """
     graphdefs = []
 
@@ -55,15 +56,19 @@ def state_shardings(abstract_params, optimizer, mesh, *, partition=None, extra=(
     """Shardings of a TrainState: moments lie where their parameters lie, the rest is replicated.
 
     Args:
-      abstract_params: nnx.State from `abstract_model`.
-      optimizer: optax transformation of what trains.
-      mesh: the mesh.
-      partition: what trains; None: everything.
-      extra: abstract tree of TrainState.extra.
+        abstract_params: nnx.State from `abstract_model`.
+        optimizer: optax transformation of what trains.
+        mesh: the mesh.
+        partition: what trains; None: everything.
+        extra: abstract tree of TrainState.extra.
     """
     params = param_shardings(abstract_params, mesh)
-    by_path = {tuple(map(str, path)): s for path, s in nnx.traversals.flatten_mapping(params).items()}
-    opt_state = jax.eval_shape(optimizer.init, abstract_trainable(nnx.to_pure_dict(abstract_params), partition))
+    by_path = {
+        tuple(map(str, path)): s for path, s in nnx.traversals.flatten_mapping(params).items()
+    }
+    opt_state = jax.eval_shape(
+        optimizer.init, abstract_trainable(nnx.to_pure_dict(abstract_params), partition)
+    )
 
     def sharding_of(path, leaf):
         keys = tuple(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
@@ -91,21 +96,24 @@ def init_state(make_model, optimizer, seed, shardings, *, partition=None, extra=
     return jax.jit(init, out_shardings=shardings)(dict(extra))
 
 
-def make_train_step(task, graphdef, optimizer, schedule, *, seed, mesh, shardings, partition=None, accumulation=1):
+def make_train_step(
+    task, graphdef, optimizer, schedule, *, seed, mesh, shardings, partition=None, accumulation=1
+):
     """Builds the jitted step.
 
     Args:
-      task: see gradients.py.
-      graphdef: of the model.
-      optimizer, schedule: see optimizer.py; the optimizer is that of what trains.
-      seed: of dropout, drop-path and whatever else the task draws.
-      mesh: the mesh; the jitted function must run inside `jax.set_mesh(mesh)`.
-      shardings: TrainState of shardings; the state is donated.
-      partition: what trains; None: everything.
-      accumulation: parts in which the batch goes through the model; the update is that of the whole batch.
+        task: see gradients.py.
+        graphdef: of the model.
+        optimizer, schedule: see optimizer.py; the optimizer is that of what trains.
+        seed: of dropout, drop-path and whatever else the task draws.
+        mesh: the mesh; the jitted function must run inside `jax.set_mesh(mesh)`.
+        shardings: TrainState of shardings; the state is donated.
+        partition: what trains; None: everything.
+        accumulation: parts in which the batch goes through the model; the update is that of the
+            whole batch.
 
     Returns:
-      (TrainState, batch of [B, ...] arrays) -> (TrainState, metrics name -> scalar).
+        (TrainState, batch of [B, ...] arrays) -> (TrainState, metrics name -> scalar).
     """
 
     def step(state, batch):
@@ -114,7 +122,10 @@ def make_train_step(task, graphdef, optimizer, schedule, *, seed, mesh, sharding
         trainable = state.params if partition is None else partition.trainable(state.params)
 
         def build(trainable):
-            return nnx.merge(graphdef, trainable if partition is None else partition.insert(state.params, trainable))
+            return nnx.merge(
+                graphdef,
+                trainable if partition is None else partition.insert(state.params, trainable),
+            )
 
         grads, metrics = task.gradients(build, trainable, batch, shared, key, accumulation)
         updates, opt_state = optimizer.update(grads, state.opt_state, trainable)

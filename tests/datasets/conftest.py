@@ -3,8 +3,8 @@
 import io
 
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
 from vlmo_jax.datasets import records, writer
 
@@ -12,11 +12,13 @@ from vlmo_jax.datasets import records, writer
 @pytest.fixture(scope="session")
 def encoded_image():
     """Returns a function (seed, format, size) -> bytes of an image file of noise."""
+
     def encode(seed: int = 0, image_format: str = "PNG", size: tuple[int, int] = (12, 8)) -> bytes:
         pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, image_format)
         return file.getvalue()
+
     return encode
 
 
@@ -24,7 +26,12 @@ def encoded_image():
 def some_records(encoded_image):
     """Ten records with captions and keywords that try the encoding."""
     return [
-        records.Record(encoded_image(i), (f"caption {i}", "naïve café 😀")[:1 + i % 2], ("one", "two")[:i % 3], f"folder/{i}.png")
+        records.Record(
+            encoded_image(i),
+            (f"caption {i}", "naïve café 😀")[: 1 + i % 2],
+            ("one", "two")[: i % 3],
+            f"folder/{i}.png",
+        )
         for i in range(10)
     ]
 

@@ -32,13 +32,21 @@ def test_folder_becomes_a_data_set(folder, tmp_path):
     report = build.build_dataset(folder, tmp_path / "out")
     assert report == build.BuildReport({"train": 20}, {}, 0, 1)
     records = sources.open_source(str(tmp_path / "out"), "train")
-    assert [record.image_id for record in records] == [row["image"] for row in _read_captions(folder)]
+    assert [record.image_id for record in records] == [
+        row["image"] for row in _read_captions(folder)
+    ]
     assert all(record.image == (folder / record.image_id).read_bytes() for record in records)
     assert records[3].texts == ("photo number 3",)
 
 
 def test_splits_of_the_captions_file_hold_unless_others_are_asked_for(folder, tmp_path):
-    _write_captions(folder, [row | {"split": "val" if i < 5 else "train"} for i, row in enumerate(_read_captions(folder))])
+    _write_captions(
+        folder,
+        [
+            row | {"split": "val" if i < 5 else "train"}
+            for i, row in enumerate(_read_captions(folder))
+        ],
+    )
     assert build.build_dataset(folder, tmp_path / "a").counts == {"val": 5, "train": 15}
     assert build.build_dataset(folder, tmp_path / "b", splits="test").counts == {"test": 20}
 
@@ -47,9 +55,14 @@ def test_shares_are_drawn_by_seed(folder, tmp_path):
     ids = {}
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         out = tmp_path / name
-        report = build.build_dataset(folder, out, splits={"train": 0.75, "validation": 0.25}, seed=seed)
+        report = build.build_dataset(
+            folder, out, splits={"train": 0.75, "validation": 0.25}, seed=seed
+        )
         assert report.counts == {"train": 15, "validation": 5}
-        ids[name] = {split: [r.image_id for r in sources.open_source(str(out), split)] for split in report.counts}
+        ids[name] = {
+            split: [r.image_id for r in sources.open_source(str(out), split)]
+            for split in report.counts
+        }
         assert len(set(ids[name]["train"] + ids[name]["validation"])) == 20
     assert ids["a"] == ids["b"] != ids["c"]
 
@@ -63,17 +76,25 @@ def test_unusable_images_are_left_out_and_listed(folder, tmp_path):
     report = build.build_dataset(folder, tmp_path / "out", max_broken=0.15)
     assert report.counts == {"train": 17} and report.blank_captions == 1
     assert set(report.left_out) == {"part0/2.jpg", "part1/3.jpg", "part0/4.jpg"}
-    assert "no such file" in report.left_out["part1/3.jpg"] and report.left_out["part0/4.jpg"] == "no caption"
+    assert (
+        "no such file" in report.left_out["part1/3.jpg"]
+        and report.left_out["part0/4.jpg"] == "no caption"
+    )
     listed = (tmp_path / "out/left_out.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in listed] == list(report.left_out)
-    with pytest.raises(ValueError, match="(?s)3 of 20.*--max_broken 10.00%.*part1/3.jpg: no such file"):
+    with pytest.raises(
+        ValueError, match="(?s)3 of 20.*--max_broken 10.00%.*part1/3.jpg: no such file"
+    ):
         build.build_dataset(folder, tmp_path / "stopped", max_broken=0.1)
     assert not (tmp_path / "stopped").exists() and not list(tmp_path.glob(".*"))
 
 
 def test_a_split_left_with_no_image_is_refused(folder, tmp_path):
     (folder / "part0/0.jpg").write_bytes(b"")
-    _write_captions(folder, [row | {"split": "train" if i else "test"} for i, row in enumerate(_read_captions(folder))])
+    _write_captions(
+        folder,
+        [row | {"split": "train" if i else "test"} for i, row in enumerate(_read_captions(folder))],
+    )
     with pytest.raises(ValueError, match="no image is left for split test"):
         build.build_dataset(folder, tmp_path / "out", max_broken=0.5)
 
@@ -89,13 +110,31 @@ def test_linked_folders_are_read_once(folder, tmp_path):
     assert build.build_dataset(folder, tmp_path / "out").counts == {"train": 20}
 
 
-@pytest.mark.parametrize("argument, expected", [
-    ("test", "test"), ("train=0.9,validation=0.1", {"train": 0.9, "validation": 0.1}), ("train=1", {"train": 1.0})])
+@pytest.mark.parametrize(
+    "argument, expected",
+    [
+        ("test", "test"),
+        ("train=0.9,validation=0.1", {"train": 0.9, "validation": 0.1}),
+        ("train=1", {"train": 1.0}),
+    ],
+)
 def test_split_argument(argument, expected):
     assert build.parse_splits(argument) == expected
 
 
-@pytest.mark.parametrize("argument", ["train=0.9,val=0.2", "train=0.9,val", "train,val", "a=0.5,a=0.5", "a=1.5,b=-0.5", "a b", "a=x", ""])
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "train=0.9,val=0.2",
+        "train=0.9,val",
+        "train,val",
+        "a=0.5,a=0.5",
+        "a=1.5,b=-0.5",
+        "a b",
+        "a=x",
+        "",
+    ],
+)
 def test_bad_split_arguments_are_refused(argument):
     with pytest.raises(ValueError, match="split"):
         build.parse_splits(argument)
@@ -104,6 +143,9 @@ def test_bad_split_arguments_are_refused(argument):
 def test_command_says_what_was_written_and_what_is_next(folder, tmp_path, capsys):
     out = tmp_path / "out"
     build.main([str(folder), str(out), "--split", "train=0.5,test=0.5"])
-    assert f"Wrote 20 images (train 10, test 10) to {out}. Next: python -m vlmo_jax.datasets.stats {out}" in capsys.readouterr().out
+    assert (
+        f"Wrote 20 images (train 10, test 10) to {out}. Next: python -m vlmo_jax.datasets.stats"
+        f" {out}" in capsys.readouterr().out
+    )
     with pytest.raises(SystemExit, match="already exists"):
         build.main([str(folder), str(out)])

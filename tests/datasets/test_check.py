@@ -26,7 +26,12 @@ def test_everything_broken_is_listed_by_id(tmp_path, some_records, capsys):
     records[5] = dataclasses.replace(records[5], image_id=records[4].image_id)
     source = _dataset(tmp_path / "bad", train=records)
     found = check.check_dataset(source)["train"]
-    assert [name for name, _ in found.broken] == ["folder/1.png", "folder/2.png", "folder/3.png", "folder/4.png"]
+    assert [name for name, _ in found.broken] == [
+        "folder/1.png",
+        "folder/2.png",
+        "folder/3.png",
+        "folder/4.png",
+    ]
     assert found.records == 10 and not found.repeats
     with pytest.raises(SystemExit) as stopped:
         check.main([source])
@@ -47,7 +52,9 @@ def test_a_record_damaged_on_disk_is_listed(dataset, some_records):
     data = bytearray(shard.read_bytes())
     data[data.index(some_records[9].image[-60:-40])] ^= 0xFF
     shard.write_bytes(data)
-    assert [name for name, _ in check.check_dataset(str(dataset))["validation"].broken] == ["record 1"]
+    assert [name for name, _ in check.check_dataset(str(dataset))["validation"].broken] == [
+        "record 1"
+    ]
 
 
 def test_a_missing_shard_ends_the_check(dataset):
@@ -58,7 +65,9 @@ def test_a_missing_shard_ends_the_check(dataset):
 
 def test_texts_are_checked_too(tmp_path, capsys):
     def dataset(name, **splits):
-        with writer.DatasetWriter(tmp_path / name, kind=records.TEXTS, description="for tests") as out:
+        with writer.DatasetWriter(
+            tmp_path / name, kind=records.TEXTS, description="for tests"
+        ) as out:
             for split, texts in splits.items():
                 for i, text in enumerate(texts):
                     out.write(split, records.TextRecord(text, f"{split}:{i}"))

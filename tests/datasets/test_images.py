@@ -1,7 +1,7 @@
 import io
 
-from PIL import Image
 import pytest
+from PIL import Image
 
 from vlmo_jax.datasets import images
 

@@ -9,7 +9,10 @@ def test_results_come_in_order():
     def late_first(i):
         time.sleep(0.01 if i % 5 == 0 else 0)
         return i * i
-    assert list(progress.map_in_order(late_first, range(100), num_threads=4)) == [i * i for i in range(100)]
+
+    assert list(progress.map_in_order(late_first, range(100), num_threads=4)) == [
+        i * i for i in range(100)
+    ]
 
 
 def test_errors_come_through():

@@ -55,7 +55,9 @@ def test_threads_and_a_spawned_process_read_the_same(dataset, some_records):
 
 
 def test_missing_data_sets_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="emojis.*neither a folder nor.*emoji.*vlmo_jax.datasets.build"):
+    with pytest.raises(
+        FileNotFoundError, match="emojis.*neither a folder nor.*emoji.*vlmo_jax.datasets.build"
+    ):
         sources.open_source("emojis", "train")
     with pytest.raises(FileNotFoundError, match="no dataset_info.json"):
         sources.open_source(str(tmp_path), "train")
@@ -126,4 +128,9 @@ def test_reading_data_imports_neither_jax_nor_tensorflow():
         "from vlmo_jax.input import train_tokenizer; open_source('emoji', 'train')[0]; "
         "print([name for name in ('jax', 'tensorflow', 'torch') if name in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )

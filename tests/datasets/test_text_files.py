@@ -23,10 +23,13 @@ def write(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
-@pytest.mark.parametrize("unit, expected", [
-    ("lines", [(1, "Un café."), (2, ""), (3, "two words"), (4, "more")]),
-    ("paragraphs", [(1, "Un café."), (3, "two words more")]),
-])
+@pytest.mark.parametrize(
+    "unit, expected",
+    [
+        ("lines", [(1, "Un café."), (2, ""), (3, "two words"), (4, "more")]),
+        ("paragraphs", [(1, "Un café."), (3, "two words more")]),
+    ],
+)
 def test_text_is_read_in_lines_or_paragraphs(write, name, unit, expected):
     assert read(write(name, "\ufeffUn  café.\r\n\n two\twords \nmore".encode()), unit) == expected
 
@@ -42,21 +45,35 @@ def test_json_lines_are_documents_whatever_the_unit(write, name, unit):
     assert read(write(name, data), unit) == [(1, "one two"), (3, "")]
 
 
-@pytest.mark.parametrize("name, data, message", [
-    ("a.txt", b"fine\ncaf\xe9 noir\n", r"a\.txt line 2 is not UTF-8: byte 4 of the line is 0xe9; convert the file first"),
-    ("a.txt.gz", b"caf\xe9", r"a\.txt\.gz line 1 is not UTF-8"),
-    ("a.txt", "hello".encode("utf-16"), "line 1 is not UTF-8: byte 1 of the line is 0xff"),
-    ("a.jsonl", b'{"text": "a"}\n{"text": ', "line 2 is no JSON"),
-    ("a.jsonl", b'["a"]\n', r'line 1 must be an object such as .*not \["a"\]'),
-    ("a.jsonl", b'{"body": "a"}\n', 'line 1 must be an object such as {"text": "a document"}'),
-    ("a.jsonl", b'{"text": 7}\n', 'line 1 must be an object such as {"text": "a document"}'),
-])
+@pytest.mark.parametrize(
+    "name, data, message",
+    [
+        (
+            "a.txt",
+            b"fine\ncaf\xe9 noir\n",
+            r"a\.txt line 2 is not UTF-8: byte 4 of the line is 0xe9; convert the file first",
+        ),
+        ("a.txt.gz", b"caf\xe9", r"a\.txt\.gz line 1 is not UTF-8"),
+        ("a.txt", "hello".encode("utf-16"), "line 1 is not UTF-8: byte 1 of the line is 0xff"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": ', "line 2 is no JSON"),
+        ("a.jsonl", b'["a"]\n', r'line 1 must be an object such as .*not \["a"\]'),
+        ("a.jsonl", b'{"body": "a"}\n', 'line 1 must be an object such as {"text": "a document"}'),
+        ("a.jsonl", b'{"text": 7}\n', 'line 1 must be an object such as {"text": "a document"}'),
+    ],
+)
 def test_what_cannot_be_read_is_named(write, name, data, message):
     with pytest.raises(ValueError, match=message):
         read(write(name, data))
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: b"text, not gzip", lambda data: data[:30] + b"??" + data[32:]])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-20],
+        lambda data: b"text, not gzip",
+        lambda data: data[:30] + b"??" + data[32:],
+    ],
+)
 def test_damaged_gzip_is_named(write, damage):
     path = write("a.txt.gz", np.random.default_rng(0).integers(32, 127, 5000, np.uint8).tobytes())
     path.write_bytes(damage(path.read_bytes()))
@@ -72,10 +89,15 @@ def test_files_are_found_in_folders(tmp_path):
     assert list(found) == ["c.txt.gz", "b.txt", "deep/a.jsonl.gz", "deep/c.txt.gz"]
 
 
-@pytest.mark.parametrize("names, error, message", [
-    (["none.txt"], FileNotFoundError, "no such file"), (["empty"], FileNotFoundError, "holds no text file"),
-    (["a.md"], ValueError, "must end in .txt, .txt.gz"), (["a.txt", "other/a.txt"], ValueError, "both called a.txt"),
-])
+@pytest.mark.parametrize(
+    "names, error, message",
+    [
+        (["none.txt"], FileNotFoundError, "no such file"),
+        (["empty"], FileNotFoundError, "holds no text file"),
+        (["a.md"], ValueError, "must end in .txt, .txt.gz"),
+        (["a.txt", "other/a.txt"], ValueError, "both called a.txt"),
+    ],
+)
 def test_paths_without_text_files_are_refused(tmp_path, names, error, message):
     for name in ("empty", "other"):
         (tmp_path / name).mkdir()

@@ -15,12 +15,16 @@ def test_same_records_give_the_same_bytes(tmp_path, some_records):
     files = sorted(path.name for path in (tmp_path / "a/data").iterdir())
     assert len(files) > 4 and files == sorted(path.name for path in (tmp_path / "b/data").iterdir())
     for name in files:
-        assert (tmp_path / "a/data" / name).read_bytes() == (tmp_path / "b/data" / name).read_bytes(), name
+        assert (tmp_path / "a/data" / name).read_bytes() == (
+            tmp_path / "b/data" / name
+        ).read_bytes(), name
 
 
 def test_shards_close_at_their_size(tmp_path, some_records):
     _write(tmp_path / "one", some_records)
-    assert [path.name for path in (tmp_path / "one").glob("*record-*")] == ["one-train.array_record-00000-of-00001"]
+    assert [path.name for path in (tmp_path / "one").glob("*record-*")] == [
+        "one-train.array_record-00000-of-00001"
+    ]
     _write(tmp_path / "each", some_records, shard_bytes=1)
     assert len(list((tmp_path / "each").glob("each-train.array_record-*-of-00010"))) == 10
     assert list(sources.open_source(str(tmp_path / "each"), "train")) == some_records

@@ -1,4 +1,6 @@
-"""A small split and a stand-in for the model, for the retrieval tests; run as a script it is one of two processes."""
+"""A small split and a stand-in for the model, for the retrieval tests; run as a script it is one of
+two processes.
+"""
 
 import io
 import json
@@ -16,7 +18,7 @@ from vlmo_jax.input.tokenizer import load_tokenizer
 from vlmo_jax.tasks.retrieval import Encoders
 
 NUM_IMAGES, SIZE, LENGTH, WIDTH = 13, 8, 12, 16
-WORDS = "cat dog house tree red green blue happy sad small".split()
+WORDS = ["cat", "dog", "house", "tree", "red", "green", "blue", "happy", "sad", "small"]
 
 
 class Source(list):
@@ -60,7 +62,9 @@ def encode_image(params, batch):
 
 @jax.jit
 def encode_text(params, batch):
-    return normalize(jnp.sum(params[1][batch["token_ids"]] * batch["token_mask"][..., None], axis=1))
+    return normalize(
+        jnp.sum(params[1][batch["token_ids"]] * batch["token_mask"][..., None], axis=1)
+    )
 
 
 @jax.jit
@@ -73,8 +77,15 @@ ENCODERS = Encoders(encode_image, encode_text, match)
 
 
 def make_evaluator(mesh, source=None, **options):
-    options = {"name": "drawings", "image_size": SIZE, "text_length": LENGTH, "batch_size": 8} | options
-    return RetrievalEvaluator(source or make_source(), load_tokenizer("emoji"), mesh=mesh, **options)
+    options = {
+        "name": "drawings",
+        "image_size": SIZE,
+        "text_length": LENGTH,
+        "batch_size": 8,
+    } | options
+    return RetrievalEvaluator(
+        source or make_source(), load_tokenizer("emoji"), mesh=mesh, **options
+    )
 
 
 def main():
@@ -83,7 +94,10 @@ def main():
     params = make_params(load_tokenizer("emoji").vocab_size)
     mesh = sharding.make_mesh()
     with jax.set_mesh(mesh):
-        params = [jax.make_array_from_process_local_data(sharding.replicated(mesh), array) for array in params]
+        params = [
+            jax.make_array_from_process_local_data(sharding.replicated(mesh), array)
+            for array in params
+        ]
         metrics, examples = make_evaluator(mesh).evaluate_with_examples(ENCODERS, params, 0, 4)
     print("RESULT", json.dumps([metrics, examples.image_captions]))
 

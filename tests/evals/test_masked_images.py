@@ -5,9 +5,9 @@ import io
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 import pytest
 from flax import nnx
+from PIL import Image
 
 from tests import tiny
 from vlmo_jax.datasets import Record
@@ -41,7 +41,10 @@ def png(pixels):
 def records():
     rng = np.random.default_rng(0)
     levels = rng.integers(0, 256, (11, 4, 4, 1), np.uint8).repeat(3, -1)
-    return [Record(png(np.kron(x, np.ones((4, 4, 1), np.uint8))), (), (), f"image {i}") for i, x in enumerate(levels)]
+    return [
+        Record(png(np.kron(x, np.ones((4, 4, 1), np.uint8))), (), (), f"image {i}")
+        for i, x in enumerate(levels)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,17 @@ def functions():
 
 
 def make(rngs):
-    return BEiT(image_size=16, patch_size=4, vocab_size=4, width=8, depth=2, num_heads=2, mlp_dim=8, num_upper=1, rngs=rngs)
+    return BEiT(
+        image_size=16,
+        patch_size=4,
+        vocab_size=4,
+        width=8,
+        depth=2,
+        num_heads=2,
+        mlp_dim=8,
+        num_upper=1,
+        rngs=rngs,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +89,17 @@ def whole_split(records):
 
 
 @pytest.mark.parametrize("batch_size, mesh", [(4, (1, 1, 1)), (16, (4, 2, 1))])
-def test_every_hidden_patch_counts_once_whatever_the_batches(records, functions, params, capsys, batch_size, mesh):
-    loss, right, count = np.asarray(functions.score(params, EXTRA, whole_split(records)), np.float64).sum(0)
+def test_every_hidden_patch_counts_once_whatever_the_batches(
+    records, functions, params, capsys, batch_size, mesh
+):
+    loss, right, count = np.asarray(
+        functions.score(params, EXTRA, whole_split(records)), np.float64
+    ).sum(0)
     assert 60 <= count <= 66
     mesh = tiny.mesh_of(mesh)
-    evaluator = MaskedImageEvaluator(records, VIEWS, name="held_out", batch_size=batch_size, mesh=mesh)
+    evaluator = MaskedImageEvaluator(
+        records, VIEWS, name="held_out", batch_size=batch_size, mesh=mesh
+    )
     with jax.set_mesh(mesh):
         found = evaluator.evaluate(functions, params, EXTRA, 3)
     np.testing.assert_allclose(found["mim_loss"], loss / count, rtol=1e-5)
@@ -92,7 +111,10 @@ def test_predictions_stand_at_hidden_patches_only(records, functions, params):
     batch = whole_split(records)
     codes, predicted = np.moveaxis(np.asarray(functions.predict(params, EXTRA, batch)), 1, 0)
     hidden = (batch["masked_positions"][:, :, None] == np.arange(16)).any(1)
-    grey = batch["tokenizer_image"].mean(-1).reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)).reshape(-1, 16) / 255
+    grey = (
+        batch["tokenizer_image"].mean(-1).reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)).reshape(-1, 16)
+        / 255
+    )
     np.testing.assert_array_equal(codes, np.clip(grey * 4, 0, 3).astype(int))
     np.testing.assert_array_equal(predicted[~hidden], codes[~hidden])
     _, right, count = np.asarray(functions.score(params, EXTRA, batch)).sum(0)
@@ -108,7 +130,12 @@ def test_broken_parameters_and_arguments_are_named(records, functions, params):
     mesh = tiny.mesh_of((4, 1, 1))
     broken = {**params, "mim_head": {**params["mim_head"], "bias": np.full(4, np.nan, np.float32)}}
     evaluator = MaskedImageEvaluator(records, VIEWS, name="held_out", batch_size=8, mesh=mesh)
-    with jax.set_mesh(mesh), pytest.raises(RuntimeError, match="evaluator 'held_out' failed at step 3: the loss is nan"):
+    with (
+        jax.set_mesh(mesh),
+        pytest.raises(RuntimeError, match="evaluator 'held_out' failed at step 3: the loss is nan"),
+    ):
         evaluator.evaluate(functions, broken, EXTRA, 3)
-    with pytest.raises(ValueError, match="'held_out': batch_size=6 does not divide over 4 batch shards"):
+    with pytest.raises(
+        ValueError, match="'held_out': batch_size=6 does not divide over 4 batch shards"
+    ):
         MaskedImageEvaluator(records, VIEWS, name="held_out", batch_size=6, mesh=mesh)

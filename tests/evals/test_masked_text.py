@@ -12,7 +12,9 @@ from vlmo_jax.input.tokenizer import load_tokenizer
 from vlmo_jax.tasks.text_pretrain import make_masked_text_model
 
 WORDS = ("apple", "cat", "cloud", "rain", "face", "green", "hand", "house", "water", "moon")
-FIELDS = dict(experts=("image", "text"), heads=("mlm",), vocab_size=4000, text_length=12, text_positions=12)
+FIELDS = dict(
+    experts=("image", "text"), heads=("mlm",), vocab_size=4000, text_length=12, text_positions=12
+)
 ROWS = dict(text_length=12, mask_rate=0.2, max_masked_tokens=4)
 
 
@@ -24,7 +26,9 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def texts():
     rng = np.random.default_rng(0)
-    return [TextRecord(" ".join(rng.choice(WORDS, rng.integers(2, 14))), f"t:{i}") for i in range(20)]
+    return [
+        TextRecord(" ".join(rng.choice(WORDS, rng.integers(2, 14))), f"t:{i}") for i in range(20)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +43,17 @@ def params():
 
 def evaluate(texts, tokenizer, model, params, *, batch_size=8, mesh=(1, 1, 1)):
     mesh = tiny.mesh_of(mesh)
-    evaluator = MaskedTextEvaluator(texts, tokenizer, name="held_out", batch_size=batch_size, mesh=mesh, **ROWS)
+    evaluator = MaskedTextEvaluator(
+        texts, tokenizer, name="held_out", batch_size=batch_size, mesh=mesh, **ROWS
+    )
     with jax.set_mesh(mesh):
         return evaluator.evaluate(model, params, 3)
 
 
 @pytest.mark.parametrize("batch_size, mesh", [(8, (1, 1, 1)), (64, (1, 1, 1)), (16, (4, 2, 1))])
-def test_every_masked_token_counts_once_whatever_the_batches(texts, tokenizer, model, params, capsys, batch_size, mesh):
+def test_every_masked_token_counts_once_whatever_the_batches(
+    texts, tokenizer, model, params, capsys, batch_size, mesh
+):
     rows = MaskedTexts(texts, tokenizer, **ROWS)
     assert len(rows) % 8 and len(rows) < 64
     [batch] = rows.batches(len(rows))
@@ -53,15 +61,24 @@ def test_every_masked_token_counts_once_whatever_the_batches(texts, tokenizer, m
     found = evaluate(texts, tokenizer, model, params, batch_size=batch_size, mesh=mesh)
     np.testing.assert_allclose(found["mlm_loss"], loss / count, rtol=1e-5)
     assert found["mlm_accuracy"] == right / count
-    assert f"held_out at step 3: 20 texts in {len(rows)} rows, {int(count)} masked tokens" in capsys.readouterr().out
+    assert (
+        f"held_out at step 3: 20 texts in {len(rows)} rows, {int(count)} masked tokens"
+        in capsys.readouterr().out
+    )
 
 
 def test_broken_parameters_and_arguments_are_named(texts, tokenizer, model, params):
     broken = jax.tree.map(lambda x: x, params)
-    broken["mlm_head"]["decoder"]["bias"] = np.full_like(broken["mlm_head"]["decoder"]["bias"], np.nan)
-    with pytest.raises(RuntimeError, match="evaluator 'held_out' failed at step 3: the loss is nan"):
+    broken["mlm_head"]["decoder"]["bias"] = np.full_like(
+        broken["mlm_head"]["decoder"]["bias"], np.nan
+    )
+    with pytest.raises(
+        RuntimeError, match="evaluator 'held_out' failed at step 3: the loss is nan"
+    ):
         evaluate(texts, tokenizer, model, broken)
-    with pytest.raises(ValueError, match="'held_out': batch_size=6 does not divide over 4 batch shards"):
+    with pytest.raises(
+        ValueError, match="'held_out': batch_size=6 does not divide over 4 batch shards"
+    ):
         evaluate(texts, tokenizer, model, params, batch_size=6, mesh=(4, 1, 1))
     with pytest.raises(ValueError, match="'held_out': there are no texts"):
         evaluate([], tokenizer, model, params)
@@ -71,7 +88,9 @@ def test_blanks_are_whole_words_of_texts_that_fit(texts, tokenizer):
     blanks = draw_blanks(texts, tokenizer, text_length=12, count=5)
     again = draw_blanks(texts, tokenizer, text_length=12, count=5)
     assert blanks.parts == again.parts and len(blanks.answers) == 5
-    for parts, answers, ids, mask in zip(blanks.parts, blanks.answers, blanks.batch["mlm_token_ids"], blanks.batch["token_mask"]):
+    for parts, answers, ids, mask in zip(
+        blanks.parts, blanks.answers, blanks.batch["mlm_token_ids"], blanks.batch["token_mask"]
+    ):
         assert len(parts) == 3 and len(answers) == 2 and set(answers) <= set(WORDS)
         text = " ".join(filter(None, [parts[0], answers[0], parts[1], answers[1], parts[2]]))
         assert text in {record.text for record in texts} and parts[1]
@@ -88,7 +107,9 @@ def test_blanks_are_in_the_beginnings_of_texts_that_do_not_fit(texts, tokenizer)
     whole = " ".join(record.text for record in texts)
     blanks = draw_blanks([TextRecord(whole, "long")], tokenizer, text_length=12, count=5)
     [parts], [answers] = blanks.parts, blanks.answers
-    assert whole.startswith(" ".join(filter(None, [parts[0], answers[0], parts[1], answers[1], parts[2]])))
+    assert whole.startswith(
+        " ".join(filter(None, [parts[0], answers[0], parts[1], answers[1], parts[2]]))
+    )
     assert blanks.batch["token_mask"].sum() in (11, 12)
 
 
@@ -99,18 +120,28 @@ def test_likeliest_words_come_first(texts, tokenizer, model, params, mesh):
     mesh = tiny.mesh_of(mesh)
     with jax.set_mesh(mesh):
         found = fill_in_examples(model, params, blanks, tokenizer, mesh)
-    assert [fill.parts for fill in found] == blanks.parts and [fill.answers for fill in found] == blanks.answers
+    assert [fill.parts for fill in found] == blanks.parts and [
+        fill.answers for fill in found
+    ] == blanks.answers
     for fill, row in zip(found, expected, strict=True):
         for guesses, (probabilities, ids) in zip(fill.guesses, row, strict=True):
             np.testing.assert_allclose([p for _, p in guesses], probabilities, rtol=1e-5)
-            assert [word.removeprefix("-") for word, _ in guesses] == [tokenizer.decode([int(i)]) for i in ids]
+            assert [word.removeprefix("-") for word, _ in guesses] == [
+                tokenizer.decode([int(i)]) for i in ids
+            ]
 
 
 def test_the_rest_of_a_word_has_a_hyphen(texts, tokenizer, params):
     model = make_masked_text_model(tiny.graphdef(**FIELDS), top_k=1)
     blanks = draw_blanks(texts, tokenizer, text_length=12, count=1)
     mesh = tiny.mesh_of((1, 1, 1))
-    for token in (*tokenizer.encode("cat").ids, tokenizer.mask_id, 4000 - 1, tokenizer.encode("unhappiness").ids[-1], tokenizer.encode("a,").ids[-1]):
+    for token in (
+        *tokenizer.encode("cat").ids,
+        tokenizer.mask_id,
+        4000 - 1,
+        tokenizer.encode("unhappiness").ids[-1],
+        tokenizer.encode("a,").ids[-1],
+    ):
         sure = jax.tree.map(lambda x: x, params)
         sure["mlm_head"]["decoder"]["bias"] = 1000.0 * np.eye(4000, dtype=np.float32)[token]
         with jax.set_mesh(mesh):

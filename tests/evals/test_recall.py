@@ -40,39 +40,67 @@ def test_a_constant_or_broken_model_ranks_last():
 def test_top_candidates_equal_a_stable_sort(slab_entries):
     rng = np.random.default_rng(1)
     queries, candidates = rng.integers(-1, 2, (9, 4)), rng.integers(-1, 2, (11, 4))
-    top = recall.top_candidates(queries.astype(np.float32), candidates.astype(np.float32), 5, slab_entries=slab_entries)
-    np.testing.assert_array_equal(top, np.argsort(-(queries @ candidates.T), axis=1, kind="stable")[:, :5])
+    top = recall.top_candidates(
+        queries.astype(np.float32), candidates.astype(np.float32), 5, slab_entries=slab_entries
+    )
+    np.testing.assert_array_equal(
+        top, np.argsort(-(queries @ candidates.T), axis=1, kind="stable")[:, :5]
+    )
 
 
 @pytest.mark.parametrize("case", range(3))
 def test_official_evaluation_code(case):
-    """Scores and metrics of the evaluation functions of ALBEF and VSE-infinity, five captions an image."""
+    """Scores and metrics of the evaluation functions of ALBEF and VSE-infinity, five captions an
+    image.
+    """
     with np.load(OFFICIAL) as arrays:
-        official = {name.split("/")[1]: arrays[name] for name in arrays if name.startswith(f"case{case}/")}
+        official = {
+            name.split("/")[1]: arrays[name] for name in arrays if name.startswith(f"case{case}/")
+        }
     scores, groups = official["scores_i2t"], official["txt2img"]
     images, texts = np.arange(len(scores)), np.eye(len(groups), dtype=np.float32)
     to_text = recall.best_ranks(scores, texts, images, groups)
     np.testing.assert_array_equal(to_text, official["vse_i2t_ranks"])
-    np.testing.assert_array_equal(recall.best_ranks(texts, scores, groups, images), official["vse_t2i_ranks"])
-    np.testing.assert_array_equal(recall.top_candidates(scores, texts, 1)[:, 0], official["vse_i2t_top1"])
-    np.testing.assert_array_equal(recall.top_candidates(texts, scores, 1)[:, 0], official["vse_t2i_top1"])
+    np.testing.assert_array_equal(
+        recall.best_ranks(texts, scores, groups, images), official["vse_t2i_ranks"]
+    )
+    np.testing.assert_array_equal(
+        recall.top_candidates(scores, texts, 1)[:, 0], official["vse_i2t_top1"]
+    )
+    np.testing.assert_array_equal(
+        recall.top_candidates(texts, scores, 1)[:, 0], official["vse_t2i_top1"]
+    )
 
     vse = recall.recall_metrics(official["vse_i2t_ranks"], official["vse_t2i_ranks"])
-    for way, vector in (("image_to_text", official["vse_i2t"]), ("text_to_image", official["vse_t2i"])):
+    for way, vector in (
+        ("image_to_text", official["vse_i2t"]),
+        ("text_to_image", official["vse_t2i"]),
+    ):
         ours = [100 * vse[f"{way}_recall_at_{k}"] for k in (1, 5, 10)] + [vse[f"{way}_median_rank"]]
         np.testing.assert_allclose(ours, vector[:4], rtol=1e-6)
-    to_image = recall.best_ranks(official["scores_t2i"], np.eye(len(scores), dtype=np.float32), groups, images)
+    to_image = recall.best_ranks(
+        official["scores_t2i"], np.eye(len(scores), dtype=np.float32), groups, images
+    )
     albef = recall.recall_metrics(to_text, to_image)
-    ours = [100 * albef[f"{way}_recall_at_{k}"] for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
+    ours = [
+        100 * albef[f"{way}_recall_at_{k}"]
+        for way in ("image_to_text", "text_to_image")
+        for k in (1, 5, 10)
+    ]
     np.testing.assert_allclose(ours, official["albef"][[0, 1, 2, 4, 5, 6]], rtol=1e-6)
     np.testing.assert_allclose(100 * albef["mean_recall"], official["albef"][8], rtol=1e-6)
 
 
 def test_reranked_ranks():
-    top_right = np.array([[False, True, False], [False, True, True], [False, False, False], [True, False, False]])
+    top_right = np.array(
+        [[False, True, False], [False, True, True], [False, False, False], [True, False, False]]
+    )
     scores = np.array([[3, 2, 1], [1, 0, 9], [1, 2, 3], [1, 1, np.nan]], np.float32)
-    # Beaten by one; best of two right ones; right one outside keeps its rank; tie and NaN count against.
-    np.testing.assert_array_equal(recall.reranked_ranks(np.array([0, 1, 8, 0]), top_right, scores), [1, 0, 8, 2])
+    # Beaten by one; best of two right ones; right one outside keeps its rank; tie and NaN count
+    # against.
+    np.testing.assert_array_equal(
+        recall.reranked_ranks(np.array([0, 1, 8, 0]), top_right, scores), [1, 0, 8, 2]
+    )
 
 
 def test_chance_recall_is_that_of_random_orders():

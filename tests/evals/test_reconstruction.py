@@ -5,8 +5,8 @@ import io
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
 from tests import tiny
 from vlmo_jax.datasets import Record
@@ -23,7 +23,9 @@ def records():
     for number in range(19):
         file = io.BytesIO()
         Image.fromarray(rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8)).save(file, "PNG")
-        records.append(Record(image=file.getvalue(), texts=("a drawing",), keywords=(), image_id=str(number)))
+        records.append(
+            Record(image=file.getvalue(), texts=("a drawing",), keywords=(), image_id=str(number))
+        )
     return records
 
 
@@ -34,9 +36,13 @@ def model():
     def score(offset, batch):
         image = batch["image"].astype(jnp.float32)
         codes = batch["image"][:, ::2, ::2, 0] // 64 + offset
-        return jnp.concatenate([jnp.square(image / 255).mean((1, 2, 3))[:, None], codes.reshape(-1, 4)], axis=1)
+        return jnp.concatenate(
+            [jnp.square(image / 255).mean((1, 2, 3))[:, None], codes.reshape(-1, 4)], axis=1
+        )
 
-    return TokenizerModel(jax.jit(score), jax.jit(lambda offset, batch: jnp.zeros_like(batch["image"])))
+    return TokenizerModel(
+        jax.jit(score), jax.jit(lambda offset, batch: jnp.zeros_like(batch["image"]))
+    )
 
 
 def evaluation(records, model, mesh):
@@ -54,7 +60,9 @@ def test_scores_are_those_of_the_rows_on_every_mesh(records, model, tmp_path):
     }
     for shape in ((1, 1, 1), (4, 2, 1)):
         with jax.set_mesh(mesh := tiny.mesh_of(shape)):
-            found = evaluation(records, model, mesh).run(jnp.float32(2), 0, page=tmp_path / "page.png")
+            found = evaluation(records, model, mesh).run(
+                jnp.float32(2), 0, page=tmp_path / "page.png"
+            )
         assert found == pytest.approx(expected, rel=1e-5)
         assert Image.open(tmp_path / "page.png").size[0] > 3 * 96
 
@@ -62,6 +70,8 @@ def test_scores_are_those_of_the_rows_on_every_mesh(records, model, tmp_path):
 def test_failures_name_the_evaluator_and_the_step(records, model):
     with jax.set_mesh(mesh := tiny.mesh_of((8, 1, 1))):
         with pytest.raises(ValueError, match="'some_split': batch_size=12 does not divide over 8"):
-            ReconstructionEvaluator(records, name="some_split", mesh=mesh, **{**FIELDS, "batch_size": 12})
+            ReconstructionEvaluator(
+                records, name="some_split", mesh=mesh, **{**FIELDS, "batch_size": 12}
+            )
         with pytest.raises(RuntimeError, match="'some_split' failed at step 7: .*not finite"):
             evaluation(records, model, mesh).run(jnp.float32(np.nan), 7)

@@ -27,15 +27,22 @@ def mesh_of(num_devices):
 
 
 def scores_at_once(params):
-    """Similarities and matching log-odds [images, captions] of the whole split, without batches; and whose caption is whose."""
+    """Similarities and matching log-odds [images, captions] of the whole split, without batches;
+    and whose caption is whose.
+    """
     source = case.make_source()
     texts = [text for record in source for text in record.texts]
     groups = np.array([row for row, record in enumerate(source) for _ in record.texts])
     image = next(image_batches(source, image_size=case.SIZE, batch_size=len(source)))["image"]
-    tokens = next(text_batches(texts, load_tokenizer("emoji"), text_length=case.LENGTH, batch_size=len(texts)))
+    tokens = next(
+        text_batches(texts, load_tokenizer("emoji"), text_length=case.LENGTH, batch_size=len(texts))
+    )
     tokens = {name: tokens[name] for name in ("token_ids", "token_mask")}
     similarity = case.encode_image(params, {"image": image}) @ case.encode_text(params, tokens).T
-    log_odds = [case.match(params, {"image": np.repeat(one[None], len(texts), axis=0), **tokens}) for one in image]
+    log_odds = [
+        case.match(params, {"image": np.repeat(one[None], len(texts), axis=0), **tokens})
+        for one in image
+    ]
     return np.asarray(similarity), np.asarray(log_odds), groups
 
 
@@ -44,7 +51,9 @@ def metrics_of(scores, groups):
         return np.sum(row[~right] >= row[right].max())
 
     to_text = [rank(row, groups == image) for image, row in enumerate(scores)]
-    to_image = [rank(column, np.arange(len(scores)) == image) for column, image in zip(scores.T, groups)]
+    to_image = [
+        rank(column, np.arange(len(scores)) == image) for column, image in zip(scores.T, groups)
+    ]
     return recall.recall_metrics(to_text, to_image)
 
 
@@ -55,7 +64,10 @@ def test_metrics_equal_brute_force_and_reranking_all_sorts_by_match(params, caps
     reranked = {f"reranked_{name}": value for name, value in metrics_of(log_odds, groups).items()}
     assert metrics == metrics_of(similarity, groups) | reranked
     printed = capsys.readouterr().out
-    assert "drawings at step 7: 13 images, 25 captions (1 to 3 an image, the best of them counts)" in printed
+    assert (
+        "drawings at step 7: 13 images, 25 captions (1 to 3 an image, the best of them counts)"
+        in printed
+    )
     assert "protocol all_captions" in printed and "text to image 7.69 / 38.5 / 76.9 %" in printed
 
 
@@ -63,7 +75,10 @@ def test_reranking_the_top_keeps_the_rest_in_place(params):
     similarity, log_odds, groups = scores_at_once(params)
     top = 4
     mixed = np.full((2, *similarity.shape), np.nan)
-    for scores, sim, odds in ((mixed[0], similarity, log_odds), (mixed[1].T, similarity.T, log_odds.T)):
+    for scores, sim, odds in (
+        (mixed[0], similarity, log_odds),
+        (mixed[1].T, similarity.T, log_odds.T),
+    ):
         for row in range(len(scores)):
             order = np.argsort(-sim[row], kind="stable")
             order[:top] = order[:top][np.argsort(-odds[row][order[:top]], kind="stable")]
@@ -81,7 +96,10 @@ def test_eight_devices_equal_one(params):
     with jax.set_mesh(eight):
         assert case.make_evaluator(eight).evaluate(case.ENCODERS, params, 0, 4) == expected
     four_by_two = sharding.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
-    assert case.make_evaluator(four_by_two, batch_size=20).evaluate(case.ENCODERS, params, 0, 4) == expected
+    assert (
+        case.make_evaluator(four_by_two, batch_size=20).evaluate(case.ENCODERS, params, 0, 4)
+        == expected
+    )
 
 
 def test_two_processes_equal_one(params):
@@ -90,15 +108,27 @@ def test_two_processes_equal_one(params):
         port = free.getsockname()[1]
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "tests.evals.retrieval_case", str(port)]
-    options = {"stdout": subprocess.PIPE, "text": True, "env": environment, "cwd": pathlib.Path(__file__).parents[2]}
+    options = {
+        "stdout": subprocess.PIPE,
+        "text": True,
+        "env": environment,
+        "cwd": pathlib.Path(__file__).parents[2],
+    }
     processes = [subprocess.Popen([*command, str(number)], **options) for number in range(2)]
     try:
         outputs = [process.communicate(timeout=600)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    results = [json.loads(line.split(" ", 1)[1]) for text in outputs for line in text.splitlines() if line.startswith("RESULT")]
-    expected, examples = case.make_evaluator(mesh_of(1)).evaluate_with_examples(case.ENCODERS, params, 0, 4)
+    results = [
+        json.loads(line.split(" ", 1)[1])
+        for text in outputs
+        for line in text.splitlines()
+        if line.startswith("RESULT")
+    ]
+    expected, examples = case.make_evaluator(mesh_of(1)).evaluate_with_examples(
+        case.ENCODERS, params, 0, 4
+    )
     assert results == [[expected, examples.image_captions]] * 2
     assert ["drawings at step" in text for text in outputs] == [True, False]
 
@@ -118,14 +148,19 @@ def test_images_are_decoded_once_unless_they_are_many(params, monkeypatch):
 
 def test_examples_are_the_best_of_the_split(params):
     _, examples = case.make_evaluator(mesh_of(1)).evaluate_with_examples(
-        case.ENCODERS, params, 0, num_captions=100, num_images=3, top_k=5)
+        case.ENCODERS, params, 0, num_captions=100, num_images=3, top_k=5
+    )
     similarity, _, groups = scores_at_once(params)
-    pixels = next(image_batches(case.make_source(), image_size=case.SIZE, batch_size=case.NUM_IMAGES))["image"]
+    pixels = next(
+        image_batches(case.make_source(), image_size=case.SIZE, batch_size=case.NUM_IMAGES)
+    )["image"]
     best = np.argsort(-similarity.T, axis=1, kind="stable")[:, :5]
     assert len(examples.captions) == len(groups)
     np.testing.assert_array_equal(examples.caption_images, pixels[best])
     np.testing.assert_array_equal(examples.caption_correct, best == groups[:, None])
-    for image, captions, correct in zip(examples.images, examples.image_captions, examples.image_correct):
+    for image, captions, correct in zip(
+        examples.images, examples.image_captions, examples.image_correct
+    ):
         row = next(row for row in range(case.NUM_IMAGES) if (pixels[row] == image).all())
         best = np.argsort(-similarity[row], kind="stable")[:5]
         assert captions == [examples.captions[text] for text in best]
@@ -133,8 +168,12 @@ def test_examples_are_the_best_of_the_split(params):
 
 
 def test_failures_name_the_evaluator_and_the_step(params):
-    with pytest.raises(RuntimeError, match="'drawings' failed at step 12: 13 of 13 image embeddings are not finite"):
-        case.make_evaluator(mesh_of(1)).evaluate(case.ENCODERS, [params[0] * np.nan, *params[1:]], 12, 4)
+    with pytest.raises(
+        RuntimeError, match="'drawings' failed at step 12: 13 of 13 image embeddings are not finite"
+    ):
+        case.make_evaluator(mesh_of(1)).evaluate(
+            case.ENCODERS, [params[0] * np.nan, *params[1:]], 12, 4
+        )
 
     def broken(params, batch):
         raise TypeError("no such thing")
@@ -146,14 +185,22 @@ def test_failures_name_the_evaluator_and_the_step(params):
 def test_captions_that_are_cut_are_counted():
     source = case.make_source()
     source[2:3] = [dataclasses.replace(source[2], texts=("tree " * 20,))]
-    assert "; 1 captions are cut at 12 tokens;" in case.make_evaluator(mesh_of(1), source).statement()
+    assert (
+        "; 1 captions are cut at 12 tokens;" in case.make_evaluator(mesh_of(1), source).statement()
+    )
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"batch_size": 12}, "'drawings': batch_size=12 does not divide over 8 batch shards; use a multiple of 8"),
-    ({"protocol": "coco"}, "protocol='coco' is unknown; use one of .*all_captions"),
-    ({"protocol": "flickr30k_karpathy_1k"}, "is about 1000 images and this split has 13"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (
+            {"batch_size": 12},
+            "'drawings': batch_size=12 does not divide over 8 batch shards; use a multiple of 8",
+        ),
+        ({"protocol": "coco"}, "protocol='coco' is unknown; use one of .*all_captions"),
+        ({"protocol": "flickr30k_karpathy_1k"}, "is about 1000 images and this split has 13"),
+    ],
+)
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         case.make_evaluator(mesh_of(8), **options)
@@ -166,4 +213,11 @@ def test_captionless_images_and_empty_splits_are_refused():
         case.make_evaluator(mesh_of(1), source)
     with pytest.raises(ValueError, match="the split is empty"):
         retrieval.RetrievalEvaluator(
-            [], load_tokenizer("emoji"), name="none", image_size=8, text_length=8, batch_size=8, mesh=mesh_of(1))
+            [],
+            load_tokenizer("emoji"),
+            name="none",
+            image_size=8,
+            text_length=8,
+            batch_size=8,
+            mesh=mesh_of(1),
+        )

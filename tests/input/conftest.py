@@ -4,13 +4,19 @@ import io
 import zlib
 
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
 from vlmo_jax.datasets import Record
 from vlmo_jax.input.tokenizer import load_tokenizer
 
-TEXTS = ("red apple", "a hatching chick in the grass", "person walking facing right", "cloud with lightning and rain", "smiling cat face")
+TEXTS = (
+    "red apple",
+    "a hatching chick in the grass",
+    "person walking facing right",
+    "cloud with lightning and rain",
+    "smiling cat face",
+)
 
 
 @pytest.fixture(scope="session")
@@ -32,16 +38,23 @@ def encode():
 
 @pytest.fixture
 def make_records(encode):
-    """A function that gives `count` records, each with an image of its own; those numbered in `broken` have a damaged file."""
+    """A function that gives `count` records, each with an image of its own; those numbered in
+    `broken` have a damaged file.
+    """
 
     def make_records(count, broken=()):
         rng = np.random.default_rng(0)
         records = []
         for i in range(count):
             image = encode(Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)))
-            records.append(Record(
-                image=image[: len(image) // 2] if i in broken else image,
-                texts=(f"{TEXTS[i % len(TEXTS)]} number {i}",), keywords=("bird", "sky", "blue"), image_id=f"record {i}"))
+            records.append(
+                Record(
+                    image=image[: len(image) // 2] if i in broken else image,
+                    texts=(f"{TEXTS[i % len(TEXTS)]} number {i}",),
+                    keywords=("bird", "sky", "blue"),
+                    image_id=f"record {i}",
+                )
+            )
         return records
 
     return make_records

@@ -1,6 +1,6 @@
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
 from vlmo_jax.datasets import BrokenRecordError, Record
 from vlmo_jax.input import evaluation
@@ -29,7 +29,9 @@ def test_data_without_records_is_refused(tokenizer):
 
 @pytest.mark.parametrize("total", [1, 7, 8, 17, 21])
 @pytest.mark.parametrize("host_count", [1, 2])
-def test_evaluation_covers_every_row_once_on_any_number_of_hosts(make_records, tokenizer, total, host_count):
+def test_evaluation_covers_every_row_once_on_any_number_of_hosts(
+    make_records, tokenizer, total, host_count
+):
     records = make_records(total)
     texts = [record.texts[0] for record in records]
     size = {"batch_size": 8, "host_count": host_count}
@@ -37,9 +39,17 @@ def test_evaluation_covers_every_row_once_on_any_number_of_hosts(make_records, t
         hosts = []
         for index in range(host_count):
             if kind == "image":
-                hosts.append(list(evaluation.image_batches(records, image_size=8, host_index=index, **size)))
+                hosts.append(
+                    list(evaluation.image_batches(records, image_size=8, host_index=index, **size))
+                )
             else:
-                hosts.append(list(evaluation.text_batches(texts, tokenizer, text_length=8, host_index=index, **size)))
+                hosts.append(
+                    list(
+                        evaluation.text_batches(
+                            texts, tokenizer, text_length=8, host_index=index, **size
+                        )
+                    )
+                )
         assert {len(batches) for batches in hosts} == {-(-total // 8)}
         for k, parts in enumerate(zip(*hosts, strict=True)):
             batch = join(parts)
@@ -56,25 +66,37 @@ def test_evaluation_covers_every_row_once_on_any_number_of_hosts(make_records, t
 
 def test_evaluation_images_are_pillows_square_bicubic(encode):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8))
-    [batch] = evaluation.image_batches([Record(encode(image), ("x",), (), "x")], image_size=20, batch_size=2)
+    [batch] = evaluation.image_batches(
+        [Record(encode(image), ("x",), (), "x")], image_size=20, batch_size=2
+    )
     assert (batch["image"][0] == np.asarray(image.resize((20, 20), Image.Resampling.BICUBIC))).all()
 
 
 def test_evaluation_texts_are_packed_in_order(tokenizer):
-    [batch] = evaluation.text_batches(["red apple", "cloud"], tokenizer, text_length=8, batch_size=2)
+    [batch] = evaluation.text_batches(
+        ["red apple", "cloud"], tokenizer, text_length=8, batch_size=2
+    )
     for row, text in enumerate(["red apple", "cloud"]):
         ids = tokenizer.encode(text).ids
-        assert batch["token_ids"][row, batch["token_mask"][row]].tolist() == [tokenizer.cls_id, *ids, tokenizer.sep_id]
+        assert batch["token_ids"][row, batch["token_mask"][row]].tolist() == [
+            tokenizer.cls_id,
+            *ids,
+            tokenizer.sep_id,
+        ]
 
 
 def test_long_evaluation_texts_are_cut_and_the_log_says_so(tokenizer, caplog):
-    [batch] = evaluation.text_batches(["cloud with lightning and rain", "cloud"], tokenizer, text_length=4, batch_size=2)
+    [batch] = evaluation.text_batches(
+        ["cloud with lightning and rain", "cloud"], tokenizer, text_length=4, batch_size=2
+    )
     assert batch["token_mask"][0].all() and batch["token_ids"][0, 3] == tokenizer.sep_id
     assert "1 evaluation texts are longer than text_length=4" in caplog.text
 
 
 def test_evaluation_does_without_no_record(make_records):
-    with pytest.raises(BrokenDataError, match="record 4 of the evaluation data cannot be used: 'record 4'"):
+    with pytest.raises(
+        BrokenDataError, match="record 4 of the evaluation data cannot be used: 'record 4'"
+    ):
         list(evaluation.image_batches(make_records(6, broken=(4,)), image_size=8, batch_size=2))
     source = FailingSource(make_records(3))
     with pytest.raises(BrokenDataError, match="bytes of 0 are damaged"):

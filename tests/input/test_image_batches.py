@@ -29,7 +29,10 @@ def test_every_record_comes_once_an_epoch_in_another_view(make_records, number_o
 
 def test_whole_images_are_mirrored_half_of_the_time(make_records):
     records = make_records(40)
-    plain, flipped = (run(records, dict(end_step=10), crop_scale=(1.0, 1.0), flip=flip)["image"] for flip in (False, True))
+    plain, flipped = (
+        run(records, dict(end_step=10), crop_scale=(1.0, 1.0), flip=flip)["image"]
+        for flip in (False, True)
+    )
     same = (plain == flipped).all((1, 2, 3))
     mirrored = (plain[:, :, ::-1] == flipped).all((1, 2, 3))
     assert (same ^ mirrored).all() and 8 < mirrored.sum() < 32
@@ -45,13 +48,19 @@ def test_an_example_depends_on_seed_and_position_alone(make_records, stream):
 
 
 def test_broken_images_give_way_to_others(make_records, number_of):
-    numbers = number_of(run(make_records(12, broken={2, 5}), dict(max_broken_fraction=0.5))["image_id"])
+    numbers = number_of(
+        run(make_records(12, broken={2, 5}), dict(max_broken_fraction=0.5))["image_id"]
+    )
     assert len(numbers) == 12 and not {2, 5} & set(numbers)
     with pytest.raises(attempts.BrokenDataError, match="were all broken.*'record"):
         run(make_records(3, broken={0, 1, 2}))
 
 
-@pytest.mark.parametrize("options, message", [(dict(image_size=0), "image_size=0"), (dict(crop_scale=(0.0, 1.0)), "crop_scale")], ids=str)
+@pytest.mark.parametrize(
+    "options, message",
+    [(dict(image_size=0), "image_size=0"), (dict(crop_scale=(0.0, 1.0)), "crop_scale")],
+    ids=str,
+)
 def test_impossible_arguments_are_refused(make_records, options, message):
     with pytest.raises(ValueError, match=message):
         run(make_records(4), **options)

@@ -28,7 +28,9 @@ def test_text_and_keywords_has_its_documented_shares():
     drawn = [words for words in keywords if words]
     assert all(len(set(words)) == len(words) and set(words) <= set("abc") for words in drawn)
     assert {len(words) for words in drawn} == {1, 2, 3}
-    assert {tuple(words) for words in drawn if len(words) == 2} == {(x, y) for x in "abc" for y in "abc" if x != y}
+    assert {tuple(words) for words in drawn if len(words) == 2} == {
+        (x, y) for x in "abc" for y in "abc" if x != y
+    }
 
 
 def test_a_record_without_the_one_has_the_other():

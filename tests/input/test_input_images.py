@@ -1,6 +1,6 @@
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
 from vlmo_jax.input import images
 
@@ -13,7 +13,11 @@ def noise(width, height, mode="RGB", seed=0):
 
 def gradient(width, height):
     y, x = np.mgrid[:height, :width]
-    return Image.fromarray(np.stack([255 * x / width, 255 * y / height, 128 + 100 * np.sin(x / 40)], -1).astype(np.uint8))
+    return Image.fromarray(
+        np.stack([255 * x / width, 255 * y / height, 128 + 100 * np.sin(x / 40)], -1).astype(
+            np.uint8
+        )
+    )
 
 
 def pixels(image):
@@ -21,10 +25,15 @@ def pixels(image):
     return np.asarray(image)
 
 
-@pytest.mark.parametrize("file_format, options", [("PNG", {}), ("WEBP", {"lossless": True}), ("BMP", {}), ("TIFF", {}), ("PPM", {})])
+@pytest.mark.parametrize(
+    "file_format, options",
+    [("PNG", {}), ("WEBP", {"lossless": True}), ("BMP", {}), ("TIFF", {}), ("PPM", {})],
+)
 def test_lossless_formats_come_back_pixel_for_pixel(encode, file_format, options):
     image = noise(17, 9)
-    assert (pixels(images.decode_image(encode(image, file_format, **options))) == np.asarray(image)).all()
+    assert (
+        pixels(images.decode_image(encode(image, file_format, **options))) == np.asarray(image)
+    ).all()
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
@@ -34,7 +43,9 @@ def test_transparency_is_laid_over_white(encode, file_format):
     rgba[:, 2:4, 3], rgba[:, 4:, 3] = 128, 255
     options = {"lossless": True, "exact": True} if file_format == "WEBP" else {}
     decoded = pixels(images.decode_image(encode(Image.fromarray(rgba), file_format, **options)))
-    np.testing.assert_allclose(decoded[0, [0, 2, 4]], [[255, 255, 255], [227, 127, 127], [200, 0, 0]], atol=1)
+    np.testing.assert_allclose(
+        decoded[0, [0, 2, 4]], [[255, 255, 255], [227, 127, 127], [200, 0, 0]], atol=1
+    )
 
 
 def test_grey_with_alpha_and_palette_with_a_transparent_colour_lie_on_white(encode):
@@ -50,23 +61,41 @@ def test_grey_with_alpha_and_palette_with_a_transparent_colour_lie_on_white(enco
 
 def test_greys_bits_and_cmyk_become_rgb(encode):
     ramp = np.array([[0, 100, 255]], np.uint8)
-    assert pixels(images.decode_image(encode(Image.fromarray(ramp)))).tolist() == [[[v] * 3 for v in (0, 100, 255)]]
-    assert pixels(images.decode_image(encode(Image.fromarray(ramp > 50)))).tolist() == [[[v] * 3 for v in (0, 255, 255)]]
+    assert pixels(images.decode_image(encode(Image.fromarray(ramp)))).tolist() == [
+        [[v] * 3 for v in (0, 100, 255)]
+    ]
+    assert pixels(images.decode_image(encode(Image.fromarray(ramp > 50)))).tolist() == [
+        [[v] * 3 for v in (0, 255, 255)]
+    ]
     red = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
-    np.testing.assert_allclose(pixels(images.decode_image(encode(red, "JPEG", quality=95)))[4, 4], [255, 0, 0], atol=5)
+    np.testing.assert_allclose(
+        pixels(images.decode_image(encode(red, "JPEG", quality=95)))[4, 4], [255, 0, 0], atol=5
+    )
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
 def test_16_bit_greys_are_scaled_not_clipped(encode, file_format):
     grey = Image.fromarray(np.array([[0, 0x7F00, 0xFFFF]], np.uint16))
-    assert pixels(images.decode_image(encode(grey, file_format)))[0, :, 1].tolist() == [0, 0x7F, 0xFF]
+    assert pixels(images.decode_image(encode(grey, file_format)))[0, :, 1].tolist() == [
+        0,
+        0x7F,
+        0xFF,
+    ]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(encode, orientation):
     upright = np.asarray(gradient(24, 16))
-    undo = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.swapaxes(0, 1),
-            6: np.rot90(upright), 7: np.rot90(upright, 2).swapaxes(0, 1), 8: np.rot90(upright, -1)}
+    undo = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.swapaxes(0, 1),
+        6: np.rot90(upright),
+        7: np.rot90(upright, 2).swapaxes(0, 1),
+        8: np.rot90(upright, -1),
+    }
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(Image.fromarray(np.ascontiguousarray(undo[orientation])), exif=exif)
@@ -77,8 +106,14 @@ def test_damaged_and_foreign_files_are_refused_with_the_reason(encode):
     png, jpeg = encode(noise(32, 32)), encode(noise(32, 32), "JPEG")
     floats = encode(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF")
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
-    for data, reason in [(b"", "empty"), (b"no image", "cannot identify"), (png[:-200], "PNG|truncated|Truncated"), (jpeg[:-400], "truncated"),
-                         (floats, "floating point"), (postscript, "cannot identify")]:
+    for data, reason in [
+        (b"", "empty"),
+        (b"no image", "cannot identify"),
+        (png[:-200], "PNG|truncated|Truncated"),
+        (jpeg[:-400], "truncated"),
+        (floats, "floating point"),
+        (postscript, "cannot identify"),
+    ]:
         with pytest.raises(images.BrokenImageError, match=reason):
             images.decode_image(data)
 
@@ -118,8 +153,12 @@ def test_a_random_crop_is_a_resize_of_its_box():
     image = noise(64, 64)
     whole = images.random_resized_crop(image, 64, np.random.default_rng(0), scale=(1.0, 1.0))
     box = images.draw_crop(64, 64, np.random.default_rng(0), scale=(1.0, 1.0))
-    assert (pixels(whole) == np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC, box=box))).all()
-    part = images.random_resized_crop(gradient(300, 200), 32, np.random.default_rng(5), scale=(0.3, 0.4))
+    assert (
+        pixels(whole) == np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC, box=box))
+    ).all()
+    part = images.random_resized_crop(
+        gradient(300, 200), 32, np.random.default_rng(5), scale=(0.3, 0.4)
+    )
     box = images.draw_crop(300, 200, np.random.default_rng(5), scale=(0.3, 0.4))
     cut_first = gradient(300, 200).crop(box).resize((32, 32), Image.Resampling.BICUBIC)
     assert np.abs(pixels(part).astype(int) - np.asarray(cut_first)).max() <= 3
@@ -131,7 +170,9 @@ def test_jpegs_are_shrunk_while_decoding_only_where_a_crop_has_pixels_to_spare(e
     least = images.min_pixels_for_crop(64, (0.5, 1.0))
     small = images.decode_image(data, min_pixels=least)
     assert small.size == (400, 300) and small.width * small.height >= least
-    assert images.decode_image(data, min_pixels=images.min_pixels_for_crop(224, (0.5, 1.0))).size == (800, 600)
+    assert images.decode_image(
+        data, min_pixels=images.min_pixels_for_crop(224, (0.5, 1.0))
+    ).size == (800, 600)
     full = np.asarray(images.resize_square(images.decode_image(data), 64)).astype(int)
     assert np.abs(full - np.asarray(images.resize_square(small, 64))).mean() < 1
 

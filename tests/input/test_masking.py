@@ -45,7 +45,10 @@ def test_whole_words_are_chosen_never_parts_and_never_special_tokens():
         assert (masked[others] == row[others]).all()
 
 
-@pytest.mark.parametrize("num_words, rate, expected", [(1, 0.15, 1), (3, 0.15, 1), (10, 0.15, 2), (20, 0.15, 3), (20, 0.5, 10), (4, 1.0, 4)])
+@pytest.mark.parametrize(
+    "num_words, rate, expected",
+    [(1, 0.15, 1), (3, 0.15, 1), (10, 0.15, 2), (20, 0.15, 3), (20, 0.5, 10), (4, 1.0, 4)],
+)
 def test_how_many_words_are_chosen(num_words, rate, expected):
     row = pack([7] * num_words, 30)
     for seed in range(20):
@@ -55,7 +58,9 @@ def test_how_many_words_are_chosen(num_words, rate, expected):
 
 def test_every_word_is_as_likely():
     row = pack([7] * 10, 20)
-    counts = sum(np.bincount(mask(row, list(range(10)), seed)[1][:2], minlength=11) for seed in range(2000))
+    counts = sum(
+        np.bincount(mask(row, list(range(10)), seed)[1][:2], minlength=11) for seed in range(2000)
+    )
     assert counts[0] == 0
     np.testing.assert_allclose(counts[1:] / 2000, 0.2, atol=0.04)
 

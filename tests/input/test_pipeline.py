@@ -10,7 +10,16 @@ from vlmo_jax.datasets import BrokenRecordError, Record
 from vlmo_jax.input import masking, pipeline
 from vlmo_jax.input.attempts import BrokenDataError
 
-OPTIONS = dict(image_size=16, text_length=10, batch_size=8, seed=5, start_step=0, end_step=4, max_masked_tokens=3, num_threads=1)
+OPTIONS = dict(
+    image_size=16,
+    text_length=10,
+    batch_size=8,
+    seed=5,
+    start_step=0,
+    end_step=4,
+    max_masked_tokens=3,
+    num_threads=1,
+)
 
 
 def run(records, tokenizer, **options):
@@ -31,9 +40,14 @@ def assert_equal(left, right):
 def test_a_batch_is_what_the_model_expects(make_records, tokenizer):
     batch = run(make_records(20), tokenizer)[0]
     expected = {
-        "image": (np.uint8, (8, 16, 16, 3)), "token_ids": (np.int32, (8, 10)), "token_mask": (np.bool_, (8, 10)),
-        "mlm_token_ids": (np.int32, (8, 10)), "mlm_positions": (np.int32, (8, 3)), "mlm_labels": (np.int32, (8, 3)),
-        "image_id": (np.uint32, (8,)), "text_id": (np.uint32, (8,)),
+        "image": (np.uint8, (8, 16, 16, 3)),
+        "token_ids": (np.int32, (8, 10)),
+        "token_mask": (np.bool_, (8, 10)),
+        "mlm_token_ids": (np.int32, (8, 10)),
+        "mlm_positions": (np.int32, (8, 3)),
+        "mlm_labels": (np.int32, (8, 3)),
+        "image_id": (np.uint32, (8,)),
+        "text_id": (np.uint32, (8,)),
     }
     assert {key: (value.dtype.type, value.shape) for key, value in batch.items()} == expected
     rows = np.arange(8)
@@ -59,10 +73,20 @@ def test_every_record_comes_once_an_epoch(make_records, tokenizer, number_of):
 
 def test_image_text_and_id_belong_together_and_augmentation_changes(make_records, tokenizer):
     records = make_records(4)
-    batches = run(records, tokenizer, batch_size=4, end_step=40, crop_scale=(1.0, 1.0), flip=False, randaugment=None)
+    batches = run(
+        records,
+        tokenizer,
+        batch_size=4,
+        end_step=40,
+        crop_scale=(1.0, 1.0),
+        flip=False,
+        randaugment=None,
+    )
     everything = join(batches)
     assert len(np.unique(everything["image_id"])) == len(np.unique(everything["text_id"])) == 4
-    pairs = collections.Counter(zip(everything["image_id"].tolist(), everything["text_id"].tolist()))
+    pairs = collections.Counter(
+        zip(everything["image_id"].tolist(), everything["text_id"].tolist())
+    )
     assert set(pairs.values()) == {40}
     varied = join(run(records, tokenizer, batch_size=4, end_step=40))
     first = varied["image_id"] == varied["image_id"][0]
@@ -71,12 +95,17 @@ def test_image_text_and_id_belong_together_and_augmentation_changes(make_records
 
 
 def test_captions_that_differ_in_case_alone_have_one_text_id(make_records, tokenizer):
-    records = [Record(record.image, (text,), (), record.image_id) for record, text in zip(make_records(3), ("Red Apple", "red apple", "pear"))]
+    records = [
+        Record(record.image, (text,), (), record.image_id)
+        for record, text in zip(make_records(3), ("Red Apple", "red apple", "pear"))
+    ]
     batch = join(run(records, tokenizer, batch_size=3, end_step=1))
     assert len(np.unique(batch["image_id"])) == 3 and len(np.unique(batch["text_id"])) == 2
 
 
-@pytest.mark.parametrize("options", [{"num_threads": 3}, {"prefetch": 5}, {"num_workers": 2, "num_threads": 2}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"num_threads": 3}, {"prefetch": 5}, {"num_workers": 2, "num_threads": 2}], ids=str
+)
 def test_threads_and_workers_change_nothing(make_records, tokenizer, options):
     records = make_records(21, broken=(3, 7))
     options = options | {"captions": "text_and_keywords", "max_broken_fraction": 1.0}
@@ -89,7 +118,11 @@ def test_a_restart_at_any_step_goes_on_with_the_same_batches(make_records, token
     records = make_records(21, broken=(3, 7))
     whole = run(records, tokenizer, end_step=7, max_broken_fraction=1.0)
     for start in (1, 4):
-        for left, right in zip(run(records, tokenizer, start_step=start, end_step=7, max_broken_fraction=1.0), whole[start:], strict=True):
+        for left, right in zip(
+            run(records, tokenizer, start_step=start, end_step=7, max_broken_fraction=1.0),
+            whole[start:],
+            strict=True,
+        ):
             assert_equal(left, right)
     assert run(records, tokenizer, start_step=7, end_step=7) == []
 
@@ -97,30 +130,45 @@ def test_a_restart_at_any_step_goes_on_with_the_same_batches(make_records, token
 @pytest.mark.parametrize("host_count", [2, 4])
 def test_hosts_share_out_the_rows_of_each_batch(make_records, tokenizer, host_count):
     records = make_records(21)
-    hosts = [run(records, tokenizer, host_index=index, host_count=host_count) for index in range(host_count)]
+    hosts = [
+        run(records, tokenizer, host_index=index, host_count=host_count)
+        for index in range(host_count)
+    ]
     for parts, whole in zip(zip(*hosts, strict=True), run(records, tokenizer), strict=True):
         assert_equal(join(parts), whole)
 
 
 def test_another_seed_gives_other_examples(make_records, tokenizer):
     records = make_records(21)
-    assert (run(records, tokenizer)[0]["image_id"] != run(records, tokenizer, seed=6)[0]["image_id"]).any()
+    assert (
+        run(records, tokenizer)[0]["image_id"] != run(records, tokenizer, seed=6)[0]["image_id"]
+    ).any()
 
 
 def test_long_captions_are_cut_and_counted(make_records, tokenizer):
-    with pipeline.train_batches(make_records(8), tokenizer, **(OPTIONS | {"text_length": 4})) as batches:
+    with pipeline.train_batches(
+        make_records(8), tokenizer, **(OPTIONS | {"text_length": 4})
+    ) as batches:
         batch = next(batches)
         assert batch["token_mask"].all() and batches.truncated == 8
-    with pipeline.train_batches(make_records(8), tokenizer, **(OPTIONS | {"text_length": 40})) as batches:
+    with pipeline.train_batches(
+        make_records(8), tokenizer, **(OPTIONS | {"text_length": 40})
+    ) as batches:
         next(batches)
         assert batches.truncated == 0
 
 
-def test_broken_records_are_counted_named_once_and_replaced(make_records, tokenizer, number_of, caplog):
+def test_broken_records_are_counted_named_once_and_replaced(
+    make_records, tokenizer, number_of, caplog
+):
     records = make_records(40, broken=(11,))
     records[17] = Record(records[17].image, (), (), "record 17")
-    with caplog.at_level(logging.WARNING), pipeline.train_batches(
-            records, tokenizer, **(OPTIONS | {"end_step": 15, "max_broken_fraction": 0.1})) as batches:
+    with (
+        caplog.at_level(logging.WARNING),
+        pipeline.train_batches(
+            records, tokenizer, **(OPTIONS | {"end_step": 15, "max_broken_fraction": 0.1})
+        ) as batches,
+    ):
         numbers = [number_of(batch["image_id"]) for batch in batches]
         assert batches.broken >= 6 and batches.seen == 15 * 8 + batches.broken
     assert not {11, 17} & {number for step in numbers for number in step}
@@ -162,7 +210,12 @@ def test_a_limit_of_zero_allows_none_and_a_high_one_some(make_records, tokenizer
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_data_that_is_all_broken_ends_in_an_error(make_records, tokenizer, num_workers):
     with pytest.raises(BrokenDataError, match="were all broken: 'record"):
-        run(make_records(5, broken=range(5)), tokenizer, max_broken_fraction=1.0, num_workers=num_workers)
+        run(
+            make_records(5, broken=range(5)),
+            tokenizer,
+            max_broken_fraction=1.0,
+            num_workers=num_workers,
+        )
 
 
 class FailingTokenizer:
@@ -192,30 +245,36 @@ def test_more_rows_than_records_is_warned_of(make_records, tokenizer, caplog):
     assert "batch_size=8 is more than the 5 training records" in caplog.text
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"batch_size": 9, "host_count": 2}, "batch_size=9 does not divide over host_count=2 hosts; use a multiple of 2"),
-    ({"batch_size": 0}, "batch_size=0"),
-    ({"host_index": 2, "host_count": 2}, "host_index=2 must be 0 to host_count - 1 = 1"),
-    ({"host_count": 0}, "host_count=0"),
-    ({"image_size": 0}, "image_size=0"),
-    ({"text_length": 2}, "text_length=2 must be at least 3"),
-    ({"max_masked_tokens": 0}, "max_masked_tokens=0 must be at least 1"),
-    ({"mask_rate": 0.0}, "mask_rate=0.0"),
-    ({"mask_rate": 1.5}, "mask_rate=1.5"),
-    ({"crop_scale": (0.0, 1.0)}, r"crop_scale=\(0.0, 1.0\)"),
-    ({"crop_scale": (0.8, 0.5)}, "crop_scale"),
-    ({"crop_scale": (0.5, 1.2)}, "crop_scale"),
-    ({"randaugment": (2, 11)}, r"randaugment=\(2, 11\)"),
-    ({"randaugment": (-1, 7)}, "randaugment"),
-    ({"captions": "all"}, "captions='all' is unknown; use one of 'text', 'text_and_keywords'"),
-    ({"start_step": 5}, "start_step=5 must be 0 to end_step=4"),
-    ({"start_step": -1}, "start_step=-1"),
-    ({"seed": -3}, "seed=-3"),
-    ({"num_workers": -1}, "num_workers=-1"),
-    ({"num_threads": 0}, "num_threads=0"),
-    ({"prefetch": 0}, "prefetch=0"),
-    ({"max_broken_fraction": 1.5}, "config.data.max_broken_fraction=1.5"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (
+            {"batch_size": 9, "host_count": 2},
+            "batch_size=9 does not divide over host_count=2 hosts; use a multiple of 2",
+        ),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"host_index": 2, "host_count": 2}, "host_index=2 must be 0 to host_count - 1 = 1"),
+        ({"host_count": 0}, "host_count=0"),
+        ({"image_size": 0}, "image_size=0"),
+        ({"text_length": 2}, "text_length=2 must be at least 3"),
+        ({"max_masked_tokens": 0}, "max_masked_tokens=0 must be at least 1"),
+        ({"mask_rate": 0.0}, "mask_rate=0.0"),
+        ({"mask_rate": 1.5}, "mask_rate=1.5"),
+        ({"crop_scale": (0.0, 1.0)}, r"crop_scale=\(0.0, 1.0\)"),
+        ({"crop_scale": (0.8, 0.5)}, "crop_scale"),
+        ({"crop_scale": (0.5, 1.2)}, "crop_scale"),
+        ({"randaugment": (2, 11)}, r"randaugment=\(2, 11\)"),
+        ({"randaugment": (-1, 7)}, "randaugment"),
+        ({"captions": "all"}, "captions='all' is unknown; use one of 'text', 'text_and_keywords'"),
+        ({"start_step": 5}, "start_step=5 must be 0 to end_step=4"),
+        ({"start_step": -1}, "start_step=-1"),
+        ({"seed": -3}, "seed=-3"),
+        ({"num_workers": -1}, "num_workers=-1"),
+        ({"num_threads": 0}, "num_threads=0"),
+        ({"prefetch": 0}, "prefetch=0"),
+        ({"max_broken_fraction": 1.5}, "config.data.max_broken_fraction=1.5"),
+    ],
+)
 def test_impossible_arguments_are_refused(make_records, tokenizer, options, message):
     with pytest.raises(ValueError, match=message):
         pipeline.train_batches(make_records(8), tokenizer, **(OPTIONS | options))

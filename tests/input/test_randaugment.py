@@ -1,6 +1,6 @@
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
 from vlmo_jax.input import randaugment
 
@@ -16,8 +16,17 @@ def ramp():
 
 def test_the_operations_are_those_of_the_official_model():
     assert set(randaugment.OPERATIONS) == {
-        "identity", "auto_contrast", "equalize", "brightness", "sharpness",
-        "shear_x", "shear_y", "translate_x", "translate_y", "rotate"}
+        "identity",
+        "auto_contrast",
+        "equalize",
+        "brightness",
+        "sharpness",
+        "shear_x",
+        "shear_y",
+        "translate_x",
+        "translate_y",
+        "rotate",
+    }
 
 
 @pytest.mark.parametrize("name", randaugment.OPERATIONS)
@@ -35,23 +44,43 @@ def test_no_operation_inverts_or_tints_and_all_keep_size_and_mode(name):
 def test_uncovered_corners_have_the_fill_colour(name):
     black = Image.new("RGB", (32, 32))
     for fill in ((255, 255, 255), (10, 200, 30)):
-        colours = {tuple(pixel) for pixel in np.asarray(randaugment.OPERATIONS[name](black, 1.0, fill)).reshape(-1, 3).tolist()}
+        colours = {
+            tuple(pixel)
+            for pixel in (
+                np.asarray(randaugment.OPERATIONS[name](black, 1.0, fill)).reshape(-1, 3).tolist()
+            )
+        }
         assert colours == {(0, 0, 0), fill}
-    assert (np.asarray(randaugment.OPERATIONS[name](ramp(), 0.0, (255, 255, 255))) == np.asarray(ramp())).all()
+    assert (
+        np.asarray(randaugment.OPERATIONS[name](ramp(), 0.0, (255, 255, 255))) == np.asarray(ramp())
+    ).all()
 
 
 def test_strengths_are_the_official_ones():
-    white = np.asarray(randaugment.OPERATIONS["translate_x"](Image.new("RGB", (64, 64)), 0.7, (255, 255, 255)))[0, :, 0] == 255
+    white = (
+        np.asarray(
+            randaugment.OPERATIONS["translate_x"](Image.new("RGB", (64, 64)), 0.7, (255, 255, 255))
+        )[0, :, 0]
+        == 255
+    )
     assert white.sum() == 7
     grey = Image.new("RGB", (4, 4), (100, 100, 100))
     assert np.asarray(randaugment.OPERATIONS["brightness"](grey, -0.7, (0, 0, 0)))[0, 0, 0] == 136
-    sheared = np.asarray(randaugment.OPERATIONS["shear_x"](Image.new("RGB", (100, 100)), 0.7, (255, 255, 255)))[-1, :, 0] == 255
+    sheared = (
+        np.asarray(
+            randaugment.OPERATIONS["shear_x"](Image.new("RGB", (100, 100)), 0.7, (255, 255, 255))
+        )[-1, :, 0]
+        == 255
+    )
     assert 20 <= sheared.sum() <= 22
 
 
 def test_draws_are_reproducible_and_each_operation_is_applied_half_the_time(monkeypatch):
     calls = []
-    operations = tuple(lambda image, strength, fill, name=name: calls.append((name, strength)) or image for name in randaugment.OPERATIONS)
+    operations = tuple(
+        lambda image, strength, fill, name=name: calls.append((name, strength)) or image
+        for name in randaugment.OPERATIONS
+    )
     monkeypatch.setattr(randaugment, "_OPERATIONS", operations)
     for _ in range(2):
         rng = np.random.default_rng(0)

@@ -8,13 +8,27 @@ from vlmo_jax.input import pipeline, text_pretrain
 from vlmo_jax.input.examples import BrokenDataError
 
 T, M = 16, 4
-WORDS = ("apple", "cat", "cloud", "hatching", "lightning", "rain", "walking", "face", "green", "twenty")
+WORDS = (
+    "apple",
+    "cat",
+    "cloud",
+    "hatching",
+    "lightning",
+    "rain",
+    "walking",
+    "face",
+    "green",
+    "twenty",
+)
 FIELDS = dict(text_length=T, mask_rate=0.15, max_masked_tokens=M)
 
 
 def make_texts(count, longest=30, seed=0):
     rng = np.random.default_rng(seed)
-    return [TextRecord(f"{' '.join(rng.choice(WORDS, rng.integers(1, longest)))} {i}", f"t:{i}") for i in range(count)]
+    return [
+        TextRecord(f"{' '.join(rng.choice(WORDS, rng.integers(1, longest)))} {i}", f"t:{i}")
+        for i in range(count)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +37,20 @@ def texts():
 
 
 def rows_of(source, tokenizer, epochs, seed=3, **options):
-    """token_ids of every row of some epochs, special tokens included, padding left out; and the batch of all of them."""
+    """token_ids of every row of some epochs, special tokens included, padding left out; and the
+    batch of all of them.
+    """
     maker = text_pretrain.TrainTexts(source, tokenizer, seed=seed, **FIELDS, **options)
-    with pipeline.stream_batches(maker, batch_size=len(source), start_step=0, end_step=epochs) as stream:
+    with pipeline.stream_batches(
+        maker, batch_size=len(source), start_step=0, end_step=epochs
+    ) as stream:
         batches = list(stream)
     batch = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    return [ids[mask].tolist() for ids, mask in zip(batch["token_ids"], batch["token_mask"])], batch, stream
+    return (
+        [ids[mask].tolist() for ids, mask in zip(batch["token_ids"], batch["token_mask"])],
+        batch,
+        stream,
+    )
 
 
 def pieces_of(row, tokenizer):
@@ -51,9 +73,11 @@ def test_short_texts_are_whole_in_a_row_every_epoch(tokenizer):
     assert max(map(len, encoded)) <= T - 2
     rows, _, stream = rows_of(source, tokenizer, 2)
     for epoch in range(2):
-        begun = collections.Counter(pieces_of(row, tokenizer)[0] for row in rows[40 * epoch : 40 * epoch + 40])
+        begun = collections.Counter(
+            pieces_of(row, tokenizer)[0] for row in rows[40 * epoch : 40 * epoch + 40]
+        )
         assert begun == collections.Counter(encoded)
-    assert [row[: 5] for row in rows[:40]] != [row[:5] for row in rows[40:]]
+    assert [row[:5] for row in rows[:40]] != [row[:5] for row in rows[40:]]
     assert stream.truncated == 0 and stream.seen > 160
 
 
@@ -63,7 +87,9 @@ def test_windows_cover_long_texts_over_the_epochs(texts, tokenizer):
     assert windows >= 4
     rows, batch, stream = rows_of(texts, tokenizer, windows)
     begun = collections.defaultdict(list)
-    by_hash = {text_pretrain.captions.text_hash(record.text_id): i for i, record in enumerate(texts)}
+    by_hash = {
+        text_pretrain.captions.text_hash(record.text_id): i for i, record in enumerate(texts)
+    }
     for row, text_id in zip(rows, batch["text_id"]):
         begun[by_hash[int(text_id)]].append(pieces_of(row, tokenizer)[0])
     assert set(begun) == set(encoded)
@@ -71,9 +97,14 @@ def test_windows_cover_long_texts_over_the_epochs(texts, tokenizer):
     for i, ids in encoded.items():
         assert len(begun[i]) == windows
         distinct = set(begun[i])
-        starts = [next(s for s in range(len(ids)) if tuple(ids[s : s + len(piece)]) == piece) for piece in distinct]
+        starts = [
+            next(s for s in range(len(ids)) if tuple(ids[s : s + len(piece)]) == piece)
+            for piece in distinct
+        ]
         beginnings += begun[i][0] == tuple(ids[: len(begun[i][0])])
-        covered = np.concatenate([np.arange(s, s + len(piece)) for s, piece in zip(starts, distinct)])
+        covered = np.concatenate(
+            [np.arange(s, s + len(piece)) for s, piece in zip(starts, distinct)]
+        )
         assert sorted(set(covered.tolist())) == list(range(len(ids))), i
     assert beginnings < 30  # not every text begins its round with its first words
     assert stream.truncated == windows * sum(len(ids) > T - 2 for ids in encoded.values())
@@ -111,7 +142,9 @@ def test_a_text_never_comes_twice_in_a_row(tokenizer):
 def test_whole_words_are_masked_and_never_special_tokens(texts, tokenizer):
     rows, batch, _ = rows_of(texts, tokenizer, 3)
     special = np.isin(batch["token_ids"], tokenizer.special_ids)
-    starts = np.array([tokenizer._starts_word[i] for i in range(tokenizer.vocab_size)])[batch["token_ids"]]
+    starts = np.array([tokenizer._starts_word[i] for i in range(tokenizer.vocab_size)])[
+        batch["token_ids"]
+    ]
     used = batch["mlm_labels"] >= 0
     assert used.any(1).all()
     for row in range(len(rows)):
@@ -127,21 +160,36 @@ def test_whole_words_are_masked_and_never_special_tokens(texts, tokenizer):
     assert (batch["mlm_token_ids"] == tokenizer.mask_id).sum() > 0.6 * used.sum()
 
 
-@pytest.mark.parametrize("options", [{"num_threads": 4}, {"num_workers": 2}, {"start_step": 2}, {"host_count": 2}])
+@pytest.mark.parametrize(
+    "options", [{"num_threads": 4}, {"num_workers": 2}, {"start_step": 2}, {"host_count": 2}]
+)
 def test_rows_depend_on_seed_and_position_alone(texts, tokenizer, options):
     def run(seed=5, start_step=0, host_count=1, **options):
         maker = text_pretrain.TrainTexts(texts, tokenizer, seed=seed, **FIELDS)
         hosts = []
         for host in range(host_count):
-            with pipeline.stream_batches(maker, batch_size=8, start_step=start_step, end_step=6, host_index=host,
-                                         host_count=host_count, **options) as stream:
+            with pipeline.stream_batches(
+                maker,
+                batch_size=8,
+                start_step=start_step,
+                end_step=6,
+                host_index=host,
+                host_count=host_count,
+                **options,
+            ) as stream:
                 hosts.append(list(stream))
-        return [{name: np.concatenate([part[name] for part in parts]) for name in parts[0]} for parts in zip(*hosts)]
+        return [
+            {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            for parts in zip(*hosts)
+        ]
 
     expected = run()[options.get("start_step", 0) :]
     for batch, other in zip(run(**options), expected, strict=True):
         assert all((batch[name] == other[name]).all() for name in other)
-    assert any((batch["token_ids"] != other["token_ids"]).any() for batch, other in zip(run(seed=6), expected))
+    assert any(
+        (batch["token_ids"] != other["token_ids"]).any()
+        for batch, other in zip(run(seed=6), expected)
+    )
 
 
 class BrokenTexts(list):
@@ -158,7 +206,9 @@ def test_broken_and_empty_records_are_replaced_and_counted(tokenizer, caplog):
         maker = text_pretrain.TrainTexts(source, tokenizer, seed=0, **FIELDS)
         with pipeline.stream_batches(maker, batch_size=20, start_step=0, end_step=9) as stream:
             list(stream)
-    with pipeline.stream_batches(maker, batch_size=20, start_step=0, end_step=2, max_broken_fraction=1.0) as stream:
+    with pipeline.stream_batches(
+        maker, batch_size=20, start_step=0, end_step=2, max_broken_fraction=1.0
+    ) as stream:
         batches = list(stream)
     assert stream.broken > 2 and "'t:9'" in caplog.text and "'record 4'" in caplog.text
     ids = np.concatenate([batch["text_id"] for batch in batches])
@@ -203,9 +253,14 @@ def test_an_evaluation_needs_texts_that_can_be_read(tokenizer):
         text_pretrain.MaskedTexts(BrokenTexts(make_texts(6)), tokenizer, **FIELDS)
 
 
-@pytest.mark.parametrize("fields, message", [
-    ({"text_length": 2}, "text_length=2"), ({"mask_rate": 0.0}, "mask_rate=0"), ({"max_masked_tokens": 0}, "max_masked_tokens=0"),
-])
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"text_length": 2}, "text_length=2"),
+        ({"mask_rate": 0.0}, "mask_rate=0"),
+        ({"max_masked_tokens": 0}, "max_masked_tokens=0"),
+    ],
+)
 def test_impossible_arguments_are_refused(texts, tokenizer, fields, message):
     for make in (text_pretrain.TrainTexts, text_pretrain.MaskedTexts):
         with pytest.raises(ValueError, match=message):

@@ -20,8 +20,9 @@ def random_texts(rng, count, most_words=20, first=5):
     return texts
 
 
-
-@pytest.mark.parametrize("size, expected", [(0, 0), (1, 1), (2, 1), (3, 3), (4, 3), (5, 3), (6, 6), (9, 6)])
+@pytest.mark.parametrize(
+    "size, expected", [(0, 0), (1, 1), (2, 1), (3, 3), (4, 3), (5, 3), (6, 6), (9, 6)]
+)
 def test_whole_words_that_fit_are_counted(size, expected):
     assert text_rows.count_fitting([0, 1, 1, 2, 2, 2], size) == expected
 
@@ -32,7 +33,7 @@ def test_windows_are_the_text_cut_between_words():
         assert [i for window in windows for i in window.ids] == text.ids
         assert [word for window in windows for word in window.words] == text.words
         assert all(0 < len(window.ids) <= 10 for window in windows)
-        assert all(8 <= len(window.ids) for window in windows[:-1])
+        assert all(len(window.ids) >= 8 for window in windows[:-1])
         assert all(a.words[-1] != b.words[0] for a, b in zip(windows, windows[1:]))
 
 
@@ -42,7 +43,12 @@ def test_a_word_longer_than_a_window_is_cut():
 
 
 def test_a_row_is_filled_to_the_last_word_that_fits():
-    texts = [Encoding([5, 6], [0, 1]), Encoding([], []), Encoding([7, 8, 9, 10], [0, 0, 1, 1]), Encoding([11], [0])]
+    texts = [
+        Encoding([5, 6], [0, 1]),
+        Encoding([], []),
+        Encoding([7, 8, 9, 10], [0, 0, 1, 1]),
+        Encoding([11], [0]),
+    ]
     filled = lambda room: [piece.ids for piece in text_rows.fill_row(texts, room)]
     assert filled(9) == [[5, 6], [7, 8, 9, 10]]
     assert filled(10) == [[5, 6], [7, 8, 9, 10], [11]] == filled(30)
@@ -61,7 +67,9 @@ def test_no_more_texts_are_read_than_a_row_needs():
 def test_packed_rows_hold_each_token_once_in_order(length):
     texts = random_texts(np.random.default_rng(length), 100, most_words=30)
     rows = list(text_rows.pack_rows(texts, length))
-    assert [i for row in rows for piece in row for i in piece.ids] == [i for text in texts for i in text.ids]
+    assert [i for row in rows for piece in row for i in piece.ids] == [
+        i for text in texts for i in text.ids
+    ]
     sizes = [1 + sum(len(piece.ids) + 1 for piece in row) for row in rows]
     assert max(sizes) <= length and (length < 8 or min(sizes[:-1]) >= length - 4)
 
@@ -69,8 +77,14 @@ def test_packed_rows_hold_each_token_once_in_order(length):
 def test_packed_rows_cut_words_only_where_a_row_is_too_short_for_them():
     texts = random_texts(np.random.default_rng(1), 100, most_words=30)
     pieces = [piece for row in text_rows.pack_rows(texts, 12) for piece in row]
-    assert sum(len(set(piece.words)) for piece in pieces) == sum(len(set(text.words)) for text in texts)
-    assert [piece.ids for row in text_rows.pack_rows([Encoding([1, 2, 3], [0, 0, 0])], 4) for piece in row] == [[1, 2], [3]]
+    assert sum(len(set(piece.words)) for piece in pieces) == sum(
+        len(set(text.words)) for text in texts
+    )
+    assert [
+        piece.ids
+        for row in text_rows.pack_rows([Encoding([1, 2, 3], [0, 0, 0])], 4)
+        for piece in row
+    ] == [[1, 2], [3]]
 
 
 def test_a_row_is_written_with_separators_and_words_of_its_own():

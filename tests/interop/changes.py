@@ -15,7 +15,11 @@ def failures(arrays, info, changed=None):
     with jax.default_matmul_precision("highest"), contextlib.redirect_stdout(lines):
         checking.CHECKS[info["kind"]]({**arrays, **(changed or {})}, info, report)
     lines = lines.getvalue().splitlines()
-    failed = {line.split("  ")[-1] if "names differ" not in line else line for line in lines if line.startswith("NOT OK")}
+    failed = {
+        line.split("  ")[-1] if "names differ" not in line else line
+        for line in lines
+        if line.startswith("NOT OK")
+    }
     assert lines and len(failed) == report.failed
     return failed
 
@@ -24,5 +28,7 @@ def moved(array):
     """The array with one entry, its largest, changed a little (or by one, for integers)."""
     changed = np.array(array)
     place = np.unravel_index(np.abs(changed).argmax(), changed.shape)
-    changed[place] = changed[place] + 1 if changed.dtype.kind in "iu" else changed[place] * 1.01 + 1e-3
+    changed[place] = (
+        changed[place] + 1 if changed.dtype.kind in "iu" else changed[place] * 1.01 + 1e-3
+    )
     return changed

@@ -24,22 +24,38 @@ def textmlm():
 def test_arrays_hold_and_every_changed_result_is_noticed(textmlm):
     arrays, info = textmlm
     assert failures(arrays, info) == set()
-    results = {key: moved(value) for key, value in arrays.items() if key.split("/")[0] in ("out", "grad", "buffer")}
+    results = {
+        key: moved(value)
+        for key, value in arrays.items()
+        if key.split("/")[0] in ("out", "grad", "buffer")
+    }
     assert len(results) == 45 and failures(arrays, info, results) == set(results)
 
 
 def test_rules_are_those_of_the_recipe():
-    assert check_textmlm.FROZEN == stage2.FROZEN and check_textmlm.FROZEN_SCALES == stage2.FROZEN_SCALES
+    assert (
+        check_textmlm.FROZEN == stage2.FROZEN
+        and check_textmlm.FROZEN_SCALES == stage2.FROZEN_SCALES
+    )
     ours = dict(init_rules=check_textmlm.INIT_RULES, init_fresh=check_textmlm.INIT_FRESH)
     assert ours == common.WARM_STARTS["stage2"]
 
 
 def test_every_changed_start_is_noticed(textmlm):
     arrays, info = textmlm
-    kinds = {re.sub(r"\d+", "", key): key for key in arrays if key.split("/")[0] in ("beit", "before", "param")}
+    kinds = {
+        re.sub(r"\d+", "", key): key
+        for key in arrays
+        if key.split("/")[0] in ("beit", "before", "param")
+    }
     changed = {key: moved(arrays[key]) for key in kinds.values()}
-    # The official loader passes over these tensors of BEiT, and takes BEiT's values of these parameters.
-    unused = {key for key in changed if re.match("beit/(mask_token|lm_head|.*relative_position_index)", key)}
+    # The official loader passes over these tensors of BEiT, and takes BEiT's values of these
+    # parameters.
+    unused = {
+        key
+        for key in changed
+        if re.match("beit/(mask_token|lm_head|.*relative_position_index)", key)
+    }
     replaced = {key for key in changed if re.match(r"before/transformer\.(?!.*_text)", key)}
     assert len(unused) == 4 and len(replaced) == 17
     for key in set(changed) - unused - replaced:
@@ -72,7 +88,9 @@ def test_shared_table_goes_to_every_layer(textmlm):
     arrays = {key: a for key, a in arrays.items() if not re.match("beit/.*relative", key)}
     start, unused = start_from_beit(Reference({**arrays, f"beit/{table}": first}, info))
     assert table not in unused
-    np.testing.assert_array_equal(start["relative_position_bias_table"][: len(first)], np.tile(first, 4))
+    np.testing.assert_array_equal(
+        start["relative_position_bias_table"][: len(first)], np.tile(first, 4)
+    )
 
 
 def test_missing_gradient_is_refused(textmlm):

@@ -1,4 +1,6 @@
-"""Conversion in and out: exact both ways, usable by warm starts, and nothing left behind by what fails."""
+"""Conversion in and out: exact both ways, usable by warm starts, and nothing left behind by what
+fails.
+"""
 
 import hashlib
 import json
@@ -22,15 +24,21 @@ from vlmo_jax.warm_start.load import warm_start
 
 DATA = pathlib.Path(__file__).parent.parent / "data"
 VLMO = {
-    "tiny_base_pretrain": dict(image_size=32), "tiny_base_vqa": dict(text_positions=20), "tiny_base_textmlm": dict(image_size=32),
+    "tiny_base_pretrain": dict(image_size=32),
+    "tiny_base_vqa": dict(text_positions=20),
+    "tiny_base_textmlm": dict(image_size=32),
     "tiny_plus_pretrain": dict(num_heads=4),
-}  # fmt: skip
+}
 
 
 def weights(name):
     with np.load(DATA / "vlmo" / f"{name}.npz") as arrays:
-        tensors = {key.removeprefix("param/"): arrays[key] for key in arrays if key.startswith("param/")}
-        return tensors | {key.removeprefix("buffer/"): arrays[key] for key in arrays if key.startswith("buffer/")}
+        tensors = {
+            key.removeprefix("param/"): arrays[key] for key in arrays if key.startswith("param/")
+        }
+        return tensors | {
+            key.removeprefix("buffer/"): arrays[key] for key in arrays if key.startswith("buffer/")
+        }
 
 
 @pytest.fixture
@@ -60,9 +68,12 @@ def test_vlmo_goes_in_and_comes_back_bit_for_bit(tmp_path, source, name):
     fields = {**model, "layer_scale": model["layer_scale"] or None}
     del fields["dtype"]
     with nnx.use_eager_sharding(False):
-        abstract = jax.eval_shape(lambda: nnx.to_pure_dict(nnx.state(VLMo(**fields, rngs=nnx.Rngs(0)))))
+        abstract = jax.eval_shape(
+            lambda: nnx.to_pure_dict(nnx.state(VLMo(**fields, rngs=nnx.Rngs(0))))
+        )
     assert {path: leaf.shape for path, leaf in saved.shapes.items()} == {
-        tuple(map(str, path)): leaf.shape for path, leaf in nnx.traversals.flatten_mapping(abstract).items()
+        tuple(map(str, path)): leaf.shape
+        for path, leaf in nnx.traversals.flatten_mapping(abstract).items()
     }
     assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
 
@@ -72,36 +83,70 @@ def test_checkpoint_starts_runs_and_evaluations(tmp_path, source):
     meta = conversion.convert(source(tensors), tmp_path / "ours", "vlmo", image_size=32)
     model = {**meta["config"]["model"], "image_size": 48}
     with nnx.use_eager_sharding(False):
-        abstract = jax.eval_shape(lambda: nnx.to_pure_dict(nnx.state(VLMo(
-            **{name: value for name, value in meta["config"]["model"].items() if name != "dtype"}, rngs=nnx.Rngs(0)))))  # fmt: skip
+        abstract = jax.eval_shape(
+            lambda: nnx.to_pure_dict(
+                nnx.state(
+                    VLMo(
+                        **{
+                            name: value
+                            for name, value in meta["config"]["model"].items()
+                            if name != "dtype"
+                        },
+                        rngs=nnx.Rngs(0),
+                    )
+                )
+            )
+        )
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), abstract)
-    expected, _ = from_official(tensors, official_places(depth=4, num_upper=2, num_heads=4, patch_size=8, position="relative",
-                                                         layer_scale=True), "relative")  # fmt: skip
+    expected, _ = from_official(
+        tensors,
+        official_places(
+            depth=4, num_upper=2, num_heads=4, patch_size=8, position="relative", layer_scale=True
+        ),
+        "relative",
+    )
     params, step, _ = load_params(tmp_path / "ours", wanted)
     assert step == 0
     jax.tree.map(np.testing.assert_array_equal, params, expected)
     rules = dict(rules=((".*bias", "resample"), (".*", "copy")), fresh=())
-    params, _ = warm_start(tmp_path / "ours", wanted, lambda: None, **rules, model=meta["config"]["model"])
+    params, _ = warm_start(
+        tmp_path / "ours", wanted, lambda: None, **rules, model=meta["config"]["model"]
+    )
     jax.tree.map(np.testing.assert_array_equal, params, expected)
-    wanted["transformer"]["relative_position_bias"] = jax.ShapeDtypeStruct((4, 121 + 45, 4), np.float32, sharding=here)
+    wanted["transformer"]["relative_position_bias"] = jax.ShapeDtypeStruct(
+        (4, 121 + 45, 4), np.float32, sharding=here
+    )
     params, report = warm_start(tmp_path / "ours", wanted, lambda: None, **rules, model=model)
     assert [name for name, _ in report.resampled] == ["transformer/relative_position_bias"]
 
 
 def test_half_precision_comes_back(tmp_path, source):
-    tensors = {name: value.astype(ml_dtypes.bfloat16 if "mlp" in name else np.float16) if value.dtype == np.float32 else value
-               for name, value in weights("tiny_base_vqa").items()}  # fmt: skip
+    tensors = {
+        name: (
+            value.astype(ml_dtypes.bfloat16 if "mlp" in name else np.float16)
+            if value.dtype == np.float32
+            else value
+        )
+        for name, value in weights("tiny_base_vqa").items()
+    }
     meta = conversion.convert(source(tensors), tmp_path / "ours", "vlmo", image_size=32)
     assert set(meta["official"]["types"].values()) == {"float16", "bfloat16"}
-    assert {leaf.dtype.name for leaf in SavedParams(tmp_path / "ours").shapes.values()} == {"float32"}
-    same(read_tensors(conversion.export(tmp_path / "ours", tmp_path / "back.safetensors", "vlmo")), tensors)
+    assert {leaf.dtype.name for leaf in SavedParams(tmp_path / "ours").shapes.values()} == {
+        "float32"
+    }
+    same(
+        read_tensors(conversion.export(tmp_path / "ours", tmp_path / "back.safetensors", "vlmo")),
+        tensors,
+    )
 
 
 def test_files_are_mapped_anew_now_and_then(tmp_path, source, monkeypatch):
     monkeypatch.setattr("vlmo_jax.interop.formats.REMAP_BYTES", 10_000)
     tensors, reads = weights("tiny_base_vqa"), []
-    monkeypatch.setattr(conversion, "read_tensors", lambda path: reads.append(path) or read_tensors(path))
+    monkeypatch.setattr(
+        conversion, "read_tensors", lambda path: reads.append(path) or read_tensors(path)
+    )
     conversion.convert(source(tensors), tmp_path / "ours", "vlmo", image_size=32)
     assert len(reads) > 10
     same(read_tensors(conversion.export(tmp_path / "ours", tmp_path / "back", "vlmo")), tensors)
@@ -115,12 +160,19 @@ def test_tokenizer_is_kept_inside(tmp_path, source, capsys):
         tensors[name] = np.resize(tensors[name], (rows, 32))
     tensors["mlm_score.bias"] = np.resize(tensors["mlm_score.bias"], rows)
     file = source(tensors)
-    meta = conversion.convert(file, tmp_path / "a", "vlmo", tokenizer=str(vocabulary), image_size=32)
+    meta = conversion.convert(
+        file, tmp_path / "a", "vlmo", tokenizer=str(vocabulary), image_size=32
+    )
     kept = tmp_path / "a" / "wordpiece_vocab.txt"
     assert kept.read_bytes() == vocabulary.read_bytes()
-    assert meta["tokenizer"] == {"file": str(kept), "sha256": hashlib.sha256(vocabulary.read_bytes()).hexdigest()}
+    assert meta["tokenizer"] == {
+        "file": str(kept),
+        "sha256": hashlib.sha256(vocabulary.read_bytes()).hexdigest(),
+    }
     (tmp_path / "vocab.txt").write_bytes(vocabulary.read_bytes())
-    assert conversion.convert(file, tmp_path / "b", "vlmo", image_size=32)["tokenizer"]["file"] == str(tmp_path / "b" / "vocab.txt")
+    assert conversion.convert(file, tmp_path / "b", "vlmo", image_size=32)["tokenizer"][
+        "file"
+    ] == str(tmp_path / "b" / "vocab.txt")
     (tmp_path / "vocab.txt").unlink()
     assert conversion.convert(file, tmp_path / "c", "vlmo", image_size=32)["tokenizer"] is None
     assert "give --tokenizer=vocab.txt" in capsys.readouterr().err
@@ -128,44 +180,97 @@ def test_tokenizer_is_kept_inside(tmp_path, source, capsys):
 
 def test_trained_checkpoint_is_exported_with_every_name():
     """A model of ours has all names of the official one, with zeros where nothing is read."""
-    model = {**stage3.get_config("base").model.to_dict(), **find_sizes(weights("tiny_base_pretrain"), image_size=32)}
+    model = {
+        **stage3.get_config("base").model.to_dict(),
+        **find_sizes(weights("tiny_base_pretrain"), image_size=32),
+    }
     expected = weights("tiny_base_pretrain")
-    places = official_places(depth=4, num_upper=2, num_heads=4, patch_size=8, position="relative", layer_scale=True)
+    places = official_places(
+        depth=4, num_upper=2, num_heads=4, patch_size=8, position="relative", layer_scale=True
+    )
     params, _ = from_official(expected, places, "relative")
     tensors = write_vlmo(params, {"config": {"kind": "pairs", "model": model}}, {})
     assert {name: value.shape for name, value in tensors.items()} == {
-        name: value.shape for name, value in expected.items() if not name.endswith(("position_ids", "token_type_ids"))
+        name: value.shape
+        for name, value in expected.items()
+        if not name.endswith(("position_ids", "token_type_ids"))
     }
     assert not tensors["text_embeddings.position_embeddings.weight"].any()
 
 
-@pytest.mark.parametrize("format_name, fixture", [
-    ("beit", "beit_shared_relpos"), ("beit", "beit_official_abspos_perlayer"), ("dalle", "dvae_encoder"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "format_name, fixture",
+    [
+        ("beit", "beit_shared_relpos"),
+        ("beit", "beit_official_abspos_perlayer"),
+        ("dalle", "dvae_encoder"),
+    ],
+)
 def test_siblings_go_in_and_come_back_bit_for_bit(tmp_path, source, format_name, fixture):
     file = next(DATA.rglob(f"{fixture}.npz"), None) or pytest.fail(f"no {fixture} in tests/data")
     with np.load(file) as arrays:
-        tensors = {key.removeprefix("param/"): arrays[key] for key in arrays if key.startswith("param/")}
-    hints = {"num_heads": json.loads(file.with_suffix(".json").read_text())["config"].get("heads")} if format_name == "beit" else {}
+        tensors = {
+            key.removeprefix("param/"): arrays[key] for key in arrays if key.startswith("param/")
+        }
+    hints = (
+        {"num_heads": json.loads(file.with_suffix(".json").read_text())["config"].get("heads")}
+        if format_name == "beit"
+        else {}
+    )
     meta = conversion.convert(source(tensors), tmp_path / "ours", format_name, **hints)
-    assert meta["tokenizer"] is None and meta["config"]["kind"] == {"beit": "images", "dalle": "tokenizer"}[format_name]
-    same(read_tensors(conversion.export(tmp_path / "ours", tmp_path / "back", format_name)), tensors)
+    assert (
+        meta["tokenizer"] is None
+        and meta["config"]["kind"] == {"beit": "images", "dalle": "tokenizer"}[format_name]
+    )
+    same(
+        read_tensors(conversion.export(tmp_path / "ours", tmp_path / "back", format_name)), tensors
+    )
     with pytest.raises(ValueError, match="no VLMo"):
         conversion.export(tmp_path / "ours", tmp_path / "other", "vlmo")
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda t: {k: v for k, v in t.items() if k != "pooler.dense.bias"}, r"missing \['pooler.dense.bias'\]; unexpected none"),
-    (lambda t: {**t, "extra.weight": np.zeros(2, np.float32)}, r"missing none; unexpected \['extra.weight'\]"),
-    (lambda t: {**t, "pooler.dense.bias": np.zeros(31, np.float32)}, r"pooler.dense.bias: shape \(31,\), not \(32,\)"),
-    (lambda t: {**t, "token_type_embeddings.weight": np.zeros((3, 32), np.float32)}, r"token_type_embeddings.weight: shape \(3, 32\)"),
-    (lambda t: {**t, "pooler.dense.bias": np.full(32, np.nan, np.float32)}, "pooler.dense.bias: 32 of 32 values are not finite"),
-    (lambda t: {**t, "pooler.dense.bias": np.zeros(32)}, "pooler.dense.bias: float64, where float32"),
-    (lambda t: {f"backbone.{k}": v for k, v in t.items()}, "this is no VLMo: missing .*; it has backbone"),
-    (lambda t: {k.removeprefix("transformer."): v for k, v in t.items()}, "it looks like a BEiT: use --from=beit"),
-    (lambda t: {"blocks.input.w": np.zeros((4, 3, 7, 7), np.float32)}, "use --from=dalle"),
-    (lambda t: {**t, "transformer.patch_embed.proj.weight": np.zeros((32, 192), np.float32)}, "which should have 4 axes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda t: {k: v for k, v in t.items() if k != "pooler.dense.bias"},
+            r"missing \['pooler.dense.bias'\]; unexpected none",
+        ),
+        (
+            lambda t: {**t, "extra.weight": np.zeros(2, np.float32)},
+            r"missing none; unexpected \['extra.weight'\]",
+        ),
+        (
+            lambda t: {**t, "pooler.dense.bias": np.zeros(31, np.float32)},
+            r"pooler.dense.bias: shape \(31,\), not \(32,\)",
+        ),
+        (
+            lambda t: {**t, "token_type_embeddings.weight": np.zeros((3, 32), np.float32)},
+            r"token_type_embeddings.weight: shape \(3, 32\)",
+        ),
+        (
+            lambda t: {**t, "pooler.dense.bias": np.full(32, np.nan, np.float32)},
+            "pooler.dense.bias: 32 of 32 values are not finite",
+        ),
+        (
+            lambda t: {**t, "pooler.dense.bias": np.zeros(32)},
+            "pooler.dense.bias: float64, where float32",
+        ),
+        (
+            lambda t: {f"backbone.{k}": v for k, v in t.items()},
+            "this is no VLMo: missing .*; it has backbone",
+        ),
+        (
+            lambda t: {k.removeprefix("transformer."): v for k, v in t.items()},
+            "it looks like a BEiT: use --from=beit",
+        ),
+        (lambda t: {"blocks.input.w": np.zeros((4, 3, 7, 7), np.float32)}, "use --from=dalle"),
+        (
+            lambda t: {**t, "transformer.patch_embed.proj.weight": np.zeros((32, 192), np.float32)},
+            "which should have 4 axes",
+        ),
+    ],
+)
 def test_other_models_are_refused_without_a_trace(tmp_path, source, change, message):
     file = source(change(weights("tiny_base_pretrain")))
     with pytest.raises(ValueError, match=f"source.safetensors: .*{message}"):
@@ -175,25 +280,44 @@ def test_other_models_are_refused_without_a_trace(tmp_path, source, change, mess
 
 def test_refusals(tmp_path, source, monkeypatch):
     file = source(weights("tiny_base_pretrain"))
-    with pytest.raises(ValueError, match=r"94 rows are not those of texts of 196 tokens.* give --image_size .*\(4, 20\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"94 rows are not those of texts of 196 tokens.* give --image_size .*\(4, 20\)",
+    ):
         conversion.convert(file, tmp_path / "ours", "vlmo")
     with pytest.raises(ValueError, match="94 rows do not fit 6 x 6 patches"):
         conversion.convert(file, tmp_path / "ours", "vlmo", image_size=48)
     with pytest.raises(ValueError, match="more than the 4 tokens"):
         conversion.convert(file, tmp_path / "ours", "vlmo", image_size=40)
     vocabulary = tmp_path / "larger.txt"
-    vocabulary.write_text((DATA / "wordpiece_vocab.txt").read_text() + "".join(f"extra{number}\n" for number in range(200)))
-    with pytest.raises(ValueError, match=r"larger.txt: \d+ tokens, but the checkpoint has words for 200"):
-        conversion.convert(file, tmp_path / "ours", "vlmo", image_size=32, tokenizer=str(vocabulary))
+    vocabulary.write_text(
+        (DATA / "wordpiece_vocab.txt").read_text()
+        + "".join(f"extra{number}\n" for number in range(200))
+    )
+    with pytest.raises(
+        ValueError, match=r"larger.txt: \d+ tokens, but the checkpoint has words for 200"
+    ):
+        conversion.convert(
+            file, tmp_path / "ours", "vlmo", image_size=32, tokenizer=str(vocabulary)
+        )
     plus = source(weights("tiny_plus_pretrain"), "plus.safetensors")
     with pytest.raises(ValueError, match="0 heads do not fit width 32.*give --num_heads"):
         conversion.convert(plus, tmp_path / "ours", "vlmo")
-    with pytest.raises(ValueError, match="--image_size=48 does not fit transformer.pos_embed, which is made for 32 pixels"):
+    with pytest.raises(
+        ValueError,
+        match="--image_size=48 does not fit transformer.pos_embed, which is made for 32 pixels",
+    ):
         conversion.convert(plus, tmp_path / "ours", "vlmo", image_size=48)
-    monkeypatch.setattr(conversion, "save_params", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        conversion, "save_params", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
         conversion.convert(file, tmp_path / "ours", "vlmo", image_size=32)
-    assert {path.name for path in tmp_path.iterdir()} == {"source.safetensors", "plus.safetensors", "larger.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "source.safetensors",
+        "plus.safetensors",
+        "larger.txt",
+    }
     with pytest.raises(FileExistsError, match="choose another name"):
         conversion.convert(file, file, "vlmo")
     with pytest.raises(FileNotFoundError, match="no checkpoint in"):
@@ -208,15 +332,30 @@ def test_published_sizes_are_found(sizes):
     rows = (2 * image_size // 16 - 1) ** 2 + 5 + 2 * positions
     shape = lambda *shape: np.broadcast_to(np.float32(0), shape)
     tensors = {
-        "transformer.patch_embed.proj.weight": shape(768, 3, 16, 16), "token_type_embeddings.weight": shape(2, 768),
-        "text_embeddings.word_embeddings.weight": shape(30522, 768), "text_embeddings.position_embeddings.weight": shape(length, 768),
-        "relative_position_bias_table": shape(rows, 144), "transformer.blocks.0.gamma_1": shape(768),
-        **{f"transformer.blocks.{layer}.mlp_imag.fc1.weight": shape(3072, 768) for layer in range(12)},
-    }  # fmt: skip
+        "transformer.patch_embed.proj.weight": shape(768, 3, 16, 16),
+        "token_type_embeddings.weight": shape(2, 768),
+        "text_embeddings.word_embeddings.weight": shape(30522, 768),
+        "text_embeddings.position_embeddings.weight": shape(length, 768),
+        "relative_position_bias_table": shape(rows, 144),
+        "transformer.blocks.0.gamma_1": shape(768),
+        **{
+            f"transformer.blocks.{layer}.mlp_imag.fc1.weight": shape(3072, 768)
+            for layer in range(12)
+        },
+    }
     found = find_sizes(tensors)
     assert (found["image_size"], found["text_length"], found["text_positions"]) == sizes
-    assert (found["num_heads"], found["num_upper"], found["vocab_size"], found["experts"]) == (12, 2, 30522, ("image", "text"))
-    plus = {**tensors, "transformer.patch_embed.proj.weight": shape(544, 3, 16, 16), "transformer.pos_embed": shape(1, 577, 544)}
+    assert (found["num_heads"], found["num_upper"], found["vocab_size"], found["experts"]) == (
+        12,
+        2,
+        30522,
+        ("image", "text"),
+    )
+    plus = {
+        **tensors,
+        "transformer.patch_embed.proj.weight": shape(544, 3, 16, 16),
+        "transformer.pos_embed": shape(1, 577, 544),
+    }
     del plus["relative_position_bias_table"]
     assert (find_sizes(plus)["num_heads"], find_sizes(plus)["image_size"]) == (16, 384)
 
@@ -224,7 +363,10 @@ def test_published_sizes_are_found(sizes):
 def test_torch_file_comes_back(tmp_path):
     torch = pytest.importorskip("torch")
     tensors = weights("tiny_base_vqa")
-    torch.save({"state_dict": {f"module.{k}": torch.from_numpy(v) for k, v in tensors.items()}}, tmp_path / "official.ckpt")
+    torch.save(
+        {"state_dict": {f"module.{k}": torch.from_numpy(v) for k, v in tensors.items()}},
+        tmp_path / "official.ckpt",
+    )
     conversion.convert(tmp_path / "official.ckpt", tmp_path / "ours", "vlmo", image_size=32)
     back = conversion.export(tmp_path / "ours", tmp_path / "back.pt", "vlmo")
     found = torch.load(back, weights_only=True)

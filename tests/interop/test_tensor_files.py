@@ -10,7 +10,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from vlmo_jax.interop.tensor_files import TensorFileError, is_mapped, read_tensors, write_safetensors, write_torch
+from vlmo_jax.interop.tensor_files import (
+    TensorFileError,
+    is_mapped,
+    read_tensors,
+    write_safetensors,
+    write_torch,
+)
 
 
 @pytest.fixture
@@ -41,7 +47,9 @@ def test_safetensors_come_back_exactly(tmp_path, tensors):
 
 def test_safetensors_of_the_package_are_the_same_format(tmp_path, tensors):
     package = pytest.importorskip("safetensors.numpy")
-    contiguous = {name: np.asarray(value, order="C") for name, value in tensors.items() if name != "brain"}
+    contiguous = {
+        name: np.asarray(value, order="C") for name, value in tensors.items() if name != "brain"
+    }
     package.save_file(contiguous, tmp_path / "theirs.safetensors")
     same(read_tensors(tmp_path / "theirs.safetensors"), contiguous)
     write_safetensors(tmp_path / "ours.safetensors", contiguous)
@@ -57,7 +65,9 @@ def test_npz_come_back_exactly(tmp_path, tensors):
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "module.model.", "_forward_module."])
 def test_prefixes_of_all_names_come_off(tmp_path, prefix):
-    write_safetensors(tmp_path / "a.safetensors", {prefix + name: np.ones(2) for name in ("x.weight", "y")})
+    write_safetensors(
+        tmp_path / "a.safetensors", {prefix + name: np.ones(2) for name in ("x.weight", "y")}
+    )
     assert set(read_tensors(tmp_path / "a.safetensors")) == {"x.weight", "y"}
     write_safetensors(tmp_path / "b.safetensors", {"module.x": np.ones(2), "y": np.ones(2)})
     assert set(read_tensors(tmp_path / "b.safetensors")) == {"module.x", "y"}
@@ -71,10 +81,16 @@ def test_cut_safetensors_are_refused(tmp_path, tensors, keep):
         read_tensors(tmp_path / "cut.safetensors")
 
 
-@pytest.mark.parametrize("entry", [
-    {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}, {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]},
-    {"dtype": "C64", "shape": [1], "data_offsets": [0, 8]}, {"dtype": "F32", "shape": [2]}, [],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]},
+        {"dtype": "C64", "shape": [1], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2]},
+        [],
+    ],
+)
 def test_wrong_headers_are_refused(tmp_path, entry):
     header = json.dumps({"x": entry}).encode()
     (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
@@ -86,7 +102,9 @@ def test_other_refusals(tmp_path, tensors):
     with pytest.raises(FileNotFoundError, match="none.npz: no such file"):
         read_tensors(tmp_path / "none.npz")
     (tmp_path / "a.h5").write_bytes(b"")
-    with pytest.raises(TensorFileError, match=r"suffix '.h5' is not known; use one of .pt, .*.safetensors, .npz"):
+    with pytest.raises(
+        TensorFileError, match=r"suffix '.h5' is not known; use one of .pt, .*.safetensors, .npz"
+    ):
         read_tensors(tmp_path / "a.h5")
     np.savez(tmp_path / "code.npz", x=np.array([{"a": 1}], object))
     with pytest.raises(TensorFileError, match="pickled Python objects, which may carry code"):
@@ -105,7 +123,9 @@ def test_other_refusals(tmp_path, tensors):
 def test_torch_files_without_torch_say_what_to_install(tmp_path, monkeypatch, tensors):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     (tmp_path / "a.pt").write_bytes(b"")
-    with pytest.raises(ImportError, match=r"needs torch; install it with `pip install .vlmo-jax.convert..`"):
+    with pytest.raises(
+        ImportError, match=r"needs torch; install it with `pip install .vlmo-jax.convert..`"
+    ):
         read_tensors(tmp_path / "a.pt")
     with pytest.raises(ImportError, match="needs torch"):
         write_torch(tmp_path / "b.pt", tmp_path / "a.safetensors")
@@ -131,18 +151,27 @@ def test_torch_files_come_back_exactly(tmp_path, torch, tensors):
     write_torch(tmp_path / "a.pt", tmp_path / "a.safetensors")
     assert zipfile.is_zipfile(tmp_path / "a.pt") and is_mapped(tmp_path / "a.pt")
     same(read_tensors(tmp_path / "a.pt"), tensors)
-    torch.save(torch.load(tmp_path / "a.pt"), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    torch.save(
+        torch.load(tmp_path / "a.pt"), tmp_path / "old.pth", _use_new_zipfile_serialization=False
+    )
     same(read_tensors(tmp_path / "old.pth"), tensors)
     assert not is_mapped(tmp_path / "old.pth")
 
 
-@pytest.mark.parametrize("wrap", [
-    lambda t: {"state_dict": t, "epoch": 3, "hyper_parameters": {"a": 1}},
-    lambda t: {"model": t, "args": argparse.Namespace(lr=1.0), "optimizer": {"state": {}}},
-    lambda t: {"module": {f"module.{name}": value for name, value in t.items()}, "ds_config": {}, "dp_world_size": 8},
-    lambda t: {"model": {"state_dict": t}},
-    lambda t: t,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda t: {"state_dict": t, "epoch": 3, "hyper_parameters": {"a": 1}},
+        lambda t: {"model": t, "args": argparse.Namespace(lr=1.0), "optimizer": {"state": {}}},
+        lambda t: {
+            "module": {f"module.{name}": value for name, value in t.items()},
+            "ds_config": {},
+            "dp_world_size": 8,
+        },
+        lambda t: {"model": {"state_dict": t}},
+        lambda t: t,
+    ],
+)
 def test_torch_wrappers_come_off(tmp_path, torch, wrap):
     torch.save(wrap({"x.weight": torch.ones(2), "y": torch.zeros(1)}), tmp_path / "a.ckpt")
     assert set(read_tensors(tmp_path / "a.ckpt")) == {"x.weight", "y"}
@@ -150,7 +179,9 @@ def test_torch_wrappers_come_off(tmp_path, torch, wrap):
 
 def test_deepspeed_folder(tmp_path, torch):
     (tmp_path / "global_step10").mkdir()
-    torch.save({"module": {"x": torch.ones(2)}}, tmp_path / "global_step10" / "mp_rank_00_model_states.pt")
+    torch.save(
+        {"module": {"x": torch.ones(2)}}, tmp_path / "global_step10" / "mp_rank_00_model_states.pt"
+    )
     assert set(read_tensors(tmp_path)) == {"x"}
     torch.save({}, tmp_path / "global_step10" / "mp_rank_01_model_states.pt")
     with pytest.raises(TensorFileError, match="a folder with 2 files mp_rank"):
@@ -159,9 +190,14 @@ def test_deepspeed_folder(tmp_path, torch):
 
 def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, torch):
     for new_format in (True, False):
-        torch.save({"state_dict": {"x": torch.ones(2)}, "extra": Tripwire(tmp_path / "ran")}, tmp_path / "a.pt",
-                   _use_new_zipfile_serialization=new_format)  # fmt: skip
-        with pytest.raises(TensorFileError, match="its pickle asks for code beside tensors.*not loaded"):
+        torch.save(
+            {"state_dict": {"x": torch.ones(2)}, "extra": Tripwire(tmp_path / "ran")},
+            tmp_path / "a.pt",
+            _use_new_zipfile_serialization=new_format,
+        )
+        with pytest.raises(
+            TensorFileError, match="its pickle asks for code beside tensors.*not loaded"
+        ):
             read_tensors(tmp_path / "a.pt")
         assert not (tmp_path / "ran").exists()
 

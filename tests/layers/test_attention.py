@@ -25,7 +25,9 @@ def case():
 def by_loops(attention, x, mask, bias):
     """Attention written with loops in float64."""
     names = ("qkv", "q_bias", "v_bias", "out", "out_bias")
-    qkv, q_bias, v_bias, out, out_bias = (np.asarray(getattr(attention, name)[...], np.float64) for name in names)
+    qkv, q_bias, v_bias, out, out_bias = (
+        np.asarray(getattr(attention, name)[...], np.float64) for name in names
+    )
     y = np.zeros_like(x) + out_bias
     for row in range(len(x)):
         for head in range(HEADS):
@@ -39,18 +41,26 @@ def by_loops(attention, x, mask, bias):
 
 def test_equals_loops(case):
     attention, x, mask, bias = case
-    found = attention(jnp.asarray(x, jnp.float32), mask=jnp.asarray(mask), bias=jnp.asarray(bias, jnp.float32))
+    found = attention(
+        jnp.asarray(x, jnp.float32), mask=jnp.asarray(mask), bias=jnp.asarray(bias, jnp.float32)
+    )
     np.testing.assert_allclose(found, by_loops(*case), atol=2e-5)
 
 
 def test_read_tokens_equal_those_of_all(case):
-    attention, x, mask, bias = (jnp.asarray(v, jnp.float32) if isinstance(v, np.ndarray) and v.dtype == float else v for v in case)
+    attention, x, mask, bias = (
+        jnp.asarray(v, jnp.float32) if isinstance(v, np.ndarray) and v.dtype == float else v
+        for v in case
+    )
     read = jnp.asarray([[0, 3, 3], [6, 1, 0]])
     every = attention(x, mask=mask, bias=bias)
     some = attention(x, mask=mask, bias=bias, read=read)
-    # The two sum in another order: each is within 2 float32 spacings of the float64 result, measured on jax 0.10 and 0.12.
+    # The two sum in another order: each is within 2 float32 spacings of the float64 result,
+    # measured on jax 0.10 and 0.12.
     spacing = np.spacing(np.float32(np.abs(every).max()))
-    np.testing.assert_allclose(some, jnp.take_along_axis(every, read[:, :, None], axis=1), rtol=0, atol=4 * spacing)
+    np.testing.assert_allclose(
+        some, jnp.take_along_axis(every, read[:, :, None], axis=1), rtol=0, atol=4 * spacing
+    )
 
 
 def test_softmax_stays_float32_in_bfloat16(case):

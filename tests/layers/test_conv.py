@@ -33,7 +33,9 @@ def test_kernels_start_with_the_deviation_of_their_inputs():
 
 
 def test_pooling_takes_the_largest_of_each_square_and_upsampling_fills_it():
-    x = jnp.asarray(np.random.default_rng(0).permutation(2 * 4 * 6 * 3).reshape(2, 4, 6, 3), jnp.float32)
+    x = jnp.asarray(
+        np.random.default_rng(0).permutation(2 * 4 * 6 * 3).reshape(2, 4, 6, 3), jnp.float32
+    )
     pooled = max_pool(x)
     assert pooled.shape == (2, 2, 3, 3)
     for row, column in np.ndindex(2, 3):

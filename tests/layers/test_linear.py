@@ -31,7 +31,9 @@ def test_dropout_keeps_the_expectation():
 
 
 def test_drop_path_drops_whole_examples_and_keeps_the_expectation():
-    dropped = np.asarray(linear.drop_path(jnp.ones((40_000, 2, 3)), jnp.float32(0.3), jax.random.key(0)))
+    dropped = np.asarray(
+        linear.drop_path(jnp.ones((40_000, 2, 3)), jnp.float32(0.3), jax.random.key(0))
+    )
     assert (dropped == dropped[:, :1, :1]).all()
     np.testing.assert_allclose(dropped.mean(), 1.0, atol=0.02)
     np.testing.assert_allclose((dropped[:, 0, 0] > 0).mean(), 0.7, atol=0.012)
@@ -46,17 +48,24 @@ def test_gelu_is_exact():
     x = np.linspace(-6, 6, 301, dtype=np.float32)
     expected = [0.5 * v * (1 + math.erf(v / math.sqrt(2))) for v in x.astype(np.float64)]
     np.testing.assert_allclose(linear.gelu(jnp.asarray(x)), expected, atol=1e-6)
-    assert np.abs(np.asarray(jax.nn.gelu(x)) - expected).max() > 1e-4  # the tanh form would be noticed
+    assert (
+        np.abs(np.asarray(jax.nn.gelu(x)) - expected).max() > 1e-4
+    )  # the tanh form would be noticed
 
 
 @pytest.mark.parametrize("epsilon", [1e-6, 1e-12])
 def test_layer_norm(epsilon):
     norm = linear.LayerNorm(16, epsilon=epsilon, rngs=nnx.Rngs(0))
     rng = np.random.default_rng(1)
-    norm.scale[...], norm.bias[...] = jnp.asarray(rng.normal(size=16)), jnp.asarray(rng.normal(size=16))
+    norm.scale[...], norm.bias[...] = (
+        jnp.asarray(rng.normal(size=16)),
+        jnp.asarray(rng.normal(size=16)),
+    )
     x = np.concatenate([np.asarray(X[0]), 1e-4 * np.asarray(X[1])]).astype(np.float64)
     centred = x - x.mean(-1, keepdims=True)
-    expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon) * np.asarray(norm.scale) + np.asarray(norm.bias)
+    expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon) * np.asarray(
+        norm.scale
+    ) + np.asarray(norm.bias)
     np.testing.assert_allclose(norm(jnp.asarray(x, jnp.float32)), expected, atol=1e-4)
 
 
@@ -69,4 +78,7 @@ def test_layer_norm_of_a_large_mean_is_accurate():
 def test_norms_and_bias_keep_bfloat16():
     layer = linear.Linear(16, 4, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     assert layer(X).dtype == jnp.bfloat16 and layer.kernel[...].dtype == jnp.float32
-    assert linear.LayerNorm(16, epsilon=1e-6, rngs=nnx.Rngs(0))(X.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+    assert (
+        linear.LayerNorm(16, epsilon=1e-6, rngs=nnx.Rngs(0))(X.astype(jnp.bfloat16)).dtype
+        == jnp.bfloat16
+    )

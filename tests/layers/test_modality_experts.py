@@ -14,7 +14,11 @@ def experts():
 
 def test_experts_start_differently(experts):
     kernels = np.asarray(experts.stacked.up.kernel)
-    assert kernels.shape == (3, 8, 16) and (kernels[0] != kernels[1]).all() and (kernels[1] != kernels[2]).all()
+    assert (
+        kernels.shape == (3, 8, 16)
+        and (kernels[0] != kernels[1]).all()
+        and (kernels[1] != kernels[2]).all()
+    )
 
 
 def test_a_branch_goes_through_the_expert_named(experts):
@@ -31,7 +35,11 @@ def test_a_branch_goes_through_the_expert_named(experts):
 def test_parameters_are_annotated_with_the_experts_axis(experts):
     flat = dict(nnx.to_flat_state(nnx.state(experts)))
     axes = {path[1:]: variable.get_metadata()["out_sharding"] for path, variable in flat.items()}
-    assert axes[("up", "kernel")] == ("experts", "embed", "mlp") and axes[("down", "kernel")] == ("experts", "mlp", "embed")
+    assert axes[("up", "kernel")] == ("experts", "embed", "mlp") and axes[("down", "kernel")] == (
+        "experts",
+        "mlp",
+        "embed",
+    )
     assert axes[("norm", "scale")] == ("experts", None)
 
 

@@ -10,14 +10,24 @@ from vlmo_jax.layers import relative_position
 TABLES = np.load(pathlib.Path(__file__).parent.parent / "data" / "vlmo" / "index_tables.npz")
 
 
-@pytest.mark.parametrize("name, grid, length, positions", [
-    ("img32_p8_txt12_init20", 4, 12, 20), ("img224_p16_txt40_init196", 14, 40, 196),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, grid, length, positions",
+    [
+        ("img32_p8_txt12_init20", 4, 12, 20),
+        ("img224_p16_txt40_init196", 14, 40, 196),
+    ],
+)
 def test_index_tables_are_the_official_ones(name, grid, length, positions):
-    np.testing.assert_array_equal(relative_position.image_index(grid), TABLES[f"{name}/relative_position_index"])
-    np.testing.assert_array_equal(relative_position.text_index(grid, length, positions), TABLES[f"{name}/text_relative_position_index"])
     np.testing.assert_array_equal(
-        relative_position.joint_index(grid, length, positions), TABLES[f"{name}/text_imag_relative_position_index"]
+        relative_position.image_index(grid), TABLES[f"{name}/relative_position_index"]
+    )
+    np.testing.assert_array_equal(
+        relative_position.text_index(grid, length, positions),
+        TABLES[f"{name}/text_relative_position_index"],
+    )
+    np.testing.assert_array_equal(
+        relative_position.joint_index(grid, length, positions),
+        TABLES[f"{name}/text_imag_relative_position_index"],
     )
 
 

@@ -1,4 +1,6 @@
-"""Scanned, unrolled and rematerialised blocks are one function; drop-path follows its key and its rates."""
+"""Scanned, unrolled and rematerialised blocks are one function; drop-path follows its key and its
+rates.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -18,18 +20,31 @@ MASK = jnp.asarray(np.arange(6) != 3)[None].repeat(6, axis=0)
 def make(**fields):
     """graphdef and large random parameters of a transformer with two lower and two upper blocks."""
     transformer = MomeTransformer(
-        4, 2, 8, 2, 16, layer_scale=0.1, table_rows=num_rows(GRID, 6), drop_path_rate=0.5, rngs=nnx.Rngs(0), **fields
+        4,
+        2,
+        8,
+        2,
+        16,
+        layer_scale=0.1,
+        table_rows=num_rows(GRID, 6),
+        drop_path_rate=0.5,
+        rngs=nnx.Rngs(0),
+        **fields,
     )
     graphdef, state = nnx.split(transformer)
     rng = np.random.default_rng(0)
-    return graphdef, jax.tree.map(lambda p: jnp.asarray(rng.normal(0, 0.5, p.shape), jnp.float32), state)
+    return graphdef, jax.tree.map(
+        lambda p: jnp.asarray(rng.normal(0, 0.5, p.shape), jnp.float32), state
+    )
 
 
 def loss_and_gradients(key, **fields):
     graphdef, params = make(**fields)
 
     def loss(params):
-        y = nnx.merge(graphdef, params)(X, SPANS, ("text", "vision_language"), mask=MASK, index=INDEX, key=key)
+        y = nnx.merge(graphdef, params)(
+            X, SPANS, ("text", "vision_language"), mask=MASK, index=INDEX, key=key
+        )
         return jnp.sin(y).sum(), y
 
     (_, y), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
@@ -41,21 +56,32 @@ def unrolled():
     return loss_and_gradients(jax.random.key(0), scan_layers=False, remat="none")
 
 
-@pytest.mark.parametrize("fields", [
-    dict(scan_layers=True, remat="dots"), dict(scan_layers=False, remat="block"),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "fields",
+    [
+        dict(scan_layers=True, remat="dots"),
+        dict(scan_layers=False, remat="block"),
+    ],
+    ids=str,
+)
 def test_scan_and_remat_change_no_number(unrolled, fields):
     expected, gradients = unrolled
     found, grads = loss_and_gradients(jax.random.key(0), **fields)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.abs(expected).max() > 0.5
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), grads, gradients)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), grads, gradients
+    )
 
 
 @pytest.fixture(scope="module")
 def run():
     graphdef, params = make(scan_layers=True)
-    return jax.jit(lambda key: nnx.merge(graphdef, params)(X, SPANS, ("vision_language",), mask=MASK, index=INDEX, key=key))
+    return jax.jit(
+        lambda key: nnx.merge(graphdef, params)(
+            X, SPANS, ("vision_language",), mask=MASK, index=INDEX, key=key
+        )
+    )
 
 
 def test_drop_path_is_off_without_key_and_follows_the_key(run):
@@ -70,11 +96,21 @@ def test_every_block_draws_its_own_masks():
     transformer = MomeTransformer(5, 1, 8, 2, 16, drop_path_rate=0.5, rngs=nnx.Rngs(0))
     block = transformer.lower
     # Block l adds 1 to feature l, if it is kept, and nothing else.
-    zero = (block.attention.qkv, block.attention.out, block.experts.stacked.up.kernel, block.experts.stacked.down.kernel)
+    zero = (
+        block.attention.qkv,
+        block.attention.out,
+        block.experts.stacked.up.kernel,
+        block.experts.stacked.down.kernel,
+    )
     for variable in zero:
         variable[...] = jnp.zeros(variable.shape)
     block.attention.out_bias[...] = jnp.eye(4, 8)
-    kept = np.asarray(transformer.run_lower(jnp.zeros((256, 1, 8)), (("text", 1),), key=jax.random.key(0)))[:, 0, :4] > 0
+    kept = (
+        np.asarray(
+            transformer.run_lower(jnp.zeros((256, 1, 8)), (("text", 1),), key=jax.random.key(0))
+        )[:, 0, :4]
+        > 0
+    )
     assert kept[:, 0].all()  # rate 0
     for below, above in ((1, 2), (1, 3), (2, 3)):
         assert (kept[:, above] & ~kept[:, below]).any() and (kept[:, below] & ~kept[:, above]).any()
@@ -83,7 +119,12 @@ def test_every_block_draws_its_own_masks():
 
 def test_rates_grow_linearly_from_zero():
     graphdef, params = make()
-    assert nnx.merge(graphdef, params).drop_path_rates == (0.0, pytest.approx(1 / 6), pytest.approx(1 / 3), 0.5)
+    assert nnx.merge(graphdef, params).drop_path_rates == (
+        0.0,
+        pytest.approx(1 / 6),
+        pytest.approx(1 / 3),
+        0.5,
+    )
 
 
 def test_text_and_image_spans_draw_their_own_masks():
@@ -118,8 +159,21 @@ def test_a_shared_table_is_every_layers_table_and_gets_the_sum_of_their_gradient
 
 
 def test_the_epsilon_reaches_every_norm():
-    transformer = MomeTransformer(2, 1, 8, 2, 16, norm_epsilon=1e-3, lower_experts=1, upper_experts=2, rngs=nnx.Rngs(0))
+    transformer = MomeTransformer(
+        2, 1, 8, 2, 16, norm_epsilon=1e-3, lower_experts=1, upper_experts=2, rngs=nnx.Rngs(0)
+    )
     lower, upper = transformer.lower, transformer.upper
-    assert lower.experts.stacked.up.kernel.shape == (1, 1, 8, 16) and upper.experts.stacked.up.kernel.shape == (1, 2, 8, 16)
-    norms = (transformer.norm, lower.norm, upper.norm, lower.experts.stacked.norm, upper.experts.stacked.norm)
+    assert lower.experts.stacked.up.kernel.shape == (
+        1,
+        1,
+        8,
+        16,
+    ) and upper.experts.stacked.up.kernel.shape == (1, 2, 8, 16)
+    norms = (
+        transformer.norm,
+        lower.norm,
+        upper.norm,
+        lower.experts.stacked.norm,
+        upper.experts.stacked.norm,
+    )
     assert [norm.epsilon for norm in norms] == [1e-3] * 5

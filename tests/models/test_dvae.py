@@ -13,7 +13,9 @@ from vlmo_jax.models.dvae import DiscreteVAE, map_pixels, pixels_from_statistics
 from vlmo_jax.sharding import make_mesh, param_shardings, partition_spec
 from vlmo_jax.train_step import abstract_model
 
-SIZES = dict(vocab_size=12, num_hidden=8, num_groups=3, blocks_per_group=2, num_init=6, decoder=True)
+SIZES = dict(
+    vocab_size=12, num_hidden=8, num_groups=3, blocks_per_group=2, num_init=6, decoder=True
+)
 
 
 @functools.lru_cache
@@ -24,7 +26,11 @@ def make(**fields):
 
     def draw(path, leaf):
         normal = rng.normal(0, 1, leaf.shape).astype(np.float32)
-        return 0.3 * normal if path[-1].key == "bias" else 1.5 * normal / np.prod(leaf.shape[:-1]) ** 0.5
+        return (
+            0.3 * normal
+            if path[-1].key == "bias"
+            else 1.5 * normal / np.prod(leaf.shape[:-1]) ** 0.5
+        )
 
     return nnx.merge(graphdef, jax.tree_util.tree_map_with_path(draw, nnx.to_pure_dict(abstract)))
 
@@ -45,14 +51,18 @@ def numpy_conv(x, weight, bias):
     out = np.zeros((*x.shape[:2], len(weight)))
     for row in range(x.shape[0]):
         for column in range(x.shape[1]):
-            out[row, column] = np.einsum("ijc,dcij->d", padded[row : row + size, column : column + size], weight)
+            out[row, column] = np.einsum(
+                "ijc,dcij->d", padded[row : row + size, column : column + size], weight
+            )
     return out + bias
 
 
 def numpy_decoder(x, tensors):
     """One grid [h, w, V] through the official decoder as its code says, in float64."""
     relu = lambda x: np.maximum(x, 0)
-    conv = lambda x, name: numpy_conv(x, *(np.float64(tensors[f"decoder.blocks.{name}.{part}"]) for part in "wb"))
+    conv = lambda x, name: numpy_conv(
+        x, *(np.float64(tensors[f"decoder.blocks.{name}.{part}"]) for part in "wb")
+    )
     x = conv(x, "input")
     for group in range(1, SIZES["num_groups"] + 1):
         for block in range(1, SIZES["blocks_per_group"] + 1):
@@ -87,7 +97,12 @@ def test_one_code_covers_stride_pixels(model):
 
 @pytest.mark.parametrize("size, near", [(50, "48 or 52"), (3, "4")])
 def test_images_that_the_stride_does_not_divide_are_refused(model, size, near):
-    with pytest.raises(ValueError, match=f"image_size={size} is not a multiple of the tokenizer's stride of 4 pixels; use {near}"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            f"image_size={size} is not a multiple of the tokenizer's stride of 4 pixels; use {near}"
+        ),
+    ):
         model.logits(jnp.zeros((1, size, 8, 3)))
 
 
@@ -101,7 +116,9 @@ def test_pixels_keep_a_margin_and_come_back():
     mapped = map_pixels(image)
     np.testing.assert_allclose([mapped.min(), mapped.max()], [0.1, 0.9], rtol=1e-6)
     np.testing.assert_allclose(unmap_pixels(mapped), image, atol=1e-6)
-    statistics = jnp.concatenate([jnp.log(mapped) - jnp.log1p(-mapped), jnp.full(mapped.shape, 7.0)], axis=-1)
+    statistics = jnp.concatenate(
+        [jnp.log(mapped) - jnp.log1p(-mapped), jnp.full(mapped.shape, 7.0)], axis=-1
+    )
     np.testing.assert_allclose(pixels_from_statistics(statistics), image, atol=1e-6)
 
 
@@ -115,7 +132,9 @@ def test_bfloat16_keeps_logits_and_pixels_in_float32_and_near():
 
 
 def test_official_size_without_a_decoder_has_its_parameters_and_lies_on_a_mesh():
-    _, abstract = abstract_model(lambda rngs: DiscreteVAE(vocab_size=8192, num_hidden=256, decoder=False, rngs=rngs))
+    _, abstract = abstract_model(
+        lambda rngs: DiscreteVAE(vocab_size=8192, num_hidden=256, decoder=False, rngs=rngs)
+    )
     width, total = 256, 3 * 49 * 256 + 256 + 2048 * 8192 + 8192
     for group in range(4):
         out = 256 * 2**group
@@ -127,10 +146,16 @@ def test_official_size_without_a_decoder_has_its_parameters_and_lies_on_a_mesh()
     assert sum(p.size for p in jax.tree.leaves(nnx.to_pure_dict(abstract))) == total
     assert "decoder" not in nnx.to_pure_dict(abstract)
     shardings = param_shardings(abstract, make_mesh({"data": 2, "fsdp": 2, "tensor": 2}))
-    assert shardings["encoder"]["output"]["kernel"].spec == partition_spec((None, None, "embed", "vocab"))
+    assert shardings["encoder"]["output"]["kernel"].spec == partition_spec(
+        (None, None, "embed", "vocab")
+    )
 
 
 def test_the_whole_official_size_lies_on_a_mesh():
-    _, abstract = abstract_model(lambda rngs: DiscreteVAE(vocab_size=8192, num_hidden=256, rngs=rngs))
+    _, abstract = abstract_model(
+        lambda rngs: DiscreteVAE(vocab_size=8192, num_hidden=256, rngs=rngs)
+    )
     shardings = param_shardings(abstract, make_mesh({"data": 1, "fsdp": 4, "tensor": 2}))
-    assert shardings["decoder"]["input"]["kernel"].spec == partition_spec((None, None, "vocab", "embed"))
+    assert shardings["decoder"]["input"]["kernel"].spec == partition_spec(
+        (None, None, "vocab", "embed")
+    )

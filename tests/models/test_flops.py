@@ -1,23 +1,40 @@
-from flax import nnx
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 from configs import common
 from vlmo_jax.layers.transformer import MomeBlock
 from vlmo_jax.models.flops import block_flops, forward_flops
 
-FIELDS = ("image_size", "patch_size", "text_length", "vocab_size", "width", "depth", "mlp_dim", "num_upper")
+FIELDS = (
+    "image_size",
+    "patch_size",
+    "text_length",
+    "vocab_size",
+    "width",
+    "depth",
+    "mlp_dim",
+    "num_upper",
+)
 
 
 def paper_flops(size):
     fields = common.model(
-        size, image_size=224, patch_size=16, text_length=40, text_positions=196, vocab_size=30_522, drop_path_rate=0.1
+        size,
+        image_size=224,
+        patch_size=16,
+        text_length=40,
+        text_positions=196,
+        vocab_size=30_522,
+        drop_path_rate=0.1,
     )
     return forward_flops(**{name: fields[name] for name in FIELDS})
 
 
-@pytest.mark.parametrize("size, gigaflops", [("base", 221.1), ("base_plus", 223.3), ("large", 764.3)])
+@pytest.mark.parametrize(
+    "size, gigaflops", [("base", 221.1), ("base_plus", 223.3), ("large", 764.3)]
+)
 def test_a_pair_costs_what_the_official_computation_does(size, gigaflops):
     assert round(paper_flops(size).pretrain / 1e9, 1) == gigaflops
 
@@ -38,7 +55,9 @@ def test_shares_of_the_paper_recipe():
 
 
 def test_xla_counts_as_many_in_one_block():
-    """The formula against XLA's own count of an unrolled forward pass, which adds only what is no matrix product."""
+    """The formula against XLA's own count of an unrolled forward pass, which adds only what is no
+    matrix product.
+    """
     n, d, f = 64, 128, 512
     with nnx.use_eager_sharding(False):
         block = MomeBlock(2, d, 4, f, rngs=nnx.Rngs(0))
@@ -46,7 +65,12 @@ def test_xla_counts_as_many_in_one_block():
 
     def apply(params, x):
         block = nnx.merge(graphdef, params)
-        return block.feed(block.attend(x, mask=None, bias=None, rate=0.0, key=None), (("image", n),), rate=0.0, key=None)
+        return block.feed(
+            block.attend(x, mask=None, bias=None, rate=0.0, key=None),
+            (("image", n),),
+            rate=0.0,
+            key=None,
+        )
 
     counted = jax.jit(apply).lower(params, jnp.zeros((1, n, d))).compile().cost_analysis()["flops"]
     assert 1 <= counted / block_flops(n, d, f) < 1.05

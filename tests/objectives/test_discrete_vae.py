@@ -34,7 +34,9 @@ def test_entropies_of_distributions_written_down():
     np.testing.assert_allclose(objectives.code_entropies(sure_and_even), (np.log(4), 0), atol=1e-6)
     collapsed = large * jnp.eye(4)[jnp.zeros((1, 2, 2), int)]
     np.testing.assert_allclose(objectives.code_entropies(collapsed), (0, 0), atol=1e-6)
-    np.testing.assert_allclose(objectives.code_entropies(jnp.zeros((2, 3, 3, 4))), (np.log(4), np.log(4)), rtol=1e-6)
+    np.testing.assert_allclose(
+        objectives.code_entropies(jnp.zeros((2, 3, 3, 4))), (np.log(4), np.log(4)), rtol=1e-6
+    )
 
 
 def test_gradients_of_entropies_are_finite_where_codes_have_died():

@@ -10,8 +10,16 @@ LOGITS = np.random.default_rng(0).normal(size=(2, 4, 7)).astype(np.float32)
 
 def test_loss_is_the_cross_entropy_at_used_places():
     log_probs = LOGITS - np.log(np.exp(LOGITS).sum(-1, keepdims=True))
-    expected = [[-log_probs[row, place, LABELS[row, place]] if LABELS[row, place] >= 0 else 0 for place in range(4)] for row in range(2)]
-    np.testing.assert_allclose(masked_language_loss(jnp.asarray(LOGITS), jnp.asarray(LABELS)), expected, rtol=1e-5)
+    expected = [
+        [
+            -log_probs[row, place, LABELS[row, place]] if LABELS[row, place] >= 0 else 0
+            for place in range(4)
+        ]
+        for row in range(2)
+    ]
+    np.testing.assert_allclose(
+        masked_language_loss(jnp.asarray(LOGITS), jnp.asarray(LABELS)), expected, rtol=1e-5
+    )
 
 
 def test_unused_places_are_not_read():
@@ -19,7 +27,9 @@ def test_unused_places_are_not_read():
     loss = lambda logits: masked_language_loss(logits, jnp.asarray(LABELS)).sum()
     value, gradient = jax.value_and_grad(loss)(jnp.asarray(changed))
     np.testing.assert_allclose(value, loss(jnp.asarray(LOGITS)), rtol=1e-6)
-    assert not np.any(np.asarray(gradient)[LABELS < 0]) and np.any(np.asarray(gradient)[LABELS >= 0])
+    assert not np.any(np.asarray(gradient)[LABELS < 0]) and np.any(
+        np.asarray(gradient)[LABELS >= 0]
+    )
 
 
 def test_extreme_logits_stay_finite():

@@ -7,7 +7,11 @@ from vlmo_jax.objectives.matching import matching_loss, sample_hard_negatives
 
 B = 8
 KEYS = jax.random.split(jax.random.key(0), 200)
-draw_many = jax.jit(lambda logits, ignored=None: jax.vmap(lambda key: sample_hard_negatives(key, logits, ignored))(KEYS))
+draw_many = jax.jit(
+    lambda logits, ignored=None: jax.vmap(lambda key: sample_hard_negatives(key, logits, ignored))(
+        KEYS
+    )
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,9 @@ def test_never_the_positive_whatever_the_temperature(similarities, logit_scale):
     if 30 <= logit_scale < 89:  # so cold that the most similar one is always drawn
         hardest = np.where(np.eye(B, dtype=bool), -np.inf, np.asarray(similarities)).argmax(1)
         zeros = np.arange(B) == 5  # all others are equally similar
-        np.testing.assert_array_equal(drawn[:, ~zeros], np.broadcast_to(hardest, drawn.shape)[:, ~zeros])
+        np.testing.assert_array_equal(
+            drawn[:, ~zeros], np.broadcast_to(hardest, drawn.shape)[:, ~zeros]
+        )
 
 
 def test_never_nan_even_of_nan_logits():
@@ -38,10 +44,17 @@ def test_never_nan_even_of_nan_logits():
 
 @pytest.mark.parametrize("offset", [0.0, -(2.0**24), 2.0**24])
 def test_draws_follow_the_softmax(offset):
-    # Even numbers are exact in float32 beside the offset, where noise between 0 and 2 would be lost.
+    # Even numbers are exact in float32 beside the offset, where noise between 0 and 2 would be
+    # lost.
     logits = 2 * np.random.default_rng(1).integers(0, 3, (B, B)).astype(np.float32)
     keys = jax.random.split(jax.random.key(1), 20_000)
-    drawn = np.asarray(jax.jit(jax.vmap(lambda key: sample_hard_negatives(key, jnp.asarray(logits + np.float32(offset)))))(keys))
+    drawn = np.asarray(
+        jax.jit(
+            jax.vmap(
+                lambda key: sample_hard_negatives(key, jnp.asarray(logits + np.float32(offset)))
+            )
+        )(keys)
+    )
     weights = np.where(np.eye(B, dtype=bool), 0, np.exp(logits.astype(np.float64)))
     expected = weights / weights.sum(1, keepdims=True)
     found = (drawn[:, :, None] == np.arange(B)).mean(0)
@@ -69,13 +82,21 @@ def test_a_row_of_duplicates_draws_among_all_but_its_own():
 
 
 def test_no_gradient_flows_through_the_draw(similarities):
-    jax.make_jaxpr(jax.grad(lambda x: sample_hard_negatives(KEYS[0], x).astype(jnp.float32).sum()))(similarities)
-    gradient = jax.grad(lambda x: (x[jnp.arange(B), sample_hard_negatives(KEYS[0], x)]).sum())(similarities)
+    jax.make_jaxpr(jax.grad(lambda x: sample_hard_negatives(KEYS[0], x).astype(jnp.float32).sum()))(
+        similarities
+    )
+    gradient = jax.grad(lambda x: (x[jnp.arange(B), sample_hard_negatives(KEYS[0], x)]).sum())(
+        similarities
+    )
     np.testing.assert_array_equal(np.asarray(gradient).sum(1), np.ones(B))
 
 
 def test_matching_loss():
     logits = np.random.default_rng(2).normal(size=(5, 3, 2)).astype(np.float32)
     labels = np.array([1, 0, 0])
-    expected = -np.log(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))[:, np.arange(3), labels]
-    np.testing.assert_allclose(matching_loss(jnp.asarray(logits), jnp.broadcast_to(labels, (5, 3))), expected, rtol=1e-5)
+    expected = -np.log(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))[
+        :, np.arange(3), labels
+    ]
+    np.testing.assert_allclose(
+        matching_loss(jnp.asarray(logits), jnp.broadcast_to(labels, (5, 3))), expected, rtol=1e-5
+    )

@@ -30,11 +30,15 @@ class Built(NamedTuple):
 @functools.lru_cache
 def build(name):
     """Builds a recipe such as "stage3:base,384" on a mesh 2 x 2 x 2."""
-    config = tiny.parse(name, "mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2", *SETTINGS[name.partition(":")[0]])
+    config = tiny.parse(
+        name, "mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2", *SETTINGS[name.partition(":")[0]]
+    )
     recipe = make_recipe(config)
     recipe.check(8)
     mesh = tiny.mesh_of((2, 2, 2))
     with jax.set_mesh(mesh):
         program = tiny.program(config, mesh)
-        state, metrics = jax.eval_shape(program.step, program.abstract_state, recipe.abstract_batch())
+        state, metrics = jax.eval_shape(
+            program.step, program.abstract_state, recipe.abstract_batch()
+        )
     return Built(recipe, program, state, metrics)

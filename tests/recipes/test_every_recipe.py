@@ -1,4 +1,6 @@
-"""What holds for every recipe: it builds at full size, is split over the devices, and refuses sizes that it does not have."""
+"""What holds for every recipe: it builds at full size, is split over the devices, and refuses sizes
+that it does not have.
+"""
 
 import importlib
 import math
@@ -22,9 +24,15 @@ LOSSES = {
 KNOWN = {"tokenizer": "tiny, dalle", **dict.fromkeys(STAGES, "tiny, .*base, base_plus, large")}
 
 
-@pytest.mark.parametrize("name", [
-    "tokenizer:tiny", "tokenizer:dalle", "stage3:tiny_long", *(f"{stage}:{size}" for stage in STAGES for size in SIZES),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tokenizer:tiny",
+        "tokenizer:dalle",
+        "stage3:tiny_long",
+        *(f"{stage}:{size}" for stage in STAGES for size in SIZES),
+    ],
+)
 def test_builds_at_full_size(name):
     kind, _, size = name.partition(":")
     recipe, program, state, metrics = build(name)
@@ -38,23 +46,36 @@ def test_builds_at_full_size(name):
     bound = 0.51 if kind == "tokenizer" else 0.4 if size.startswith("tiny") else 0.32
     assert held / sum(math.prod(leaf.shape) for leaf in leaves) < bound
     if kind != "tokenizer":
-        assert recipe.config.model.image_size == {"base,384": 384, "tiny": 64, "tiny_long": 64}.get(size, 224)
+        assert recipe.config.model.image_size == {"base,384": 384, "tiny": 64, "tiny_long": 64}.get(
+            size, 224
+        )
 
 
 @pytest.mark.parametrize("kind", LOSSES)
 def test_unknown_sizes_are_refused(kind):
     get_config = importlib.import_module(f"configs.{kind}").get_config
-    with pytest.raises(ValueError, match=f"configs/{kind}.py:huge: size 'huge' is unknown; use one of {KNOWN[kind]}"):
+    with pytest.raises(
+        ValueError,
+        match=f"configs/{kind}.py:huge: size 'huge' is unknown; use one of {KNOWN[kind]}",
+    ):
         get_config("huge")
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_image_sizes_are_numbers(stage):
     get_config = importlib.import_module(f"configs.{stage}").get_config
-    with pytest.raises(ValueError, match=f"configs/{stage}.py:base,big: image size 'big' is not a number of pixels"):
+    with pytest.raises(
+        ValueError, match=f"configs/{stage}.py:base,big: image size 'big' is not a number of pixels"
+    ):
         get_config("base,big")
 
 
 def test_recipes_need_no_jax():
-    code = "\n".join(["import sys", *(f"import configs.{kind} as recipe; recipe.get_config()" for kind in LOSSES), "sys.exit('jax' in sys.modules)"])
+    code = "\n".join(
+        [
+            "import sys",
+            *(f"import configs.{kind} as recipe; recipe.get_config()" for kind in LOSSES),
+            "sys.exit('jax' in sys.modules)",
+        ]
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

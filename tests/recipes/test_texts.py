@@ -22,9 +22,19 @@ from vlmo_jax.train_step import abstract_model
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FIXTURE = ROOT / "tests" / "data" / "vlmo" / "tiny_base_textmlm.json"
-SMALL = ("model.width=16", "model.mlp_dim=32", "model.num_heads=2", "model.depth=2", "model.text_length=12", "batch_size=8",
-         "data.max_masked_tokens=3", "evals.masked_text.splits=('validation[:40]',)", "evals.masked_text.batch_size=32",
-         "checkpoint.every_steps=2", "optimizer.warmup_steps=1")  # fmt: skip
+SMALL = (
+    "model.width=16",
+    "model.mlp_dim=32",
+    "model.num_heads=2",
+    "model.depth=2",
+    "model.text_length=12",
+    "batch_size=8",
+    "data.max_masked_tokens=3",
+    "evals.masked_text.splits=('validation[:40]',)",
+    "evals.masked_text.batch_size=32",
+    "checkpoint.every_steps=2",
+    "optimizer.warmup_steps=1",
+)
 
 
 def parse(*arguments, recipe="tiny"):
@@ -43,7 +53,10 @@ def check(*arguments, recipe_name="tiny", devices=8):
 @pytest.mark.parametrize("name", ["stage2:tiny", "stage2:base", "stage2:base_plus", "stage2:large"])
 def test_moments_are_those_of_what_trains(name):
     state = build(name).program.abstract_state
-    moments, params = (sum(math.prod(x.shape) for x in jax.tree.leaves(tree)) for tree in (state.opt_state, state.params))
+    moments, params = (
+        sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
+        for tree in (state.opt_state, state.params)
+    )
     assert 0.4 * params < moments / 2 < 0.66 * params
 
 
@@ -51,31 +64,76 @@ def test_moments_are_those_of_what_trains(name):
 def test_paper_recipes_are_the_paper_s(name):
     config = stage2.get_config(name)
     model, optimizer, data = config.model, config.optimizer, config.data
-    assert (model.text_length, model.text_positions, model.vocab_size, model.drop_path_rate) == (196, 196, 30522, 0.1)
-    assert (config.batch_size, config.steps, optimizer.warmup_steps, optimizer.learning_rate) == (1024, 200_000, 2500, 2e-4)
+    assert (model.text_length, model.text_positions, model.vocab_size, model.drop_path_rate) == (
+        196,
+        196,
+        30522,
+        0.1,
+    )
+    assert (config.batch_size, config.steps, optimizer.warmup_steps, optimizer.learning_rate) == (
+        1024,
+        200_000,
+        2500,
+        2e-4,
+    )
     assert (optimizer.weight_decay, optimizer.betas, optimizer.epsilon) == (0.01, (0.9, 0.98), 1e-8)
-    assert (model.experts, model.heads, data.mask_rate, data.packing) == (("image", "text"), ("mlm",), 0.15, True)
+    assert (model.experts, model.heads, data.mask_rate, data.packing) == (
+        ("image", "text"),
+        ("mlm",),
+        0.15,
+        True,
+    )
 
 
 def test_what_trains_is_what_the_official_code_trains():
     info = json.loads(FIXTURE.read_text())
     sizes, config = info["model"], info["config"]
     num_upper = sizes["depth"] - sizes["vlffn_start_layer_index"]
-    _, abstract = abstract_model(lambda rngs: VLMo(
-        image_size=config["image_size"], patch_size=sizes["patch_size"], text_length=config["max_text_len"],
-        text_positions=config["max_text_len_of_initckpt"], vocab_size=config["vocab_size"], width=sizes["embed_dim"],
-        depth=sizes["depth"], num_heads=sizes["num_heads"], mlp_dim=4 * sizes["embed_dim"], num_upper=num_upper,
-        position="relative", layer_scale=0.1, experts=("image", "text"), heads=("mlm",), rngs=rngs))
+    _, abstract = abstract_model(
+        lambda rngs: VLMo(
+            image_size=config["image_size"],
+            patch_size=sizes["patch_size"],
+            text_length=config["max_text_len"],
+            text_positions=config["max_text_len_of_initckpt"],
+            vocab_size=config["vocab_size"],
+            width=sizes["embed_dim"],
+            depth=sizes["depth"],
+            num_heads=sizes["num_heads"],
+            mlp_dim=4 * sizes["embed_dim"],
+            num_upper=num_upper,
+            position="relative",
+            layer_scale=0.1,
+            experts=("image", "text"),
+            heads=("mlm",),
+            rngs=rngs,
+        )
+    )
     params = nnx.to_pure_dict(abstract)
     partition = Partition.by_rules(params, stage2.get_config("base").optimizer.frozen)
     found = set()
     for path, leaf in nnx.traversals.flatten_mapping(params).items():
         choice, names = partition.choices[path], rule_paths(path, leaf.shape)
-        found |= {names[i] for i in choice} if isinstance(choice, tuple) else set(names) if choice else set()
-    places = official_places(depth=sizes["depth"], num_upper=num_upper, num_heads=sizes["num_heads"],
-                             patch_size=sizes["patch_size"], position="relative", layer_scale=True)
-    names_of = lambda name: "/".join(places[name].path).replace("stacked", "text" if "_text." in name else "stacked")
-    assert found == {names_of(name) for name in set(info["trainable"]) - set(info["trainable_but_grad_none"])}
+        found |= (
+            {names[i] for i in choice}
+            if isinstance(choice, tuple)
+            else set(names)
+            if choice
+            else set()
+        )
+    places = official_places(
+        depth=sizes["depth"],
+        num_upper=num_upper,
+        num_heads=sizes["num_heads"],
+        patch_size=sizes["patch_size"],
+        position="relative",
+        layer_scale=True,
+    )
+    names_of = lambda name: "/".join(places[name].path).replace(
+        "stacked", "text" if "_text." in name else "stacked"
+    )
+    assert found == {
+        names_of(name) for name in set(info["trainable"]) - set(info["trainable_but_grad_none"])
+    }
 
 
 def test_batches_of_the_input_fit_the_recipe():
@@ -87,29 +145,78 @@ def test_batches_of_the_input_fit_the_recipe():
     assert shapes(batch) == shapes(expected) == shapes(recipe.synthetic_batch())
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (("init_from=",), "config.init_from is not set: this recipe starts from .*stage 1; give --config.init_from=DIR, .* or --config.init_from=none"),
-    (("data.source=nowhere",), "config.data.source='nowhere', config.data.split='train': data set 'nowhere' is neither .*build_text"),
-    (("data.source=emoji",), "config.data.source='emoji', .*emoji holds images with captions, not texts"),
-    (("data.split=test",), "config.data.split='test'.* is not in .*train .24999., validation .1147."),
-    (("evals.masked_text.splits=('test',)",), r"config.evals.masked_text.splits=\('test',\).* is not in"),
-    (("evals.masked_text.batch_size=12",), "config.evals.masked_text.batch_size=12 does not divide over the batch shards"),
-    (("evals.masked_text.every_steps=0",), "config.evals.masked_text.every_steps=0 must be more than 0"),
-    (("data.max_masked_tokens=31",), "config.data.max_masked_tokens=31 must be in 1 .. text_length - 2 = 30"),
-    (("data.mask_rate=0.0",), r"config.data.mask_rate=0.0 must be in \(0, 1\)"),
-    (("model.text_length=40",), "config.model.text_length=40 is more than config.model.text_positions=32"),
-    (("model.experts=('text',)",), r"config.model.experts=\('text',\), .*use \('image', 'text'\) .stage 2."),
-    (("model.heads=('mlm','clip')",), "'clip' unknown; use some of itc, itm, mlm"),
-    (("model.vocab_size=3000",), "config.tokenizer=emoji has 4000 tokens, more than config.model.vocab_size=3000"),
-    (("batch_size=12",), "config.batch_size=12 does not divide over the batch shards"),
-], ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            ("init_from=",),
+            (
+                "config.init_from is not set: this recipe starts from .*stage 1; give"
+                " --config.init_from=DIR, .* or --config.init_from=none"
+            ),
+        ),
+        (
+            ("data.source=nowhere",),
+            (
+                "config.data.source='nowhere', config.data.split='train': data set 'nowhere' is"
+                " neither .*build_text"
+            ),
+        ),
+        (
+            ("data.source=emoji",),
+            "config.data.source='emoji', .*emoji holds images with captions, not texts",
+        ),
+        (
+            ("data.split=test",),
+            "config.data.split='test'.* is not in .*train .24999., validation .1147.",
+        ),
+        (
+            ("evals.masked_text.splits=('test',)",),
+            r"config.evals.masked_text.splits=\('test',\).* is not in",
+        ),
+        (
+            ("evals.masked_text.batch_size=12",),
+            "config.evals.masked_text.batch_size=12 does not divide over the batch shards",
+        ),
+        (
+            ("evals.masked_text.every_steps=0",),
+            "config.evals.masked_text.every_steps=0 must be more than 0",
+        ),
+        (
+            ("data.max_masked_tokens=31",),
+            "config.data.max_masked_tokens=31 must be in 1 .. text_length - 2 = 30",
+        ),
+        (("data.mask_rate=0.0",), r"config.data.mask_rate=0.0 must be in \(0, 1\)"),
+        (
+            ("model.text_length=40",),
+            "config.model.text_length=40 is more than config.model.text_positions=32",
+        ),
+        (
+            ("model.experts=('text',)",),
+            r"config.model.experts=\('text',\), .*use \('image', 'text'\) .stage 2.",
+        ),
+        (("model.heads=('mlm','clip')",), "'clip' unknown; use some of itc, itm, mlm"),
+        (
+            ("model.vocab_size=3000",),
+            "config.tokenizer=emoji has 4000 tokens, more than config.model.vocab_size=3000",
+        ),
+        (("batch_size=12",), "config.batch_size=12 does not divide over the batch shards"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
 def test_impossible_settings_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         check(*arguments)
 
 
 def test_recipes_of_the_paper_ask_for_data_and_tokenizer():
-    with pytest.raises(ConfigError, match="config.data.source is not set; give --config.data.source=DIR, a folder made by .*build_text"):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            "config.data.source is not set; give --config.data.source=DIR, a folder made by"
+            " .*build_text"
+        ),
+    ):
         check(recipe_name="base")
     with pytest.raises(ConfigError, match="config.tokenizer is not set"):
         check("data.source=glosses", recipe_name="base")
@@ -129,18 +236,34 @@ def test_a_run_trains_the_language_part_alone(run):
     mesh = tiny.mesh_of((8, 1, 1))
     with jax.set_mesh(mesh):
         program = tiny.program(config, mesh)
-        first, last = program.random_state().params, checkpoints.restore(4, program.abstract_state).params
+        first, last = (
+            program.random_state().params,
+            checkpoints.restore(4, program.abstract_state).params,
+        )
     checkpoints.close()
-    flat = {"/".join(map(str, path)): leaf for path, leaf in nnx.traversals.flatten_mapping(first).items()}
-    moved = {path: np.asarray(leaf) != np.asarray(flat["/".join(map(str, path))])
-             for path, leaf in nnx.traversals.flatten_mapping(last).items()}
+    flat = {
+        "/".join(map(str, path)): leaf
+        for path, leaf in nnx.traversals.flatten_mapping(first).items()
+    }
+    moved = {
+        path: np.asarray(leaf) != np.asarray(flat["/".join(map(str, path))])
+        for path, leaf in nnx.traversals.flatten_mapping(last).items()
+    }
     for path, difference in moved.items():
         name = "/".join(map(str, path))
         if "stacked" in name:
             assert not difference[:, 0].any() and difference[:, 1].any(), name
         else:
-            frozen = name.startswith(("image_embedding/", *(f"transformer/{stack}/{part}/" for stack in ("lower", "upper")
-                                                              for part in ("attention", "norm"))))
+            frozen = name.startswith(
+                (
+                    "image_embedding/",
+                    *(
+                        f"transformer/{stack}/{part}/"
+                        for stack in ("lower", "upper")
+                        for part in ("attention", "norm")
+                    ),
+                )
+            )
             assert difference.any() != frozen, name
 
 

@@ -1,5 +1,6 @@
-"""The tokenizer's recipe refuses impossible settings by name, counts its operations, and scores held-out images."""
-
+"""The tokenizer's recipe refuses impossible settings by name, counts its operations, and scores
+held-out images.
+"""
 
 import jax
 import numpy as np
@@ -14,7 +15,13 @@ from vlmo_jax.recipes import ConfigError, make_recipe
 from vlmo_jax.tasks.tokenizer import encode_codes, reconstruct
 from vlmo_jax.train_step import abstract_model
 
-SMALL = ("data.source=emoji", "model.image_size=8", "model.num_hidden=8", "model.num_groups=2", "model.vocab_size=16")
+SMALL = (
+    "data.source=emoji",
+    "model.image_size=8",
+    "model.num_hidden=8",
+    "model.num_groups=2",
+    "model.vocab_size=16",
+)
 
 
 def parse(*arguments, size="tiny"):
@@ -22,20 +29,40 @@ def parse(*arguments, size="tiny"):
     return tiny.parse(f"tokenizer:{size}", *arguments)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["model.image_size=36"], r"config.model.image_size=36 does not divide over the tokenizer's stride, 2 \*\* \(config.model.num_groups=4"
-                              r" - 1\) \(8\); use a multiple of 8 such as 32"),
-    (["model.num_hidden=18"], "config.model.num_hidden=18 does not divide .* a multiple of 4"),
-    (["model.num_hidden=12", "mesh.fsdp=2", "mesh.data=4"], "config.model.num_hidden=12 does not divide .*config.mesh.fsdp.*multiple of 8"),
-    (["model.vocab_size=255", "mesh.tensor=2", "mesh.data=4"], "config.model.vocab_size=255 .* config.mesh.tensor"),
-    (["model.num_init=-1"], "config.model.num_init=-1"),
-    (["model.dtype=float16"], "config.model.dtype='float16' is not allowed"),
-    (["task.temperature=0.0"], "config.task.temperature=0.0 must be more than 0"),
-    (["task.usage_weight=-1.0"], "config.task.usage_weight=-1.0"),
-    (["accumulation=2"], "config.accumulation=2 is not allowed: how evenly codes are used is known of the whole batch alone; use 1"),
-    (["data.crop_scale=(0.0, 1.0)"], "config.data.crop_scale"),
-    (["evals.reconstruction.batch_size=100"], "config.evals.reconstruction.batch_size=100"),
-], ids=lambda value: value[0] if isinstance(value, list) else "")  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            ["model.image_size=36"],
+            r"config.model.image_size=36 does not divide over the tokenizer's stride, 2 \*\*"
+            r" \(config.model.num_groups=4"
+            r" - 1\) \(8\); use a multiple of 8 such as 32",
+        ),
+        (["model.num_hidden=18"], "config.model.num_hidden=18 does not divide .* a multiple of 4"),
+        (
+            ["model.num_hidden=12", "mesh.fsdp=2", "mesh.data=4"],
+            "config.model.num_hidden=12 does not divide .*config.mesh.fsdp.*multiple of 8",
+        ),
+        (
+            ["model.vocab_size=255", "mesh.tensor=2", "mesh.data=4"],
+            "config.model.vocab_size=255 .* config.mesh.tensor",
+        ),
+        (["model.num_init=-1"], "config.model.num_init=-1"),
+        (["model.dtype=float16"], "config.model.dtype='float16' is not allowed"),
+        (["task.temperature=0.0"], "config.task.temperature=0.0 must be more than 0"),
+        (["task.usage_weight=-1.0"], "config.task.usage_weight=-1.0"),
+        (
+            ["accumulation=2"],
+            (
+                "config.accumulation=2 is not allowed: how evenly codes are used is known of the"
+                " whole batch alone; use 1"
+            ),
+        ),
+        (["data.crop_scale=(0.0, 1.0)"], "config.data.crop_scale"),
+        (["evals.reconstruction.batch_size=100"], "config.evals.reconstruction.batch_size=100"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
 def test_impossible_settings_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         make_recipe(parse(*arguments)).check(8)
@@ -68,8 +95,15 @@ def test_flops_are_those_of_the_convolutions():
 @pytest.fixture(scope="module")
 def opened():
     """A small recipe with its data opened."""
-    recipe = make_recipe(parse(*SMALL, "data.split=unseen_concepts[:40]", "evals.reconstruction.splits=('unseen_concepts[40:60]',)",
-                               "evals.reconstruction.batch_size=16", "batch_size=16"))  # fmt: skip
+    recipe = make_recipe(
+        parse(
+            *SMALL,
+            "data.split=unseen_concepts[:40]",
+            "evals.reconstruction.splits=('unseen_concepts[40:60]',)",
+            "evals.reconstruction.batch_size=16",
+            "batch_size=16",
+        )
+    )
     recipe.check(1)
     recipe.open()
     return recipe
@@ -86,11 +120,18 @@ def test_batches_are_what_the_step_is_compiled_for(opened):
 def test_evaluation_scores_and_draws_held_out_images(opened, tmp_path):
     graphdef, abstract = abstract_model(opened.make_model)
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), nnx.to_pure_dict(abstract))
+    params = jax.tree.map(
+        lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), nnx.to_pure_dict(abstract)
+    )
     with jax.set_mesh(mesh := tiny.mesh_of((1, 1, 1))):
         metrics = opened.make_evaluation(graphdef, mesh).run(params, 7, page=tmp_path / "page.png")
     model = nnx.merge(graphdef, params)
-    images = np.stack([np.asarray(resize_square(decode_image(record.image), 8)) for record in next(iter(opened.splits.values()))])
+    images = np.stack(
+        [
+            np.asarray(resize_square(decode_image(record.image), 8))
+            for record in next(iter(opened.splits.values()))
+        ]
+    )
     images = images.astype(np.float32) / 255
     codes, again = jax.jit(encode_codes)(model, images), jax.jit(reconstruct)(model, images)
     share = np.bincount(codes.ravel()) / codes.size
@@ -103,5 +144,7 @@ def test_evaluation_scores_and_draws_held_out_images(opened, tmp_path):
     }
     assert set(metrics) == {f"eval/emoji_unseen_concepts[40:60]/{name}" for name in expected}
     for name, value in expected.items():
-        np.testing.assert_allclose(metrics[f"eval/emoji_unseen_concepts[40:60]/{name}"], value, rtol=1e-4)
+        np.testing.assert_allclose(
+            metrics[f"eval/emoji_unseen_concepts[40:60]/{name}"], value, rtol=1e-4
+        )
     assert (tmp_path / "page.png").stat().st_size > 5000

@@ -1,4 +1,6 @@
-"""The task of stage 1: labels from a frozen tokenizer, and a loss that is a sum of its parts' shares."""
+"""The task of stage 1: labels from a frozen tokenizer, and a loss that is a sum of its parts'
+shares.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,9 @@ class BrightnessTokenizer(nnx.Module):
 
     def logits(self, image):
         grey = image.mean(-1).reshape(-1, GRID, 2, GRID, 2).mean(axis=(2, 4))
-        return jax.nn.one_hot(jnp.clip((grey * CODES).astype(jnp.int32) + self.offset[...], 0, CODES - 1), CODES)
+        return jax.nn.one_hot(
+            jnp.clip((grey * CODES).astype(jnp.int32) + self.offset[...], 0, CODES - 1), CODES
+        )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,12 +40,16 @@ def task():
 
 def make_batch(rows=4):
     rng = np.random.default_rng(0)
-    positions = np.stack([np.sort(rng.choice(16, 5, replace=False)) for _ in range(rows)]).astype(np.int32)
+    positions = np.stack([np.sort(rng.choice(16, 5, replace=False)) for _ in range(rows)]).astype(
+        np.int32
+    )
     positions[1, 3:] = -1
     return {
-        "image": rng.integers(0, 256, (rows, 16, 16, 3), np.uint8), "tokenizer_image": rng.integers(0, 256, (rows, 8, 8, 3), np.uint8),
-        "masked_positions": positions, "image_id": np.arange(rows, dtype=np.uint32),
-    }  # fmt: skip
+        "image": rng.integers(0, 256, (rows, 16, 16, 3), np.uint8),
+        "tokenizer_image": rng.integers(0, 256, (rows, 8, 8, 3), np.uint8),
+        "masked_positions": positions,
+        "image_id": np.arange(rows, dtype=np.uint32),
+    }
 
 
 def extra(offset=0):
@@ -51,7 +59,9 @@ def extra(offset=0):
 def test_labels_are_the_codes_of_the_hidden_patches_of_the_other_view(task):
     batch = make_batch()
     prepared, shared = jax.jit(task.prepare)(batch, extra(1))
-    patches = batch["tokenizer_image"].reshape(4, 4, 2, 4, 2, 3).mean(axis=(2, 4, 5)).reshape(4, 16) / 255
+    patches = (
+        batch["tokenizer_image"].reshape(4, 4, 2, 4, 2, 3).mean(axis=(2, 4, 5)).reshape(4, 16) / 255
+    )
     codes = np.minimum((patches * CODES).astype(int) + 1, CODES - 1)
     for row, positions in enumerate(batch["masked_positions"]):
         expected = [codes[row, place] if place >= 0 else -1 for place in positions]
@@ -63,8 +73,18 @@ def test_labels_are_the_codes_of_the_hidden_patches_of_the_other_view(task):
 
 @pytest.fixture(scope="module")
 def model():
-    return BEiT(image_size=16, patch_size=4, vocab_size=CODES, width=16, depth=2, num_heads=2, mlp_dim=16, num_upper=1,
-                drop_path_rate=0.5, rngs=nnx.Rngs(0))  # fmt: skip
+    return BEiT(
+        image_size=16,
+        patch_size=4,
+        vocab_size=CODES,
+        width=16,
+        depth=2,
+        num_heads=2,
+        mlp_dim=16,
+        num_upper=1,
+        drop_path_rate=0.5,
+        rngs=nnx.Rngs(0),
+    )
 
 
 def test_shares_of_the_parts_sum_to_the_mean_over_all_masked_patches(task, model):
@@ -73,14 +93,23 @@ def test_shares_of_the_parts_sum_to_the_mean_over_all_masked_patches(task, model
     key = jax.random.key(0)
     share = jax.jit(lambda batch: quiet.loss(model, batch, shared, key))
     loss, metrics = share(batch)
-    parts = [share({name: value[rows] for name, value in batch.items()}) for rows in (slice(0, 2), slice(2, 4))]
+    parts = [
+        share({name: value[rows] for name, value in batch.items()})
+        for rows in (slice(0, 2), slice(2, 4))
+    ]
     np.testing.assert_allclose(loss, sum(part[0] for part in parts), rtol=1e-5)
     for name in ("mim_loss", "mim_accuracy"):
-        np.testing.assert_allclose(metrics[name], sum(part[1][name] for part in parts), rtol=1e-5, atol=1e-6)
-    logits = jax.jit(model.predict_masked)((batch["image"] / 255.0 - 0.5) / 0.5, batch["masked_positions"])
+        np.testing.assert_allclose(
+            metrics[name], sum(part[1][name] for part in parts), rtol=1e-5, atol=1e-6
+        )
+    logits = jax.jit(model.predict_masked)(
+        (batch["image"] / 255.0 - 0.5) / 0.5, batch["masked_positions"]
+    )
     logits = jax.nn.log_softmax(logits)
     used = batch["mim_labels"] >= 0
-    picked = np.take_along_axis(np.asarray(logits), np.maximum(batch["mim_labels"], 0)[..., None], -1)[..., 0]
+    picked = np.take_along_axis(
+        np.asarray(logits), np.maximum(batch["mim_labels"], 0)[..., None], -1
+    )[..., 0]
     np.testing.assert_allclose(loss, -picked[used].mean(), rtol=1e-5)
     right = np.asarray(logits).argmax(-1) == batch["mim_labels"]
     np.testing.assert_allclose(metrics["mim_accuracy"], right[used].mean(), rtol=1e-5)

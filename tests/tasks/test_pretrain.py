@@ -13,11 +13,15 @@ TASK = PretrainTask(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
 
 
 def losses(params, batch, **fields):
-    """total, metrics, negatives and the features they come from; no dropout. `fields` change the model's config."""
+    """total, metrics, negatives and the features they come from; no dropout. `fields` change the
+    model's config.
+    """
     model = tiny.model(params, **fields)
     features = TASK.features(model, batch, None)
     contrast, shared, metrics = TASK.contrast(features, batch, KEY)
-    fused, fused_metrics = TASK.fuse(model, {**batch, **TASK.negatives(batch, shared)}, shared, B, None)
+    fused, fused_metrics = TASK.fuse(
+        model, {**batch, **TASK.negatives(batch, shared)}, shared, B, None
+    )
     return contrast + fused, ({**metrics, **fused_metrics}, shared, features)
 
 
@@ -50,12 +54,18 @@ def test_contrast_is_the_mean_of_both_branches(step):
     _, (metrics, _, features) = step[0]
 
     def cross_entropy(image, text, logit_scale):
-        logits = np.exp(np.float64(logit_scale)) * np.asarray(image, np.float64) @ np.asarray(text, np.float64).T
+        logits = (
+            np.exp(np.float64(logit_scale))
+            * np.asarray(image, np.float64)
+            @ np.asarray(text, np.float64).T
+        )
         losses = [np.log(np.exp(x).sum(1)) - np.diag(x) for x in (logits, logits.T)]
         return np.mean(losses)
 
-    both = [cross_entropy(features.image, features.text, features.logit_scale),
-            cross_entropy(features.image_vl, features.text_vl, features.logit_scale_vl)]  # fmt: skip
+    both = [
+        cross_entropy(features.image, features.text, features.logit_scale),
+        cross_entropy(features.image_vl, features.text_vl, features.logit_scale_vl),
+    ]
     np.testing.assert_allclose(metrics["itc_loss"], np.mean(both), rtol=1e-5)
     assert abs(both[0] - both[1]) > 1e-3
     for feature in features[:4]:
@@ -64,9 +74,13 @@ def test_contrast_is_the_mean_of_both_branches(step):
 
 @pytest.fixture(scope="module")
 def log_odds(params):
-    normalised = lambda image: (image / np.float32(255) - np.float32(TASK.mean)) / np.float32(TASK.std)
+    normalised = lambda image: (
+        (image / np.float32(255) - np.float32(TASK.mean)) / np.float32(TASK.std)
+    )
     match = jax.jit(lambda params, image, ids, mask: tiny.model(params).match(image, ids, mask))
-    return lambda image, ids, mask: np.asarray(match(params, normalised(image), ids, mask), np.float64)
+    return lambda image, ids, mask: np.asarray(
+        match(params, normalised(image), ids, mask), np.float64
+    )
 
 
 def test_matching_loss_is_that_of_the_pairs_one_by_one(step, batch, log_odds):
@@ -75,9 +89,17 @@ def test_matching_loss_is_that_of_the_pairs_one_by_one(step, batch, log_odds):
     images, texts = np.asarray(shared.image_negatives), np.asarray(shared.text_negatives)
     assert (images != np.arange(B)).all() and (texts != np.arange(B)).all()
     positive, negative_image, negative_text = (
-        log_odds(image, ids, mask), log_odds(image[images], ids, mask), log_odds(image, ids[texts], mask[texts])
-    )  # fmt: skip
-    expected = np.concatenate([np.log1p(np.exp(-positive)), np.log1p(np.exp(negative_image)), np.log1p(np.exp(negative_text))])
+        log_odds(image, ids, mask),
+        log_odds(image[images], ids, mask),
+        log_odds(image, ids[texts], mask[texts]),
+    )
+    expected = np.concatenate(
+        [
+            np.log1p(np.exp(-positive)),
+            np.log1p(np.exp(negative_image)),
+            np.log1p(np.exp(negative_text)),
+        ]
+    )
     np.testing.assert_allclose(metrics["itm_loss"], expected.mean(), rtol=1e-4)
     right = np.concatenate([positive > 0, negative_image <= 0, negative_text <= 0])
     np.testing.assert_allclose(metrics["itm_accuracy"], right.mean(), rtol=1e-6)
@@ -103,7 +125,9 @@ def test_extreme_temperatures_give_no_nan_to_matching(params, batch, logit_scale
 
 
 def same(found, expected):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected
+    )
 
 
 def test_ids_of_padding_change_neither_losses_nor_gradients(params, batch, step):
@@ -117,7 +141,9 @@ def test_ids_of_padding_change_neither_losses_nor_gradients(params, batch, step)
 def test_unused_places_change_nothing(params, batch, step):
     unused = batch["mlm_labels"] < 0
     assert unused.any()
-    found = gradients(params, {**batch, "mlm_positions": np.where(unused, 5, batch["mlm_positions"])})
+    found = gradients(
+        params, {**batch, "mlm_positions": np.where(unused, 5, batch["mlm_positions"])}
+    )
     same(found, step)
 
 
@@ -132,14 +158,20 @@ def test_masked_copy_is_read_by_mlm_alone(params, batch, step):
 def test_mlm_is_the_mean_over_masked_tokens_of_the_batch(params, batch, step):
     last = batch["mlm_labels"].copy()
     counts = (last >= 0).sum(1)
-    last[counts < counts.max()] = -1  # examples with few masked tokens are left out: the others weigh as much each
+    last[
+        counts < counts.max()
+    ] = -1  # examples with few masked tokens are left out: the others weigh as much each
     fewer = gradients(params, {**batch, "mlm_labels": last})[0][1][0]["mlm_loss"]
     rest = np.where((counts < counts.max())[:, None], batch["mlm_labels"], -1)
     others = gradients(params, {**batch, "mlm_labels": rest})[0][1][0]["mlm_loss"]
     numbers = (last >= 0).sum(), (rest >= 0).sum()
-    np.testing.assert_allclose(np.average([fewer, others], weights=numbers), step[0][1][0]["mlm_loss"], rtol=1e-5)
+    np.testing.assert_allclose(
+        np.average([fewer, others], weights=numbers), step[0][1][0]["mlm_loss"], rtol=1e-5
+    )
     none = gradients(params, {**batch, "mlm_labels": np.full_like(last, -1)})
-    assert none[0][1][0]["mlm_loss"] == 0 and all(np.isfinite(g).all() for g in jax.tree.leaves(none[1]))
+    assert none[0][1][0]["mlm_loss"] == 0 and all(
+        np.isfinite(g).all() for g in jax.tree.leaves(none[1])
+    )
 
 
 def test_normalised_float_images_are_taken_as_they_are(batch):
@@ -150,17 +182,25 @@ def test_normalised_float_images_are_taken_as_they_are(batch):
 
 
 def test_bfloat16_computes_the_same_roughly_and_keeps_float32_where_it_matters(params, batch, step):
-    in_bfloat16 = jax.jit(jax.value_and_grad(lambda p: losses(p, batch, dtype="bfloat16"), has_aux=True))
+    in_bfloat16 = jax.jit(
+        jax.value_and_grad(lambda p: losses(p, batch, dtype="bfloat16"), has_aux=True)
+    )
     (total, (metrics, _, features)), grads = in_bfloat16(params)
     for name in ("itc_loss", "itm_loss", "mlm_loss"):
         np.testing.assert_allclose(metrics[name], step[0][1][0][name], rtol=0.1, err_msg=name)
     assert total != step[0][0]
-    assert {leaf.dtype for leaf in jax.tree.leaves((total, metrics, features, grads))} == {np.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves((total, metrics, features, grads))} == {
+        np.dtype("float32")
+    }
 
 
 def test_duplicates_are_left_out_of_contrast_and_negatives(params, batch, step):
     features = step[0][1][2]
-    ids = {**batch, "image_id": np.array([1, 1, 1, 4, 5, 6], np.uint32), "text_id": np.array([9, 8, 7, 6, 5, 6], np.uint32)}
+    ids = {
+        **batch,
+        "image_id": np.array([1, 1, 1, 4, 5, 6], np.uint32),
+        "text_id": np.array([9, 8, 7, 6, 5, 6], np.uint32),
+    }
     masking = PretrainTask(mask_duplicates=True)
     draw = jax.jit(jax.vmap(lambda key: masking.contrast(features, ids, key)[1]))
     shared = draw(jax.random.split(KEY, 300))
@@ -171,5 +211,10 @@ def test_duplicates_are_left_out_of_contrast_and_negatives(params, batch, step):
     loss = masking.contrast(features, ids, KEY)[2]["itc_loss"]
     assert loss < TASK.contrast(features, ids, KEY)[2]["itc_loss"]
     # With the option off, or without duplicates, ids do not matter.
-    np.testing.assert_array_equal(TASK.contrast(features, ids, KEY)[2]["itc_loss"], TASK.contrast(features, batch, KEY)[2]["itc_loss"])
-    np.testing.assert_allclose(masking.contrast(features, batch, KEY)[2]["itc_loss"], step[0][1][0]["itc_loss"], rtol=1e-6)
+    np.testing.assert_array_equal(
+        TASK.contrast(features, ids, KEY)[2]["itc_loss"],
+        TASK.contrast(features, batch, KEY)[2]["itc_loss"],
+    )
+    np.testing.assert_allclose(
+        masking.contrast(features, batch, KEY)[2]["itc_loss"], step[0][1][0]["itc_loss"], rtol=1e-6
+    )

@@ -22,19 +22,44 @@ TASK = TextPretrainTask()
 
 @pytest.fixture(scope="module")
 def official():
-    """The arrays of the reference, its JSON, our model's graphdef and parameters, and the places of the tensors."""
+    """The arrays of the reference, its JSON, our model's graphdef and parameters, and the places of
+    the tensors.
+    """
     arrays, info = dict(np.load(FIXTURE)), json.loads(FIXTURE.with_suffix(".json").read_text())
     sizes, config = info["model"], info["config"]
     num_upper = sizes["depth"] - sizes["vlffn_start_layer_index"]
-    graphdef, abstract = abstract_model(lambda rngs: VLMo(
-        image_size=config["image_size"], patch_size=sizes["patch_size"], text_length=config["max_text_len"],
-        text_positions=config["max_text_len_of_initckpt"], vocab_size=config["vocab_size"], width=sizes["embed_dim"],
-        depth=sizes["depth"], num_heads=sizes["num_heads"], mlp_dim=4 * sizes["embed_dim"], num_upper=num_upper,
-        position="relative", layer_scale=sizes["layer_scale_init_values"], **FIELDS, rngs=rngs))
-    places = official_places(depth=sizes["depth"], num_upper=num_upper, num_heads=sizes["num_heads"],
-                             patch_size=sizes["patch_size"], position="relative", layer_scale=True)
+    graphdef, abstract = abstract_model(
+        lambda rngs: VLMo(
+            image_size=config["image_size"],
+            patch_size=sizes["patch_size"],
+            text_length=config["max_text_len"],
+            text_positions=config["max_text_len_of_initckpt"],
+            vocab_size=config["vocab_size"],
+            width=sizes["embed_dim"],
+            depth=sizes["depth"],
+            num_heads=sizes["num_heads"],
+            mlp_dim=4 * sizes["embed_dim"],
+            num_upper=num_upper,
+            position="relative",
+            layer_scale=sizes["layer_scale_init_values"],
+            **FIELDS,
+            rngs=rngs,
+        )
+    )
+    places = official_places(
+        depth=sizes["depth"],
+        num_upper=num_upper,
+        num_heads=sizes["num_heads"],
+        patch_size=sizes["patch_size"],
+        position="relative",
+        layer_scale=True,
+    )
     unread = "pooler."
-    places = {name: place for name, place in places.items() if f"param/{name}" in arrays and not name.startswith(unread)}
+    places = {
+        name: place
+        for name, place in places.items()
+        if f"param/{name}" in arrays and not name.startswith(unread)
+    }
     params = fill_places({name: arrays[f"param/{name}"] for name in places}, places)
     assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, nnx.to_pure_dict(abstract))
     return arrays, info, graphdef, params, places
@@ -44,11 +69,12 @@ def training_batch(arrays):
     labels = arrays["in/text_labels_mlm"]
     used = labels != -100
     return {
-        "token_ids": arrays["in/text_ids"], "token_mask": arrays["in/text_masks"].astype(bool),
+        "token_ids": arrays["in/text_ids"],
+        "token_mask": arrays["in/text_masks"].astype(bool),
         "mlm_token_ids": arrays["in/text_ids_mlm"],
         "mlm_positions": np.where(used, np.arange(labels.shape[1]), 0).astype(np.int32),
         "mlm_labels": np.where(used, labels, -1).astype(np.int32),
-    }  # fmt: skip
+    }
 
 
 def test_logits_loss_and_gradients_are_the_official_ones(official):
@@ -64,15 +90,27 @@ def test_logits_loss_and_gradients_are_the_official_ones(official):
         return value, (metrics, masked_logits(model, batch))
 
     with jax.default_matmul_precision("highest"):
-        (value, (metrics, logits)), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+        (value, (metrics, logits)), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(
+            params
+        )
     np.testing.assert_allclose(logits[used], arrays["out/mlm_logits"][used], atol=2e-5, rtol=0)
-    np.testing.assert_allclose([value, metrics["mlm_loss"]], arrays["out/mlm_loss"], atol=2e-5, rtol=0)
+    np.testing.assert_allclose(
+        [value, metrics["mlm_loss"]], arrays["out/mlm_loss"], atol=2e-5, rtol=0
+    )
     found = empty_places(gradients, places)
-    expected = {name.removeprefix("grad/"): array for name, array in arrays.items() if name.startswith("grad/")}
+    expected = {
+        name.removeprefix("grad/"): array
+        for name, array in arrays.items()
+        if name.startswith("grad/")
+    }
     assert set(expected) == set(info["trainable"]) - set(info["trainable_but_grad_none"])
     for name, array in expected.items():
-        np.testing.assert_allclose(found[name], array, rtol=0, atol=max(1e-4 * np.abs(array).max(), 1e-6), err_msg=name)
-    untouched = [name for name in found if "_imag" in name or "patch_embed" in name or "cls_token" in name]
+        np.testing.assert_allclose(
+            found[name], array, rtol=0, atol=max(1e-4 * np.abs(array).max(), 1e-6), err_msg=name
+        )
+    untouched = [
+        name for name in found if "_imag" in name or "patch_embed" in name or "cls_token" in name
+    ]
     assert len(untouched) == 3 + 4 * 6 and not any(np.any(found[name]) for name in untouched)
 
 
@@ -84,7 +122,10 @@ def params():
 @pytest.fixture(scope="module")
 def batch():
     batch = tiny.make_batch(6)
-    return {name: batch[name] for name in ("token_ids", "token_mask", "mlm_token_ids", "mlm_positions", "mlm_labels")}
+    return {
+        name: batch[name]
+        for name in ("token_ids", "token_mask", "mlm_token_ids", "mlm_positions", "mlm_labels")
+    }
 
 
 @jax.jit
@@ -96,9 +137,15 @@ def test_the_parts_of_a_batch_sum_to_its_loss(params, batch):
     assert len({int(count) for count in (batch["mlm_labels"] != -1).sum(1)}) > 1
     _, shared = TASK.prepare(batch, {})
     whole = losses(params, batch, shared)
-    parts = [losses(params, {name: value[rows] for name, value in batch.items()}, shared)
-             for rows in (slice(0, 3), slice(3, 6))]
-    jax.tree.map(lambda total, *shares: np.testing.assert_allclose(sum(shares), total, rtol=1e-5, atol=1e-7), whole, *parts)
+    parts = [
+        losses(params, {name: value[rows] for name, value in batch.items()}, shared)
+        for rows in (slice(0, 3), slice(3, 6))
+    ]
+    jax.tree.map(
+        lambda total, *shares: np.testing.assert_allclose(sum(shares), total, rtol=1e-5, atol=1e-7),
+        whole,
+        *parts,
+    )
     assert whole[0] > 0.1
 
 
@@ -113,9 +160,16 @@ def test_padding_and_unused_places_change_nothing(params, batch):
     expected = losses(params, batch, shared)
     unused, padding = batch["mlm_labels"] < 0, ~batch["token_mask"]
     assert unused.any() and padding.any()
-    changed = {**batch, "mlm_positions": np.where(unused, 5, batch["mlm_positions"]),
-               "mlm_token_ids": np.where(padding, 11, batch["mlm_token_ids"])}
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), losses(params, changed, shared), expected)
+    changed = {
+        **batch,
+        "mlm_positions": np.where(unused, 5, batch["mlm_positions"]),
+        "mlm_token_ids": np.where(padding, 11, batch["mlm_token_ids"]),
+    }
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
+        losses(params, changed, shared),
+        expected,
+    )
 
 
 def test_the_key_matters_with_dropout_only(params, batch):
@@ -134,8 +188,14 @@ def test_scores_and_guesses_agree_with_the_loss(params, batch):
     used = batch["mlm_labels"] != -1
     np.testing.assert_array_equal(sums[:, 2], used.sum(1))
     np.testing.assert_allclose(sums[:, 0].sum() / sums[:, 2].sum(), loss, rtol=1e-5)
-    np.testing.assert_allclose(sums[:, 1].sum() / sums[:, 2].sum(), metrics["mlm_accuracy"], rtol=1e-5)
+    np.testing.assert_allclose(
+        sums[:, 1].sum() / sums[:, 2].sum(), metrics["mlm_accuracy"], rtol=1e-5
+    )
     probabilities, ids = np.moveaxis(np.asarray(predictors.fill(params, batch)), -2, 0)
-    assert (np.diff(probabilities, axis=-1) <= 0).all() and (probabilities.sum(-1) < 1).all() and (probabilities > 0).all()
+    assert (
+        (np.diff(probabilities, axis=-1) <= 0).all()
+        and (probabilities.sum(-1) < 1).all()
+        and (probabilities > 0).all()
+    )
     right = (ids[..., 0] == batch["mlm_labels"]) & used
     np.testing.assert_array_equal(right.sum(1), sums[:, 1])

@@ -1,4 +1,6 @@
-"""The tokenizer's task: codes and reconstructions, parts that sum to the whole, and training that keeps its codes."""
+"""The tokenizer's task: codes and reconstructions, parts that sum to the whole, and training that
+keeps its codes.
+"""
 
 import functools
 
@@ -19,7 +21,9 @@ CODES = 16
 
 @functools.lru_cache
 def structure():
-    make = lambda rngs: DiscreteVAE(vocab_size=CODES, num_hidden=16, num_groups=2, blocks_per_group=1, rngs=rngs)
+    make = lambda rngs: DiscreteVAE(
+        vocab_size=CODES, num_hidden=16, num_groups=2, blocks_per_group=1, rngs=rngs
+    )
     return make, abstract_model(make)[0]
 
 
@@ -40,7 +44,9 @@ def drawings(count=8, size=8, seed=0):
 
 @functools.partial(jax.jit, static_argnums=0)
 def losses(task, params, batch, shared, key):
-    return jax.value_and_grad(lambda p: task.loss(nnx.merge(structure()[1], p), batch, shared, key), has_aux=True)(params)
+    return jax.value_and_grad(
+        lambda p: task.loss(nnx.merge(structure()[1], p), batch, shared, key), has_aux=True
+    )(params)
 
 
 def test_codes_are_the_likeliest_row_by_row(params):
@@ -61,12 +67,15 @@ def test_reconstruction_in_training_is_that_of_the_codes(params):
     image = batch["image"].astype(np.float32) / 255
     error = squared_error(image, reconstruct(nnx.merge(structure()[1], params), image))
     np.testing.assert_allclose(metrics["psnr"], peak_signal_to_noise(error).mean(), rtol=1e-4)
-    # Mapped pixels have 0.8 of the range; unmapping cuts what lies outside it, so the error can only be smaller.
+    # Mapped pixels have 0.8 of the range; unmapping cuts what lies outside it, so the error can
+    # only be smaller.
     assert error.mean() <= metrics["reconstruction_loss"] / 0.64 * (1 + 1e-5)
 
 
 def test_parts_of_the_batch_sum_to_the_whole(params):
-    """Reconstruction is a mean over images; the entropies are of each part, so halves that are equal show the sharing."""
+    """Reconstruction is a mean over images; the entropies are of each part, so halves that are
+    equal show the sharing.
+    """
     task, half = TokenizerTask(), drawings(4)
     batch = {"image": np.concatenate([half, half])}
     _, shared = task.prepare(batch, {})
@@ -87,13 +96,19 @@ def test_every_parameter_learns_but_the_scales_that_squared_error_leaves_out(par
 
 def test_gumbel_noise_draws_other_codes_and_follows_the_key(params):
     batch = {"image": drawings()}
-    value = lambda gumbel, seed: float(losses(TokenizerTask(gumbel=gumbel), params, batch, jnp.float32(8), jax.random.key(seed))[0][0])
+    value = lambda gumbel, seed: float(
+        losses(TokenizerTask(gumbel=gumbel), params, batch, jnp.float32(8), jax.random.key(seed))[
+            0
+        ][0]
+    )
     assert value(False, 0) == value(False, 1)
     assert value(True, 0) == value(True, 0) != value(True, 1)
 
 
 def fit(params, task, steps=120):
-    """Overfits eight images; returns PSNR and the number of codes in use of the argmax reconstruction."""
+    """Overfits eight images; returns PSNR and the number of codes in use of the argmax
+    reconstruction.
+    """
     optimizer, image = optax.adam(5e-3), drawings()
 
     @jax.jit
@@ -103,7 +118,9 @@ def fit(params, task, steps=120):
         updates, state = optimizer.update(grads, state, params)
         return (optax.apply_updates(params, updates), state), None
 
-    (params, _), _ = jax.jit(lambda p: jax.lax.scan(step, (p, optimizer.init(p)), jnp.arange(steps)))(params)
+    (params, _), _ = jax.jit(
+        lambda p: jax.lax.scan(step, (p, optimizer.init(p)), jnp.arange(steps))
+    )(params)
     model, image = nnx.merge(structure()[1], params), image.astype(np.float32) / 255
     psnr = peak_signal_to_noise(squared_error(image, reconstruct(model, image))).mean()
     return float(psnr), len(np.unique(encode_codes(model, image)))

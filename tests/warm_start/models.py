@@ -70,31 +70,52 @@ def never():
 
 def random_params(stage, seed=0, **model):
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), abstract(stage, **model))
+    return jax.tree.map(
+        lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), abstract(stage, **model)
+    )
 
 
 def save(workdir, params, model, *, step=5, meta=()):
     """Saves parameters as a run does, with what a warm start reads of its meta."""
     checkpoints = Checkpoints(workdir / "checkpoints", keep_last=2)
     state = TrainState(np.asarray(step), params, {"moments": np.zeros(1)}, {})
-    checkpoints.save(state, {"config": {"model": fields_of(**model)}, "tokenizer": TOKENIZER, **dict(meta)})
+    checkpoints.save(
+        state, {"config": {"model": fields_of(**model)}, "tokenizer": TOKENIZER, **dict(meta)}
+    )
     checkpoints.close()
     return workdir
 
 
-def start(workdir, stage, initialise=never, *, mesh_shape=(1, 1, 1), rules=None, fresh=None, tokenizer=TOKENIZER, **model):
+def start(
+    workdir,
+    stage,
+    initialise=never,
+    *,
+    mesh_shape=(1, 1, 1),
+    rules=None,
+    fresh=None,
+    tokenizer=TOKENIZER,
+    **model,
+):
     """A warm start by the recipe's rules, or by those given."""
     recipe = common.WARM_STARTS[stage]
     return warm_start(
-        workdir, abstract(stage, mesh_shape, **model), initialise,
-        rules=recipe["init_rules"] if rules is None else rules, fresh=recipe["init_fresh"] if fresh is None else fresh,
-        model=fields_of(**model), tokenizer=tokenizer,
-    )  # fmt: skip
+        workdir,
+        abstract(stage, mesh_shape, **model),
+        initialise,
+        rules=recipe["init_rules"] if rules is None else rules,
+        fresh=recipe["init_fresh"] if fresh is None else fresh,
+        model=fields_of(**model),
+        tokenizer=tokenizer,
+    )
 
 
 def by_name(params):
     """Named parameters as numpy arrays, layers of both stacks joined."""
-    flat = {tuple(map(str, path)): np.asarray(leaf) for path, leaf in nnx.traversals.flatten_mapping(params).items()}
+    flat = {
+        tuple(map(str, path)): np.asarray(leaf)
+        for path, leaf in nnx.traversals.flatten_mapping(params).items()
+    }
     named = {}
     for name, param in named_parameters(flat).items():
         joined = np.concatenate([slot.view(flat[slot.path]) for slot in param.slots])

@@ -34,20 +34,40 @@ print(shards, "shards,", len(report.fresh), "fresh,", len(report.resampled), "re
 
 def test_two_processes(tmp_path):
     models.save(tmp_path / "stage2", models.random_params("stage2"), {})
-    params, report = models.start(tmp_path / "stage2", "stage3", models.drawn("stage3", image_size=32), image_size=32)
-    leaves = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    params, report = models.start(
+        tmp_path / "stage2", "stage3", models.drawn("stage3", image_size=32), image_size=32
+    )
+    leaves = {
+        jax.tree_util.keystr(path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
     np.savez(tmp_path / "expected.npz", **leaves)
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    environ = {**os.environ, "JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2", "JAX_NUM_CPU_DEVICES": "4"}
+    environ = {
+        **os.environ,
+        "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
+        "JAX_NUM_PROCESSES": "2",
+        "JAX_NUM_CPU_DEVICES": "4",
+    }
     command = [sys.executable, "-c", PROCESS, tmp_path / "stage2", tmp_path / "expected.npz"]
     processes = [
         subprocess.Popen(
-            command, cwd=ROOT, env={**environ, "JAX_PROCESS_ID": str(number)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=ROOT,
+            env={**environ, "JAX_PROCESS_ID": str(number)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for number in range(2)
     ]
-    for process, (output, error) in [(process, process.communicate(timeout=600)) for process in processes]:
+    for process, (output, error) in [
+        (process, process.communicate(timeout=600)) for process in processes
+    ]:
         assert process.returncode == 0, error
-        assert output.splitlines()[-1] == f"{4 * len(leaves)} shards, {len(report.fresh)} fresh, 1 resampled"
+        assert (
+            output.splitlines()[-1]
+            == f"{4 * len(leaves)} shards, {len(report.fresh)} fresh, 1 resampled"
+        )

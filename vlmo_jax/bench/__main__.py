@@ -6,10 +6,10 @@
     python -m vlmo_jax.bench input    --config=configs/stage3.py:base
     python -m vlmo_jax.bench topology --config=configs/stage3.py:large --topology=v5e:4x4
 
-train: seconds a step, samples/s, share of the device's peak, compile time, memory. peer: the same step
-in plain PyTorch on CPU (needs torch, extra `convert`). encode: images/s, texts/s, fused pairs/s. input:
-the input pipeline alone, on the recipe's data set or on 640x480 JPEGs. topology: what the train step
-needs and sends on a TPU pod that one does not have.
+train: seconds a step, samples/s, share of the device's peak, compile time, memory. peer: the same
+step in plain PyTorch on CPU (needs torch, extra `convert`). encode: images/s, texts/s, fused
+pairs/s. input: the input pipeline alone, on the recipe's data set or on 640x480 JPEGs. topology:
+what the train step needs and sends on a TPU pod that one does not have.
 """
 
 from vlmo_jax.huge_pages import restart_with_huge_pages
@@ -32,10 +32,18 @@ from vlmo_jax.distributed import start_distributed
 from vlmo_jax.recipes import ConfigError
 
 JSON = flags.DEFINE_string("json", None, "File to which the result is added as one line of JSON")
-STEPS = flags.DEFINE_integer("steps", 10, "train, peer, encode: steps or batches to measure", lower_bound=1)
-WARMUP = flags.DEFINE_integer("warmup", 2, "train, peer, encode: steps or batches before them", lower_bound=1)
-SECONDS = flags.DEFINE_float("seconds", 2.0, "input: how long to measure each stage", lower_bound=0.0)
-TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "topology: TPU slice, such as v4:2x2x2, v5e:4x4, v6e:16x16")
+STEPS = flags.DEFINE_integer(
+    "steps", 10, "train, peer, encode: steps or batches to measure", lower_bound=1
+)
+WARMUP = flags.DEFINE_integer(
+    "warmup", 2, "train, peer, encode: steps or batches before them", lower_bound=1
+)
+SECONDS = flags.DEFINE_float(
+    "seconds", 2.0, "input: how long to measure each stage", lower_bound=0.0
+)
+TOPOLOGY = flags.DEFINE_string(
+    "topology", "v5e:4x4", "topology: TPU slice, such as v4:2x2x2, v5e:4x4, v6e:16x16"
+)
 
 
 def run_train():
@@ -63,13 +71,22 @@ def run_topology():
     return benchmark_topology(CONFIG.value, topology=TOPOLOGY.value)
 
 
-BENCHMARKS = {"train": run_train, "peer": run_peer, "encode": run_encode, "input": run_input, "topology": run_topology}
+BENCHMARKS = {
+    "train": run_train,
+    "peer": run_peer,
+    "encode": run_encode,
+    "input": run_input,
+    "topology": run_topology,
+}
 
 
 def main(argv):
     if len(argv) != 2 or argv[1] not in BENCHMARKS:
         given = " ".join(argv[1:]) or "nothing"
-        sys.exit(f"error: {given!r} is no benchmark; name one of {', '.join(BENCHMARKS)}, then --config=FILE and other flags")
+        sys.exit(
+            f"error: {given!r} is no benchmark; name one of {', '.join(BENCHMARKS)}, then"
+            " --config=FILE and other flags"
+        )
     if CONFIG.value is None:
         sys.exit(f"error: {argv[1]} needs a recipe: --config=configs/stage3.py or another")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)

@@ -9,13 +9,23 @@ import math
 import re
 from typing import NamedTuple
 
-KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "ragged-all-to-all", "collective-permute", "collective-broadcast")
+KINDS = (
+    "all-gather",
+    "all-reduce",
+    "reduce-scatter",
+    "all-to-all",
+    "ragged-all-to-all",
+    "collective-permute",
+    "collective-broadcast",
+)
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\) -> .*\{$")
 _COLLECTIVE = re.compile(rf" = (.*?) ({'|'.join(KINDS)})(-start)?\(")
 _SHAPE = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
 _WHILE = re.compile(r" while\(.*condition=%?([\w.-]+), body=%?([\w.-]+)")
-_CALLED = re.compile(r"(?:calls|to_apply|true_computation|false_computation)=%?([\w.-]+)|(?:branch_computations|calls)=\{([^}]*)\}")
+_CALLED = re.compile(
+    r"(?:calls|to_apply|true_computation|false_computation)=%?([\w.-]+)|(?:branch_computations|calls)=\{([^}]*)\}"
+)
 _TRIP_COUNT = re.compile(r'known_trip_count\\?":\{\\?"n\\?":\\?"(\d+)')
 _CONSTANT = re.compile(r"[su]\d+\[\].* constant\((\d+)\)")
 
@@ -24,11 +34,11 @@ class Collective(NamedTuple):
     """One collective of a compiled program.
 
     Attributes:
-      kind: one of KINDS.
-      shapes: its result on one chip, such as "bf16[64,197,768]".
-      bytes: size of that on one chip; of the operand where the result is scattered.
-      runs: how often a step runs it.
-      source: the operation it came from, as jax names it.
+        kind: one of KINDS.
+        shapes: its result on one chip, such as "bf16[64,197,768]".
+        bytes: size of that on one chip; of the operand where the result is scattered.
+        runs: how often a step runs it.
+        source: the operation it came from, as jax names it.
     """
 
     kind: str
@@ -42,13 +52,13 @@ def read_collectives(text):
     """Lists the collectives of a compiled program.
 
     Args:
-      text: `compiled.as_text()`.
+        text: `compiled.as_text()`.
 
     Returns:
-      Collectives, the one that moves most bytes first.
+        Collectives, the one that moves most bytes first.
 
     Raises:
-      ValueError: the text has no entry computation, or a loop's trip count is not in it.
+        ValueError: the text has no entry computation, or a loop's trip count is not in it.
     """
     computations, entry = _split(text)
     runs = _count_runs(computations, entry)
@@ -59,7 +69,8 @@ def read_collectives(text):
         for line in lines:
             if match := _COLLECTIVE.search(line):
                 collective = _collective(match, line, name, runs[name])
-                # TPU compilers cut one collective into a chain of fusions that overlap with compute.
+                # TPU compilers cut one collective into a chain of fusions that overlap with
+                # compute.
                 chain = re.search(r"channel_id=(\d+).*chain_id=", line)
                 found.setdefault(("chain", chain[1]) if chain else line, collective)
     return sorted(found.values(), key=lambda c: -c.bytes * c.runs)
@@ -69,7 +80,9 @@ def bytes_by_kind(collectives):
     """Adds up (kind, element type) -> bytes a chip a step, largest first."""
     totals = collections.Counter()
     for collective in collectives:
-        totals[collective.kind, collective.shapes.split("[")[0]] += collective.bytes * collective.runs
+        totals[collective.kind, collective.shapes.split("[")[0]] += (
+            collective.bytes * collective.runs
+        )
     return dict(totals.most_common())
 
 
@@ -114,7 +127,11 @@ def _calls(lines, computations):
             trips = _trip_count(line, computations[match[1]])
             calls += [(match[1], trips + 1), (match[2], trips)]
         elif not re.search(r"-(done|update)\(", line):
-            names = [name for one, many in _CALLED.findall(line) for name in (one or many).replace("%", "").split(", ")]
+            names = [
+                name
+                for one, many in _CALLED.findall(line)
+                for name in (one or many).replace("%", "").split(", ")
+            ]
             calls += [(name, 1) for name in names if name in computations]
     return calls
 
@@ -134,15 +151,21 @@ def _collective(match, line, computation, runs):
     # On TPU a reduce-scatter is an all-reduce in a fusion that keeps one slice of it.
     if kind == "all-reduce" and "all-reduce-scatter" in computation:
         kind = "reduce-scatter"
-    shapes = [shape for shape in _SHAPE.finditer(match[1]) if not (match[3] and shape[0] == "u32[]")]
+    shapes = [
+        shape for shape in _SHAPE.finditer(match[1]) if not (match[3] and shape[0] == "u32[]")
+    ]
     if match[3] and match[2] != "all-reduce":  # (operands..., results...)
         shapes = shapes[len(shapes) // 2 :]
-    size = sum(math.prod(map(int, filter(None, shape[3].split(",")))) * _bytes(shape) for shape in shapes)
+    size = sum(
+        math.prod(map(int, filter(None, shape[3].split(",")))) * _bytes(shape) for shape in shapes
+    )
     if match[2] == "reduce-scatter":
         group = re.search(r"replica_groups=(?:\{\{([\d,]+)\}|\[\d+,(\d+)\])", line)
         size *= (len(group[1].split(",")) if group[1] else int(group[2])) if group else 1
     source = re.search(r'op_name="([^"]*)"', line)
-    return Collective(kind, " ".join(shape[0] for shape in shapes), size, runs, source[1] if source else "")
+    return Collective(
+        kind, " ".join(shape[0] for shape in shapes), size, runs, source[1] if source else ""
+    )
 
 
 def _bytes(shape):

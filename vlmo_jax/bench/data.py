@@ -14,19 +14,32 @@ def benchmark_data(config, *, seconds):
     """Measures reading, decoding, augmenting and tokenizing; see `vlmo_jax.input.benchmark`.
 
     Args:
-      config: ConfigDict of a recipe. Without a data set it reads 640x480 JPEGs made for the purpose,
-        without a tokenizer it uses that of the embedded data.
-      seconds: how long to measure each stage, roughly.
+        config: ConfigDict of a recipe. Without a data set it reads 640x480 JPEGs made for the
+            purpose, without a tokenizer it uses that of the embedded data.
+        seconds: how long to measure each stage, roughly.
 
     Returns:
-      Report.
+        Report.
     """
     data = config.data
     source = open_source(data.source, data.split) if data.source else synthetic_photos()
-    sizes = dict(image_size=config.model.image_size, text_length=config.model.text_length,
-                 batch_size=min(config.batch_size, LARGEST_BATCH), num_workers=data.num_workers, num_threads=data.num_threads)  # fmt: skip
-    stages = benchmark_input(source, load_tokenizer(config.tokenizer or "emoji"), seconds=seconds, **sizes)
-    rows = [(stage.name, f"{stage.milliseconds:8.3f} ms a record  {stage.records_per_second:8.0f} records/s") for stage in stages]
+    sizes = dict(
+        image_size=config.model.image_size,
+        text_length=config.model.text_length,
+        batch_size=min(config.batch_size, LARGEST_BATCH),
+        num_workers=data.num_workers,
+        num_threads=data.num_threads,
+    )
+    stages = benchmark_input(
+        source, load_tokenizer(config.tokenizer or "emoji"), seconds=seconds, **sizes
+    )
+    rows = [
+        (
+            stage.name,
+            f"{stage.milliseconds:8.3f} ms a record  {stage.records_per_second:8.0f} records/s",
+        )
+        for stage in stages
+    ]
     record = {
         "benchmark": "input",
         "source": data.source or "640x480 JPEGs",
@@ -36,6 +49,9 @@ def benchmark_data(config, *, seconds):
     }
     what = data.source or "640x480 JPEGs"
     return Report(
-        f"input of {what} to {sizes['image_size']} px and {sizes['text_length']} tokens: single stages of one core, "
-        f"pipeline of {sizes['num_threads']} threads in {sizes['num_workers'] or 'no'} workers", rows, record,
-    )  # fmt: skip
+        f"input of {what} to {sizes['image_size']} px and {sizes['text_length']} tokens: single"
+        f" stages of one core, pipeline of {sizes['num_threads']} threads in"
+        f" {sizes['num_workers'] or 'no'} workers",
+        rows,
+        record,
+    )

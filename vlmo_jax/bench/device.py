@@ -8,7 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# Dense bfloat16 TFLOP/s of one chip by the makers' data sheets. The first name found in jax's `device_kind` decides.
+# Dense bfloat16 TFLOP/s of one chip by the makers' data sheets. The first name found in jax's
+# `device_kind` decides.
 PEAK_TFLOPS = (
     ("B200", 2250),
     ("GH200", 989),
@@ -33,16 +34,20 @@ class Peak(NamedTuple):
 
 
 def find_peak(dtype):
-    """The peak to state shares of: from the table, or for a device that is not in it a matrix product measured now.
+    """The peak to state shares of: from the table, or for a device that is not in it a matrix
+    product measured now.
 
     Args:
-      dtype: compute type of that product.
+        dtype: compute type of that product.
     """
     device = jax.local_devices()[0]
     if teraflops := table_peak(device.device_kind):
         return Peak(teraflops * 1e12, f"dense bfloat16 peak of {device.device_kind}")
     size = 2048 if device.platform == "cpu" else 8192
-    return Peak(measure_matmul(device, dtype, size), f"a {size} x {size} {dtype} matrix product measured in this run")
+    return Peak(
+        measure_matmul(device, dtype, size),
+        f"a {size} x {size} {dtype} matrix product measured in this run",
+    )
 
 
 def table_peak(device_kind):
@@ -64,8 +69,12 @@ def measure_matmul(device, dtype, size, repeats=8):
 
 
 def device_peak_bytes():
-    """Most bytes in use at once on one device of this process so far, or None where the backend does not count (CPU)."""
-    peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()]
+    """Most bytes in use at once on one device of this process so far, or None where the backend
+    does not count (CPU).
+    """
+    peaks = [
+        (device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()
+    ]
     return max((peak for peak in peaks if peak is not None), default=None)
 
 

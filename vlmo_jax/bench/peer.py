@@ -1,7 +1,8 @@
-"""The train step of stage 3 in plain PyTorch, for comparison: the official computation, with fused attention and AdamW.
+"""The train step of stage 3 in plain PyTorch, for comparison: the official computation, with fused
+attention and AdamW.
 
-Six passes as in the official code: image and text with both contrastive branches, then four fused ones.
-It is here for its speed alone; what is trained is `models.vlmo`.
+Six passes as in the official code: image and text with both contrastive branches, then four fused
+ones. It is here for its speed alone; what is trained is `models.vlmo`.
 """
 
 import math
@@ -31,23 +32,37 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width)
         self.q_bias, self.v_bias = (nn.Parameter(torch.zeros(width)) for _ in range(2))
-        self.experts = nn.ModuleDict({
-            name: nn.Sequential(
-                nn.LayerNorm(width, eps=1e-6), nn.Linear(width, model.mlp_dim), nn.GELU(), nn.Linear(model.mlp_dim, width)
-            )
-            for name in experts
-        })  # fmt: skip
-        gamma = lambda: nn.Parameter(torch.full((width,), model.layer_scale)) if model.layer_scale else 1.0
+        self.experts = nn.ModuleDict(
+            {
+                name: nn.Sequential(
+                    nn.LayerNorm(width, eps=1e-6),
+                    nn.Linear(width, model.mlp_dim),
+                    nn.GELU(),
+                    nn.Linear(model.mlp_dim, width),
+                )
+                for name in experts
+            }
+        )
+        gamma = lambda: (
+            nn.Parameter(torch.full((width,), model.layer_scale)) if model.layer_scale else 1.0
+        )
         self.gamma_1, self.gamma_2 = gamma(), gamma()
 
     def forward(self, x, spans, bias):
-        """States [B, N, D], spans ((expert, tokens), ...), and what is added to the attention logits."""
+        """States [B, N, D], spans ((expert, tokens), ...), and what is added to the attention
+        logits.
+        """
         batch, tokens, width = x.shape
         qkv_bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = F.linear(self.norm(x), self.qkv.weight, qkv_bias).view(batch, tokens, 3, self.num_heads, -1)
+        qkv = F.linear(self.norm(x), self.qkv.weight, qkv_bias).view(
+            batch, tokens, 3, self.num_heads, -1
+        )
         attended = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4), attn_mask=bias)
         x = x + self.gamma_1 * self.out(attended.transpose(1, 2).reshape(batch, tokens, width))
-        parts = [self.experts[name](part) for (name, _), part in zip(spans, x.split([n for _, n in spans], dim=1), strict=True)]
+        parts = [
+            self.experts[name](part)
+            for (name, _), part in zip(spans, x.split([n for _, n in spans], dim=1), strict=True)
+        ]
         return x + self.gamma_2 * torch.cat(parts, dim=1)
 
 
@@ -60,7 +75,10 @@ class Vlmo(nn.Module):
         grid = model.image_size // model.patch_size
         self.patch = nn.Conv2d(3, width, model.patch_size, model.patch_size)
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.word, self.text_norm = nn.Embedding(model.vocab_size, width), nn.LayerNorm(width, eps=1e-12)
+        self.word, self.text_norm = (
+            nn.Embedding(model.vocab_size, width),
+            nn.LayerNorm(width, eps=1e-12),
+        )
         self.segment, self.modality_type = (nn.Parameter(torch.zeros(2, width)) for _ in range(2))
         self.table = self.image_position = self.text_position = None
         if model.position == "relative":
@@ -68,23 +86,36 @@ class Vlmo(nn.Module):
             self.table = nn.Parameter(torch.zeros(rows, model.depth * model.num_heads))
             sizes = (grid, model.text_length, model.text_positions)
             for name, index in (
-                ("image", relative_position.image_index(grid)), ("text", relative_position.text_index(*sizes)),
+                ("image", relative_position.image_index(grid)),
+                ("text", relative_position.text_index(*sizes)),
                 ("fused", relative_position.joint_index(*sizes)),
-            ):  # fmt: skip
+            ):
                 self.register_buffer(f"{name}_index", torch.from_numpy(index.astype(np.int64)))
         else:
             self.image_position = nn.Parameter(torch.zeros(1, grid**2 + 1, width))
             self.text_position = nn.Parameter(torch.zeros(1, model.text_length, width))
         upper = ("image", "text", "vision_language")
-        self.blocks = nn.ModuleList(Block(model, upper[:2] if layer < self.num_lower else upper) for layer in range(model.depth))
+        self.blocks = nn.ModuleList(
+            Block(model, upper[:2] if layer < self.num_lower else upper)
+            for layer in range(model.depth)
+        )
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.projections = nn.ModuleDict({
-            f"{modality}{branch}": nn.Linear(width, width, bias=False) for modality in ("image", "text") for branch in ("", "_vl")
-        })  # fmt: skip
-        self.logit_scale, self.logit_scale_vl = (nn.Parameter(torch.tensor(math.log(1 / 0.07))) for _ in range(2))
+        self.projections = nn.ModuleDict(
+            {
+                f"{modality}{branch}": nn.Linear(width, width, bias=False)
+                for modality in ("image", "text")
+                for branch in ("", "_vl")
+            }
+        )
+        self.logit_scale, self.logit_scale_vl = (
+            nn.Parameter(torch.tensor(math.log(1 / 0.07))) for _ in range(2)
+        )
         self.pooler, self.itm_head = nn.Linear(width, width), nn.Linear(width, 2)
         self.mlm_head = nn.Sequential(
-            nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=1e-12), nn.Linear(width, model.vocab_size)
+            nn.Linear(width, width),
+            nn.GELU(),
+            nn.LayerNorm(width, eps=1e-12),
+            nn.Linear(width, model.vocab_size),
         )
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
@@ -93,15 +124,24 @@ class Vlmo(nn.Module):
     def embed_image(self, image):
         x = self.patch(image).flatten(2).transpose(1, 2)
         x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
-        return (x if self.image_position is None else x + self.image_position) + self.modality_type[1]
+        return (x if self.image_position is None else x + self.image_position) + self.modality_type[
+            1
+        ]
 
     def embed_text(self, token_ids):
         x = self.word(token_ids) + self.segment[0]
-        return self.text_norm(x if self.text_position is None else x + self.text_position) + self.modality_type[0]
+        return (
+            self.text_norm(x if self.text_position is None else x + self.text_position)
+            + self.modality_type[0]
+        )
 
     def biases(self, name, token_mask):
         """What each layer adds to its attention logits: position bias and padding, or None."""
-        padding = None if token_mask is None else torch.zeros(token_mask.shape).masked_fill(~token_mask, -math.inf)[:, None, None]
+        padding = (
+            None
+            if token_mask is None
+            else torch.zeros(token_mask.shape).masked_fill(~token_mask, -math.inf)[:, None, None]
+        )
         if self.table is None:
             return [padding] * self.depth
         bias = self.table[getattr(self, f"{name}_index")].permute(2, 0, 1).chunk(self.depth)
@@ -119,16 +159,22 @@ class Vlmo(nn.Module):
                 states = block(states, ((expert, x.shape[1]),), bias)
             branches.append(self.norm(states)[:, 0])
         return [
-            F.normalize(self.projections[modality + suffix](states), dim=-1) for suffix, states in zip(("", "_vl"), branches, strict=True)
+            F.normalize(self.projections[modality + suffix](states), dim=-1)
+            for suffix, states in zip(("", "_vl"), branches, strict=True)
         ]
 
     def encode_fused(self, token_ids, token_mask, image):
         """States of [text; image] from token ids and images."""
         text, image = self.embed_text(token_ids), self.embed_image(image)
         mask = F.pad(token_mask, (0, image.shape[1]), value=True)
-        x, spans = torch.cat([text, image], dim=1), (("text", text.shape[1]), ("image", image.shape[1]))
+        x, spans = (
+            torch.cat([text, image], dim=1),
+            (("text", text.shape[1]), ("image", image.shape[1])),
+        )
         for number, (block, bias) in enumerate(zip(self.blocks, self.biases("fused", mask))):
-            x = block(x, spans if number < self.num_lower else (("vision_language", x.shape[1]),), bias)
+            x = block(
+                x, spans if number < self.num_lower else (("vision_language", x.shape[1]),), bias
+            )
         return self.norm(x)
 
     def forward(self, batch):
@@ -143,9 +189,16 @@ class Vlmo(nn.Module):
 
         with torch.no_grad():
             alone = torch.eye(len(ids), dtype=torch.bool)
-            texts, images = (torch.multinomial(x.softmax(-1).masked_fill(alone, 0) + 1e-9 * ~alone, 1)[:, 0] for x in (logits, logits.T))
+            texts, images = (
+                torch.multinomial(x.softmax(-1).masked_fill(alone, 0) + 1e-9 * ~alone, 1)[:, 0]
+                for x in (logits, logits.T)
+            )
         masked = self.encode_fused(batch["mlm_token_ids"], mask, image)[:, : ids.shape[1]]
-        mlm = F.cross_entropy(self.mlm_head(masked).flatten(0, 1), batch["mlm_labels"].flatten(), ignore_index=IGNORED_LABEL)
+        mlm = F.cross_entropy(
+            self.mlm_head(masked).flatten(0, 1),
+            batch["mlm_labels"].flatten(),
+            ignore_index=IGNORED_LABEL,
+        )
         pairs = ((ids, mask, image), (ids, mask, image[images]), (ids[texts], mask[texts], image))
         pooled = [torch.tanh(self.pooler(self.encode_fused(*pair)[:, 0])) for pair in pairs]
         labels = torch.tensor([1, 0, 0]).repeat_interleave(len(ids))
@@ -154,15 +207,22 @@ class Vlmo(nn.Module):
 
 
 def torch_batch(batch):
-    """A batch of ours as PyTorch and the official code take it: images NCHW of -1 to 1, labels at every token."""
+    """A batch of ours as PyTorch and the official code take it: images NCHW of -1 to 1, labels at
+    every token.
+    """
     labels = np.full(batch["token_ids"].shape, IGNORED_LABEL, np.int64)
     rows, columns = np.nonzero(batch["mlm_labels"] >= 0)
     labels[rows, batch["mlm_positions"][rows, columns]] = batch["mlm_labels"][rows, columns]
     return {
-        "image": torch.from_numpy(batch["image"].transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1),
+        "image": torch.from_numpy(
+            batch["image"].transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
+        ),
         "token_mask": torch.from_numpy(batch["token_mask"]),
         "mlm_labels": torch.from_numpy(labels),
-        **{name: torch.from_numpy(batch[name].astype(np.int64)) for name in ("token_ids", "mlm_token_ids")},
+        **{
+            name: torch.from_numpy(batch[name].astype(np.int64))
+            for name in ("token_ids", "mlm_token_ids")
+        },
     }
 
 
@@ -170,23 +230,32 @@ def benchmark_peer(config, *, steps, warmup):
     """Measures the PyTorch step of a recipe of stage 3 on CPU.
 
     Args:
-      config: ConfigDict of a recipe. Data set and tokenizer need not be set.
-      steps: how many steps to measure, one after another.
-      warmup: steps before them, at least 1.
+        config: ConfigDict of a recipe. Data set and tokenizer need not be set.
+        steps: how many steps to measure, one after another.
+        warmup: steps before them, at least 1.
 
     Returns:
-      Report.
+        Report.
 
     Raises:
-      ConfigError: the recipe is not one of image-text pairs.
+        ConfigError: the recipe is not one of image-text pairs.
     """
     recipe = make_recipe(without_data(config, mode="train"))
     config = recipe.config
     if config.kind != "pairs":
-        raise ConfigError(f"config.kind={config.kind!r} has no peer in PyTorch; use configs/stage3.py")
+        raise ConfigError(
+            f"config.kind={config.kind!r} has no peer in PyTorch; use configs/stage3.py"
+        )
     torch.manual_seed(config.seed)
     model, batch = Vlmo(config.model), torch_batch(recipe.synthetic_batch())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=config.optimizer.betas, eps=1e-8, weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=1e-4,
+        betas=config.optimizer.betas,
+        eps=1e-8,
+        weight_decay=0.01,
+        fused=True,
+    )
     seconds = []
     for _ in range(warmup + steps):
         start = time.perf_counter()
@@ -196,10 +265,23 @@ def benchmark_peer(config, *, steps, warmup):
         optimizer.zero_grad()
         seconds.append(time.perf_counter() - start)
     flops = TRAINING_FACTOR * recipe.forward_flops()
-    rows, record = speed(seconds[warmup:], config.batch_size, flops, measure_matmul(), per="step", unit=recipe.unit)
+    rows, record = speed(
+        seconds[warmup:], config.batch_size, flops, measure_matmul(), per="step", unit=recipe.unit
+    )
     rows.append(("process memory", f"{gibibytes(process_peak_bytes())} at most"))
-    record = {"benchmark": "peer", **setting(config, "float32"), "torch": torch.__version__, **record, "process_peak_bytes": process_peak_bytes()}
-    return Report(f"PyTorch {torch.__version__} step: batch {config.batch_size}, float32, CPU, {torch.get_num_threads()} threads", rows, record)
+    record = {
+        "benchmark": "peer",
+        **setting(config, "float32"),
+        "torch": torch.__version__,
+        **record,
+        "process_peak_bytes": process_peak_bytes(),
+    }
+    return Report(
+        f"PyTorch {torch.__version__} step: batch {config.batch_size}, float32, CPU,"
+        f" {torch.get_num_threads()} threads",
+        rows,
+        record,
+    )
 
 
 def measure_matmul(size=2048, repeats=8):
@@ -209,4 +291,6 @@ def measure_matmul(size=2048, repeats=8):
         start = time.perf_counter()
         x @ x
         seconds.append(time.perf_counter() - start)
-    return Peak(2 * size**3 / min(seconds), f"a {size} x {size} float32 matrix product measured in this run")
+    return Peak(
+        2 * size**3 / min(seconds), f"a {size} x {size} float32 matrix product measured in this run"
+    )

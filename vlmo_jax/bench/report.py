@@ -11,9 +11,9 @@ class Report(NamedTuple):
     """One benchmark's result.
 
     Attributes:
-      title: what was measured, on what.
-      rows: (label, text) pairs.
-      record: the same as plain JSON values with full precision.
+        title: what was measured, on what.
+        rows: (label, text) pairs.
+        record: the same as plain JSON values with full precision.
     """
 
     title: str

@@ -23,15 +23,15 @@ def benchmark_train(config, *, steps, warmup):
     """Measures the jitted train step of a recipe, the same one that training runs.
 
     Args:
-      config: ConfigDict of a recipe. Data set and tokenizer need not be set.
-      steps: how many steps to measure, one after another.
-      warmup: steps before them, at least 1.
+        config: ConfigDict of a recipe. Data set and tokenizer need not be set.
+        steps: how many steps to measure, one after another.
+        warmup: steps before them, at least 1.
 
     Returns:
-      Report.
+        Report.
 
     Raises:
-      ConfigError: the config cannot run.
+        ConfigError: the config cannot run.
     """
     recipe = make_recipe(without_data(config, mode="train"))
     config = recipe.config
@@ -51,9 +51,17 @@ def benchmark_train(config, *, steps, warmup):
         seconds = time_calls(run, repeats=steps, warmup=warmup, ahead=1)
     flops = TRAINING_FACTOR * recipe.forward_flops()
     dtype = compute_dtype(config.model)
-    rows, record = speed(seconds, config.batch_size, flops, device.find_peak(dtype), per="step", unit=recipe.unit)
+    rows, record = speed(
+        seconds, config.batch_size, flops, device.find_peak(dtype), per="step", unit=recipe.unit
+    )
     rows = [("compile", f"{compile_seconds:.1f} s"), *rows, *memory_rows(memory)]
-    record = {"benchmark": "train", **setting(config, dtype), "compile_seconds": compile_seconds, **record, **memory_record(memory)}
+    record = {
+        "benchmark": "train",
+        **setting(config, dtype),
+        "compile_seconds": compile_seconds,
+        **record,
+        **memory_record(memory),
+    }
     return Report(title("train step", config.batch_size, dtype, mesh), rows, record)
 
 
@@ -61,28 +69,38 @@ def benchmark_encode(config, *, steps, warmup):
     """Measures what evaluation and search run: image and text encoding and the scoring of pairs.
 
     Args:
-      config: ConfigDict of a recipe; `config.evals.retrieval.batch_size` is the batch.
-      steps, warmup: see `benchmark_train`.
+        config: ConfigDict of a recipe; `config.evals.retrieval.batch_size` is the batch.
+        steps, warmup: see `benchmark_train`.
 
     Returns:
-      Report.
+        Report.
 
     Raises:
-      ConfigError: the config cannot run.
+        ConfigError: the config cannot run.
     """
     recipe = make_recipe(without_data(config, mode="eval"))
     config = recipe.config
     if config.kind != "pairs":
-        raise ConfigError(f"config.kind={config.kind!r} has no encoders to measure; use a recipe of image-text pairs such as configs/stage3.py")
+        raise ConfigError(
+            f"config.kind={config.kind!r} has no encoders to measure; use a recipe of image-text"
+            " pairs such as configs/stage3.py"
+        )
     recipe.check(jax.device_count())
-    mesh, dtype, flops = sharding.make_mesh(config.mesh), compute_dtype(config.model), model_flops(config.model)
+    mesh, dtype, flops = (
+        sharding.make_mesh(config.mesh),
+        compute_dtype(config.model),
+        model_flops(config.model),
+    )
     peak = device.find_peak(dtype)
     config.batch_size = config.evals.retrieval.batch_size
     with jax.set_mesh(mesh):
         graphdef, params = init_params(recipe, mesh)
         encoders = make_encoders(graphdef, mean=tuple(config.data.mean), std=tuple(config.data.std))
         batch = sharding.place_batch(recipe.synthetic_batch(), mesh)
-        image, text = {"image": batch["image"]}, {name: batch[name] for name in ("token_ids", "token_mask")}
+        image, text = (
+            {"image": batch["image"]},
+            {name: batch[name] for name in ("token_ids", "token_mask")},
+        )
         rows, record = [], {"benchmark": "encode", **setting(config, dtype)}
         for name, function, inputs, flops_each in (
             ("images", encoders.encode_image, image, flops.image),
@@ -92,14 +110,27 @@ def benchmark_encode(config, *, steps, warmup):
             start = time.perf_counter()
             compiled = function.lower(params, inputs).compile()
             compile_seconds = time.perf_counter() - start
-            seconds = time_calls(lambda: compiled(params, inputs), repeats=steps, warmup=warmup, ahead=0)
+            seconds = time_calls(
+                lambda: compiled(params, inputs), repeats=steps, warmup=warmup, ahead=0
+            )
             memory = compiled.memory_analysis()
-            more_rows, more = speed(seconds, config.batch_size, flops_each, peak, per="batch", unit=name)
-            compile_row = ("compile", f"{compile_seconds:.1f} s, needs {gibibytes(compiled_bytes(memory))} a device")
+            more_rows, more = speed(
+                seconds, config.batch_size, flops_each, peak, per="batch", unit=name
+            )
+            compile_row = (
+                "compile",
+                f"{compile_seconds:.1f} s, needs {gibibytes(compiled_bytes(memory))} a device",
+            )
             rows += [(f"{name}: {label}", text) for label, text in (compile_row, *more_rows)]
-            record[name] = {"compile_seconds": compile_seconds, **more, "compiled_bytes": compiled_bytes(memory)}
+            record[name] = {
+                "compile_seconds": compile_seconds,
+                **more,
+                "compiled_bytes": compiled_bytes(memory),
+            }
     rows += memory_rows(None)
-    return Report(title("encoding", config.batch_size, dtype, mesh), rows, {**record, **memory_record(None)})
+    return Report(
+        title("encoding", config.batch_size, dtype, mesh), rows, {**record, **memory_record(None)}
+    )
 
 
 def without_data(config, *, mode):
@@ -128,14 +159,14 @@ def time_calls(run, *, repeats, warmup, ahead):
     """Seconds of calls that follow one another: from the moment one result is ready to the next.
 
     Args:
-      run: function that returns jax arrays.
-      repeats: how many calls to measure.
-      warmup: calls before them, at least 1.
-      ahead: calls dispatched before the first of them is awaited. 1 as in training, where a step
-        needs the one before; 0 for calls that do not, which a CPU would run side by side.
+        run: function that returns jax arrays.
+        repeats: how many calls to measure.
+        warmup: calls before them, at least 1.
+        ahead: calls dispatched before the first of them is awaited. 1 as in training, where a step
+            needs the one before; 0 for calls that do not, which a CPU would run side by side.
 
     Returns:
-      Seconds, [repeats].
+        Seconds, [repeats].
     """
     ready, pending = [], collections.deque()
     for call in range(warmup + repeats + ahead):
@@ -148,17 +179,27 @@ def time_calls(run, *, repeats, warmup, ahead):
 
 
 def speed(seconds, batch_size, flops, peak, *, per, unit):
-    """Rows and record of calls that took `seconds` each, with `flops` model FLOPs an example; `peak` is of `device.find_peak`."""
+    """Rows and record of calls that took `seconds` each, with `flops` model FLOPs an example;
+    `peak` is of `device.find_peak`.
+    """
     median, devices = float(np.median(seconds)), jax.device_count()
     rate = batch_size / median
     achieved = rate * flops / devices
     rows = [
-        (f"seconds a {per}", f"{median:.4g} median of {len(seconds)}, {min(seconds):.4g} to {max(seconds):.4g}"),
+        (
+            f"seconds a {per}",
+            f"{median:.4g} median of {len(seconds)}, {min(seconds):.4g} to {max(seconds):.4g}",
+        ),
         (f"{unit}/s", f"{rate:.4g}, {rate / devices:.4g} a device"),
         ("model FLOPs a sample", quantity(flops, "FLOP")),
-        ("share of the peak", f"{100 * achieved / peak.flops:.1f} %: {quantity(achieved, 'FLOP/s')} a device of "
-                              f"{quantity(peak.flops, 'FLOP/s')}, {peak.source}"),
-    ]  # fmt: skip
+        (
+            "share of the peak",
+            (
+                f"{100 * achieved / peak.flops:.1f} %: {quantity(achieved, 'FLOP/s')} a device of "
+                f"{quantity(peak.flops, 'FLOP/s')}, {peak.source}"
+            ),
+        ),
+    ]
     record = {
         "seconds": [float(s) for s in seconds],
         "seconds_median": median,
@@ -173,16 +214,32 @@ def speed(seconds, batch_size, flops, peak, *, per, unit):
 
 
 def memory_rows(memory):
-    """Rows of the memory that a program needs (`memory`: its analysis or None), and that was in use."""
-    rows = [] if memory is None else [("the program needs", f"{gibibytes(compiled_bytes(memory))} a device")]
+    """Rows of the memory that a program needs (`memory`: its analysis or None), and that was in
+    use.
+    """
+    rows = (
+        []
+        if memory is None
+        else [("the program needs", f"{gibibytes(compiled_bytes(memory))} a device")]
+    )
     peak = device.device_peak_bytes()
     rows += [] if peak is None else [("most in use", f"{gibibytes(peak)} on one device")]
-    return [*rows, ("process memory", f"{gibibytes(device.process_peak_bytes())} at most, compilation included")]
+    return [
+        *rows,
+        (
+            "process memory",
+            f"{gibibytes(device.process_peak_bytes())} at most, compilation included",
+        ),
+    ]
 
 
 def memory_record(memory):
     record = {} if memory is None else {"compiled_bytes": compiled_bytes(memory)}
-    return {**record, "device_peak_bytes": device.device_peak_bytes(), "process_peak_bytes": device.process_peak_bytes()}
+    return {
+        **record,
+        "device_peak_bytes": device.device_peak_bytes(),
+        "process_peak_bytes": device.process_peak_bytes(),
+    }
 
 
 def title(what, batch_size, dtype, mesh):

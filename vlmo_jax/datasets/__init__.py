@@ -5,10 +5,18 @@
     open_text_source("glosses", "train")      the texts shipped with the package
     open_text_source("/data/texts", "train")  a folder made by `python -m vlmo_jax.datasets.build_text`
 
-`python -m vlmo_jax.datasets.check DIR` reads all of one, `python -m vlmo_jax.datasets.stats DIR` says what is in it.
+`python -m vlmo_jax.datasets.check DIR` reads all of one, `python -m vlmo_jax.datasets.stats DIR`
+says what is in it.
 """
 
 from vlmo_jax.datasets.records import Record, TextRecord
 from vlmo_jax.datasets.sources import BrokenRecordError, RecordSource, open_source, open_text_source
 
-__all__ = ["BrokenRecordError", "Record", "RecordSource", "TextRecord", "open_source", "open_text_source"]
+__all__ = [
+    "BrokenRecordError",
+    "Record",
+    "RecordSource",
+    "TextRecord",
+    "open_source",
+    "open_text_source",
+]

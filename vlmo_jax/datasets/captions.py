@@ -1,13 +1,22 @@
 """Reads captions files (JSONL, CSV, TSV) and gathers the rows of each image."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 import csv
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 KEYS = {
-    "image": ("file_name", "filename", "image_path", "filepath", "path", "file", "image_name", "image"),
+    "image": (
+        "file_name",
+        "filename",
+        "image_path",
+        "filepath",
+        "path",
+        "file",
+        "image_name",
+        "image",
+    ),
     "text": ("texts", "captions", "sentences", "text", "caption", "sentence"),
     "keywords": ("keywords", "tags"),
     "split": ("split",),
@@ -44,32 +53,41 @@ def find_captions_file(folder: pathlib.Path) -> pathlib.Path:
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not found:
         raise FileNotFoundError(
-            f"{folder} has no captions file ({', '.join('*' + suffix for suffix in SUFFIXES)}); name one with --captions FILE, "
-            'of lines such as {"image": "cat.jpg", "text": "a cat on a mat"} or with a header line such as image,text'
+            f"{folder} has no captions file ({', '.join('*' + suffix for suffix in SUFFIXES)});"
+            ' name one with --captions FILE, of lines such as {"image": "cat.jpg", "text":'
+            ' "a cat on a mat"} or with a header line such as image,text'
         )
     if len(found) > 1:
-        raise ValueError(f"{folder} has several captions files ({', '.join(path.name for path in found)}); "
-                         "say which one with --captions FILE")
+        raise ValueError(
+            f"{folder} has several captions files ({', '.join(path.name for path in found)}); "
+            "say which one with --captions FILE"
+        )
     return found[0]
 
 
-def read_captions(path: pathlib.Path, folder_paths: Iterable[str]) -> tuple[list[CaptionedImage], list[str]]:
+def read_captions(
+    path: pathlib.Path, folder_paths: Iterable[str]
+) -> tuple[list[CaptionedImage], list[str]]:
     """Reads a captions file and gathers the rows of each image.
 
-    A row names an image by its path in the folder, or by its file name alone where just one file has that name.
+    A row names an image by its path in the folder, or by its file name alone where just one file
+    has that name.
 
     Args:
-        path: a .jsonl, .csv or .tsv file in UTF-8 with the keys (columns, in any case) that `KEYS` lists: an image, its
-            captions (a string or, in JSONL, a list), maybe keywords (a list, or a string with commas) and maybe a split.
-            Several rows may speak of the same image. White space within a caption becomes single blanks.
+        path: a .jsonl, .csv or .tsv file in UTF-8 with the keys (columns, in any case) that `KEYS`
+            lists: an image, its captions (a string or, in JSONL, a list), maybe keywords (a list,
+            or a string with commas) and maybe a split. Several rows may speak of the same image.
+            White space within a caption becomes single blanks.
         folder_paths: paths of the image files relative to the folder, "/" between their parts.
 
     Returns:
-        The images in the order in which they first appear, and the names that no image (or more than one) answers to, in order.
+        The images in the order in which they first appear, and the names that no image (or more
+        than one) answers to, in order.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is of another kind, a row cannot be read or lacks a key, or rows disagree on an image's split.
+        ValueError: the file is of another kind, a row cannot be read or lacks a key, or rows
+            disagree on an image's split.
     """
     finder = _ImageFinder(folder_paths)
     found: dict[str, CaptionedImage] = {}
@@ -86,10 +104,16 @@ def read_captions(path: pathlib.Path, folder_paths: Iterable[str]) -> tuple[list
         image.blank += texts.count("")
         _add_new(image.texts, texts)
         keywords = _value(row, "keywords", where)
-        _add_new(image.keywords, _strings(keywords.split(",") if isinstance(keywords, str) else keywords, where))
+        _add_new(
+            image.keywords,
+            _strings(keywords.split(",") if isinstance(keywords, str) else keywords, where),
+        )
         split = _value(row, "split", where)
         if split and image.split and split != image.split:
-            raise ValueError(f"{where} puts image {image_path} into split {split!r}, an earlier row into {image.split!r}")
+            raise ValueError(
+                f"{where} puts image {image_path} into split {split!r}, an earlier row into"
+                f" {image.split!r}"
+            )
         image.split = split or image.split
     return list(found.values()), list(missing)
 
@@ -116,9 +140,13 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
     # utf-8-sig, as spreadsheets put a byte order mark before the header.
     with open(path, encoding="utf-8-sig", newline="") as file:
         try:
-            yield from _json_rows(file, path) if suffix == ".jsonl" else _table_rows(file, path, suffix)
+            yield from (
+                _json_rows(file, path) if suffix == ".jsonl" else _table_rows(file, path, suffix)
+            )
         except UnicodeDecodeError as error:
-            raise ValueError(f"captions file {path} is not UTF-8: {error}; save it as UTF-8") from error
+            raise ValueError(
+                f"captions file {path} is not UTF-8: {error}; save it as UTF-8"
+            ) from error
 
 
 def _json_rows(file: Iterable[str], path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
@@ -131,20 +159,28 @@ def _json_rows(file: Iterable[str], path: pathlib.Path) -> Iterator[tuple[str, M
         except json.JSONDecodeError as error:
             raise ValueError(f"{where} is no JSON: {error}") from error
         if not isinstance(row, dict):
-            raise ValueError(f'{where} must be an object such as {{"image": "cat.jpg", "text": "a cat"}}, '
-                             f"not {line.strip()[:60]}")
+            raise ValueError(
+                f'{where} must be an object such as {{"image": "cat.jpg", "text": "a cat"}}, '
+                f"not {line.strip()[:60]}"
+            )
         yield where, row
 
 
-def _table_rows(file: Iterable[str], path: pathlib.Path, suffix: str) -> Iterator[tuple[str, Mapping]]:
+def _table_rows(
+    file: Iterable[str], path: pathlib.Path, suffix: str
+) -> Iterator[tuple[str, Mapping]]:
     csv.field_size_limit(2**30)
-    reader = csv.DictReader(file, dialect="excel-tab" if suffix == ".tsv" else "excel", restval=None, restkey="")
+    reader = csv.DictReader(
+        file, dialect="excel-tab" if suffix == ".tsv" else "excel", restval=None, restkey=""
+    )
     try:
         for row in reader:
             where = f"{path} line {reader.line_num}"
             if "" in row:
-                raise ValueError(f"{where} has more fields than the header ({', '.join(reader.fieldnames)}); put quotes around "
-                                 "captions that hold the separator")
+                raise ValueError(
+                    f"{where} has more fields than the header ({', '.join(reader.fieldnames)}); put"
+                    " quotes around captions that hold the separator"
+                )
             yield where, row
     except csv.Error as error:
         raise ValueError(f"{path} line {reader.line_num} cannot be read: {error}") from error
@@ -153,8 +189,10 @@ def _table_rows(file: Iterable[str], path: pathlib.Path, suffix: str) -> Iterato
 def _value(row: Mapping, kind: str, where: str):
     key = next((name for name in KEYS[kind] if name in row), None)
     if key is None and kind in ("image", "text"):
-        raise ValueError(f"{where} has the keys {', '.join(row)}, of which none says the {kind}; "
-                         f"call it one of {', '.join(KEYS[kind])}")
+        raise ValueError(
+            f"{where} has the keys {', '.join(row)}, of which none says the {kind}; "
+            f"call it one of {', '.join(KEYS[kind])}"
+        )
     if kind == "image" and not row[key]:
         raise ValueError(f"{where} has no value for {key}")
     return row.get(key)

@@ -1,17 +1,19 @@
-"""Reads and decodes all of a data set and reports what is wrong: python -m vlmo_jax.datasets.check DIR
+"""Reads and decodes all of a data set and reports what is wrong: python -m vlmo_jax.datasets.check
+DIR
 
-Broken is a record that cannot be read, an image that cannot be decoded, a record with a blank caption or none, and an id that
-two records have: each is listed, and the exit status is 1. Images that repeat another one pixel for pixel, and texts that
-repeat another word for word, are counted and, if they stand in two splits, listed: training on one and testing on the other
-would flatter the result.
+Broken is a record that cannot be read, an image that cannot be decoded, a record with a blank
+caption or none, and an id that two records have: each is listed, and the exit status is 1. Images
+that repeat another one pixel for pixel, and texts that repeat another word for word, are counted
+and, if they stand in two splits, listed: training on one and testing on the other would flatter the
+result.
 """
 
 import argparse
-from collections.abc import Sequence
 import dataclasses
 import functools
 import hashlib
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from vlmo_jax.datasets import images, progress, sources, tables
@@ -25,8 +27,8 @@ class SplitCheck:
     Attributes:
         records: number of records.
         broken: (which record, what is wrong with it) for each broken record.
-        repeats: (image id, split and id of the first image with the same pixels) for each image that repeats one;
-            for texts likewise.
+        repeats: (image id, split and id of the first image with the same pixels) for each image
+            that repeats one; for texts likewise.
     """
 
     records: int
@@ -35,7 +37,9 @@ class SplitCheck:
 
 
 class _Finding(NamedTuple):
-    """What was found in a record: a name for it, and its id and a digest of its pixels or its text if they could be read."""
+    """What was found in a record: a name for it, and its id and a digest of its pixels or its text
+    if they could be read.
+    """
 
     name: str
     image_id: str | None
@@ -54,7 +58,8 @@ def check_dataset(source: str, *, num_threads: int | None = None) -> dict[str, S
         {split: what was found in it}.
 
     Raises:
-        FileNotFoundError, ValueError: as `sources.open_records`, for the first split that cannot be opened.
+        FileNotFoundError, ValueError: as `sources.open_records`, for the first split that cannot be
+            opened.
     """
     first_with_content: dict[bytes, tuple[str, str]] = {}
     ids: set[str] = set()
@@ -63,8 +68,12 @@ def check_dataset(source: str, *, num_threads: int | None = None) -> dict[str, S
     for split, records in opened.items():
         check = checks[split] = SplitCheck(len(records))
         check_record = functools.partial(_check_record, records)
-        for finding in progress.map_in_order(check_record, range(len(records)), unit=" records", num_threads=num_threads):
-            problem = finding.problem or ("its id is that of an earlier record" if finding.image_id in ids else "")
+        for finding in progress.map_in_order(
+            check_record, range(len(records)), unit=" records", num_threads=num_threads
+        ):
+            problem = finding.problem or (
+                "its id is that of an earlier record" if finding.image_id in ids else ""
+            )
             if problem:
                 check.broken.append((finding.name, problem))
             if finding.image_id is not None:
@@ -83,11 +92,18 @@ def _check_record(records: sources.RecordSource, index: int) -> _Finding:
         return _Finding(f"record {index}", None, None, str(error))
     if isinstance(record, TextRecord):
         problem = "" if record.text.strip() else "it is blank"
-        return _Finding(record.text_id, record.text_id, hashlib.blake2b(record.text.encode("utf-8"), digest_size=16).digest(), problem)
+        return _Finding(
+            record.text_id,
+            record.text_id,
+            hashlib.blake2b(record.text.encode("utf-8"), digest_size=16).digest(),
+            problem,
+        )
     try:
         image = images.decode_image(record.image)
     except ValueError as error:
-        return _Finding(record.image_id, record.image_id, None, f"its image cannot be decoded: {error}")
+        return _Finding(
+            record.image_id, record.image_id, None, f"its image cannot be decoded: {error}"
+        )
     problem = ""
     if not record.texts or not all(text.strip() for text in record.texts):
         problem = "it has a blank caption" if record.texts else "it has no caption"
@@ -100,18 +116,39 @@ def format_checks(checks: dict[str, SplitCheck]) -> str:
     rows, lines = [], []
     for split, check in checks.items():
         elsewhere = [(name, first) for name, first in check.repeats if first[0] != split]
-        rows.append((split, check.records, len(check.broken), len(check.repeats) - len(elsewhere), len(elsewhere)))
+        rows.append(
+            (
+                split,
+                check.records,
+                len(check.broken),
+                len(check.repeats) - len(elsewhere),
+                len(elsewhere),
+            )
+        )
         lines += [f"broken: {split}: {name}: {problem}" for name, problem in check.broken]
-        lines += [f"repeated: {split}: {name} is {first[1]} of {first[0]}" for name, first in elsewhere]
-    table = tables.format_table(("split", "records", "broken", "repeated", "of another split"), rows)
+        lines += [
+            f"repeated: {split}: {name} is {first[1]} of {first[0]}" for name, first in elsewhere
+        ]
+    table = tables.format_table(
+        ("split", "records", "broken", "repeated", "of another split"), rows
+    )
     return "\n".join([*lines, table])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Reads the command line, checks, prints the report and exits with status 1 if anything is broken."""
-    parser = argparse.ArgumentParser(prog="python -m vlmo_jax.datasets.check", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", metavar="DIR", help="folder of a data set, or the name of one that comes with the package")
+    """Reads the command line, checks, prints the report and exits with status 1 if anything is
+    broken.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m vlmo_jax.datasets.check",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "source",
+        metavar="DIR",
+        help="folder of a data set, or the name of one that comes with the package",
+    )
     args = parser.parse_args(argv)
     try:
         checks = check_dataset(args.source)

@@ -1,32 +1,50 @@
 """The command line of the modules that build the embedded data sets: SRC OUT [--overwrite]."""
 
 import argparse
-from collections.abc import Callable, Sequence
 import pathlib
 import sys
 import tarfile
+from collections.abc import Callable, Sequence
 
 
-def build_embedded(build: Callable[..., dict[str, int]], argv: Sequence[str] | None, *, name: str, description: str, holds: str,
-                   unit: str) -> None:
+def build_embedded(
+    build: Callable[..., dict[str, int]],
+    argv: Sequence[str] | None,
+    *,
+    name: str,
+    description: str,
+    holds: str,
+    unit: str,
+) -> None:
     """Reads the command line, builds, and says what was written.
 
     Args:
-        build: function of the folder SRC, the folder OUT and `overwrite`, that returns {split: number of records}.
+        build: function of the folder SRC, the folder OUT and `overwrite`, that returns {split:
+            number of records}.
         argv: the command line; None for that of the process.
         name: of the module, for --help.
         description: its docstring.
         holds: what SRC holds, in words.
         unit: what a record is, in the plural.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m vlmo_jax.datasets.{name}", description=description,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m vlmo_jax.datasets.{name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("source", type=pathlib.Path, metavar="SRC", help=f"folder with {holds}")
-    parser.add_argument("out", type=pathlib.Path, metavar="OUT", help="folder to write the data set to")
-    parser.add_argument("--overwrite", action="store_true", help="replace a data set that is already at OUT")
+    parser.add_argument(
+        "out", type=pathlib.Path, metavar="OUT", help="folder to write the data set to"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a data set that is already at OUT"
+    )
     args = parser.parse_args(argv)
     try:
         counts = build(args.source, args.out, overwrite=args.overwrite)
     except (OSError, ValueError, tarfile.TarError) as error:
         sys.exit(f"error: {error}")
-    print(f"Wrote {', '.join(f'{split} {count}' for split, count in counts.items())} {unit} to {args.out}")
+    print(
+        f"Wrote {', '.join(f'{split} {count}' for split, count in counts.items())} {unit} to"
+        f" {args.out}"
+    )

@@ -1,21 +1,25 @@
 """Builds the embedded data set of emoji drawings: python -m vlmo_jax.datasets.emoji SRC OUT
 
-SRC holds `images.jsonl` (artist, file, codepoints, duplicate_of), `concepts.jsonl` (codepoints, name, keywords) and one
-`ARTIST.tar` of images for each artist. A record is one drawing; its caption is the concept's name, its keywords are the
-concept's keywords, its id is "artist/file stem". Three splits, in the order of images.jsonl:
+SRC holds `images.jsonl` (artist, file, codepoints, duplicate_of), `concepts.jsonl` (codepoints,
+name, keywords) and one `ARTIST.tar` of images for each artist. A record is one drawing; its caption
+is the concept's name, its keywords are the concept's keywords, its id is "artist/file stem". Three
+splits, in the order of images.jsonl:
 
-- `unseen_artist`: every drawing by twemoji, which no other split has.
-- `unseen_concepts`: noto's drawings of 100 concepts; of these no artist's drawing is in `train`. They are drawn with
-  `numpy.random.default_rng(0)` among the sorted concepts that noto drew and that no other drawing of noto's repeats.
-- `train`: everything else, less the drawings that repeat another one of the same artist pixel for pixel.
+- `unseen_artist`: every drawing by twemoji, which no other split has. - `unseen_concepts`: noto's
+drawings of 100 concepts; of these no artist's drawing is in `train`. They are drawn with
+  `numpy.random.default_rng(0)` among the sorted concepts that noto drew and that no other drawing
+  of noto's repeats.
+- `train`: everything else, less the drawings that repeat another one of the same artist pixel for
+pixel.
 
-What the package ships in vlmo_jax/datasets/embedded/emoji was made with this command; the README there has the details.
+What the package ships in vlmo_jax/datasets/embedded/emoji was made with this command; the README
+there has the details.
 """
 
-from collections.abc import Sequence
 import json
 import pathlib
 import tarfile
+from collections.abc import Sequence
 
 import numpy as np
 import tqdm
@@ -25,12 +29,22 @@ from vlmo_jax.datasets import embedding, images, records, writer
 TEST_ARTIST = "twemoji"
 CONCEPT_ARTIST = "noto"
 UNSEEN_CONCEPTS = 100
-_DESCRIPTION = "Emoji drawings, 64x64 pixels on white, by seven artists, with the Unicode CLDR English names and keywords."
-_LICENSE = "CC-BY-4.0, Apache-2.0, MIT and Unicode-3.0, by artist; see the NOTICE of the vlmo_jax package."
+_DESCRIPTION = (
+    "Emoji drawings, 64x64 pixels on white, by seven artists, with the Unicode CLDR English names"
+    " and keywords."
+)
+_LICENSE = (
+    "CC-BY-4.0, Apache-2.0, MIT and Unicode-3.0, by artist; see the NOTICE of the vlmo_jax package."
+)
 
 
-def build_emoji(source: pathlib.Path, out: pathlib.Path, *, unseen_concepts: int = UNSEEN_CONCEPTS,
-                overwrite: bool = False) -> dict[str, int]:
+def build_emoji(
+    source: pathlib.Path,
+    out: pathlib.Path,
+    *,
+    unseen_concepts: int = UNSEEN_CONCEPTS,
+    overwrite: bool = False,
+) -> dict[str, int]:
     """Builds the data set.
 
     Args:
@@ -48,11 +62,18 @@ def build_emoji(source: pathlib.Path, out: pathlib.Path, *, unseen_concepts: int
         ValueError: an image cannot be decoded.
     """
     drawings = _read_lines(source / "images.jsonl")
-    concepts = {concept["codepoints"]: concept for concept in _read_lines(source / "concepts.jsonl")}
+    concepts = {
+        concept["codepoints"]: concept for concept in _read_lines(source / "concepts.jsonl")
+    }
     unseen = draw_unseen_concepts(drawings, unseen_concepts)
-    tars = {artist: tarfile.open(source / f"{artist}.tar") for artist in sorted({d["artist"] for d in drawings})}
+    tars = {
+        artist: tarfile.open(source / f"{artist}.tar")
+        for artist in sorted({d["artist"] for d in drawings})
+    }
     counts: dict[str, int] = {}
-    with writer.DatasetWriter(out, description=_DESCRIPTION, license=_LICENSE, overwrite=overwrite) as dataset:
+    with writer.DatasetWriter(
+        out, description=_DESCRIPTION, license=_LICENSE, overwrite=overwrite
+    ) as dataset:
         for drawing in tqdm.tqdm(drawings, desc="emoji", unit=" images", disable=None):
             split = split_of(drawing, unseen)
             if split is None:
@@ -64,7 +85,10 @@ def build_emoji(source: pathlib.Path, out: pathlib.Path, *, unseen_concepts: int
             except ValueError as error:
                 raise ValueError(f"image {image_id} of {source} is broken: {error}") from error
             concept = concepts[drawing["codepoints"]]
-            dataset.write(split, records.Record(data, (concept["name"],), tuple(concept["keywords"]), image_id))
+            dataset.write(
+                split,
+                records.Record(data, (concept["name"],), tuple(concept["keywords"]), image_id),
+            )
             counts[split] = counts.get(split, 0) + 1
     return counts
 
@@ -81,8 +105,10 @@ def draw_unseen_concepts(drawings: Sequence[dict], count: int) -> frozenset[str]
     """
     repeated = {d["duplicate_of"] for d in drawings}
     candidates = sorted(
-        d["codepoints"] for d in drawings
-        if d["artist"] == CONCEPT_ARTIST and d["duplicate_of"] is None
+        d["codepoints"]
+        for d in drawings
+        if d["artist"] == CONCEPT_ARTIST
+        and d["duplicate_of"] is None
         and f"{d['artist']}/{pathlib.Path(d['file']).stem}" not in repeated
     )
     return frozenset(np.random.default_rng(0).choice(candidates, count, replace=False).tolist())
@@ -105,7 +131,13 @@ def _read_lines(path: pathlib.Path) -> list[dict]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line, builds, and says what was written."""
     embedding.build_embedded(
-        build_emoji, argv, name="emoji", description=__doc__, holds="images.jsonl, concepts.jsonl and the tars", unit="images")
+        build_emoji,
+        argv,
+        name="emoji",
+        description=__doc__,
+        holds="images.jsonl, concepts.jsonl and the tars",
+        unit="images",
+    )
 
 
 if __name__ == "__main__":

@@ -20,5 +20,6 @@ def decode_image(data: bytes) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.convert("RGB")
-    except Exception as error:  # on damaged files Pillow's decoders raise nearly anything, struct.error and SyntaxError too
+    # on damaged files Pillow's decoders raise nearly anything, struct.error and SyntaxError too
+    except Exception as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error

@@ -1,11 +1,11 @@
 """What a record is, in memory and on disk: one image with what people wrote about it, or one text."""
 
-from collections.abc import Callable, Mapping
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from tensorflow_datasets.core import example_serializer
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import example_serializer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,8 @@ class TextRecord:
 
     Attributes:
         text: white space is single blanks, none at its ends.
-        text_id: where it comes from, such as "wordnet:12", or "book:3.1" for the second part of a long document.
+        text_id: where it comes from, such as "wordnet:12", or "book:3.1" for the second part of a
+            long document.
     """
 
     text: str
@@ -47,7 +48,8 @@ class RecordKind(NamedTuple):
         serialize: record -> bytes in an ArrayRecord file, the same for the same record.
         from_example: example of `as_data_source` with `decoders` -> record.
         decoders: of the data source.
-        group_size: records compressed together. Reading one reads its group, so large records stand alone.
+        group_size: records compressed together. Reading one reads its group, so large records stand
+            alone.
         command: makes a data set of them, for messages.
     """
 
@@ -60,22 +62,27 @@ class RecordKind(NamedTuple):
     command: str
 
 
-FEATURES = tfds.features.FeaturesDict({
-    "image": tfds.features.Image(doc="encoded file, kept byte for byte"),
-    "texts": tfds.features.Sequence(tfds.features.Text(), doc="captions"),
-    "keywords": tfds.features.Sequence(tfds.features.Text(), doc="tags, maybe none"),
-    "image_id": tfds.features.Text(doc="unique in the data set"),
-})
-TEXT_FEATURES = tfds.features.FeaturesDict({
-    "text": tfds.features.Text(doc="a document or a part of one"),
-    "text_id": tfds.features.Text(doc="where the text comes from"),
-})
+FEATURES = tfds.features.FeaturesDict(
+    {
+        "image": tfds.features.Image(doc="encoded file, kept byte for byte"),
+        "texts": tfds.features.Sequence(tfds.features.Text(), doc="captions"),
+        "keywords": tfds.features.Sequence(tfds.features.Text(), doc="tags, maybe none"),
+        "image_id": tfds.features.Text(doc="unique in the data set"),
+    }
+)
+TEXT_FEATURES = tfds.features.FeaturesDict(
+    {
+        "text": tfds.features.Text(doc="a document or a part of one"),
+        "text_id": tfds.features.Text(doc="where the text comes from"),
+    }
+)
 _SERIALIZER = example_serializer.ExampleSerializer(FEATURES.get_serialized_info())
 _TEXT_SERIALIZER = example_serializer.ExampleSerializer(TEXT_FEATURES.get_serialized_info())
 
 
 def serialize(record: Record) -> bytes:
-    """Returns the bytes of a record as they lie in an ArrayRecord file, the same for the same record.
+    """Returns the bytes of a record as they lie in an ArrayRecord file, the same for the same
+    record.
 
     Args:
         record: any record.
@@ -83,13 +90,16 @@ def serialize(record: Record) -> bytes:
     Returns:
         A serialized `tf.train.Example` that the features `FEATURES` describe.
     """
-    example = FEATURES.encode_example({
-        "image": record.image,
-        "texts": list(record.texts),
-        "keywords": list(record.keywords),
-        "image_id": record.image_id,
-    })
-    # TFDS' own serialize_example leaves the order of the fields to chance, and so the bytes of the file.
+    example = FEATURES.encode_example(
+        {
+            "image": record.image,
+            "texts": list(record.texts),
+            "keywords": list(record.keywords),
+            "image_id": record.image_id,
+        }
+    )
+    # TFDS' own serialize_example leaves the order of the fields to chance, and so the bytes of the
+    # file.
     return _SERIALIZER.get_tf_example(example).SerializeToString(deterministic=True)
 
 
@@ -97,7 +107,8 @@ def from_example(example: Mapping[str, Any]) -> Record:
     """Returns the record of one TFDS example.
 
     Args:
-        example: what `as_data_source` gives with `tfds.decode.SkipDecoding()` for the image: encoded image, text as bytes.
+        example: what `as_data_source` gives with `tfds.decode.SkipDecoding()` for the image:
+            encoded image, text as bytes.
 
     Returns:
         The same record that was written.
@@ -122,9 +133,21 @@ def text_from_example(example: Mapping[str, Any]) -> TextRecord:
 
 
 IMAGES = RecordKind(
-    "images with captions", FEATURES, serialize, from_example, {"image": tfds.decode.SkipDecoding()}, group_size=1,
-    command="python -m vlmo_jax.datasets.build IMAGES OUT")
+    "images with captions",
+    FEATURES,
+    serialize,
+    from_example,
+    {"image": tfds.decode.SkipDecoding()},
+    group_size=1,
+    command="python -m vlmo_jax.datasets.build IMAGES OUT",
+)
 # 64 lines of text compress to a third of their size, and are read in less time than one image.
 TEXTS = RecordKind(
-    "texts", TEXT_FEATURES, serialize_text, text_from_example, {}, group_size=64,
-    command="python -m vlmo_jax.datasets.build_text FILES OUT")
+    "texts",
+    TEXT_FEATURES,
+    serialize_text,
+    text_from_example,
+    {},
+    group_size=64,
+    command="python -m vlmo_jax.datasets.build_text FILES OUT",
+)

@@ -1,15 +1,15 @@
 """Random access to the records of a data set on disk."""
 
 import bisect
-from collections.abc import Callable, Sequence
 import itertools
 import logging
 import operator
 import pathlib
+from collections.abc import Callable, Sequence
 
+import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 from array_record.python import array_record_module
-import tensorflow_datasets as tfds
 
 from vlmo_jax.datasets import records
 
@@ -20,7 +20,8 @@ _KINDS = (records.IMAGES, records.TEXTS)
 
 
 def _is_news(message: logging.LogRecord) -> bool:
-    # The reader calls every group of more than one record an error; `records.RecordKind.group_size` has them where they pay.
+    # The reader calls every group of more than one record an error; `records.RecordKind.group_size`
+    # has them where they pay.
     return "Grain requires group size 1" not in str(message.msg)
 
 
@@ -37,7 +38,9 @@ class RecordSource(Sequence):
     Shards are opened at the first record read from them, by each process for itself.
     """
 
-    def __init__(self, directory: pathlib.Path, split: str, data_source: Sequence, from_example: Callable):
+    def __init__(
+        self, directory: pathlib.Path, split: str, data_source: Sequence, from_example: Callable
+    ):
         self.directory = directory
         self.split = split
         self._data_source = data_source
@@ -85,16 +88,18 @@ def open_source(source: str, split: str) -> RecordSource | JoinedSource:
     """Opens one split of a data set for random access and checks that its files are whole.
 
     Args:
-        source: "emoji" or "openclipart" (shipped with the package) or a folder made by `python -m vlmo_jax.datasets.build`;
-            several joined by "+" are one, as in "emoji+openclipart".
-        split: name of a split there, or a part of one as TFDS writes it, such as "train[:1000]" or "train[90%:]".
+        source: "emoji" or "openclipart" (shipped with the package) or a folder made by `python -m
+            vlmo_jax.datasets.build`; several joined by "+" are one, as in "emoji+openclipart".
+        split: name of a split there, or a part of one as TFDS writes it, such as "train[:1000]" or
+            "train[90%:]".
 
     Returns:
         A sequence of `Record`; images stay encoded.
 
     Raises:
         FileNotFoundError: there is no such data set, or one of its shards is missing.
-        ValueError: the folder is no data set of images, has no such split, the split is empty, or a shard is damaged.
+        ValueError: the folder is no data set of images, has no such split, the split is empty, or a
+            shard is damaged.
     """
     return open_records(source, split, [records.IMAGES])
 
@@ -103,7 +108,8 @@ def open_text_source(source: str, split: str) -> RecordSource | JoinedSource:
     """Opens one split of a data set of texts, as `open_source` does for images.
 
     Args:
-        source: "glosses" (shipped with the package) or a folder made by `python -m vlmo_jax.datasets.build_text`.
+        source: "glosses" (shipped with the package) or a folder made by `python -m
+            vlmo_jax.datasets.build_text`.
         split: as in `open_source`.
 
     Returns:
@@ -115,7 +121,9 @@ def open_text_source(source: str, split: str) -> RecordSource | JoinedSource:
     return open_records(source, split, [records.TEXTS])
 
 
-def open_records(source: str, split: str, kinds: Sequence[records.RecordKind] = _KINDS) -> RecordSource | JoinedSource:
+def open_records(
+    source: str, split: str, kinds: Sequence[records.RecordKind] = _KINDS
+) -> RecordSource | JoinedSource:
     """Opens one split of a data set of whatever kind, as `open_source` and `open_text_source` do.
 
     Args:
@@ -138,7 +146,9 @@ def _open_records(source: str, split: str, kinds: Sequence[records.RecordKind]) 
     try:
         instructions = builder.info.splits[split].file_instructions
     except (ValueError, KeyError, AssertionError) as error:
-        raise ValueError(f"split={split!r} is not in {directory}; there are: {sizes or 'none'}") from error
+        raise ValueError(
+            f"split={split!r} is not in {directory}; there are: {sizes or 'none'}"
+        ) from error
     if not sum(instruction.take for instruction in instructions):
         raise ValueError(f"split={split!r} of {directory} is empty; there are: {sizes}")
     for instruction in instructions:
@@ -169,25 +179,31 @@ def kind_of(source: str) -> records.RecordKind:
     return _open_builder(source, _KINDS)[2]
 
 
-def _open_builder(source: str, kinds: Sequence[records.RecordKind]
-                  ) -> tuple[pathlib.Path, tfds.core.DatasetBuilder, records.RecordKind]:
+def _open_builder(
+    source: str, kinds: Sequence[records.RecordKind]
+) -> tuple[pathlib.Path, tfds.core.DatasetBuilder, records.RecordKind]:
     wanted, embedded = kinds[0], EMBEDDED | EMBEDDED_TEXTS
     directory = embedded.get(str(source)) or pathlib.Path(source).expanduser()
     if not directory.is_dir():
         raise FileNotFoundError(
-            f"data set {str(source)!r} is neither a folder nor one that comes with the package ({', '.join(embedded)}); "
-            f"make one with: {wanted.command}"
+            f"data set {str(source)!r} is neither a folder nor one that comes with the package"
+            f" ({', '.join(embedded)}); make one with: {wanted.command}"
         )
     if not (directory / "dataset_info.json").is_file():
-        raise FileNotFoundError(f"{directory} has no dataset_info.json, so it is no data set; make one with: {wanted.command}")
+        raise FileNotFoundError(
+            f"{directory} has no dataset_info.json, so it is no data set; make one with:"
+            f" {wanted.command}"
+        )
     builder = tfds.builder_from_directory(directory)
     found, file_format = set(builder.info.features), builder.info.file_format
     held = next((kind for kind in _KINDS if found.issuperset(kind.features)), None)
     if held not in kinds or file_format is not tfds.core.FileFormat.ARRAY_RECORD:
         raise ValueError(
-            f"{directory} holds {f'{held.name}, not' if held else 'no records that can be read here as'} {wanted.name} (file format "
-            f"{file_format and file_format.value}, missing features: {', '.join(sorted(set(wanted.features) - found)) or 'none'}); "
-            f"make {'another' if held else 'it anew'} with: {wanted.command}"
+            f"{directory} holds"
+            f" {f'{held.name}, not' if held else 'no records that can be read here as'}"
+            f" {wanted.name} (file format {file_format and file_format.value}, missing features:"
+            f" {', '.join(sorted(set(wanted.features) - found)) or 'none'}); make"
+            f" {'another' if held else 'it anew'} with: {wanted.command}"
         )
     return directory, builder, held
 
@@ -202,6 +218,7 @@ def _check_shard(path: pathlib.Path, count: int) -> None:
         reader.close()
     if found != count:
         raise ValueError(
-            f"{path} is truncated or damaged: {found} records can be found in its {path.stat().st_size} bytes, "
-            f"dataset_info.json says {count}; copy the data set again or rebuild it"
+            f"{path} is truncated or damaged: {found} records can be found in its"
+            f" {path.stat().st_size} bytes, dataset_info.json says {count}; copy the data set again"
+            " or rebuild it"
         )

@@ -1,17 +1,18 @@
 """Says what is in a data set: python -m vlmo_jax.datasets.stats DIR [--tokenizer P]
 
-For each split: images, formats and sizes, captions an image, words a caption and keywords an image, a few examples; with a
-tokenizer also tokens a caption and the share of captions that are cut at --text_length tokens ([CLS] and [SEP] included). Of
-data sets of texts: texts, characters, words and tokens, and the share that is longer than --text_length and comes in windows.
-Images are not decoded, only their headers are read; `python -m vlmo_jax.datasets.check` decodes them.
+For each split: images, formats and sizes, captions an image, words a caption and keywords an image,
+a few examples; with a tokenizer also tokens a caption and the share of captions that are cut at
+--text_length tokens ([CLS] and [SEP] included). Of data sets of texts: texts, characters, words and
+tokens, and the share that is longer than --text_length and comes in windows. Images are not
+decoded, only their headers are read; `python -m vlmo_jax.datasets.check` decodes them.
 """
 
 import argparse
 import collections
-from collections.abc import Sequence
 import functools
 import io
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,8 @@ class SplitStats(NamedTuple):
     """Measures of a split, a row an image or a caption; records that cannot be read are left out.
 
     Attributes:
-        formats: {image format as Pillow names it, "unreadable" for broken headers: number of images}.
+        formats: {image format as Pillow names it, "unreadable" for broken headers: number of
+            images}.
         bytes: int64 [images], size of the image file.
         sizes: int64 [images with a readable header, 2], width and height in pixels.
         captions: int64 [images], number of captions.
@@ -47,8 +49,11 @@ class SplitStats(NamedTuple):
     examples: list[records.Record]
 
 
-def measure_split(source: sources.RecordSource, tokenizer: tokenizer_lib.Tokenizer | None = None,
-                  num_examples: int = 3) -> SplitStats:
+def measure_split(
+    source: sources.RecordSource,
+    tokenizer: tokenizer_lib.Tokenizer | None = None,
+    num_examples: int = 3,
+) -> SplitStats:
     """Reads all records of a split and measures them.
 
     Args:
@@ -60,10 +65,14 @@ def measure_split(source: sources.RecordSource, tokenizer: tokenizer_lib.Tokeniz
         The measures.
     """
     formats = collections.Counter()
-    lists: dict[str, list] = {name: [] for name in ("bytes", "sizes", "captions", "keywords", "words", "tokens")}
+    lists: dict[str, list] = {
+        name: [] for name in ("bytes", "sizes", "captions", "keywords", "words", "tokens")
+    }
     examples: list[records.Record] = []
     broken = 0
-    for record in progress.map_in_order(functools.partial(_read, source), range(len(source)), unit=" records"):
+    for record in progress.map_in_order(
+        functools.partial(_read, source), range(len(source)), unit=" records"
+    ):
         if record is None:
             broken += 1
             continue
@@ -101,29 +110,63 @@ class TextStats(NamedTuple):
     examples: list[records.TextRecord]
 
 
-def measure_texts(source: sources.RecordSource, tokenizer: tokenizer_lib.Tokenizer | None = None,
-                  num_examples: int = 3) -> TextStats:
+def measure_texts(
+    source: sources.RecordSource,
+    tokenizer: tokenizer_lib.Tokenizer | None = None,
+    num_examples: int = 3,
+) -> TextStats:
     """Reads all texts of a split and measures them; arguments as of `measure_split`."""
-    read = list(progress.map_in_order(functools.partial(_read, source), range(len(source)), unit=" records"))
+    read = list(
+        progress.map_in_order(functools.partial(_read, source), range(len(source)), unit=" records")
+    )
     texts = [record.text for record in read if record is not None]
     count = lambda measure: np.array([measure(text) for text in texts], np.int64)
     tokens = None if tokenizer is None else count(lambda text: len(tokenizer.encode(text).ids) + 2)
     examples = [record for record in read if record is not None][:num_examples]
-    return TextStats(count(len), count(lambda text: len(text.split())), tokens, len(read) - len(texts), examples)
+    return TextStats(
+        count(len), count(lambda text: len(text.split())), tokens, len(read) - len(texts), examples
+    )
 
 
 def format_text_stats(stats: dict[str, TextStats], text_length: int) -> str:
     """Returns the measures as text; arguments as of `format_stats`."""
     header = ["split", "texts", "unreadable", "characters", "characters a text", "words a text"]
-    header += ["tokens", "tokens a text", f"over {text_length}"] if any(s.tokens is not None for s in stats.values()) else []
+    header += (
+        ["tokens", "tokens a text", f"over {text_length}"]
+        if any(s.tokens is not None for s in stats.values())
+        else []
+    )
     rows = []
     for split, s in stats.items():
-        row = [split, len(s.characters), s.broken, int(s.characters.sum()), _spread(s.characters), _spread(s.words)]
+        row = [
+            split,
+            len(s.characters),
+            s.broken,
+            int(s.characters.sum()),
+            _spread(s.characters),
+            _spread(s.words),
+        ]
         if s.tokens is not None:
-            row += [int(s.tokens.sum()), _spread(s.tokens), f"{np.mean(s.tokens > text_length) if len(s.tokens) else 0:.2%}"]
+            row += [
+                int(s.tokens.sum()),
+                _spread(s.tokens),
+                f"{np.mean(s.tokens > text_length) if len(s.tokens) else 0:.2%}",
+            ]
         rows.append(row)
-    examples = [f"{split}: {record.text_id}: {record.text[:100]}" for split, s in stats.items() for record in s.examples]
-    return "\n".join(["Spreads read: smallest / median / 95 % / largest.", "", tables.format_table(header, rows), "", *examples])
+    examples = [
+        f"{split}: {record.text_id}: {record.text[:100]}"
+        for split, s in stats.items()
+        for record in s.examples
+    ]
+    return "\n".join(
+        [
+            "Spreads read: smallest / median / 95 % / largest.",
+            "",
+            tables.format_table(header, rows),
+            "",
+            *examples,
+        ]
+    )
 
 
 def _read(source: sources.RecordSource, index: int) -> records.Record | records.TextRecord | None:
@@ -151,44 +194,87 @@ def format_stats(stats: dict[str, SplitStats], text_length: int) -> str:
     image_rows, caption_rows, examples = [], [], []
     for split, s in stats.items():
         formats = ", ".join(f"{name} {count:,}" for name, count in s.formats.most_common())
-        image_rows.append((split, len(s.bytes), s.broken, f"{s.bytes.sum() / 2**20:,.1f}", formats,
-                           _spread(s.sizes[:, 0]), _spread(s.sizes[:, 1])))
+        image_rows.append(
+            (
+                split,
+                len(s.bytes),
+                s.broken,
+                f"{s.bytes.sum() / 2**20:,.1f}",
+                formats,
+                _spread(s.sizes[:, 0]),
+                _spread(s.sizes[:, 1]),
+            )
+        )
         row = [split, len(s.words), _spread(s.captions), _spread(s.words), _spread(s.keywords)]
         if s.tokens is not None:
-            row += [_spread(s.tokens), f"{np.mean(s.tokens > text_length) if len(s.tokens) else 0:.2%}"]
+            row += [
+                _spread(s.tokens),
+                f"{np.mean(s.tokens > text_length) if len(s.tokens) else 0:.2%}",
+            ]
         caption_rows.append(row)
-        examples += [f"{split}: {record.image_id}: {' | '.join(record.texts)[:100]}" for record in s.examples]
-    caption_header = ["split", "captions", "captions an image", "words a caption", "keywords an image"]
+        examples += [
+            f"{split}: {record.image_id}: {' | '.join(record.texts)[:100]}" for record in s.examples
+        ]
+    caption_header = [
+        "split",
+        "captions",
+        "captions an image",
+        "words a caption",
+        "keywords an image",
+    ]
     if any(s.tokens is not None for s in stats.values()):
         caption_header += ["tokens a caption", f"cut at {text_length}"]
-    return "\n".join([
-        "Spreads read: smallest / median / 95 % / largest.", "",
-        tables.format_table(("split", "images", "unreadable", "MiB", "formats", "width", "height"), image_rows), "",
-        tables.format_table(caption_header, caption_rows), "",
-        *examples,
-    ])
+    return "\n".join(
+        [
+            "Spreads read: smallest / median / 95 % / largest.",
+            "",
+            tables.format_table(
+                ("split", "images", "unreadable", "MiB", "formats", "width", "height"), image_rows
+            ),
+            "",
+            tables.format_table(caption_header, caption_rows),
+            "",
+            *examples,
+        ]
+    )
 
 
 def _spread(values: np.ndarray) -> str:
     if not len(values):
         return "-"
-    smallest, median, high, largest = np.percentile(values, (0, 50, 95, 100), method="nearest").astype(int).tolist()
+    smallest, median, high, largest = (
+        np.percentile(values, (0, 50, 95, 100), method="nearest").astype(int).tolist()
+    )
     return f"{smallest:,} / {median:,} / {high:,} / {largest:,}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line and prints the measures."""
-    parser = argparse.ArgumentParser(prog="python -m vlmo_jax.datasets.stats", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", metavar="DIR", help="folder of a data set, or the name of one that comes with the package")
+    parser = argparse.ArgumentParser(
+        prog="python -m vlmo_jax.datasets.stats",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "source",
+        metavar="DIR",
+        help="folder of a data set, or the name of one that comes with the package",
+    )
     parser.add_argument("--tokenizer", help="a .model or .txt file, or emoji: counts tokens too")
-    parser.add_argument("--text_length", type=int, default=40, help="tokens at which a caption is cut (default: 40)")
+    parser.add_argument(
+        "--text_length", type=int, default=40, help="tokens at which a caption is cut (default: 40)"
+    )
     args = parser.parse_args(argv)
     try:
         tokenizer = tokenizer_lib.load_tokenizer(args.tokenizer) if args.tokenizer else None
-        opened = {split: sources.open_records(args.source, split) for split in sources.split_sizes(args.source)}
+        opened = {
+            split: sources.open_records(args.source, split)
+            for split in sources.split_sizes(args.source)
+        }
         texts = sources.kind_of(args.source) is records.TEXTS
-        measure, form = (measure_texts, format_text_stats) if texts else (measure_split, format_stats)
+        measure, form = (
+            (measure_texts, format_text_stats) if texts else (measure_split, format_stats)
+        )
         stats = {split: measure(source, tokenizer) for split, source in opened.items()}
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")

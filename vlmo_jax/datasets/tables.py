@@ -4,15 +4,21 @@ from collections.abc import Sequence
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Returns lines in which the columns stand under each other, the first flush left and the others flush right.
+    """Returns lines in which the columns stand under each other, the first flush left and the
+    others flush right.
 
     Args:
         header: names of the columns.
         rows: cells; whole numbers get commas between thousands.
     """
-    cells = [list(header)] + [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    cells = [list(header)] + [
+        [f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows
+    ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
-        "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(line, widths))).rstrip()
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths))
+        ).rstrip()
         for line in cells
     )

@@ -1,13 +1,13 @@
 """Reads documents from text files, and cuts long ones into passages."""
 
-from collections.abc import Iterator, Sequence
 import gzip
 import json
 import math
 import pathlib
 import re
-from typing import BinaryIO
 import zlib
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
 UNITS = ("lines", "paragraphs")
@@ -22,7 +22,8 @@ def find_text_files(paths: Sequence[pathlib.Path]) -> dict[str, pathlib.Path]:
         paths: files that end in one of `SUFFIXES`, and folders that hold some.
 
     Returns:
-        {name: file}, in the order of the paths and sorted in each folder. A name is that of the file, with the path
+        {name: file}, in the order of the paths and sorted in each folder. A name is that of the
+        file, with the path
         below the folder that was given.
 
     Raises:
@@ -32,9 +33,15 @@ def find_text_files(paths: Sequence[pathlib.Path]) -> dict[str, pathlib.Path]:
     files: dict[str, pathlib.Path] = {}
     for path in paths:
         if path.is_dir():
-            found = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.name.endswith(SUFFIXES)}
+            found = {
+                file.relative_to(path).as_posix(): file
+                for file in sorted(path.rglob("*"))
+                if file.name.endswith(SUFFIXES)
+            }
             if not found:
-                raise FileNotFoundError(f"{path} holds no text file ({', '.join('*' + suffix for suffix in SUFFIXES)})")
+                raise FileNotFoundError(
+                    f"{path} holds no text file ({', '.join('*' + suffix for suffix in SUFFIXES)})"
+                )
         elif not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such file or folder")
         elif not path.name.endswith(SUFFIXES):
@@ -43,7 +50,10 @@ def find_text_files(paths: Sequence[pathlib.Path]) -> dict[str, pathlib.Path]:
             found = {path.name: path}
         for name, file in found.items():
             if name in files:
-                raise ValueError(f"{files[name]} and {file} are both called {name}; give the folder above them instead")
+                raise ValueError(
+                    f"{files[name]} and {file} are both called {name}; give the folder above them"
+                    " instead"
+                )
             files[name] = file
     return files
 
@@ -52,19 +62,26 @@ def read_documents(path: pathlib.Path, file: BinaryIO, unit: str) -> Iterator[tu
     """Yields the documents of a text file, white space in them as single blanks, blank ones too.
 
     Args:
-        path: the file; of `.jsonl` each line is an object with the document in "text", whatever `unit` is.
+        path: the file; of `.jsonl` each line is an object with the document in "text", whatever
+            `unit` is.
         file: the same, opened for reading bytes.
-        unit: "lines": each line is a document; "paragraphs": documents have one or more empty lines between them.
+        unit: "lines": each line is a document; "paragraphs": documents have one or more empty lines
+            between them.
 
     Yields:
         (number of the line on which the document begins, the document).
 
     Raises:
-        ValueError: the file is not UTF-8, its gzip is damaged, or a line of `.jsonl` is no such object.
+        ValueError: the file is not UTF-8, its gzip is damaged, or a line of `.jsonl` is no such
+            object.
     """
     lines = _lines(path, gzip.GzipFile(fileobj=file) if path.name.endswith(".gz") else file)
     if path.name.removesuffix(".gz").endswith(".jsonl"):
-        yield from ((number, _collapse(_json_text(f"{path} line {number}", line))) for number, line in lines if line.strip())
+        yield from (
+            (number, _collapse(_json_text(f"{path} line {number}", line)))
+            for number, line in lines
+            if line.strip()
+        )
     elif unit == "lines":
         yield from ((number, _collapse(line)) for number, line in lines)
     else:
@@ -80,11 +97,14 @@ def _lines(path: pathlib.Path, file: BinaryIO) -> Iterator[tuple[int, str]]:
             yield number, line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} line {number} is not UTF-8: byte {error.start + 1} of the line is {error.object[error.start]:#04x}; convert "
-            "the file first, for example with: iconv -f ISO-8859-1 -t UTF-8 OLD > NEW"
+            f"{path} line {number} is not UTF-8: byte {error.start + 1} of the line is"
+            f" {error.object[error.start]:#04x}; convert the file first, for example with: iconv -f"
+            " ISO-8859-1 -t UTF-8 OLD > NEW"
         ) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is no whole gzip file, it can be read to line {number}: {error}") from error
+        raise ValueError(
+            f"{path} is no whole gzip file, it can be read to line {number}: {error}"
+        ) from error
 
 
 def _paragraphs(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
@@ -106,7 +126,9 @@ def _json_text(where: str, line: str) -> str:
     except json.JSONDecodeError as error:
         raise ValueError(f"{where} is no JSON: {error}") from error
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-        raise ValueError(f'{where} must be an object such as {{"text": "a document"}}, not {line.strip()[:60]}')
+        raise ValueError(
+            f'{where} must be an object such as {{"text": "a document"}}, not {line.strip()[:60]}'
+        )
     return row["text"]
 
 
@@ -122,7 +144,8 @@ def cut_passages(text: str, length: int) -> list[str]:
         length: the most characters of a passage.
 
     Returns:
-        The passages in order, at least one. Each ends with a sentence if one ends in its second half, else with a word, else
+        The passages in order, at least one. Each ends with a sentence if one ends in its second
+        half, else with a word, else
         at `length`.
     """
     passages, start = [], 0
@@ -138,7 +161,9 @@ def cut_passages(text: str, length: int) -> list[str]:
 
 def _cut_place(text: str, start: int, limit: int) -> int:
     # One character more: the blank after the last that fits.
-    sentences = [match.end() for match in _SENTENCE_END.finditer(text, start + limit // 2, start + limit + 1)]
+    sentences = [
+        match.end() for match in _SENTENCE_END.finditer(text, start + limit // 2, start + limit + 1)
+    ]
     if sentences:
         return sentences[-1]
     blank = text.rfind(" ", start + 1, start + limit + 1)

@@ -15,39 +15,62 @@ def check_batch_size(name: str, batch_size: int, mesh: jax.sharding.Mesh) -> Non
     """Raises ValueError, naming the evaluator, unless a batch divides over the mesh."""
     shards = sharding.num_batch_shards(mesh)
     if batch_size < 1 or batch_size % shards:
-        raise ValueError(f"evaluator {name!r}: batch_size={batch_size} does not divide over {shards} batch shards; "
-                         f"use a multiple of {shards}")
+        raise ValueError(
+            f"evaluator {name!r}: batch_size={batch_size} does not divide over {shards} batch"
+            f" shards; use a multiple of {shards}"
+        )
 
 
-def score_split(score: Callable[[dict], jax.Array], batches: Iterable[dict[str, np.ndarray]], *, name: str, num_rows: int,
-                batch_size: int, mesh: jax.sharding.Mesh, step: int, prefix: str, unit: str) -> tuple[dict[str, float], int]:
+def score_split(
+    score: Callable[[dict], jax.Array],
+    batches: Iterable[dict[str, np.ndarray]],
+    *,
+    name: str,
+    num_rows: int,
+    batch_size: int,
+    mesh: jax.sharding.Mesh,
+    step: int,
+    prefix: str,
+    unit: str,
+) -> tuple[dict[str, float], int]:
     """Means over all masked places of a split.
 
     Args:
-      score: jitted function of a batch of global arrays; see objectives.masked_language.masked_sums.
-      batches: this process's rows of the split, with `index` and `valid`.
-      name: of the evaluator.
-      num_rows, batch_size: rows of the split and of a batch, over all processes.
-      mesh: the mesh of the job.
-      step: optimizer updates that made the parameters, for messages.
-      prefix: of the names, "mlm" or "mim".
-      unit: what a row is, in the plural.
+        score: jitted function of a batch of global arrays; see
+            objectives.masked_language.masked_sums.
+        batches: this process's rows of the split, with `index` and `valid`.
+        name: of the evaluator.
+        num_rows, batch_size: rows of the split and of a batch, over all processes.
+        mesh: the mesh of the job.
+        step: optimizer updates that made the parameters, for messages.
+        prefix: of the names, "mlm" or "mim".
+        unit: what a row is, in the plural.
 
     Returns:
-      {"<prefix>_loss", "<prefix>_accuracy"} (0 to 1), and how many masked places there are.
+        {"<prefix>_loss", "<prefix>_accuracy"} (0 to 1), and how many masked places there are.
 
     Raises:
-      RuntimeError: anything failed; it names the evaluator and the step.
+        RuntimeError: anything failed; it names the evaluator and the step.
     """
     total = -(-num_rows // batch_size)
-    shown = progress(batches, total=total, description=f"{name}: {unit}", unit="batch", enabled=jax.process_index() == 0)
+    shown = progress(
+        batches,
+        total=total,
+        description=f"{name}: {unit}",
+        unit="batch",
+        enabled=jax.process_index() == 0,
+    )
     try:
-        loss, right, count = collect.collect_rows(_scores(score, shown, mesh), num_rows).astype(np.float64).sum(0)
+        loss, right, count = (
+            collect.collect_rows(_scores(score, shown, mesh), num_rows).astype(np.float64).sum(0)
+        )
         if not np.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss}; the parameters are broken")
     except Exception as error:
         raise RuntimeError(f"evaluator {name!r} failed at step {step}: {error}") from error
-    return {f"{prefix}_loss": float(loss / count), f"{prefix}_accuracy": float(right / count)}, int(count)
+    return {f"{prefix}_loss": float(loss / count), f"{prefix}_accuracy": float(right / count)}, int(
+        count
+    )
 
 
 def _scores(score: Callable, batches: Iterable[dict], mesh: Any):

@@ -1,8 +1,10 @@
-"""Masked image modelling on held-out images: loss and accuracy with fixed masks, and pictures of what the model fills in."""
+"""Masked image modelling on held-out images: loss and accuracy with fixed masks, and pictures of
+what the model fills in.
+"""
 
-from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,60 +18,92 @@ from vlmo_jax.input.evaluation import split_batches
 from vlmo_jax.input.image_pretrain import EvalMaskedImages, MaskedViews
 from vlmo_jax.metrics import announce
 from vlmo_jax.pictures import masked_images_page
-from vlmo_jax.tasks.image_pretrain import ImagePretrainTask, MaskedImageModel, make_masked_image_model
+from vlmo_jax.tasks.image_pretrain import (
+    ImagePretrainTask,
+    MaskedImageModel,
+    make_masked_image_model,
+)
 
 _GREY, _NUM_EXAMPLES = 128, 8
 
 
 class MaskedImageEvaluator:
-    """Scores a model by masked image modelling on one split: every image, with the same hidden patches each time.
+    """Scores a model by masked image modelling on one split: every image, with the same hidden
+    patches each time.
 
     Args:
-      source: the records of the split.
-      name: what the result is called.
-      views: sizes, as in training.
-      batch_size: images of a batch over all processes; a multiple of the batch shards of the mesh.
-      mesh: the mesh of the job.
+        source: the records of the split.
+        name: what the result is called.
+        views: sizes, as in training.
+        batch_size: images of a batch over all processes; a multiple of the batch shards of the
+            mesh.
+        mesh: the mesh of the job.
 
     Raises:
-      ValueError: the batch does not divide over the mesh, or the split is empty.
+        ValueError: the batch does not divide over the mesh, or the split is empty.
     """
 
-    def __init__(self, source: Sequence[Record], views: MaskedViews, *, name: str, batch_size: int, mesh: jax.sharding.Mesh):
+    def __init__(
+        self,
+        source: Sequence[Record],
+        views: MaskedViews,
+        *,
+        name: str,
+        batch_size: int,
+        mesh: jax.sharding.Mesh,
+    ):
         check_batch_size(name, batch_size, mesh)
         self._maker = EvalMaskedImages(source, views)
         self.name, self._mesh, self._batch_size = name, mesh, batch_size
 
-    def evaluate(self, model: MaskedImageModel, params: Any, extra: Any, step: int) -> dict[str, float]:
+    def evaluate(
+        self, model: MaskedImageModel, params: Any, extra: Any, step: int
+    ) -> dict[str, float]:
         """Scores every hidden patch of the split, prints the result and returns it.
 
         Args:
-          model: the model's functions.
-          params: its parameters.
-          extra: mapping with the parameters of the visual tokenizer.
-          step: optimizer updates that made them, for messages.
+            model: the model's functions.
+            params: its parameters.
+            extra: mapping with the parameters of the visual tokenizer.
+            step: optimizer updates that made them, for messages.
 
         Returns:
-          mim_loss (mean over all hidden patches of the split) and mim_accuracy (0 to 1).
+            mim_loss (mean over all hidden patches of the split) and mim_accuracy (0 to 1).
 
         Raises:
-          RuntimeError: anything failed; it names the evaluator and the step.
+            RuntimeError: anything failed; it names the evaluator and the step.
         """
         batches = split_batches(
-            self._maker, batch_size=self._batch_size, host_index=jax.process_index(), host_count=jax.process_count())
+            self._maker,
+            batch_size=self._batch_size,
+            host_index=jax.process_index(),
+            host_count=jax.process_count(),
+        )
         metrics, count = score_split(
-            lambda batch: model.score(params, extra, batch), batches, name=self.name, num_rows=len(self._maker.source),
-            batch_size=self._batch_size, mesh=self._mesh, step=step, prefix="mim", unit="images",
+            lambda batch: model.score(params, extra, batch),
+            batches,
+            name=self.name,
+            num_rows=len(self._maker.source),
+            batch_size=self._batch_size,
+            mesh=self._mesh,
+            step=step,
+            prefix="mim",
+            unit="images",
         )
         if jax.process_index() == 0:
-            announce(f"{self.name} at step {step}: {len(self._maker.source):,} images, {count:,} hidden patches, the same every "
-                     f"time\n  MIM loss {metrics['mim_loss']:.4f}   accuracy {metrics['mim_accuracy']:.2%}")
+            announce(
+                f"{self.name} at step {step}: {len(self._maker.source):,} images, {count:,} hidden"
+                f" patches, the same every time\n  MIM loss {metrics['mim_loss']:.4f}   accuracy"
+                f" {metrics['mim_accuracy']:.2%}"
+            )
         return metrics
 
 
 @dataclasses.dataclass
 class ImageEvaluation:
-    """The evaluations of a run on images: an evaluator a split, and a picture of images of the largest."""
+    """The evaluations of a run on images: an evaluator a split, and a picture of images of the
+    largest.
+    """
 
     evaluators: list[MaskedImageEvaluator]
     model: MaskedImageModel
@@ -78,21 +112,32 @@ class ImageEvaluation:
     mesh: jax.sharding.Mesh
 
     @classmethod
-    def build(cls, splits: Mapping[str, Sequence[Record]], views: MaskedViews, graphdef: Any, task: ImagePretrainTask, extra: Any,
-              mesh: jax.sharding.Mesh, *, batch_size: int, draw: bool) -> "ImageEvaluation":
+    def build(
+        cls,
+        splits: Mapping[str, Sequence[Record]],
+        views: MaskedViews,
+        graphdef: Any,
+        task: ImagePretrainTask,
+        extra: Any,
+        mesh: jax.sharding.Mesh,
+        *,
+        batch_size: int,
+        draw: bool,
+    ) -> "ImageEvaluation":
         """Builds an evaluator for each split.
 
         Args:
-          splits: name -> records; without any nothing is evaluated.
-          views: sizes, as in training.
-          graphdef: of the model.
-          task, extra: with the visual tokenizer and its parameters.
-          mesh: the mesh of the job.
-          batch_size: images of a batch over all processes.
-          draw: whether the tokenizer has a decoder, for pictures.
+            splits: name -> records; without any nothing is evaluated.
+            views: sizes, as in training.
+            graphdef: of the model.
+            task, extra: with the visual tokenizer and its parameters.
+            mesh: the mesh of the job.
+            batch_size: images of a batch over all processes.
+            draw: whether the tokenizer has a decoder, for pictures.
         """
         evaluators = [
-            MaskedImageEvaluator(source, views, name=name, batch_size=batch_size, mesh=mesh) for name, source in splits.items()
+            MaskedImageEvaluator(source, views, name=name, batch_size=batch_size, mesh=mesh)
+            for name, source in splits.items()
         ]
         largest = max(splits.values(), key=len, default=())
         examples = EvalMaskedImages(largest, views) if largest and draw else None
@@ -103,12 +148,12 @@ class ImageEvaluation:
         """Evaluates every split, and draws what the model makes of hidden patches.
 
         Args:
-          params: parameters of the model.
-          step: updates that made them.
-          page: file for the picture; None: no picture.
+            params: parameters of the model.
+            step: updates that made them.
+            page: file for the picture; None: no picture.
 
         Returns:
-          `eval/<split>/<metric>` -> value.
+            `eval/<split>/<metric>` -> value.
         """
         metrics = {}
         for evaluator in self.evaluators:
@@ -117,40 +162,61 @@ class ImageEvaluation:
         if page is not None and self.examples is not None:
             batch, drawn = draw_examples(self.model, params, self.extra, self.examples, self.mesh)
             if jax.process_index() == 0:
-                hidden = hide_patches(batch["image"], batch["masked_positions"], self.examples.views.patch_size)
-                columns = {"image": batch["image"], "what the model sees": hidden, "its codes, decoded": drawn[:, 0],
-                           "with the hidden ones predicted": drawn[:, 1]}
-                masked_images_page(columns, page, title=f"Hidden patches filled in after {step:,} steps")
+                hidden = hide_patches(
+                    batch["image"], batch["masked_positions"], self.examples.views.patch_size
+                )
+                columns = {
+                    "image": batch["image"],
+                    "what the model sees": hidden,
+                    "its codes, decoded": drawn[:, 0],
+                    "with the hidden ones predicted": drawn[:, 1],
+                }
+                masked_images_page(
+                    columns, page, title=f"Hidden patches filled in after {step:,} steps"
+                )
         return metrics
 
 
-def draw_examples(model: MaskedImageModel, params: Any, extra: Any, maker: EvalMaskedImages, mesh: jax.sharding.Mesh,
-                  count: int = _NUM_EXAMPLES) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def draw_examples(
+    model: MaskedImageModel,
+    params: Any,
+    extra: Any,
+    maker: EvalMaskedImages,
+    mesh: jax.sharding.Mesh,
+    count: int = _NUM_EXAMPLES,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Some images of a split, evenly spaced, and what the tokenizer's decoder makes of their codes.
 
     Args:
-      model: the model's functions.
-      params: its parameters.
-      extra: mapping with the parameters of a visual tokenizer that has a decoder.
-      maker: of the rows of the split.
-      mesh: the mesh of the job.
-      count: how many; fewer if the split has no more.
+        model: the model's functions.
+        params: its parameters.
+        extra: mapping with the parameters of a visual tokenizer that has a decoder.
+        maker: of the rows of the split.
+        mesh: the mesh of the job.
+        count: how many; fewer if the split has no more.
 
     Returns:
-      The rows of `maker` [N, ...], and uint8 [N, 2, S', S', 3], see MaskedImageModel.draw. The same on every process.
+        The rows of `maker` [N, ...], and uint8 [N, 2, S', S', 3], see MaskedImageModel.draw. The
+        same on every process.
     """
     numbers = np.linspace(0, len(maker.source) - 1, min(count, len(maker.source))).astype(int)
     batch = maker.empty_batch(len(numbers))
     for row, number in enumerate(numbers):
         maker.write(batch, row, int(number), int(number))
     rows = collect.padded_rows(len(numbers), mesh)
-    arrays = sharding.place_batch({**{name: values[rows] for name, values in batch.items()}, "index": rows}, mesh)
+    arrays = sharding.place_batch(
+        {**{name: values[rows] for name, values in batch.items()}, "index": rows}, mesh
+    )
     index, valid = arrays.pop("index"), arrays.pop("valid")
-    return batch, collect.collect_rows([(model.draw(params, extra, arrays), index, valid)], len(numbers))
+    return batch, collect.collect_rows(
+        [(model.draw(params, extra, arrays), index, valid)], len(numbers)
+    )
 
 
 def hide_patches(image: np.ndarray, masked_positions: np.ndarray, patch_size: int) -> np.ndarray:
-    """Paints the patches `masked_positions` [N, M], -1 where unused, of images uint8 [N, S, S, 3] grey."""
+    """Paints the patches `masked_positions` [N, M], -1 where unused, of images uint8 [N, S, S, 3]
+    grey.
+    """
     grid = image.shape[1] // patch_size
     hidden = (masked_positions[:, :, None] == np.arange(grid**2)).any(1).reshape(-1, grid, grid)
     pixels = hidden.repeat(patch_size, 1).repeat(patch_size, 2)[..., None]

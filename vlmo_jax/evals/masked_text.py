@@ -1,11 +1,13 @@
-"""Masked language modelling on held-out text: loss and accuracy with fixed masks, and words that the model fills in."""
+"""Masked language modelling on held-out text: loss and accuracy with fixed masks, and words that
+the model fills in.
+"""
 
-from collections.abc import Mapping, Sequence
 import dataclasses
 import itertools
 import json
 import logging
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,9 +31,9 @@ class FillIn(NamedTuple):
     """A text with blanks, and what a model says belongs there.
 
     Attributes:
-      parts: the text around the blanks, one more than there are blanks.
-      answers: the word that stood at each blank.
-      guesses: for each blank the likeliest (word, probability) pairs, best first.
+        parts: the text around the blanks, one more than there are blanks.
+        answers: the word that stood at each blank.
+        guesses: for each blank the likeliest (word, probability) pairs, best first.
     """
 
     parts: list[str]
@@ -43,8 +45,9 @@ class Blanks(NamedTuple):
     """Texts with some words blanked out, the same for every model that fills them in.
 
     Attributes:
-      batch: token_mask and mlm_token_ids [N, T], mlm_positions and mlm_labels [N, M], on every process.
-      parts, answers: see FillIn, one entry a text.
+        batch: token_mask and mlm_token_ids [N, T], mlm_positions and mlm_labels [N, M], on every
+            process.
+        parts, answers: see FillIn, one entry a text.
     """
 
     batch: dict[str, np.ndarray]
@@ -53,26 +56,44 @@ class Blanks(NamedTuple):
 
 
 class MaskedTextEvaluator:
-    """Scores a model by masked language modelling on one split: every text, with the same masks each time.
+    """Scores a model by masked language modelling on one split: every text, with the same masks
+    each time.
 
     Args:
-      source: the records of the split; they are read and kept as rows of tokens.
-      tokenizer: of `load_tokenizer`.
-      name: what the result is called.
-      text_length, mask_rate, max_masked_tokens, packing: as in training, see `MaskedTexts`.
-      batch_size: rows of a batch over all processes; a multiple of the batch shards of the mesh.
-      mesh: the mesh of the job.
+        source: the records of the split; they are read and kept as rows of tokens.
+        tokenizer: of `load_tokenizer`.
+        name: what the result is called.
+        text_length, mask_rate, max_masked_tokens, packing: as in training, see `MaskedTexts`.
+        batch_size: rows of a batch over all processes; a multiple of the batch shards of the mesh.
+        mesh: the mesh of the job.
 
     Raises:
-      ValueError: a size is impossible, or the split is empty.
+        ValueError: a size is impossible, or the split is empty.
     """
 
-    def __init__(self, source: Sequence[TextRecord], tokenizer: Tokenizer, *, name: str, text_length: int, mask_rate: float,
-                 max_masked_tokens: int, batch_size: int, mesh: jax.sharding.Mesh, packing: bool = True):
+    def __init__(
+        self,
+        source: Sequence[TextRecord],
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        text_length: int,
+        mask_rate: float,
+        max_masked_tokens: int,
+        batch_size: int,
+        mesh: jax.sharding.Mesh,
+        packing: bool = True,
+    ):
         check_batch_size(name, batch_size, mesh)
         try:
-            self._texts = MaskedTexts(source, tokenizer, text_length=text_length, mask_rate=mask_rate,
-                                      max_masked_tokens=max_masked_tokens, packing=packing)
+            self._texts = MaskedTexts(
+                source,
+                tokenizer,
+                text_length=text_length,
+                mask_rate=mask_rate,
+                max_masked_tokens=max_masked_tokens,
+                packing=packing,
+            )
         except ValueError as error:
             raise ValueError(f"evaluator {name!r}: {error}") from error
         self.name, self._num_records = name, len(source)
@@ -82,43 +103,61 @@ class MaskedTextEvaluator:
         """Scores every masked token of the split, prints the result and returns it.
 
         Args:
-          model: the model's functions.
-          params: its parameters.
-          step: optimizer updates that made them, for messages.
+            model: the model's functions.
+            params: its parameters.
+            step: optimizer updates that made them, for messages.
 
         Returns:
-          mlm_loss (mean over all masked tokens of the split) and mlm_accuracy (0 to 1).
+            mlm_loss (mean over all masked tokens of the split) and mlm_accuracy (0 to 1).
 
         Raises:
-          RuntimeError: anything failed; it names the evaluator and the step.
+            RuntimeError: anything failed; it names the evaluator and the step.
         """
         hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
         metrics, count = score_split(
-            lambda batch: model.score(params, batch), self._texts.batches(self._batch_size, **hosts), name=self.name,
-            num_rows=len(self._texts), batch_size=self._batch_size, mesh=self._mesh, step=step, prefix="mlm", unit="rows",
+            lambda batch: model.score(params, batch),
+            self._texts.batches(self._batch_size, **hosts),
+            name=self.name,
+            num_rows=len(self._texts),
+            batch_size=self._batch_size,
+            mesh=self._mesh,
+            step=step,
+            prefix="mlm",
+            unit="rows",
         )
         if jax.process_index() == 0:
-            announce(f"{self.name} at step {step}: {self._num_records:,} texts in {len(self._texts):,} rows, {count:,} masked "
-                     f"tokens, the same every time\n  MLM loss {metrics['mlm_loss']:.4f}   accuracy {metrics['mlm_accuracy']:.2%}")
+            announce(
+                f"{self.name} at step {step}: {self._num_records:,} texts in {len(self._texts):,}"
+                f" rows, {count:,} masked tokens, the same every time\n  MLM loss"
+                f" {metrics['mlm_loss']:.4f}   accuracy {metrics['mlm_accuracy']:.2%}"
+            )
         return metrics
 
 
-def draw_blanks(source: Sequence[TextRecord], tokenizer: Tokenizer, *, text_length: int, count: int = 8, blanks: int = 2,
-                min_letters: int = 3, seed: int = 0) -> Blanks:
+def draw_blanks(
+    source: Sequence[TextRecord],
+    tokenizer: Tokenizer,
+    *,
+    text_length: int,
+    count: int = 8,
+    blanks: int = 2,
+    min_letters: int = 3,
+    seed: int = 0,
+) -> Blanks:
     """Draws texts and blanks out some of their words, all of which become [MASK].
 
     Args:
-      source: the records; those with enough words that are one token are drawn from. Of texts that do not fit into a row, which come
-        last, the beginning is taken.
-      tokenizer: of `load_tokenizer`.
-      text_length: T.
-      count: how many texts; fewer if the source has no more.
-      blanks: words blanked out of a text, never two in a row.
-      min_letters: of the words.
-      seed: of the draw.
+        source: the records; those with enough words that are one token are drawn from. Of texts
+            that do not fit into a row, which come last, the beginning is taken.
+        tokenizer: of `load_tokenizer`.
+        text_length: T.
+        count: how many texts; fewer if the source has no more.
+        blanks: words blanked out of a text, never two in a row.
+        min_letters: of the words.
+        seed: of the draw.
 
     Raises:
-      ValueError: there is no such text.
+        ValueError: there is no such text.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(source))
@@ -132,7 +171,11 @@ def draw_blanks(source: Sequence[TextRecord], tokenizer: Tokenizer, *, text_leng
 
     for ids, words in itertools.chain(beginnings(whole=True), beginnings(whole=False)):
         single = [place for place, word in enumerate(words) if words.count(word) == 1]
-        places = [place for place in single if _is_word(tokenizer.decode(ids[place : place + 1]), min_letters)]
+        places = [
+            place
+            for place in single
+            if _is_word(tokenizer.decode(ids[place : place + 1]), min_letters)
+        ]
         drawn = sorted(rng.permutation(places)[:blanks].tolist())
         if len(drawn) == blanks and all(b - a > 1 for a, b in zip(drawn, drawn[1:])):
             chosen.append((ids, drawn))
@@ -140,7 +183,8 @@ def draw_blanks(source: Sequence[TextRecord], tokenizer: Tokenizer, *, text_leng
             break
     if not chosen:
         raise ValueError(
-            f"no text has {blanks} words of {min_letters} letters that are one token each in its first {text_length} tokens"
+            f"no text has {blanks} words of {min_letters} letters that are one token each in its"
+            f" first {text_length} tokens"
         )
     return _blank_out(chosen, tokenizer, text_length)
 
@@ -158,7 +202,12 @@ def _blank_out(chosen, tokenizer, text_length):
     rows = np.arange(len(chosen))[:, None]
     labels, masked = token_ids[rows, positions], token_ids.copy()
     masked[rows, positions] = tokenizer.mask_id
-    batch = {"token_mask": token_mask, "mlm_token_ids": masked, "mlm_positions": positions, "mlm_labels": labels}
+    batch = {
+        "token_mask": token_mask,
+        "mlm_token_ids": masked,
+        "mlm_positions": positions,
+        "mlm_labels": labels,
+    }
     parts = []
     for ids, places in chosen:
         starts, ends = [0, *(place + 1 for place in places)], [*places, len(ids)]
@@ -166,27 +215,44 @@ def _blank_out(chosen, tokenizer, text_length):
     return Blanks(batch, parts, [[tokenizer.decode([i]) for i in row] for row in labels])
 
 
-def fill_in_examples(model: MaskedTextModel, params: Any, blanks: Blanks, tokenizer: Tokenizer,
-                     mesh: jax.sharding.Mesh) -> list[FillIn]:
+def fill_in_examples(
+    model: MaskedTextModel,
+    params: Any,
+    blanks: Blanks,
+    tokenizer: Tokenizer,
+    mesh: jax.sharding.Mesh,
+) -> list[FillIn]:
     """What a model fills into blanks.
 
     Args:
-      model: the model's functions.
-      params: its parameters.
-      blanks: of `draw_blanks`.
-      tokenizer: the one of the blanks.
-      mesh: the mesh of the job.
+        model: the model's functions.
+        params: its parameters.
+        blanks: of `draw_blanks`.
+        tokenizer: the one of the blanks.
+        mesh: the mesh of the job.
 
     Returns:
-      One entry a text, the same on every process.
+        One entry a text, the same on every process.
     """
     rows = collect.padded_rows(len(blanks.answers), mesh)
-    batch = {name: values[rows] for name, values in blanks.batch.items()} | {"index": rows, "valid": np.ones(len(rows), np.bool_)}
+    batch = {name: values[rows] for name, values in blanks.batch.items()} | {
+        "index": rows,
+        "valid": np.ones(len(rows), np.bool_),
+    }
     arrays = sharding.place_batch(batch, mesh)
     index, valid = arrays.pop("index"), arrays.pop("valid")
-    guessed = collect.collect_rows([(model.fill(params, arrays), index, valid)], len(blanks.answers))
+    guessed = collect.collect_rows(
+        [(model.fill(params, arrays), index, valid)], len(blanks.answers)
+    )
     return [
-        FillIn(parts, answers, [[(_spell(int(token), tokenizer), float(p)) for p, token in zip(*best)] for best in row])
+        FillIn(
+            parts,
+            answers,
+            [
+                [(_spell(int(token), tokenizer), float(p)) for p, token in zip(*best)]
+                for best in row
+            ],
+        )
         for parts, answers, row in zip(blanks.parts, blanks.answers, guessed)
     ]
 
@@ -201,7 +267,9 @@ def _spell(token, tokenizer):
 
 @dataclasses.dataclass
 class TextEvaluation:
-    """The evaluations of a run on texts: an evaluator a split, and the words filled into blanks of the largest."""
+    """The evaluations of a run on texts: an evaluator a split, and the words filled into blanks of
+    the largest.
+    """
 
     evaluators: list[MaskedTextEvaluator]
     model: MaskedTextModel
@@ -210,18 +278,27 @@ class TextEvaluation:
     mesh: jax.sharding.Mesh
 
     @classmethod
-    def build(cls, splits: Mapping[str, Sequence[TextRecord]], tokenizer: Tokenizer, graphdef: Any, mesh: jax.sharding.Mesh,
-              **options) -> "TextEvaluation":
+    def build(
+        cls,
+        splits: Mapping[str, Sequence[TextRecord]],
+        tokenizer: Tokenizer,
+        graphdef: Any,
+        mesh: jax.sharding.Mesh,
+        **options,
+    ) -> "TextEvaluation":
         """Builds an evaluator for each split.
 
         Args:
-          splits: name -> records; without any nothing is evaluated.
-          tokenizer: of `load_tokenizer`.
-          graphdef: of the model.
-          mesh: the mesh of the job.
-          options: further arguments of MaskedTextEvaluator.
+            splits: name -> records; without any nothing is evaluated.
+            tokenizer: of `load_tokenizer`.
+            graphdef: of the model.
+            mesh: the mesh of the job.
+            options: further arguments of MaskedTextEvaluator.
         """
-        evaluators = [MaskedTextEvaluator(source, tokenizer, name=name, mesh=mesh, **options) for name, source in splits.items()]
+        evaluators = [
+            MaskedTextEvaluator(source, tokenizer, name=name, mesh=mesh, **options)
+            for name, source in splits.items()
+        ]
         largest = max(splits.values(), key=len, default=())
         blanks = None
         if largest:
@@ -235,13 +312,13 @@ class TextEvaluation:
         """Evaluates every split, and draws what the model fills into blanks.
 
         Args:
-          params: parameters of the model.
-          step: updates that made them.
-          page: file for the picture; None: no picture. What was filled in at step 0 is kept beside it, in a .json file,
-            and shown next to what is filled in later.
+            params: parameters of the model.
+            step: updates that made them.
+            page: file for the picture; None: no picture. What was filled in at step 0 is kept
+                beside it, in a .json file, and shown next to what is filled in later.
 
         Returns:
-          `eval/<split>/<metric>` -> value.
+            `eval/<split>/<metric>` -> value.
         """
         metrics = {}
         for evaluator in self.evaluators:
@@ -263,4 +340,8 @@ def _draw(filled, step, page):
         before = [FillIn(**fields) for fields in json.loads(kept.read_text())]
         if [fill.parts for fill in before] == [fill.parts for fill in filled]:
             columns["Before step 1"] = before
-    fill_in_page({**columns, f"After {step:,} steps" if step else "Before step 1": filled}, page, title="Words filled into blanks")
+    fill_in_page(
+        {**columns, f"After {step:,} steps" if step else "Before step 1": filled},
+        page,
+        title="Words filled into blanks",
+    )

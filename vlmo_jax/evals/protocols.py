@@ -4,8 +4,8 @@ Recall depends on the number of candidates as much as on the model, so that each
 what it was measured on.
 """
 
-from collections.abc import Sequence
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,9 +15,9 @@ class Protocol:
     """What a retrieval result is measured on.
 
     Attributes:
-      description: the words that are printed with every result.
-      captions_per_image: the first so many captions of an image are used; None: all.
-      num_images: the split must have so many; None: any number.
+        description: the words that are printed with every result.
+        captions_per_image: the first so many captions of an image are used; None: all.
+        num_images: the split must have so many; None: any number.
     """
 
     description: str
@@ -28,8 +28,12 @@ class Protocol:
 PROTOCOLS = {
     "all_captions": Protocol("all captions of every image"),
     "first_caption": Protocol("the first caption of every image", captions_per_image=1),
-    "coco_karpathy_5k": Protocol("COCO, Karpathy's test split, the first 5 captions of every image", 5, 5000),
-    "flickr30k_karpathy_1k": Protocol("Flickr30K, Karpathy's test split, 5 captions of every image", 5, 1000),
+    "coco_karpathy_5k": Protocol(
+        "COCO, Karpathy's test split, the first 5 captions of every image", 5, 5000
+    ),
+    "flickr30k_karpathy_1k": Protocol(
+        "Flickr30K, Karpathy's test split, 5 captions of every image", 5, 1000
+    ),
 }
 
 
@@ -37,31 +41,32 @@ def select_captions(protocol: str, image_ids: Sequence[str], captions: Sequence[
     """Picks the captions that a protocol uses.
 
     Args:
-      protocol: a name in `PROTOCOLS`.
-      image_ids: [images], for messages.
-      captions: [images], the captions of each image.
+        protocol: a name in `PROTOCOLS`.
+        image_ids: [images], for messages.
+        captions: [images], the captions of each image.
 
     Returns:
-      (texts, text_image): list of captions, and [texts] int32, the row of the image of each.
+        (texts, text_image): list of captions, and [texts] int32, the row of the image of each.
 
     Raises:
-      ValueError: unknown protocol, wrong number of images, or an image with too few captions.
+        ValueError: unknown protocol, wrong number of images, or an image with too few captions.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol={protocol!r} is unknown; use one of {sorted(PROTOCOLS)}")
     wanted = PROTOCOLS[protocol]
     if wanted.num_images not in (None, len(captions)):
         raise ValueError(
-            f"protocol={protocol!r} is about {wanted.num_images} images and this split has {len(captions)}; "
-            "use that split, or protocol='all_captions'"
+            f"protocol={protocol!r} is about {wanted.num_images} images and this split has"
+            f" {len(captions)}; use that split, or protocol='all_captions'"
         )
     texts, text_image = [], []
     for row, (image_id, own) in enumerate(zip(image_ids, captions, strict=True)):
         used = own if wanted.captions_per_image is None else own[: wanted.captions_per_image]
         if len(used) < (wanted.captions_per_image or 1):
             raise ValueError(
-                f"image {image_id!r} has {len(own)} captions and protocol={protocol!r} needs at least "
-                f"{wanted.captions_per_image or 1}; give it captions, or leave it out of the split"
+                f"image {image_id!r} has {len(own)} captions and protocol={protocol!r} needs at"
+                f" least {wanted.captions_per_image or 1}; give it captions, or leave it out of the"
+                " split"
             )
         texts += used
         text_image += [row] * len(used)

@@ -24,19 +24,22 @@ def best_ranks(queries, candidates, query_groups, candidate_groups, *, slab_entr
     """Ranks of the best right candidate of each query.
 
     Args:
-      queries: embeddings [Q, D] float32.
-      candidates: embeddings [C, D] float32; every query group occurs among the candidates.
-      query_groups: [Q] int32.
-      candidate_groups: [C] int32.
-      slab_entries: how many similarities are held at once.
+        queries: embeddings [Q, D] float32.
+        candidates: embeddings [C, D] float32; every query group occurs among the candidates.
+        query_groups: [Q] int32.
+        candidate_groups: [C] int32.
+        slab_entries: how many similarities are held at once.
 
     Returns:
-      [Q] int32, 0 (first) to the number of wrong candidates (last).
+        [Q] int32, 0 (first) to the number of wrong candidates (last).
 
     Source: VLMo section 4.3 (recall on COCO and Flickr30K); ties are ranked against us.
     """
     slabs = _slabs(len(queries), len(candidates), slab_entries)
-    query_groups, candidate_groups = np.asarray(query_groups, np.int32), np.asarray(candidate_groups, np.int32)
+    query_groups, candidate_groups = (
+        np.asarray(query_groups, np.int32),
+        np.asarray(candidate_groups, np.int32),
+    )
     return np.asarray(_best_ranks(queries, candidates, query_groups, candidate_groups, slabs=slabs))
 
 
@@ -44,13 +47,13 @@ def top_candidates(queries, candidates, top_k, *, slab_entries=SLAB_ENTRIES):
     """The `top_k` most similar candidates of each query, best first, the lower row first in a tie.
 
     Args:
-      queries: embeddings [Q, D] float32.
-      candidates: embeddings [C, D] float32, C at least `top_k`.
-      top_k: how many.
-      slab_entries: how many similarities are held at once.
+        queries: embeddings [Q, D] float32.
+        candidates: embeddings [C, D] float32, C at least `top_k`.
+        top_k: how many.
+        slab_entries: how many similarities are held at once.
 
     Returns:
-      [Q, top_k] int32 rows of `candidates`.
+        [Q, top_k] int32 rows of `candidates`.
     """
     slabs = _slabs(len(queries), len(candidates), slab_entries)
     return np.asarray(_top_candidates(queries, candidates, top_k=top_k, slabs=slabs))
@@ -62,12 +65,12 @@ def reranked_ranks(ranks, top_right, top_scores):
     A query whose right candidates are all outside of its top candidates keeps its rank.
 
     Args:
-      ranks: [Q] int32, ranks by the first score.
-      top_right: [Q, k] bool, which of the top candidates are right.
-      top_scores: [Q, k] float32, their second score.
+        ranks: [Q] int32, ranks by the first score.
+        top_right: [Q, k] bool, which of the top candidates are right.
+        top_scores: [Q, k] float32, their second score.
 
     Returns:
-      [Q] int32.
+        [Q] int32.
 
     Source: ALBEF section 3.5 (ITM scores of the top k by ITC).
     """
@@ -80,15 +83,18 @@ def recall_metrics(image_to_text_ranks, text_to_image_ranks):
     """Recall at 1, 5 and 10 and the median rank both ways, and the mean of the six recalls.
 
     Args:
-      image_to_text_ranks: [images] int, from 0.
-      text_to_image_ranks: [captions] int, from 0.
+        image_to_text_ranks: [images] int, from 0.
+        text_to_image_ranks: [captions] int, from 0.
 
     Returns:
-      Dict of floats: recalls are shares from 0 to 1, median ranks count from 1 and are rounded
-      down as VSE++ and its heirs do.
+        Dict of floats: recalls are shares from 0 to 1, median ranks count from 1 and are rounded
+        down as VSE++ and its heirs do.
     """
     metrics, recalls = {}, []
-    for way, ranks in (("image_to_text", image_to_text_ranks), ("text_to_image", text_to_image_ranks)):
+    for way, ranks in (
+        ("image_to_text", image_to_text_ranks),
+        ("text_to_image", text_to_image_ranks),
+    ):
         for cutoff in CUTOFFS:
             metrics[f"{way}_recall_at_{cutoff}"] = float(np.mean(np.asarray(ranks) < cutoff))
             recalls.append(metrics[f"{way}_recall_at_{cutoff}"])
@@ -101,15 +107,18 @@ def chance_recall(num_right, num_candidates, cutoff):
     """The recall that a random order gives.
 
     Args:
-      num_right: [Q] int, right candidates of each query.
-      num_candidates: int.
-      cutoff: the k of recall at k.
+        num_right: [Q] int, right candidates of each query.
+        num_candidates: int.
+        cutoff: the k of recall at k.
 
     Returns:
-      Mean over the queries of the chance that one of the first k candidates is right, 0 to 1.
+        Mean over the queries of the chance that one of the first k candidates is right, 0 to 1.
     """
     cutoff = min(cutoff, num_candidates)
-    misses = {n: math.comb(num_candidates - n, cutoff) / math.comb(num_candidates, cutoff) for n in set(num_right)}
+    misses = {
+        n: math.comb(num_candidates - n, cutoff) / math.comb(num_candidates, cutoff)
+        for n in set(num_right)
+    }
     return 1.0 - sum(misses[n] for n in num_right) / len(num_right)
 
 
@@ -118,7 +127,9 @@ def _slabs(num_queries, num_candidates, slab_entries):
 
 
 def _map_slabs(function, slabs, *query_arrays):
-    """Maps a function of query rows over slabs of them, one after the other; the last one is padded."""
+    """Maps a function of query rows over slabs of them, one after the other; the last one is
+    padded.
+    """
     num_queries = query_arrays[0].shape[0]
     rows = -(-num_queries // slabs)
     stacked = []
@@ -130,7 +141,9 @@ def _map_slabs(function, slabs, *query_arrays):
 
 
 def _similarities(queries, candidates):
-    return jnp.matmul(queries, candidates.T, precision="highest", preferred_element_type=jnp.float32)
+    return jnp.matmul(
+        queries, candidates.T, precision="highest", preferred_element_type=jnp.float32
+    )
 
 
 @functools.partial(jax.jit, static_argnames="slabs")
@@ -139,7 +152,8 @@ def _best_ranks(queries, candidates, query_groups, candidate_groups, *, slabs):
         scores = _similarities(queries, candidates)
         right = query_groups[:, None] == candidate_groups[None, :]
         best = jnp.max(scores, axis=1, where=right, initial=-jnp.inf)
-        # "not smaller" instead of "larger or equal": true for ties, and true wherever there is a NaN.
+        # "not smaller" instead of "larger or equal": true for ties, and true wherever there is a
+        # NaN.
         return jnp.sum(~right & ~(scores < best[:, None]), axis=1, dtype=jnp.int32)
 
     return _map_slabs(ranks_of, slabs, queries, query_groups)
@@ -147,4 +161,6 @@ def _best_ranks(queries, candidates, query_groups, candidate_groups, *, slabs):
 
 @functools.partial(jax.jit, static_argnames=("top_k", "slabs"))
 def _top_candidates(queries, candidates, *, top_k, slabs):
-    return _map_slabs(lambda slab: jax.lax.top_k(_similarities(slab, candidates), top_k)[1], slabs, queries)
+    return _map_slabs(
+        lambda slab: jax.lax.top_k(_similarities(slab, candidates), top_k)[1], slabs, queries
+    )

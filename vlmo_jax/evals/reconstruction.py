@@ -1,7 +1,9 @@
-"""Evaluation of a visual tokenizer on held-out images: PSNR of reconstructions, and how its codes are used."""
+"""Evaluation of a visual tokenizer on held-out images: PSNR of reconstructions, and how its codes
+are used.
+"""
 
-from collections.abc import Mapping, Sequence
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,50 +33,72 @@ class ReconstructionEvaluator:
     """Scores a tokenizer on every image of one split.
 
     Args:
-      source: the records of the split.
-      name: what the result is called.
-      image_size: S, side of the images in pixels.
-      vocab_size: V, number of codes.
-      batch_size: images of a batch over all processes; a multiple of the batch shards of the mesh.
-      mesh: the mesh of the job.
+        source: the records of the split.
+        name: what the result is called.
+        image_size: S, side of the images in pixels.
+        vocab_size: V, number of codes.
+        batch_size: images of a batch over all processes; a multiple of the batch shards of the
+            mesh.
+        mesh: the mesh of the job.
 
     Raises:
-      ValueError: the batch does not divide over the mesh.
+        ValueError: the batch does not divide over the mesh.
     """
 
-    def __init__(self, source: Sequence[Record], *, name: str, image_size: int, vocab_size: int, batch_size: int,
-                 mesh: jax.sharding.Mesh):
+    def __init__(
+        self,
+        source: Sequence[Record],
+        *,
+        name: str,
+        image_size: int,
+        vocab_size: int,
+        batch_size: int,
+        mesh: jax.sharding.Mesh,
+    ):
         check_batch_size(name, batch_size, mesh)
         self.name, self.num_images = name, len(source)
         self._source, self._image_size, self._vocab_size = source, image_size, vocab_size
         self._batch_size, self._mesh = batch_size, mesh
         self._hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
 
-    def evaluate(self, model: TokenizerModel, params: Any, step: int) -> tuple[dict[str, float], Scores]:
+    def evaluate(
+        self, model: TokenizerModel, params: Any, step: int
+    ) -> tuple[dict[str, float], Scores]:
         """Reconstructs every image of the split from its codes, prints the result and returns it.
 
         Args:
-          model: the model's functions.
-          params: its parameters.
-          step: optimizer updates that made them, for messages.
+            model: the model's functions.
+            params: its parameters.
+            step: optimizer updates that made them, for messages.
 
         Returns:
-          Metrics: psnr (mean over images, decibels), codes_in_use (codes that occur in the split), code_perplexity (so many
-          codes, used equally often, would be as diverse); and the scores of each image.
+            Metrics: psnr (mean over images, decibels), codes_in_use (codes that occur in the
+                split), code_perplexity (so many
+            codes, used equally often, would be as diverse); and the scores of each image.
 
         Raises:
-          RuntimeError: anything failed; it names the evaluator and the step.
+            RuntimeError: anything failed; it names the evaluator and the step.
         """
         total = -(-self.num_images // self._batch_size)
-        batches = progress(self._batches(self._source), total=total, description=f"{self.name}: images", unit="batch",
-                           enabled=jax.process_index() == 0)
+        batches = progress(
+            self._batches(self._source),
+            total=total,
+            description=f"{self.name}: images",
+            unit="batch",
+            enabled=jax.process_index() == 0,
+        )
         try:
             rows = collect.collect_rows(self._score(model, params, batches), self.num_images)
             if not np.isfinite(rows).all():
-                raise FloatingPointError("an error of reconstruction is not finite; the parameters are broken")
+                raise FloatingPointError(
+                    "an error of reconstruction is not finite; the parameters are broken"
+                )
         except Exception as error:
             raise RuntimeError(f"evaluator {self.name!r} failed at step {step}: {error}") from error
-        scores = Scores(-10 * np.log10(np.maximum(rows[:, 0].astype(np.float64), 1e-10)), rows[:, 1:].astype(np.int64))
+        scores = Scores(
+            -10 * np.log10(np.maximum(rows[:, 0].astype(np.float64), 1e-10)),
+            rows[:, 1:].astype(np.int64),
+        )
         share = np.bincount(scores.codes.ravel(), minlength=self._vocab_size) / scores.codes.size
         used = share[share > 0]
         metrics = {
@@ -83,29 +107,41 @@ class ReconstructionEvaluator:
             "code_perplexity": float(np.exp(-(used * np.log(used)).sum())),
         }
         if jax.process_index() == 0:
-            announce(f"{self.name} at step {step}: {self.num_images:,} images of {scores.codes.shape[1]} codes each\n"
-                     f"  PSNR {metrics['psnr']:.2f} dB   codes in use {len(used):,} of {self._vocab_size:,}   "
-                     f"perplexity {metrics['code_perplexity']:.1f}")
+            announce(
+                f"{self.name} at step {step}: {self.num_images:,} images of {scores.codes.shape[1]}"
+                f" codes each\n  PSNR {metrics['psnr']:.2f} dB   codes in use {len(used):,} of"
+                f" {self._vocab_size:,}   perplexity {metrics['code_perplexity']:.1f}"
+            )
         return metrics, scores
 
     def draw_examples(self, model: TokenizerModel, params: Any, scores: Scores, page: Path) -> None:
         """Draws images spread over the split, their codes and reconstructions to the file `page`."""
         count = min(NUM_EXAMPLES, self.num_images, self._batch_size)
         chosen = np.linspace(0, self.num_images - 1, count).astype(int)
-        batch = sharding.place_batch(next(self._batches([self._source[int(row)] for row in chosen])), self._mesh)
+        batch = sharding.place_batch(
+            next(self._batches([self._source[int(row)] for row in chosen])), self._mesh
+        )
         index, valid = batch.pop("index"), batch.pop("valid")
         images, again = (
-            collect.collect_rows([(pixels, index, valid)], count) for pixels in (batch["image"], model.reconstruct(params, batch))
+            collect.collect_rows([(pixels, index, valid)], count)
+            for pixels in (batch["image"], model.reconstruct(params, batch))
         )
         if jax.process_index() == 0:
             side = round(scores.codes.shape[1] ** 0.5)
             reconstruction_page(
-                images, scores.codes[chosen].reshape(count, side, side), again, page, vocab_size=self._vocab_size,
-                psnr=scores.psnr[chosen], title=f"{self.name}: {scores.psnr.mean():.1f} dB on average",
+                images,
+                scores.codes[chosen].reshape(count, side, side),
+                again,
+                page,
+                vocab_size=self._vocab_size,
+                psnr=scores.psnr[chosen],
+                title=f"{self.name}: {scores.psnr.mean():.1f} dB on average",
             )
 
     def _batches(self, source: Sequence[Record]):
-        return image_batches(source, image_size=self._image_size, batch_size=self._batch_size, **self._hosts)
+        return image_batches(
+            source, image_size=self._image_size, batch_size=self._batch_size, **self._hosts
+        )
 
     def _score(self, model: TokenizerModel, params: Any, batches):
         for batch in batches:
@@ -123,19 +159,27 @@ class ReconstructionEvaluation:
 
     @classmethod
     def build(cls, splits: Mapping[str, Sequence[Record]], model: TokenizerModel, **fields):
-        """Builds an evaluator for each split, name -> records; `fields` are arguments of ReconstructionEvaluator."""
-        return cls([ReconstructionEvaluator(source, name=name, **fields) for name, source in splits.items()], model)
+        """Builds an evaluator for each split, name -> records; `fields` are arguments of
+        ReconstructionEvaluator.
+        """
+        return cls(
+            [
+                ReconstructionEvaluator(source, name=name, **fields)
+                for name, source in splits.items()
+            ],
+            model,
+        )
 
     def run(self, params: Any, step: int, page: Path | None = None) -> dict[str, float]:
         """Evaluates every split.
 
         Args:
-          params: parameters of the model.
-          step: updates that made them.
-          page: file for a picture of examples of the largest split; None: no picture.
+            params: parameters of the model.
+            step: updates that made them.
+            page: file for a picture of examples of the largest split; None: no picture.
 
         Returns:
-          `eval/<split>/<metric>` -> value.
+            `eval/<split>/<metric>` -> value.
         """
         metrics = {}
         shown = max(self.evaluators, key=lambda evaluator: evaluator.num_images, default=None)

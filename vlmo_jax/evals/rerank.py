@@ -13,12 +13,12 @@ class PairPlan:
     """Which pairs are scored, and in which batches.
 
     Args:
-      image_rows: [n] int, the image of each pair; the same pair may come several times.
-      text_rows: [n] int, the text of each pair.
-      num_images: images of the split.
-      num_texts: texts of the split.
-      batch_size: images of a block and pairs of a batch, over all processes.
-      host_count: processes that share a batch in equal slices.
+        image_rows: [n] int, the image of each pair; the same pair may come several times.
+        text_rows: [n] int, the text of each pair.
+        num_images: images of the split.
+        num_texts: texts of the split.
+        batch_size: images of a block and pairs of a batch, over all processes.
+        host_count: processes that share a batch in equal slices.
     """
 
     def __init__(self, image_rows, text_rows, *, num_images, num_texts, batch_size, host_count):
@@ -27,9 +27,14 @@ class PairPlan:
         self._host_count = host_count
         self._keys = np.unique(self._key(image_rows, text_rows))
         self.image_rows, self.text_rows = np.divmod(self._keys, num_texts)
-        pairs_of_slice = np.bincount(self.image_rows // self._local, minlength=-(-num_images // batch_size) * host_count)
-        # All processes must take part in each batch, so a block takes as many as its fullest slice needs.
-        self.batches_of_block = -(-pairs_of_slice.reshape(-1, host_count).max(axis=1) // self._local)
+        pairs_of_slice = np.bincount(
+            self.image_rows // self._local, minlength=-(-num_images // batch_size) * host_count
+        )
+        # All processes must take part in each batch, so a block takes as many as its fullest slice
+        # needs.
+        self.batches_of_block = -(
+            -pairs_of_slice.reshape(-1, host_count).max(axis=1) // self._local
+        )
 
     def _key(self, image_rows, text_rows):
         return np.asarray(image_rows, np.int64) * self._num_texts + np.asarray(text_rows, np.int64)
@@ -42,17 +47,22 @@ class PairPlan:
         """Returns where in the plan the given pairs stand: an int array of their shape."""
         return np.searchsorted(self._keys, self._key(image_rows, text_rows))
 
-    def batches(self, blocks: Iterable[Mapping[str, np.ndarray]], tokens: Mapping[str, np.ndarray],
-                host_index: int) -> Iterator[dict[str, np.ndarray]]:
+    def batches(
+        self,
+        blocks: Iterable[Mapping[str, np.ndarray]],
+        tokens: Mapping[str, np.ndarray],
+        host_index: int,
+    ) -> Iterator[dict[str, np.ndarray]]:
         """Makes the batches of one process.
 
         Args:
-          blocks: its batches of `image_batches`.
-          tokens: token_ids and token_mask [texts, T] of all texts.
-          host_index: its number.
+            blocks: its batches of `image_batches`.
+            tokens: token_ids and token_mask [texts, T] of all texts.
+            host_index: its number.
 
         Yields:
-          image uint8 [b, S, S, 3], token_ids, token_mask [b, T], index int32 [b] (place in the plan), valid bool [b].
+            image uint8 [b, S, S, 3], token_ids, token_mask [b, T], index int32 [b] (place in the
+            plan), valid bool [b].
         """
         for number, (block, count) in enumerate(zip(blocks, self.batches_of_block, strict=True)):
             first_image = (number * self._host_count + host_index) * self._local

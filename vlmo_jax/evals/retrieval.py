@@ -1,4 +1,6 @@
-"""Image-text retrieval: recall both ways, exact, over any mesh, with optional re-ranking by matching."""
+"""Image-text retrieval: recall both ways, exact, over any mesh, with optional re-ranking by
+matching.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -25,7 +27,9 @@ class Embeddings(NamedTuple):
 
 
 class RetrievalExamples(NamedTuple):
-    """A few queries both ways with what they retrieve, best first; the first arguments of `pictures.retrieval_page`."""
+    """A few queries both ways with what they retrieve, best first; the first arguments of
+    `pictures.retrieval_page`.
+    """
 
     captions: list[str]  # [Q] captions as queries
     caption_images: np.ndarray  # [Q, K, S, S, 3] uint8, the images they retrieve
@@ -39,25 +43,38 @@ class RetrievalEvaluator:
     """Scores a model by image-text retrieval on one split.
 
     Args:
-      source: the records of the split; `source[i]` is a `Record`.
-      tokenizer: of `load_tokenizer`.
-      name: what the result is called.
-      image_size: S, side of the images in pixels.
-      text_length: T, tokens of a text.
-      batch_size: images, captions or pairs of a batch over all processes; a multiple of the batch shards of the mesh.
-      mesh: the mesh of the job.
-      protocol: a name in `protocols.PROTOCOLS`.
+        source: the records of the split; `source[i]` is a `Record`.
+        tokenizer: of `load_tokenizer`.
+        name: what the result is called.
+        image_size: S, side of the images in pixels.
+        text_length: T, tokens of a text.
+        batch_size: images, captions or pairs of a batch over all processes; a multiple of the batch
+            shards of the mesh.
+        mesh: the mesh of the job.
+        protocol: a name in `protocols.PROTOCOLS`.
 
     Raises:
-      ValueError: a size is impossible, the split is empty, or it does not fit the protocol.
+        ValueError: a size is impossible, the split is empty, or it does not fit the protocol.
     """
 
-    def __init__(self, source: Sequence[Record], tokenizer: Tokenizer, *, name: str, image_size: int, text_length: int,
-                 batch_size: int, mesh: jax.sharding.Mesh, protocol: str = "all_captions"):
+    def __init__(
+        self,
+        source: Sequence[Record],
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        image_size: int,
+        text_length: int,
+        batch_size: int,
+        mesh: jax.sharding.Mesh,
+        protocol: str = "all_captions",
+    ):
         shards = sharding.num_batch_shards(mesh)
         if batch_size < 1 or batch_size % shards:
-            raise ValueError(f"evaluator {name!r}: batch_size={batch_size} does not divide over {shards} batch shards; "
-                             f"use a multiple of {shards}")
+            raise ValueError(
+                f"evaluator {name!r}: batch_size={batch_size} does not divide over {shards} batch"
+                f" shards; use a multiple of {shards}"
+            )
         if not len(source):
             raise ValueError(f"evaluator {name!r}: the split is empty; give one with records")
         try:
@@ -72,58 +89,88 @@ class RetrievalEvaluator:
         self._protocol = protocol
         self._hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
         self._kept_images = None
-        self._cut_texts = sum(len(tokenizer.encode(text).ids) > text_length - 2 for text in self.texts)
+        self._cut_texts = sum(
+            len(tokenizer.encode(text).ids) > text_length - 2 for text in self.texts
+        )
 
     def statement(self, rerank_top_k: int = 0) -> str:
         """What the numbers are about: protocol, sizes, captions an image, re-ranking, chance."""
         captions = np.bincount(self.text_image, minlength=self.num_images)
-        each = f"{captions.min()}" if captions.min() == captions.max() else f"{captions.min()} to {captions.max()}"
-        parts = [f"{self.num_images:,} images, {len(self.texts):,} captions ({each} an image"
-                 f"{', the best of them counts' if captions.max() > 1 else ''}); "
-                 f"protocol {self._protocol}: {protocols.PROTOCOLS[self._protocol].description}"]
+        each = (
+            f"{captions.min()}"
+            if captions.min() == captions.max()
+            else f"{captions.min()} to {captions.max()}"
+        )
+        parts = [
+            f"{self.num_images:,} images, {len(self.texts):,} captions ({each} an image"
+            f"{', the best of them counts' if captions.max() > 1 else ''}); "
+            f"protocol {self._protocol}: {protocols.PROTOCOLS[self._protocol].description}"
+        ]
         if self._cut_texts:
             parts.append(f"{self._cut_texts:,} captions are cut at {self._text_length} tokens")
         if rerank_top_k:
             parts.append(f"the top {rerank_top_k} are re-ranked by matching")
-        to_text = [recall.chance_recall(captions.tolist(), len(self.texts), k) for k in recall.CUTOFFS]
+        to_text = [
+            recall.chance_recall(captions.tolist(), len(self.texts), k) for k in recall.CUTOFFS
+        ]
         to_image = [recall.chance_recall([1], self.num_images, k) for k in recall.CUTOFFS]
-        chances = [" / ".join(f"{100 * chance:.3g}" for chance in way) for way in (to_text, to_image)]
-        parts.append(f"chance of R@1/5/10: image to text {chances[0]} %, text to image {chances[1]} %")
+        chances = [
+            " / ".join(f"{100 * chance:.3g}" for chance in way) for way in (to_text, to_image)
+        ]
+        parts.append(
+            f"chance of R@1/5/10: image to text {chances[0]} %, text to image {chances[1]} %"
+        )
         return "; ".join(parts)
 
-    def evaluate(self, encoders: Encoders, params: Any, step: int, rerank_top_k: int = 0) -> dict[str, float]:
+    def evaluate(
+        self, encoders: Encoders, params: Any, step: int, rerank_top_k: int = 0
+    ) -> dict[str, float]:
         """Encodes the split, ranks it, prints the result with its protocol and returns it.
 
         Args:
-          encoders: the model.
-          params: its parameters.
-          step: optimizer updates that made them, for messages.
-          rerank_top_k: re-rank so many candidates of each query by `match`; 0: none. More than there are means all.
+            encoders: the model.
+            params: its parameters.
+            step: optimizer updates that made them, for messages.
+            rerank_top_k: re-rank so many candidates of each query by `match`; 0: none. More than
+                there are means all.
 
         Returns:
-          Recalls (0 to 1) and median ranks, see `recall.recall_metrics`; with re-ranking the same again, `reranked_...`.
+            Recalls (0 to 1) and median ranks, see `recall.recall_metrics`; with re-ranking the same
+            again, `reranked_...`.
 
         Raises:
-          RuntimeError: anything failed; it names the evaluator and the step.
+            RuntimeError: anything failed; it names the evaluator and the step.
         """
         return self._evaluate(encoders, params, step, rerank_top_k)[0]
 
-    def evaluate_with_examples(self, encoders: Encoders, params: Any, step: int, rerank_top_k: int = 0, *, num_captions: int = 8,
-                               num_images: int = 4, top_k: int = 5, seed: int = 0) -> tuple[dict[str, float], RetrievalExamples]:
+    def evaluate_with_examples(
+        self,
+        encoders: Encoders,
+        params: Any,
+        step: int,
+        rerank_top_k: int = 0,
+        *,
+        num_captions: int = 8,
+        num_images: int = 4,
+        top_k: int = 5,
+        seed: int = 0,
+    ) -> tuple[dict[str, float], RetrievalExamples]:
         """Evaluates, and shows what some queries retrieve by their embeddings.
 
         Args:
-          encoders, params, step, rerank_top_k: as in `evaluate`.
-          num_captions: captions drawn as queries.
-          num_images: images drawn as queries.
-          top_k: images or captions shown for each.
-          seed: of the draw.
+            encoders, params, step, rerank_top_k: as in `evaluate`.
+            num_captions: captions drawn as queries.
+            num_images: images drawn as queries.
+            top_k: images or captions shown for each.
+            seed: of the draw.
 
         Returns:
-          The metrics, and the examples.
+            The metrics, and the examples.
         """
         metrics, embeddings = self._evaluate(encoders, params, step, rerank_top_k)
-        return metrics, self._examples(embeddings, num_captions, num_images, top_k, np.random.default_rng(seed))
+        return metrics, self._examples(
+            embeddings, num_captions, num_images, top_k, np.random.default_rng(seed)
+        )
 
     def _evaluate(self, encoders, params, step, rerank_top_k):
         try:
@@ -132,18 +179,42 @@ class RetrievalEvaluator:
         except Exception as error:
             raise RuntimeError(f"evaluator {self.name!r} failed at step {step}: {error}") from error
         if jax.process_index() == 0:
-            announce("\n".join([f"{self.name} at step {step}: {self.statement(rerank_top_k)}", *format_metrics(metrics)]))
+            announce(
+                "\n".join(
+                    [
+                        f"{self.name} at step {step}: {self.statement(rerank_top_k)}",
+                        *format_metrics(metrics),
+                    ]
+                )
+            )
         return metrics, embeddings
 
     def _embed(self, encoders, params):
-        image = self._run(encoders.encode_image, params, self._images(), self.num_images, self.num_images, "images")
-        texts = text_batches(self.texts, self._tokenizer, text_length=self._text_length, batch_size=self._batch_size,
-                             **self._hosts)
-        text = self._run(encoders.encode_text, params, texts, len(self.texts), len(self.texts), "captions")
+        image = self._run(
+            encoders.encode_image,
+            params,
+            self._images(),
+            self.num_images,
+            self.num_images,
+            "images",
+        )
+        texts = text_batches(
+            self.texts,
+            self._tokenizer,
+            text_length=self._text_length,
+            batch_size=self._batch_size,
+            **self._hosts,
+        )
+        text = self._run(
+            encoders.encode_text, params, texts, len(self.texts), len(self.texts), "captions"
+        )
         for kind, rows in (("image", image), ("caption", text)):
             broken = np.sum(~np.isfinite(rows).all(axis=1))
             if broken:
-                raise FloatingPointError(f"{broken} of {len(rows)} {kind} embeddings are not finite; the parameters are broken")
+                raise FloatingPointError(
+                    f"{broken} of {len(rows)} {kind} embeddings are not finite; the parameters are"
+                    " broken"
+                )
         return Embeddings(image, text)
 
     def _score(self, encoders, params, embeddings, rerank_top_k):
@@ -153,7 +224,9 @@ class RetrievalEvaluator:
         to_image = recall.best_ranks(text, image, self.text_image, image_groups)
         metrics = recall.recall_metrics(to_text, to_image)
         if rerank_top_k:
-            reranked = recall.recall_metrics(*self._rerank(encoders, params, embeddings, to_text, to_image, rerank_top_k))
+            reranked = recall.recall_metrics(
+                *self._rerank(encoders, params, embeddings, to_text, to_image, rerank_top_k)
+            )
             metrics |= {f"reranked_{name}": value for name, value in reranked.items()}
         return metrics
 
@@ -167,23 +240,42 @@ class RetrievalEvaluator:
         plan = rerank.PairPlan(
             np.concatenate([image_rows.ravel(), images_of_text.ravel()]),
             np.concatenate([texts_of_image.ravel(), text_rows.ravel()]),
-            num_images=len(image), num_texts=len(text), batch_size=self._batch_size, host_count=self._hosts["host_count"],
+            num_images=len(image),
+            num_texts=len(text),
+            batch_size=self._batch_size,
+            host_count=self._hosts["host_count"],
         )
         batches = plan.batches(self._images(), self._tokens(), self._hosts["host_index"])
         steps = int(plan.batches_of_block.sum())
-        scores = self._run(encoders.match, params, batches, len(plan), steps * self._batch_size, "pairs matched")
+        scores = self._run(
+            encoders.match, params, batches, len(plan), steps * self._batch_size, "pairs matched"
+        )
         return (
-            recall.reranked_ranks(to_text, self.text_image[texts_of_image] == image_rows,
-                                  scores[plan.places(image_rows, texts_of_image)]),
-            recall.reranked_ranks(to_image, self.text_image[text_rows] == images_of_text,
-                                  scores[plan.places(images_of_text, text_rows)]),
+            recall.reranked_ranks(
+                to_text,
+                self.text_image[texts_of_image] == image_rows,
+                scores[plan.places(image_rows, texts_of_image)],
+            ),
+            recall.reranked_ranks(
+                to_image,
+                self.text_image[text_rows] == images_of_text,
+                scores[plan.places(images_of_text, text_rows)],
+            ),
         )
 
     def _run(self, function, params, batches, num_rows, num_places, what):
-        """Applies a function of the model to all batches; returns its rows in order, on every process."""
+        """Applies a function of the model to all batches; returns its rows in order, on every
+        process.
+        """
+
         def results():
-            for batch in progress(batches, total=-(-num_places // self._batch_size), description=f"{self.name}: {what}",
-                                  unit="batch", enabled=jax.process_index() == 0):
+            for batch in progress(
+                batches,
+                total=-(-num_places // self._batch_size),
+                description=f"{self.name}: {what}",
+                unit="batch",
+                enabled=jax.process_index() == 0,
+            ):
                 arrays = sharding.place_batch(batch, self._mesh)
                 index, valid = arrays.pop("index"), arrays.pop("valid")
                 yield function(params, arrays), index, valid
@@ -197,7 +289,9 @@ class RetrievalEvaluator:
             return
         size = self.num_images // self._hosts["host_count"] * self._image_size**2 * 3
         kept = [] if size <= KEPT_IMAGE_BYTES else None
-        for batch in image_batches(self._source, image_size=self._image_size, batch_size=self._batch_size, **self._hosts):
+        for batch in image_batches(
+            self._source, image_size=self._image_size, batch_size=self._batch_size, **self._hosts
+        ):
             if kept is not None:
                 kept.append(batch)
             yield batch
@@ -205,8 +299,18 @@ class RetrievalEvaluator:
 
     def _tokens(self) -> Mapping[str, np.ndarray]:
         """token_ids and token_mask [captions and padding, T] of all captions, on every process."""
-        batches = list(text_batches(self.texts, self._tokenizer, text_length=self._text_length, batch_size=self._batch_size))
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in ("token_ids", "token_mask")}
+        batches = list(
+            text_batches(
+                self.texts,
+                self._tokenizer,
+                text_length=self._text_length,
+                batch_size=self._batch_size,
+            )
+        )
+        return {
+            name: np.concatenate([batch[name] for batch in batches])
+            for name in ("token_ids", "token_mask")
+        }
 
     def _examples(self, embeddings, num_captions, num_images, top_k, rng):
         image, text = embeddings
@@ -214,12 +318,18 @@ class RetrievalEvaluator:
         image_queries = np.sort(rng.choice(len(image), min(num_images, len(image)), replace=False))
         found_images = recall.top_candidates(text[queries], image, min(top_k, len(image)))
         found_texts = recall.top_candidates(image[image_queries], text, min(top_k, len(text)))
-        rows, places = np.unique(np.concatenate([found_images.ravel(), image_queries]), return_inverse=True)
+        rows, places = np.unique(
+            np.concatenate([found_images.ravel(), image_queries]), return_inverse=True
+        )
         records = [self._source[int(row)] for row in rows]
-        pixels = next(iter(image_batches(records, image_size=self._image_size, batch_size=len(records))))["image"][places]
+        pixels = next(
+            iter(image_batches(records, image_size=self._image_size, batch_size=len(records)))
+        )["image"][places]
         return RetrievalExamples(
             captions=[self.texts[row] for row in queries],
-            caption_images=pixels[: found_images.size].reshape(*found_images.shape, *pixels.shape[1:]),
+            caption_images=pixels[: found_images.size].reshape(
+                *found_images.shape, *pixels.shape[1:]
+            ),
             caption_correct=self.text_image[queries][:, None] == found_images,
             images=pixels[found_images.size :],
             image_captions=[[self.texts[row] for row in found] for found in found_texts],
@@ -233,7 +343,10 @@ def format_metrics(metrics: Mapping[str, float]) -> list[str]:
     for prefix, label in (("", ""), ("reranked_", ", re-ranked")):
         for way in ("image_to_text", "text_to_image"):
             if f"{prefix}{way}_recall_at_1" in metrics:
-                recalls = "  ".join(f"R@{k} {100 * metrics[f'{prefix}{way}_recall_at_{k}']:5.2f} %" for k in recall.CUTOFFS)
+                recalls = "  ".join(
+                    f"R@{k} {100 * metrics[f'{prefix}{way}_recall_at_{k}']:5.2f} %"
+                    for k in recall.CUTOFFS
+                )
                 rank = metrics[f"{prefix}{way}_median_rank"]
                 lines.append(f"  {way.replace('_', ' ')}{label}: {recalls}  median rank {rank:.0f}")
     return lines

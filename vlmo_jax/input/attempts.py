@@ -1,7 +1,9 @@
-"""Broken records give way to others: the part of writing an example that all kinds of examples share."""
+"""Broken records give way to others: the part of writing an example that all kinds of examples
+share.
+"""
 
-from collections.abc import Callable, Sequence
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +41,9 @@ class Report:
     truncated: int = 0
 
     def __add__(self, other: "Report") -> "Report":
-        return Report(self.seen + other.seen, self.broken + other.broken, self.truncated + other.truncated)
+        return Report(
+            self.seen + other.seen, self.broken + other.broken, self.truncated + other.truncated
+        )
 
 
 def read_record(source: Sequence, index: int) -> Any:
@@ -55,12 +59,18 @@ def read_record(source: Sequence, index: int) -> Any:
 
 
 def write_or_replace(
-    write: Callable[[Any, np.random.Generator], int | None], source: Sequence, *, seed: int, position: int, index: int
+    write: Callable[[Any, np.random.Generator], int | None],
+    source: Sequence,
+    *,
+    seed: int,
+    position: int,
+    index: int,
 ) -> Report:
     """Writes one example; broken records give way to others, drawn from (seed, position, attempt).
 
     Args:
-        write: function of a record and the source of all randomness of the example; says whether a text had to be cut.
+        write: function of a record and the source of all randomness of the example; says whether a
+            text had to be cut.
         source: the records.
         seed: of the run.
         position: of the example in the training stream.
@@ -97,5 +107,7 @@ def name_broken(broken: Sequence[tuple[str, str]], limit: int = 5) -> str:
         limit: how many to name.
     """
     reasons = dict(broken)
-    named = ", ".join(f"{record_id!r} ({reason})" for record_id, reason in list(reasons.items())[:limit])
+    named = ", ".join(
+        f"{record_id!r} ({reason})" for record_id, reason in list(reasons.items())[:limit]
+    )
     return named + (f" and {len(reasons) - limit} more" if len(reasons) > limit else "")

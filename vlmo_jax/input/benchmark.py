@@ -1,9 +1,9 @@
 """Speed of the input pipeline alone: `python -m vlmo_jax.input.benchmark`."""
 
 import argparse
-from collections.abc import Callable, Sequence
 import io
 import time
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,8 @@ class Stage(NamedTuple):
 
     Attributes:
         name: of the stage.
-        milliseconds: for one record: of one core for a stage by itself, on the clock for "all, pipeline".
+        milliseconds: for one record: of one core for a stage by itself, on the clock for "all,
+            pipeline".
         records_per_second: what one core, or the whole pipeline, gets done.
     """
 
@@ -31,8 +32,11 @@ class Stage(NamedTuple):
     records_per_second: float
 
 
-def synthetic_photos(count: int = 1024, *, distinct: int = 32, width: int = 640, height: int = 480, quality: int = 90) -> list[Record]:
-    """Makes JPEGs that cost as much to decode as photographs: noise with the 1/f spectrum of natural scenes.
+def synthetic_photos(
+    count: int = 1024, *, distinct: int = 32, width: int = 640, height: int = 480, quality: int = 90
+) -> list[Record]:
+    """Makes JPEGs that cost as much to decode as photographs: noise with the 1/f spectrum of
+    natural scenes.
 
     Args:
         count: how many records.
@@ -50,12 +54,18 @@ def synthetic_photos(count: int = 1024, *, distinct: int = 32, width: int = 640,
     for _ in range(distinct):
         planes = []
         for contrast in (50, 18, 18):  # brightness, and the two colour differences, which vary less
-            noise = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((height, width))) / frequency, (height, width))
+            noise = np.fft.irfft2(
+                np.fft.rfft2(rng.standard_normal((height, width))) / frequency, (height, width)
+            )
             planes.append(np.clip(128 + contrast * noise / noise.std(), 0, 255).astype(np.uint8))
         file = io.BytesIO()
-        Image.merge("YCbCr", [Image.fromarray(plane) for plane in planes]).save(file, "JPEG", quality=quality)
+        Image.merge("YCbCr", [Image.fromarray(plane) for plane in planes]).save(
+            file, "JPEG", quality=quality
+        )
         files.append(file.getvalue())
-    return [Record(files[i % distinct], (_CAPTION.format(i),), (), f"photo {i}") for i in range(count)]
+    return [
+        Record(files[i % distinct], (_CAPTION.format(i),), (), f"photo {i}") for i in range(count)
+    ]
 
 
 def benchmark_input(
@@ -74,22 +84,39 @@ def benchmark_input(
     Args:
         source: the records.
         tokenizer: of `load_tokenizer`.
-        image_size, text_length, batch_size: as in `pipeline.train_batches`; RandAugment (2, 7) and crops of 0.5 to 1. A batch is
-            cut to the number of records.
+        image_size, text_length, batch_size: as in `pipeline.train_batches`; RandAugment (2, 7) and
+            crops of 0.5 to 1. A batch is cut to the number of records.
         num_workers, num_threads: of the pipeline; the single stages run on one thread.
         seconds: how long to measure each stage, roughly.
 
     Returns:
-        One entry a stage. All but the last are processor time of one thread; the last, "all, pipeline", is time on the clock.
+        One entry a stage. All but the last are processor time of one thread; the last, "all,
+        pipeline", is time on the clock.
     """
     batch_size = min(batch_size, len(source))
     arguments = dict(
-        image_size=image_size, text_length=text_length, batch_size=batch_size, seed=0, captions="text_and_keywords",
-        max_masked_tokens=text_length, num_workers=num_workers, num_threads=num_threads,
+        image_size=image_size,
+        text_length=text_length,
+        batch_size=batch_size,
+        seed=0,
+        captions="text_and_keywords",
+        max_masked_tokens=text_length,
+        num_workers=num_workers,
+        num_threads=num_threads,
     )
     maker = examples.TrainExamples(
-        source=source, tokenizer=tokenizer, image_size=image_size, text_length=text_length, seed=0, captions="text_and_keywords",
-        crop_scale=(0.5, 1.0), flip=True, randaugment=(2, 7), randaugment_fill=images.WHITE, color_jitter=None, mask_rate=0.15,
+        source=source,
+        tokenizer=tokenizer,
+        image_size=image_size,
+        text_length=text_length,
+        seed=0,
+        captions="text_and_keywords",
+        crop_scale=(0.5, 1.0),
+        flip=True,
+        randaugment=(2, 7),
+        randaugment_fill=images.WHITE,
+        color_jitter=None,
+        mask_rate=0.15,
         max_masked_tokens=text_length,
     )
     records = [source[i] for i in range(min(len(source), 256))]
@@ -100,11 +127,21 @@ def benchmark_input(
         _measure("read", lambda i: source[i % len(source)], seconds),
         _measure("decode", lambda i: maker.decode(records[i % len(records)]), seconds),
         _measure("crop, resize", lambda i: maker.crop(decoded[i % len(decoded)], rng), seconds),
-        _measure("crop, resize, flip, RandAugment", lambda i: maker.augment(decoded[i % len(decoded)], rng), seconds),
-        _measure("caption, tokens, mask", lambda i: maker.write_text(batch, 0, records[i % len(records)], rng), seconds),
+        _measure(
+            "crop, resize, flip, RandAugment",
+            lambda i: maker.augment(decoded[i % len(decoded)], rng),
+            seconds,
+        ),
+        _measure(
+            "caption, tokens, mask",
+            lambda i: maker.write_text(batch, 0, records[i % len(records)], rng),
+            seconds,
+        ),
         _measure("all, one thread", lambda i: maker.write(batch, 0, i, i % len(source)), seconds),
     ]
-    with pipeline.train_batches(source, tokenizer, start_step=0, end_step=10**9, **arguments) as batches:
+    with pipeline.train_batches(
+        source, tokenizer, start_step=0, end_step=10**9, **arguments
+    ) as batches:
         next(batches)
         start, count = time.perf_counter(), 0
         while time.perf_counter() - start < seconds or count < 2:
@@ -127,15 +164,24 @@ def _measure(name: str, function: Callable[[int], object], seconds: float) -> St
 def format_stages(title: str, stages: Sequence[Stage]) -> str:
     """Returns the stages as a table of a few lines under a title."""
     lines = [f"{title}", f"  {'stage':<34}{'ms a record':>12}{'records/s':>12}"]
-    lines += [f"  {stage.name:<34}{stage.milliseconds:>12.3f}{stage.records_per_second:>12.0f}" for stage in stages]
+    lines += [
+        f"  {stage.name:<34}{stage.milliseconds:>12.3f}{stage.records_per_second:>12.0f}"
+        for stage in stages
+    ]
     return "\n".join(lines)
 
 
 def main() -> None:
     """Measures the data sets named on the command line and prints a table for each."""
-    parser = argparse.ArgumentParser(prog="python -m vlmo_jax.input.benchmark", description="Speed of the input pipeline alone.")
-    parser.add_argument("--source", nargs="+", default=[PHOTOS, "emoji"],
-                        help=f'"{PHOTOS}" (640x480 JPEGs made for the purpose), "emoji" or a data set folder')
+    parser = argparse.ArgumentParser(
+        prog="python -m vlmo_jax.input.benchmark", description="Speed of the input pipeline alone."
+    )
+    parser.add_argument(
+        "--source",
+        nargs="+",
+        default=[PHOTOS, "emoji"],
+        help=f'"{PHOTOS}" (640x480 JPEGs made for the purpose), "emoji" or a data set folder',
+    )
     parser.add_argument("--split", default="train")
     parser.add_argument("--tokenizer", default="emoji")
     parser.add_argument("--image_size", type=int, help="default: 224, and 64 for emoji")
@@ -150,13 +196,24 @@ def main() -> None:
         image_size = flags.image_size or (64 if name == "emoji" else 224)
         source = synthetic_photos() if name == PHOTOS else open_source(name, flags.split)
         stages = benchmark_input(
-            source, tokenizer, image_size=image_size, text_length=flags.text_length, batch_size=flags.batch_size,
-            num_workers=flags.num_workers, num_threads=flags.num_threads, seconds=flags.seconds,
+            source,
+            tokenizer,
+            image_size=image_size,
+            text_length=flags.text_length,
+            batch_size=flags.batch_size,
+            num_workers=flags.num_workers,
+            num_threads=flags.num_threads,
+            seconds=flags.seconds,
         )
         size = np.mean([len(source[i].image) for i in range(min(len(source), 256))]) / 1024
-        print(format_stages(
-            f"{name}: {size:.1f} kB a file, to {image_size} px and {flags.text_length} tokens; "
-            f"pipeline of {flags.num_threads} threads in {flags.num_workers or 'no'} workers", stages), flush=True)
+        print(
+            format_stages(
+                f"{name}: {size:.1f} kB a file, to {image_size} px and {flags.text_length} tokens; "
+                f"pipeline of {flags.num_threads} threads in {flags.num_workers or 'no'} workers",
+                stages,
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

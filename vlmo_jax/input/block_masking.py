@@ -9,11 +9,14 @@ _MIN_ASPECT = 0.3  # of a block, height over width; the largest is its inverse
 _ATTEMPTS_PER_BLOCK = 10
 
 
-def draw_block_mask(grid: int, rng: np.random.Generator, *, num_masked: int, min_block: int) -> np.ndarray:
+def draw_block_mask(
+    grid: int, rng: np.random.Generator, *, num_masked: int, min_block: int
+) -> np.ndarray:
     """Hides rectangles of patches, which may overlap, until enough patches are hidden.
 
-    A block's area is uniform between `min_block` and what is still missing, the logarithm of its aspect ratio is uniform, its
-    place too. One that does not fit, hides nothing new or would hide too much is drawn again; ten such draws in a row end it.
+    A block's area is uniform between `min_block` and what is still missing, the logarithm of its
+    aspect ratio is uniform, its place too. One that does not fit, hides nothing new or would hide
+    too much is drawn again; ten such draws in a row end it.
 
     Args:
         grid: patches a side.
@@ -24,8 +27,8 @@ def draw_block_mask(grid: int, rng: np.random.Generator, *, num_masked: int, min
     Returns:
         bool [grid, grid], True where a patch is hidden.
 
-    Source: BEiT, algorithm 1, and `MaskingGenerator` of the official code: 75 of 14 x 14 patches, blocks of at least 16, which
-    neither are as wide nor as high as the grid.
+    Source: BEiT, algorithm 1, and `MaskingGenerator` of the official code: 75 of 14 x 14 patches,
+    blocks of at least 16, which neither are as wide nor as high as the grid.
     """
     mask = np.zeros((grid, grid), np.bool_)
     missing = num_masked
@@ -38,7 +41,9 @@ def draw_block_mask(grid: int, rng: np.random.Generator, *, num_masked: int, min
     return mask
 
 
-def _draw_block(mask: np.ndarray, rng: np.random.Generator, min_block: int, missing: int) -> tuple[slice, slice] | None:
+def _draw_block(
+    mask: np.ndarray, rng: np.random.Generator, min_block: int, missing: int
+) -> tuple[slice, slice] | None:
     grid, log_aspect = len(mask), math.log(_MIN_ASPECT)
     for _ in range(_ATTEMPTS_PER_BLOCK):
         area = min_block + (missing - min_block) * rng.random()

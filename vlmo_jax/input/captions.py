@@ -1,8 +1,8 @@
 """The caption of an example, and its tokens at a fixed length."""
 
-from collections.abc import Sequence
 import functools
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,8 +11,9 @@ from vlmo_jax.input.tokenizer import Encoding, Tokenizer
 
 CAPTION_MODES = ("text", "text_and_keywords")
 
-# Share of the captions of "text_and_keywords" that look like those of evaluation, which are plain texts; keywords behind a
-# text teach words that the short texts never use. Keywords without their text fit too many images and teach little.
+# Share of the captions of "text_and_keywords" that look like those of evaluation, which are plain
+# texts; keywords behind a text teach words that the short texts never use. Keywords without their
+# text fit too many images and teach little.
 _TEXT_ALONE = 0.8
 _SEPARATOR = ", "
 
@@ -26,9 +27,10 @@ def draw_caption(record: Record, mode: str, rng: np.random.Generator) -> str:
 
     Args:
         record: with at least one text, or with keywords in mode "text_and_keywords".
-        mode: "text": one of the record's texts. "text_and_keywords": with probability 0.8 one of the texts, else one
-            of the texts followed by keywords, joined by commas. The keywords are a random subset, of any size from 1 to all
-            with equal probability, in random order. A record without the one has the other.
+        mode: "text": one of the record's texts. "text_and_keywords": with probability 0.8 one of
+            the texts, else one of the texts followed by keywords, joined by commas. The keywords
+            are a random subset, of any size from 1 to all with equal probability, in random order.
+            A record without the one has the other.
         rng: source of randomness.
 
     Returns:
@@ -51,11 +53,15 @@ def draw_caption(record: Record, mode: str, rng: np.random.Generator) -> str:
 
 @functools.lru_cache(maxsize=2**15)
 def encode_cached(tokenizer: Tokenizer, text: str) -> Encoding:
-    """Returns `tokenizer.encode(text)`, remembered for the latest texts: captions come back every epoch."""
+    """Returns `tokenizer.encode(text)`, remembered for the latest texts: captions come back every
+    epoch.
+    """
     return tokenizer.encode(text)
 
 
-def pack_tokens(ids: Sequence[int], tokenizer: Tokenizer, token_ids: np.ndarray, token_mask: np.ndarray) -> int:
+def pack_tokens(
+    ids: Sequence[int], tokenizer: Tokenizer, token_ids: np.ndarray, token_mask: np.ndarray
+) -> int:
     """Writes [CLS], a text's tokens, [SEP] and padding into one row of a batch.
 
     Args:

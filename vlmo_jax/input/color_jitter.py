@@ -8,14 +8,17 @@ NUM_STRENGTHS = len(_ENHANCERS) + 1
 MAX_HUE = 0.5
 
 
-def color_jitter(image: Image.Image, rng: np.random.Generator, *, strengths: tuple[float, float, float, float]) -> Image.Image:
+def color_jitter(
+    image: Image.Image, rng: np.random.Generator, *, strengths: tuple[float, float, float, float]
+) -> Image.Image:
     """Changes an image's colours at random, each of the four by its own draw, in random order.
 
     Args:
         image: RGB image.
         rng: source of randomness.
-        strengths: brightness, contrast and saturation are multiplied by a factor in [1 - s, 1 + s], s being 0 to 1; the hue
-            is turned by up to the last, a share of the circle of 0 to 0.5. BEiT takes (0.4, 0.4, 0.4, 0).
+        strengths: brightness, contrast and saturation are multiplied by a factor in [1 - s, 1 + s],
+            s being 0 to 1; the hue is turned by up to the last, a share of the circle of 0 to 0.5.
+            BEiT takes (0.4, 0.4, 0.4, 0).
 
     Returns:
         RGB image of the same size.
@@ -27,7 +30,11 @@ def color_jitter(image: Image.Image, rng: np.random.Generator, *, strengths: tup
         if not strength:
             continue
         change = rng.uniform(-strength, strength)
-        image = _turn_hue(image, change) if operation == len(_ENHANCERS) else _ENHANCERS[operation](image).enhance(1 + change)
+        image = (
+            _turn_hue(image, change)
+            if operation == len(_ENHANCERS)
+            else _ENHANCERS[operation](image).enhance(1 + change)
+        )
     return image
 
 

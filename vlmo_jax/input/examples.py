@@ -1,15 +1,23 @@
-"""One example: a record read, decoded, augmented, put into tokens and masked, written straight into its row of a batch."""
+"""One example: a record read, decoded, augmented, put into tokens and masked, written straight into
+its row of a batch.
+"""
 
-from collections.abc import Sequence
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from vlmo_jax.datasets import Record
 from vlmo_jax.input import captions, color_jitter, images, masking, randaugment
-from vlmo_jax.input.attempts import BrokenDataError, Report, UnusableRecordError, read_record, write_or_replace
+from vlmo_jax.input.attempts import (
+    BrokenDataError,
+    Report,
+    UnusableRecordError,
+    read_record,
+    write_or_replace,
+)
 from vlmo_jax.input.tokenizer import Tokenizer
 
 Batch = dict[str, np.ndarray]
@@ -56,7 +64,8 @@ class TrainExamples:
         }
 
     def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
-        """Writes one example into a batch; broken records give way to others (see `attempts.write_or_replace`).
+        """Writes one example into a batch; broken records give way to others (see
+        `attempts.write_or_replace`).
 
         Args:
             batch: of `empty_batch`.
@@ -71,7 +80,12 @@ class TrainExamples:
             BrokenDataError: dozens of records in a row are broken.
         """
         return write_or_replace(
-            functools.partial(self._write, batch, row), self.source, seed=self.seed, position=position, index=index)
+            functools.partial(self._write, batch, row),
+            self.source,
+            seed=self.seed,
+            position=position,
+            index=index,
+        )
 
     def _write(self, batch: Batch, row: int, record: Record, rng: np.random.Generator) -> int:
         try:
@@ -99,18 +113,29 @@ class TrainExamples:
             image = color_jitter.color_jitter(image, rng, strengths=self.color_jitter)
         if self.randaugment:
             num_ops, magnitude = self.randaugment
-            image = randaugment.rand_augment(image, rng, num_ops=num_ops, magnitude=magnitude, fill=self.randaugment_fill)
+            image = randaugment.rand_augment(
+                image, rng, num_ops=num_ops, magnitude=magnitude, fill=self.randaugment_fill
+            )
         return np.asarray(image)
 
     def write_text(self, batch: Batch, row: int, record: Record, rng: np.random.Generator) -> int:
-        """Writes tokens and masks of one of the record's captions into a batch; returns 1 if it had to be cut, else 0."""
+        """Writes tokens and masks of one of the record's captions into a batch; returns 1 if it had
+        to be cut, else 0.
+        """
         caption = captions.draw_caption(record, self.captions, rng)
         ids, words = captions.encode_cached(self.tokenizer, caption)
         token_ids = batch["token_ids"][row]
         kept = captions.pack_tokens(ids, self.tokenizer, token_ids, batch["token_mask"][row])
-        batch["mlm_token_ids"][row], batch["mlm_positions"][row], batch["mlm_labels"][row] = masking.mask_whole_words(
-            token_ids, words[:kept], rng, mask_id=self.tokenizer.mask_id, random_ids=self._random_ids,
-            mask_rate=self.mask_rate, max_masked_tokens=self.max_masked_tokens,
+        batch["mlm_token_ids"][row], batch["mlm_positions"][row], batch["mlm_labels"][row] = (
+            masking.mask_whole_words(
+                token_ids,
+                words[:kept],
+                rng,
+                mask_id=self.tokenizer.mask_id,
+                random_ids=self._random_ids,
+                mask_rate=self.mask_rate,
+                max_masked_tokens=self.max_masked_tokens,
+            )
         )
         batch["text_id"][row] = captions.text_hash(caption.lower())
         return int(kept < len(ids))
@@ -160,13 +185,14 @@ def decode_whole(source: Sequence[Record], index: int) -> Image.Image:
     """Returns the image of a record of an evaluation, with all its pixels.
 
     Raises:
-        BrokenDataError: the record or its image is broken; leaving it out would change the result without a word.
+        BrokenDataError: the record or its image is broken; leaving it out would change the result
+            without a word.
     """
     try:
         return decode_record(read_record(source, index))
     except UnusableRecordError as error:
         image_id, reason = error.args
         raise BrokenDataError(
-            f"record {index} of the evaluation data cannot be used: {image_id!r} ({reason}). An evaluation needs every "
-            "record: repair it or build the data set without it"
+            f"record {index} of the evaluation data cannot be used: {image_id!r} ({reason}). An"
+            " evaluation needs every record: repair it or build the data set without it"
         ) from error

@@ -1,8 +1,8 @@
 """Examples of training on images alone: one random view of each."""
 
-from collections.abc import Sequence
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -42,7 +42,9 @@ class ImageExamples:
         return images.min_pixels_for_crop(self.image_size, self.crop_scale)
 
     def empty_batch(self, rows: int) -> Batch:
-        """Returns arrays for `rows` examples, not filled: image uint8 [rows, S, S, 3]; image_id uint32 [rows], a hash."""
+        """Returns arrays for `rows` examples, not filled: image uint8 [rows, S, S, 3]; image_id
+        uint32 [rows], a hash.
+        """
         return {
             "image": np.empty((rows, self.image_size, self.image_size, 3), np.uint8),
             "image_id": np.empty(rows, np.uint32),
@@ -51,7 +53,12 @@ class ImageExamples:
     def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
         """Writes one example into a batch; see `examples.TrainExamples.write`."""
         return write_or_replace(
-            functools.partial(self._write, batch, row), self.source, seed=self.seed, position=position, index=index)
+            functools.partial(self._write, batch, row),
+            self.source,
+            seed=self.seed,
+            position=position,
+            index=index,
+        )
 
     def _write(self, batch: Batch, row: int, record: Record, rng: np.random.Generator) -> None:
         image = decode_record(record, min_pixels=self._min_pixels)

@@ -1,8 +1,10 @@
-"""Examples of masked image modelling: two views of one crop and the patches that are hidden in the first."""
+"""Examples of masked image modelling: two views of one crop and the patches that are hidden in the
+first.
+"""
 
-from collections.abc import Sequence
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -35,23 +37,32 @@ class MaskedViews:
     min_block: int
 
     def __post_init__(self):
-        checks.check_block_masking(self.image_size, self.patch_size, self.num_masked, self.min_block)
+        checks.check_block_masking(
+            self.image_size, self.patch_size, self.num_masked, self.min_block
+        )
         if self.tokenizer_image_size < 1:
-            raise ValueError(f"tokenizer_image_size={self.tokenizer_image_size} must be at least 1 pixel")
+            raise ValueError(
+                f"tokenizer_image_size={self.tokenizer_image_size} must be at least 1 pixel"
+            )
 
     def empty_batch(self, rows: int) -> Batch:
         """Returns black images with no hidden patch: image uint8 [rows, S, S, 3]; tokenizer_image uint8 [rows, S', S', 3], the
-        tokenizer's view of the same; masked_positions int32 [rows, M], numbers of the hidden patches row by row, -1 where
-        unused."""
+        tokenizer's view of the same; masked_positions int32 [rows, M], numbers of the hidden
+        patches row by row, -1 where unused.
+        """
         sizes = {"image": self.image_size, "tokenizer_image": self.tokenizer_image_size}
         return {name: np.zeros((rows, size, size, 3), np.uint8) for name, size in sizes.items()} | {
-            "masked_positions": np.full((rows, self.num_masked), block_masking.UNUSED_POSITION, np.int32),
+            "masked_positions": np.full(
+                (rows, self.num_masked), block_masking.UNUSED_POSITION, np.int32
+            ),
         }
 
     def draw_masked_positions(self, rng: np.random.Generator) -> np.ndarray:
         """Draws the patches that are hidden: their numbers, int32 [M], -1 where unused."""
         grid = self.image_size // self.patch_size
-        mask = block_masking.draw_block_mask(grid, rng, num_masked=self.num_masked, min_block=self.min_block)
+        mask = block_masking.draw_block_mask(
+            grid, rng, num_masked=self.num_masked, min_block=self.min_block
+        )
         return block_masking.masked_positions(mask, self.num_masked)
 
 
@@ -84,16 +95,25 @@ class ImagePretrainExamples:
 
     @functools.cached_property
     def _min_pixels(self) -> float:
-        return images.min_pixels_for_crop(max(self.views.image_size, self.views.tokenizer_image_size), self.crop_scale)
+        return images.min_pixels_for_crop(
+            max(self.views.image_size, self.views.tokenizer_image_size), self.crop_scale
+        )
 
     def empty_batch(self, rows: int) -> Batch:
-        """Returns the arrays of `MaskedViews.empty_batch` and image_id uint32 [rows], a hash of the record's id."""
+        """Returns the arrays of `MaskedViews.empty_batch` and image_id uint32 [rows], a hash of the
+        record's id.
+        """
         return self.views.empty_batch(rows) | {"image_id": np.zeros(rows, np.uint32)}
 
     def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
         """Writes one example into a batch; see `examples.TrainExamples.write`."""
         return write_or_replace(
-            functools.partial(self._write, batch, row), self.source, seed=self.seed, position=position, index=index)
+            functools.partial(self._write, batch, row),
+            self.source,
+            seed=self.seed,
+            position=position,
+            index=index,
+        )
 
     def _write(self, batch: Batch, row: int, record: Record, rng: np.random.Generator) -> None:
         image = decode_record(record, min_pixels=self._min_pixels)
@@ -101,24 +121,31 @@ class ImagePretrainExamples:
         batch["masked_positions"][row] = self.views.draw_masked_positions(rng)
         batch["image_id"][row] = captions.text_hash(record.image_id)
 
-    def two_views(self, image: Image.Image, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Shows one random crop, mirrored or not and with jittered colours, to the model and to the visual tokenizer.
+    def two_views(
+        self, image: Image.Image, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Shows one random crop, mirrored or not and with jittered colours, to the model and to the
+        visual tokenizer.
 
         Args:
             image: RGB image.
             rng: source of randomness.
 
         Returns:
-            uint8 [S, S, 3], resized with a bicubic filter, and uint8 [S', S', 3], resized with a Lanczos filter.
+            uint8 [S, S, 3], resized with a bicubic filter, and uint8 [S', S', 3], resized with a
+            Lanczos filter.
 
-        Source: `DataAugmentationForBEiT` of the official code, which mirrors before it crops: the same views as often.
+        Source: `DataAugmentationForBEiT` of the official code, which mirrors before it crops: the
+        same views as often.
         """
         if self.color_jitter:
             image = color_jitter.color_jitter(image, rng, strengths=self.color_jitter)
         box = images.draw_crop(image.width, image.height, rng, scale=self.crop_scale)
         views = (
             images.resize_box(image, box, self.views.image_size, Image.Resampling.BICUBIC),
-            images.resize_box(image, box, self.views.tokenizer_image_size, Image.Resampling.LANCZOS),
+            images.resize_box(
+                image, box, self.views.tokenizer_image_size, Image.Resampling.LANCZOS
+            ),
         )
         if self.flip and rng.random() < 0.5:
             views = tuple(images.flip_horizontally(view) for view in views)
@@ -127,7 +154,8 @@ class ImagePretrainExamples:
 
 @dataclasses.dataclass(frozen=True)
 class EvalMaskedImages:
-    """Makes the rows of an evaluation, for `evaluation.split_batches`: whole images, resized to squares, with fixed masks.
+    """Makes the rows of an evaluation, for `evaluation.split_batches`: whole images, resized to
+    squares, with fixed masks.
 
     Args:
         source: the records.
@@ -146,15 +174,24 @@ class EvalMaskedImages:
         checks.check_images(len(self.source), self.views.image_size)
 
     def empty_batch(self, rows: int) -> Batch:
-        """Returns padding: the arrays of `MaskedViews.empty_batch`, index int32 and valid bool [rows]."""
-        return self.views.empty_batch(rows) | {"index": np.zeros(rows, np.int32), "valid": np.zeros(rows, np.bool_)}
+        """Returns padding: the arrays of `MaskedViews.empty_batch`, index int32 and valid bool
+        [rows].
+        """
+        return self.views.empty_batch(rows) | {
+            "index": np.zeros(rows, np.int32),
+            "valid": np.zeros(rows, np.bool_),
+        }
 
     def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
         """Writes record `index` into a row; see `examples.EvalImages.write`."""
         image = decode_whole(self.source, index)
         batch["image"][row] = np.asarray(images.resize_square(image, self.views.image_size))
-        view = images.resize_square(image, self.views.tokenizer_image_size, Image.Resampling.LANCZOS)
+        view = images.resize_square(
+            image, self.views.tokenizer_image_size, Image.Resampling.LANCZOS
+        )
         batch["tokenizer_image"][row] = np.asarray(view)
-        batch["masked_positions"][row] = self.views.draw_masked_positions(sampling.example_rng(self.seed, position))
+        batch["masked_positions"][row] = self.views.draw_masked_positions(
+            sampling.example_rng(self.seed, position)
+        )
         batch["index"][row], batch["valid"][row] = position, True
         return Report(seen=1)

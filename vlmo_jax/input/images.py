@@ -9,17 +9,30 @@ from PIL import Image, ImageOps
 
 WHITE = (255, 255, 255)
 
-# Naming the formats keeps Pillow from trying forty readers on each file, and from starting Ghostscript on a stray .eps.
+# Naming the formats keeps Pillow from trying forty readers on each file, and from starting
+# Ghostscript on a stray .eps.
 _WANTED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF")
 Image.init()
 FORMATS = tuple(name for name in _WANTED_FORMATS if name in Image.OPEN)
 
 # What Pillow's readers raise on damaged files, beside OSError (which UnidentifiedImageError is).
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, ZeroDivisionError, OverflowError,
-                    struct.error, Image.DecompressionBombError)
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    TypeError,
+    KeyError,
+    ZeroDivisionError,
+    OverflowError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
-# A crop is resized from at least this many times the pixels a side that it ends with, unless the file has fewer: Pillow's own
-# choice for thumbnails (`reducing_gap`), hardly to be told from a resize of all pixels and much cheaper for photographs.
+# A crop is resized from at least this many times the pixels a side that it ends with, unless the
+# file has fewer: Pillow's own choice for thumbnails (`reducing_gap`), hardly to be told from a
+# resize of all pixels and much cheaper for photographs.
 _REDUCING_GAP = 2.0
 
 
@@ -28,17 +41,20 @@ class BrokenImageError(ValueError):
 
 
 def decode_image(data: bytes, *, min_pixels: float | None = None) -> Image.Image:
-    """Decodes an image file to RGB, upright as its EXIF orientation says and laid over white where it is transparent.
+    """Decodes an image file to RGB, upright as its EXIF orientation says and laid over white where
+    it is transparent.
 
     Args:
         data: the encoded file, in one of `FORMATS`; of an animation the first frame is taken.
-        min_pixels: pixels below which a JPEG must not be shrunk; given, its decoder may drop to 1/2, 1/4 or 1/8 a side.
+        min_pixels: pixels below which a JPEG must not be shrunk; given, its decoder may drop to
+            1/2, 1/4 or 1/8 a side.
 
     Returns:
         An image of mode "RGB".
 
     Raises:
-        BrokenImageError: the file is damaged, empty, of another format or of a kind of pixels that has no fixed range.
+        BrokenImageError: the file is damaged, empty, of another format or of a kind of pixels that
+            has no fixed range.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -48,12 +64,17 @@ def decode_image(data: bytes, *, min_pixels: float | None = None) -> Image.Image
         ImageOps.exif_transpose(image, in_place=True)
         return _to_rgb(image)
     except _DECODING_ERRORS as error:
-        raise BrokenImageError(f"{type(error).__name__}: {error}" if data else "the file is empty") from error
+        raise BrokenImageError(
+            f"{type(error).__name__}: {error}" if data else "the file is empty"
+        ) from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
-        raise ValueError("pixels are floating point numbers, whose range is unknown; save the image with 8 or 16 bits")
+        raise ValueError(
+            "pixels are floating point numbers, whose range is unknown; save the image with 8 or 16"
+            " bits"
+        )
     if image.mode == "I" or image.mode.startswith("I;16"):
         # Pillow would clip 16-bit greys at 255 instead of scaling them.
         grey = np.clip(np.asarray(image), 0, 65535) >> 8
@@ -69,8 +90,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image
 
 
-def resize_square(image: Image.Image, size: int, resample: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
-    """Resizes to a square with one of Pillow's antialiased filters, whatever the aspect ratio: the transform of evaluation.
+def resize_square(
+    image: Image.Image, size: int, resample: Image.Resampling = Image.Resampling.BICUBIC
+) -> Image.Image:
+    """Resizes to a square with one of Pillow's antialiased filters, whatever the aspect ratio: the
+    transform of evaluation.
 
     Args:
         image: RGB image.
@@ -86,7 +110,12 @@ def resize_square(image: Image.Image, size: int, resample: Image.Resampling = Im
 
 
 def draw_crop(
-    width: int, height: int, rng: np.random.Generator, *, scale: tuple[float, float], aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    width: int,
+    height: int,
+    rng: np.random.Generator,
+    *,
+    scale: tuple[float, float],
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> tuple[int, int, int, int]:
     """Draws a box of random area, aspect ratio and place inside an image.
 
@@ -97,7 +126,8 @@ def draw_crop(
         aspect: smallest and largest width / height of the box; its logarithm is uniform.
 
     Returns:
-        (left, top, right, bottom) in pixels; after ten draws that don't fit, the largest centred box of an allowed aspect ratio.
+        (left, top, right, bottom) in pixels; after ten draws that don't fit, the largest centred
+        box of an allowed aspect ratio.
 
     Source: RandomResizedCrop of Inception training, with the numbers of torchvision.
     """
@@ -116,8 +146,11 @@ def draw_crop(
     return left, top, left + box_width, top + box_height
 
 
-def random_resized_crop(image: Image.Image, size: int, rng: np.random.Generator, *, scale: tuple[float, float]) -> Image.Image:
-    """Cuts a random box out of an image and resizes it to a square with Pillow's antialiased bicubic filter.
+def random_resized_crop(
+    image: Image.Image, size: int, rng: np.random.Generator, *, scale: tuple[float, float]
+) -> Image.Image:
+    """Cuts a random box out of an image and resizes it to a square with Pillow's antialiased
+    bicubic filter.
 
     Args:
         image: RGB image.
@@ -126,20 +159,31 @@ def random_resized_crop(image: Image.Image, size: int, rng: np.random.Generator,
         scale: smallest and largest share of the image's area.
 
     Returns:
-        RGB image [size, size]. At the edges of the box the filter sees the pixels outside it, which cutting first would hide.
+        RGB image [size, size]. At the edges of the box the filter sees the pixels outside it, which
+        cutting first would hide.
 
     Source: `square_transform_randaug` of the official code (scale 0.5 to 1).
     """
-    return resize_box(image, draw_crop(image.width, image.height, rng, scale=scale), size, Image.Resampling.BICUBIC)
+    return resize_box(
+        image,
+        draw_crop(image.width, image.height, rng, scale=scale),
+        size,
+        Image.Resampling.BICUBIC,
+    )
 
 
-def resize_box(image: Image.Image, box: tuple[int, int, int, int], size: int, resample: Image.Resampling) -> Image.Image:
-    """Resizes a box (left, top, right, bottom) of an image to a square of `size` pixels a side with an antialiased filter."""
+def resize_box(
+    image: Image.Image, box: tuple[int, int, int, int], size: int, resample: Image.Resampling
+) -> Image.Image:
+    """Resizes a box (left, top, right, bottom) of an image to a square of `size` pixels a side with
+    an antialiased filter.
+    """
     return image.resize((size, size), resample, box=box, reducing_gap=_REDUCING_GAP)
 
 
 def min_pixels_for_crop(size: int, scale: tuple[float, float]) -> float:
-    """Returns how many pixels an image must keep for every random crop to be resized from enough of them.
+    """Returns how many pixels an image must keep for every random crop to be resized from enough of
+    them.
 
     Args:
         size: side of the resized crop in pixels.

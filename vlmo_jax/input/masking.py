@@ -12,7 +12,9 @@ _RANDOM_SHARE = 0.1
 
 
 def replacement_ids(vocab_size: int, special_ids: Sequence[int]) -> np.ndarray:
-    """Returns the token ids that may stand in for a masked one: all but the special tokens, int32 [N]."""
+    """Returns the token ids that may stand in for a masked one: all but the special tokens, int32
+    [N].
+    """
     return np.setdiff1d(np.arange(vocab_size, dtype=np.int32), np.asarray(special_ids, np.int32))
 
 
@@ -28,13 +30,14 @@ def mask_whole_words(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Hides whole words of a packed text: all tokens of a word are chosen, or none.
 
-    max(1, round(mask_rate * number of words)) words are drawn without replacement; one whose tokens would no longer fit
-    is passed over for the next. Of the chosen tokens 80 % become [MASK], 10 % a random token, 10 % stay as they are.
+    max(1, round(mask_rate * number of words)) words are drawn without replacement; one whose tokens
+    would no longer fit is passed over for the next. Of the chosen tokens 80 % become [MASK], 10 % a
+    random token, 10 % stay as they are.
 
     Args:
         token_ids: int32 [T], [CLS] and the tokens of the text first.
-        words: for the tokens from position 1 on, the word each belongs to, `NO_WORD` for a special token among them; tokens
-            beyond the end of `words`, [SEP] and padding, belong to none.
+        words: for the tokens from position 1 on, the word each belongs to, `NO_WORD` for a special
+            token among them; tokens beyond the end of `words`, [SEP] and padding, belong to none.
         rng: source of randomness.
         mask_id: id of [MASK].
         random_ids: ids a random token is drawn from, int32 [N] (see `replacement_ids`).
@@ -42,8 +45,10 @@ def mask_whole_words(
         max_masked_tokens: M, the most tokens that can be chosen.
 
     Returns:
-        The masked copy, int32 [T]; the positions of the chosen tokens in increasing order, int32 [M], 0 where unused; the
-        tokens that stood there, int32 [M], -1 where unused. All unused where no word fits, as in an empty text.
+        The masked copy, int32 [T]; the positions of the chosen tokens in increasing order, int32
+        [M], 0 where unused; the
+        tokens that stood there, int32 [M], -1 where unused. All unused where no word fits, as in an
+        empty text.
 
     Source: BERT's whole-word masking, as in VLMo section 3.2 and the official data collator.
     """
@@ -62,7 +67,9 @@ def mask_whole_words(
     return masked, positions, labels
 
 
-def _choose_words(words: Sequence[int], rng: np.random.Generator, mask_rate: float, max_masked_tokens: int) -> list[int]:
+def _choose_words(
+    words: Sequence[int], rng: np.random.Generator, mask_rate: float, max_masked_tokens: int
+) -> list[int]:
     """Positions, counted from the [CLS] token at 0, of all tokens of the drawn words."""
     tokens_of_word = collections.defaultdict(list)
     for position, word in enumerate(words, start=1):

@@ -1,4 +1,6 @@
-"""RandAugment with the ten operations of VLMo, none of which changes what a caption says about colours."""
+"""RandAugment with the ten operations of VLMo, none of which changes what a caption says about
+colours.
+"""
 
 from collections.abc import Callable
 
@@ -20,7 +22,12 @@ _Operation = Callable[[Image.Image, float, tuple[int, int, int]], Image.Image]
 
 
 def rand_augment(
-    image: Image.Image, rng: np.random.Generator, *, num_ops: int = 2, magnitude: float = 7, fill: tuple[int, int, int] = images.WHITE
+    image: Image.Image,
+    rng: np.random.Generator,
+    *,
+    num_ops: int = 2,
+    magnitude: float = 7,
+    fill: tuple[int, int, int] = images.WHITE,
 ) -> Image.Image:
     """Applies randomly drawn operations to an image, each with probability 1/2.
 
@@ -28,15 +35,17 @@ def rand_augment(
         image: RGB image.
         rng: source of randomness.
         num_ops: how many operations are drawn from `OPERATIONS`, with replacement.
-        magnitude: strength of all of them, 0 to 10; the direction of shears, shifts and turns is random.
-        fill: colour of the corners that a shear, shift or turn uncovers. White suits drawings on white and scans, and is the
-            default; the official code takes grey (128, 128, 128).
+        magnitude: strength of all of them, 0 to 10; the direction of shears, shifts and turns is
+            random.
+        fill: colour of the corners that a shear, shift or turn uncovers. White suits drawings on
+            white and scans, and is the default; the official code takes grey (128, 128, 128).
 
     Returns:
         RGB image of the same size.
 
-    Source: RandAugment (arXiv 1909.13719); list, strengths and probability as in the official VLMo code: no inversion, no
-    cutout, no change of hue or saturation. Its affine operations turn about the same points.
+    Source: RandAugment (arXiv 1909.13719); list, strengths and probability as in the official VLMo
+    code: no inversion, no cutout, no change of hue or saturation. Its affine operations turn about
+    the same points.
     """
     strength = magnitude / MAX_MAGNITUDE
     for _ in range(num_ops):
@@ -51,8 +60,12 @@ def _enhancement(strength: float) -> float:
     return 0.1 + 1.8 * abs(strength)
 
 
-def _affine(image: Image.Image, coefficients: tuple[float, ...], fill: tuple[int, int, int]) -> Image.Image:
-    return image.transform(image.size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR, fillcolor=fill)
+def _affine(
+    image: Image.Image, coefficients: tuple[float, ...], fill: tuple[int, int, int]
+) -> Image.Image:
+    return image.transform(
+        image.size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR, fillcolor=fill
+    )
 
 
 def _identity(image, strength, fill):

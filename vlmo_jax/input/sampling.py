@@ -21,10 +21,13 @@ class RecordOrder:
 
     def __init__(self, num_records: int, seed: int):
         if num_records < 1:
-            raise ValueError("the training data has no records; give a data set and a split that have some")
+            raise ValueError(
+                "the training data has no records; give a data set and a split that have some"
+            )
         if not 0 <= seed <= _MAX_SEED:
             raise ValueError(f"seed={seed} is out of range; use 0 to {_MAX_SEED}")
-        # Grain shuffles epoch e with seed + e: hashed, so that run 0 does not replay as its second epoch the first of run 1.
+        # Grain shuffles epoch e with seed + e: hashed, so that run 0 does not replay as its second
+        # epoch the first of run 1.
         shuffle_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
         self._order = grain.MapDataset.range(num_records).shuffle(seed=shuffle_seed).repeat()
 
@@ -34,7 +37,8 @@ class RecordOrder:
 
 
 def example_rng(seed: int, position: int, attempt: int = 0) -> np.random.Generator:
-    """Returns the source of all randomness of one example, the same on every host, worker and thread.
+    """Returns the source of all randomness of one example, the same on every host, worker and
+    thread.
 
     Args:
         seed: of the run.
@@ -42,6 +46,7 @@ def example_rng(seed: int, position: int, attempt: int = 0) -> np.random.Generat
         attempt: 0, or how many records drawn for this position have turned out broken.
 
     Returns:
-        A generator of its own: Philox with the seed as key, and position and attempt in the upper half of the counter.
+        A generator of its own: Philox with the seed as key, and position and attempt in the upper
+        half of the counter.
     """
     return np.random.Generator(np.random.Philox(key=[seed, 0], counter=[0, 0, attempt, position]))

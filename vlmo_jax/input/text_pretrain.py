@@ -1,14 +1,20 @@
 """Examples of masked language modelling on text alone (stage 2), for training and for evaluation."""
 
-from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from vlmo_jax.datasets import TextRecord
 from vlmo_jax.input import captions, checks, masking, sampling, text_rows
-from vlmo_jax.input.attempts import BrokenDataError, Report, UnusableRecordError, read_record, write_or_replace
+from vlmo_jax.input.attempts import (
+    BrokenDataError,
+    Report,
+    UnusableRecordError,
+    read_record,
+    write_or_replace,
+)
 from vlmo_jax.input.examples import Batch
 from vlmo_jax.input.tokenizer import Encoding, Tokenizer
 
@@ -17,10 +23,12 @@ from vlmo_jax.input.tokenizer import Encoding, Tokenizer
 class TrainTexts:
     """Makes the rows of the training stream, for `pipeline.stream_batches`.
 
-    A row begins with the record that stands at its position and goes on with the records that follow it in the data set, until
-    it is full. Thus each record begins a row once an epoch, and what a row cuts at its end is whole in another row. A
-    record too long for a row is seen in windows, another one each epoch: after as many epochs as it has windows every word of it
-    was there. What a row holds and which words of it are masked depend on (seed, position, index) alone.
+    A row begins with the record that stands at its position and goes on with the records that
+    follow it in the data set, until it is full. Thus each record begins a row once an epoch, and
+    what a row cuts at its end is whole in another row. A record too long for a row is seen in
+    windows, another one each epoch: after as many epochs as it has windows every word of it was
+    there. What a row holds and which words of it are masked depend on (seed, position, index)
+    alone.
 
     Args:
         source: the records.
@@ -54,12 +62,17 @@ class TrainTexts:
         return _Masker(self.tokenizer, self.mask_rate, self.max_masked_tokens)
 
     def empty_batch(self, rows: int) -> Batch:
-        """Returns arrays for `rows` rows, not filled: token_ids, token_mask, mlm_token_ids [rows, T], mlm_positions,
-        mlm_labels [rows, M] and text_id [rows], a hash of the id of the record that begins the row."""
-        return self._masker.empty_batch(rows, self.text_length) | {"text_id": np.empty(rows, np.uint32)}
+        """Returns arrays for `rows` rows, not filled: token_ids, token_mask, mlm_token_ids [rows,
+        T], mlm_positions, mlm_labels [rows, M] and text_id [rows], a hash of the id of the record
+        that begins the row.
+        """
+        return self._masker.empty_batch(rows, self.text_length) | {
+            "text_id": np.empty(rows, np.uint32)
+        }
 
     def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
-        """Writes one row; broken records that should begin it give way to others, broken ones further on are passed over.
+        """Writes one row; broken records that should begin it give way to others, broken ones
+        further on are passed over.
 
         Args:
             batch: of `empty_batch`.
@@ -68,22 +81,38 @@ class TrainTexts:
             index: of the record that begins it.
 
         Returns:
-            Records read, those of them that are broken, and as `truncated` 1 if the row begins with a window of a longer text.
+            Records read, those of them that are broken, and as `truncated` 1 if the row begins with
+            a window of a longer text.
 
         Raises:
             BrokenDataError: dozens of records in a row are broken.
         """
         further = _Further(self.source, self.tokenizer)
         write = functools.partial(self._write, batch, row, position, further)
-        return write_or_replace(write, _Numbered(self.source), seed=self.seed, position=position, index=index) + further.report()
+        return (
+            write_or_replace(
+                write, _Numbered(self.source), seed=self.seed, position=position, index=index
+            )
+            + further.report()
+        )
 
-    def _write(self, batch: Batch, row: int, position: int, further: "_Further", numbered: tuple[int, TextRecord],
-               rng: np.random.Generator) -> int:
+    def _write(
+        self,
+        batch: Batch,
+        row: int,
+        position: int,
+        further: "_Further",
+        numbered: tuple[int, TextRecord],
+        rng: np.random.Generator,
+    ) -> int:
         index, record = numbered
-        windows = text_rows.cut_windows(captions.encode_cached(self.tokenizer, record.text), self.text_length - 2)
+        windows = text_rows.cut_windows(
+            captions.encode_cached(self.tokenizer, record.text), self.text_length - 2
+        )
         if not windows:
             raise UnusableRecordError(record.text_id, "it has no tokens")
-        # Where a text begins its round of windows differs from text to text, or the first epoch would see beginnings only.
+        # Where a text begins its round of windows differs from text to text, or the first epoch
+        # would see beginnings only.
         begin = captions.text_hash(f"{self.seed} {index}")
         number = (position // len(self.source) + begin) % len(windows)
         pieces = [windows[number]]
@@ -116,7 +145,9 @@ class _Further:
         self._seen, self._broken = 0, []
 
     def texts(self, index: int) -> Iterator[Encoding]:
-        """The texts after record `index`, round the end of the data set, but not the record itself again."""
+        """The texts after record `index`, round the end of the data set, but not the record itself
+        again.
+        """
         for offset in range(1, len(self._source)):
             self._seen += 1
             try:
@@ -131,7 +162,8 @@ class _Further:
 
 
 class MaskedTexts:
-    """All texts of a split in rows with fixed masks, each token in one row: what an evaluation scores.
+    """All texts of a split in rows with fixed masks, each token in one row: what an evaluation
+    scores.
 
     Args:
         source: the records; all of them are read and kept as rows.
@@ -144,16 +176,34 @@ class MaskedTexts:
         BrokenDataError: a record cannot be read.
     """
 
-    def __init__(self, source: Sequence[TextRecord], tokenizer: Tokenizer, *, text_length: int, mask_rate: float,
-                 max_masked_tokens: int, packing: bool = True, seed: int = 0):
+    def __init__(
+        self,
+        source: Sequence[TextRecord],
+        tokenizer: Tokenizer,
+        *,
+        text_length: int,
+        mask_rate: float,
+        max_masked_tokens: int,
+        packing: bool = True,
+        seed: int = 0,
+    ):
         checks.check_text(text_length, tokenizer)
         checks.check_masking(mask_rate, max_masked_tokens)
-        self._masker, self._text_length = _Masker(tokenizer, mask_rate, max_masked_tokens), text_length
-        encodings = (tokenizer.encode(_read_whole(source, index).text) for index in range(len(source)))
+        self._masker, self._text_length = (
+            _Masker(tokenizer, mask_rate, max_masked_tokens),
+            text_length,
+        )
+        encodings = (
+            tokenizer.encode(_read_whole(source, index).text) for index in range(len(source))
+        )
         if packing:
             rows = list(text_rows.pack_rows(encodings, text_length))
         else:
-            rows = [[window] for text in encodings for window in text_rows.cut_windows(text, text_length - 2)]
+            rows = [
+                [window]
+                for text in encodings
+                for window in text_rows.cut_windows(text, text_length - 2)
+            ]
         if not rows:
             raise ValueError("there are no texts to evaluate; give a split that has some")
         self._rows = self._masker.empty_batch(len(rows), text_length)
@@ -163,15 +213,19 @@ class MaskedTexts:
     def __len__(self) -> int:
         return len(self._rows["token_ids"])
 
-    def batches(self, batch_size: int, *, host_index: int = 0, host_count: int = 1) -> Iterator[Batch]:
+    def batches(
+        self, batch_size: int, *, host_index: int = 0, host_count: int = 1
+    ) -> Iterator[Batch]:
         """Returns the rows in order, every host as many batches.
 
         Args:
             batch_size: rows of a batch over all hosts.
-            host_index, host_count: which of how many equal slices of a batch this host gets; b = batch_size / host_count rows.
+            host_index, host_count: which of how many equal slices of a batch this host gets; b =
+                batch_size / host_count rows.
 
         Yields:
-            The arrays of a training batch but text_id, index int32 [b] and valid bool [b]. Rows that are missing at the end are
+            The arrays of a training batch but text_id, index int32 [b] and valid bool [b]. Rows
+            that are missing at the end are
             empty texts with no label, their index 0 and valid False.
 
         Raises:
@@ -179,7 +233,9 @@ class MaskedTexts:
         """
         checks.check_hosts(batch_size, host_index, host_count)
         local = batch_size // host_count
-        for start in range(host_index * local, -(-len(self) // batch_size) * batch_size, batch_size):
+        for start in range(
+            host_index * local, -(-len(self) // batch_size) * batch_size, batch_size
+        ):
             rows = range(min(start, len(self)), min(start + local, len(self)))
             batch = self._masker.empty_batch(local, self._text_length)
             for name, values in batch.items():
@@ -197,8 +253,10 @@ class _Masker:
     def __init__(self, tokenizer: Tokenizer, mask_rate: float, max_masked_tokens: int):
         self._tokenizer = tokenizer
         self._options = dict(
-            mask_id=tokenizer.mask_id, random_ids=masking.replacement_ids(tokenizer.vocab_size, tokenizer.special_ids),
-            mask_rate=mask_rate, max_masked_tokens=max_masked_tokens,
+            mask_id=tokenizer.mask_id,
+            random_ids=masking.replacement_ids(tokenizer.vocab_size, tokenizer.special_ids),
+            mask_rate=mask_rate,
+            max_masked_tokens=max_masked_tokens,
         )
 
     def empty_batch(self, rows: int, text_length: int) -> Batch:
@@ -211,11 +269,14 @@ class _Masker:
             "mlm_labels": np.empty(masked, np.int32),
         }
 
-    def write(self, batch: Batch, row: int, pieces: Sequence[Encoding], rng: np.random.Generator) -> None:
+    def write(
+        self, batch: Batch, row: int, pieces: Sequence[Encoding], rng: np.random.Generator
+    ) -> None:
         token_ids = batch["token_ids"][row]
         words = text_rows.write_row(pieces, self._tokenizer, token_ids, batch["token_mask"][row])
-        batch["mlm_token_ids"][row], batch["mlm_positions"][row], batch["mlm_labels"][row] = masking.mask_whole_words(
-            token_ids, words, rng, **self._options)
+        batch["mlm_token_ids"][row], batch["mlm_positions"][row], batch["mlm_labels"][row] = (
+            masking.mask_whole_words(token_ids, words, rng, **self._options)
+        )
 
 
 def _read_whole(source: Sequence[TextRecord], index: int) -> TextRecord:
@@ -223,6 +284,6 @@ def _read_whole(source: Sequence[TextRecord], index: int) -> TextRecord:
         return read_record(source, index)
     except UnusableRecordError as error:
         raise BrokenDataError(
-            f"{error.args[0]} of the evaluation data cannot be used ({error.args[1]}). An evaluation needs every record: build the "
-            "data set anew"
+            f"{error.args[0]} of the evaluation data cannot be used ({error.args[1]}). An"
+            " evaluation needs every record: build the data set anew"
         ) from error

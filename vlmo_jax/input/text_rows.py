@@ -1,4 +1,5 @@
-"""Rows of a fixed number of tokens from texts of any length: long ones in windows, short ones packed together.
+"""Rows of a fixed number of tokens from texts of any length: long ones in windows, short ones
+packed together.
 
 A row reads [CLS] piece [SEP] piece [SEP] ... [SEP] padding. Pieces are cut between words.
 """
@@ -12,7 +13,8 @@ from vlmo_jax.input.tokenizer import Encoding, Tokenizer
 
 
 def count_fitting(words: Sequence[int], size: int) -> int:
-    """Returns how many of the first tokens make up the most whole words that fit into `size` tokens.
+    """Returns how many of the first tokens make up the most whole words that fit into `size`
+    tokens.
 
     Args:
         words: for each token of a text the running number of its word.
@@ -33,7 +35,8 @@ def cut_windows(text: Encoding, size: int) -> list[Encoding]:
         size: at least 1.
 
     Returns:
-        The windows in order, all but the last as long as whole words allow. A word longer than a window is cut.
+        The windows in order, all but the last as long as whole words allow. A word longer than a
+        window is cut.
     """
     windows, ids, words = [], text.ids, text.words
     while len(ids) > size:
@@ -44,7 +47,8 @@ def cut_windows(text: Encoding, size: int) -> list[Encoding]:
 
 
 def fill_row(texts: Iterable[Encoding], room: int) -> Iterator[Encoding]:
-    """Yields the texts that fit into the rest of a row one after the other, of the last one as many words as fit.
+    """Yields the texts that fit into the rest of a row one after the other, of the last one as many
+    words as fit.
 
     Args:
         texts: read one by one, only as far as needed; those without tokens are passed over.
@@ -62,7 +66,8 @@ def pack_rows(texts: Iterable[Encoding], text_length: int) -> Iterator[list[Enco
     """Packs texts into rows so that each token is in one row.
 
     Args:
-        texts: in the order in which they are packed. What of a text does not fit into a row begins the next one.
+        texts: in the order in which they are packed. What of a text does not fit into a row begins
+            the next one.
         text_length: T, at least 3.
 
     Yields:
@@ -85,7 +90,9 @@ def pack_rows(texts: Iterable[Encoding], text_length: int) -> Iterator[list[Enco
         yield pieces
 
 
-def write_row(pieces: Sequence[Encoding], tokenizer: Tokenizer, token_ids: np.ndarray, token_mask: np.ndarray) -> list[int]:
+def write_row(
+    pieces: Sequence[Encoding], tokenizer: Tokenizer, token_ids: np.ndarray, token_mask: np.ndarray
+) -> list[int]:
     """Writes one row of a batch.
 
     Args:
@@ -95,7 +102,8 @@ def write_row(pieces: Sequence[Encoding], tokenizer: Tokenizer, token_ids: np.nd
         token_mask: bool [T], overwritten: False on padding.
 
     Returns:
-        For the tokens from position 1 on the word each belongs to, as `masking.mask_whole_words` takes it.
+        For the tokens from position 1 on the word each belongs to, as `masking.mask_whole_words`
+        takes it.
     """
     row, words = [tokenizer.cls_id], []
     for piece in pieces:

@@ -1,8 +1,10 @@
-"""Text to token ids: SentencePiece models trained by us, BERT WordPiece vocabularies for official weights."""
+"""Text to token ids: SentencePiece models trained by us, BERT WordPiece vocabularies for official
+weights.
+"""
 
-from collections.abc import Sequence
 import hashlib
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import sentencepiece
@@ -48,14 +50,19 @@ class Tokenizer(Protocol):
     path: pathlib.Path
 
     def encode(self, text: str) -> Encoding:
-        """Returns the tokens of a text; "[SEP]" and the like in a text are plain characters, never special tokens."""
+        """Returns the tokens of a text; "[SEP]" and the like in a text are plain characters, never
+        special tokens.
+        """
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Returns the text of token ids as the tokenizer spells it (lower case), special tokens left out."""
+        """Returns the text of token ids as the tokenizer spells it (lower case), special tokens
+        left out.
+        """
 
 
 class SentencePieceTokenizer:
-    """A SentencePiece model with the five special tokens, as `vlmo_jax.input.train_tokenizer` makes it.
+    """A SentencePiece model with the five special tokens, as `vlmo_jax.input.train_tokenizer` makes
+    it.
 
     A whole word begins at each piece that starts with the word boundary mark "▁".
 
@@ -76,8 +83,10 @@ class SentencePieceTokenizer:
         self.vocab_size = self._processor.get_piece_size()
         pieces = [self._processor.id_to_piece(i) for i in range(self.vocab_size)]
         self.special_ids = _special_ids(
-            path, {piece: i for i, piece in enumerate(pieces)},
-            "train one with: python -m vlmo_jax.input.train_tokenizer --corpus FILE --output FILE.model --vocab_size N",
+            path,
+            {piece: i for i, piece in enumerate(pieces)},
+            "train one with: python -m vlmo_jax.input.train_tokenizer --corpus FILE --output"
+            " FILE.model --vocab_size N",
         )
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = self.special_ids
         self._starts_word = [piece.startswith("▁") for piece in pieces]
@@ -93,9 +102,11 @@ class SentencePieceTokenizer:
 
 
 class WordPieceTokenizer:
-    """BERT's uncased WordPiece with a vocabulary file of one token a line, as the official VLMo weights use it.
+    """BERT's uncased WordPiece with a vocabulary file of one token a line, as the official VLMo
+    weights use it.
 
-    A whole word begins at each piece that does not start with "##", punctuation marks being words of their own.
+    A whole word begins at each piece that does not start with "##", punctuation marks being words
+    of their own.
 
     Args:
         path: the ".txt" file.
@@ -111,7 +122,9 @@ class WordPieceTokenizer:
         self.special_ids = _special_ids(path, vocab, "take the vocab.txt of bert-base-uncased")
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = self.special_ids
         self.vocab_size = max(vocab.values()) + 1
-        self._tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocab, unk_token="[UNK]"))
+        self._tokenizer = tokenizers.Tokenizer(
+            tokenizers.models.WordPiece(vocab, unk_token="[UNK]")
+        )
         self._tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
         self._tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
         self._tokenizer.decoder = tokenizers.decoders.WordPiece()
@@ -119,7 +132,9 @@ class WordPieceTokenizer:
     def encode(self, text: str) -> Encoding:
         """See `Tokenizer.encode`."""
         encoding = self._tokenizer.encode(text)
-        return Encoding(encoding.ids, _number_words([not token.startswith("##") for token in encoding.tokens]))
+        return Encoding(
+            encoding.ids, _number_words([not token.startswith("##") for token in encoding.tokens])
+        )
 
     def decode(self, ids: Sequence[int]) -> str:
         """See `Tokenizer.decode`."""
@@ -130,8 +145,8 @@ def load_tokenizer(path_or_name: str) -> SentencePieceTokenizer | WordPieceToken
     """Loads the tokenizer in a file.
 
     Args:
-        path_or_name: a SentencePiece ".model" file, a BERT vocabulary ".txt" file, or "emoji" for the SentencePiece
-            model that comes with the package.
+        path_or_name: a SentencePiece ".model" file, a BERT vocabulary ".txt" file, or "emoji" for
+            the SentencePiece model that comes with the package.
 
     Returns:
         An object with the attributes and methods of `Tokenizer`.
@@ -146,8 +161,9 @@ def load_tokenizer(path_or_name: str) -> SentencePieceTokenizer | WordPieceToken
     kinds = {".model": SentencePieceTokenizer, ".txt": WordPieceTokenizer}
     if path.suffix not in kinds:
         raise ValueError(
-            f"tokenizer={str(path_or_name)!r} is not a tokenizer file: give a SentencePiece .model file, "
-            f"a BERT vocabulary .txt file or the name of one that comes with the package ({', '.join(EMBEDDED)})"
+            f"tokenizer={str(path_or_name)!r} is not a tokenizer file: give a SentencePiece .model"
+            " file, a BERT vocabulary .txt file or the name of one that comes with the package"
+            f" ({', '.join(EMBEDDED)})"
         )
     if not path.is_file():
         raise FileNotFoundError(f"tokenizer={str(path_or_name)!r}: there is no such file")

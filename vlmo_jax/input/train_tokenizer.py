@@ -1,19 +1,21 @@
-"""Trains a SentencePiece tokenizer: python -m vlmo_jax.input.train_tokenizer --corpus F [F ...] --output P --vocab_size N
+"""Trains a SentencePiece tokenizer: python -m vlmo_jax.input.train_tokenizer --corpus F [F ...]
+--output P --vocab_size N
 
-A corpus is a text file (a sentence a line, maybe gzipped) or a data set, of which one split is read: captions and keywords, or
-texts. It is the name of one that comes with the package, or a folder made by `vlmo_jax.datasets.build` or `build_text`.
-The model is a unigram model over lower-cased text (rule nmt_nfkc_cf) in which [PAD] [UNK] [CLS] [SEP] [MASK] are the
-ids 0 to 4 and "▁" starts a word, which is what whole-word masking needs.
+A corpus is a text file (a sentence a line, maybe gzipped) or a data set, of which one split is
+read: captions and keywords, or texts. It is the name of one that comes with the package, or a
+folder made by `vlmo_jax.datasets.build` or `build_text`. The model is a unigram model over
+lower-cased text (rule nmt_nfkc_cf) in which [PAD] [UNK] [CLS] [SEP] [MASK] are the ids 0 to 4 and
+"▁" starts a word, which is what whole-word masking needs.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
 import gzip
 import io
 import itertools
 import os
 import pathlib
 import sys
+from collections.abc import Iterator, Sequence
 
 import sentencepiece
 
@@ -21,8 +23,14 @@ from vlmo_jax.datasets import TextRecord, sources
 from vlmo_jax.input import tokenizer
 
 
-def train_tokenizer(corpus: Sequence[str], output: str, vocab_size: int, *, split: str = "train",
-                    character_coverage: float = 0.9995) -> None:
+def train_tokenizer(
+    corpus: Sequence[str],
+    output: str,
+    vocab_size: int,
+    *,
+    split: str = "train",
+    character_coverage: float = 0.9995,
+) -> None:
     """Trains a SentencePiece unigram model and writes it to a file.
 
     Args:
@@ -30,28 +38,46 @@ def train_tokenizer(corpus: Sequence[str], output: str, vocab_size: int, *, spli
         output: the ".model" file to write.
         vocab_size: number of tokens, the five special ones included.
         split: the split that is read of each data set.
-        character_coverage: share of the corpus' characters that must be in the vocabulary; 1.0 takes all of them.
+        character_coverage: share of the corpus' characters that must be in the vocabulary; 1.0
+            takes all of them.
 
     Raises:
         FileNotFoundError: a corpus is neither a file nor a data set.
-        ValueError: `output` does not end in .model, or the corpus has too little text for `vocab_size`.
+        ValueError: `output` does not end in .model, or the corpus has too little text for
+            `vocab_size`.
     """
     if not output.endswith(".model"):
-        raise ValueError(f"--output {output} must end in .model, by which a SentencePiece tokenizer is known")
+        raise ValueError(
+            f"--output {output} must end in .model, by which a SentencePiece tokenizer is known"
+        )
     iterators = [_lines(entry, split) for entry in corpus]
     model = io.BytesIO()
     pad, unk, cls, sep, mask = tokenizer.SPECIAL_TOKENS
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=itertools.chain.from_iterable(iterators), model_writer=model,
-            model_type="unigram", vocab_size=vocab_size, character_coverage=character_coverage,
-            normalization_rule_name="nmt_nfkc_cf", pad_id=0, unk_id=1, bos_id=2, eos_id=3,
-            pad_piece=pad, unk_piece=unk, bos_piece=cls, eos_piece=sep, control_symbols=[mask],
+            sentence_iterator=itertools.chain.from_iterable(iterators),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocab_size,
+            character_coverage=character_coverage,
+            normalization_rule_name="nmt_nfkc_cf",
+            pad_id=0,
+            unk_id=1,
+            bos_id=2,
+            eos_id=3,
+            pad_piece=pad,
+            unk_piece=unk,
+            bos_piece=cls,
+            eos_piece=sep,
+            control_symbols=[mask],
             # The result depends on the number of threads, so it is fixed whatever the machine.
-            num_threads=4, minloglevel=2,
+            num_threads=4,
+            minloglevel=2,
         )
     except RuntimeError as error:
-        raise ValueError(f"no tokenizer with --vocab_size {vocab_size} from {' '.join(corpus)}: {error}") from error
+        raise ValueError(
+            f"no tokenizer with --vocab_size {vocab_size} from {' '.join(corpus)}: {error}"
+        ) from error
     path = pathlib.Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -87,21 +113,40 @@ def _texts(source: sources.RecordSource) -> Iterator[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line, trains, and says what was written."""
-    parser = argparse.ArgumentParser(prog="python -m vlmo_jax.input.train_tokenizer", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", nargs="+", required=True, help="text files (.gz too) and data sets")
+    parser = argparse.ArgumentParser(
+        prog="python -m vlmo_jax.input.train_tokenizer",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--corpus", nargs="+", required=True, help="text files (.gz too) and data sets"
+    )
     parser.add_argument("--output", required=True, help="the .model file to write")
     parser.add_argument("--vocab_size", type=int, required=True, help="number of tokens")
-    parser.add_argument("--split", default="train", help="split read of a data set (default: train)")
-    parser.add_argument("--character_coverage", type=float, default=0.9995,
-                        help="share of the characters that must be in the vocabulary (default: 0.9995)")
+    parser.add_argument(
+        "--split", default="train", help="split read of a data set (default: train)"
+    )
+    parser.add_argument(
+        "--character_coverage",
+        type=float,
+        default=0.9995,
+        help="share of the characters that must be in the vocabulary (default: 0.9995)",
+    )
     args = parser.parse_args(argv)
     try:
-        train_tokenizer(args.corpus, args.output, args.vocab_size, split=args.split,
-                        character_coverage=args.character_coverage)
+        train_tokenizer(
+            args.corpus,
+            args.output,
+            args.vocab_size,
+            split=args.split,
+            character_coverage=args.character_coverage,
+        )
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print(f"Wrote a tokenizer of {args.vocab_size} tokens to {args.output}. Use it with --config.tokenizer={args.output}")
+    print(
+        f"Wrote a tokenizer of {args.vocab_size} tokens to {args.output}. Use it with"
+        f" --config.tokenizer={args.output}"
+    )
 
 
 if __name__ == "__main__":

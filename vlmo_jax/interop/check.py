@@ -55,7 +55,9 @@ class Report:
         self.failed = 0
 
     def compare(self, name, ours, theirs, tolerance):
-        """Holds if two arrays have one shape and differ by no more than `tolerance` anywhere; NaN never holds."""
+        """Holds if two arrays have one shape and differ by no more than `tolerance` anywhere; NaN
+        never holds.
+        """
         ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
         if ours.shape != theirs.shape:
             difference, note = math.inf, f"  shapes {ours.shape} and {theirs.shape}"
@@ -63,26 +65,39 @@ class Report:
             difference, note = np.abs(ours - theirs).max(initial=0.0), ""
         ok = bool(difference <= tolerance)
         self.failed += not ok
-        print(f"{'ok    ' if ok else 'NOT OK'}  {difference:9.2e}  <= {tolerance:.1e}  {name}{note}")
+        print(
+            f"{'ok    ' if ok else 'NOT OK'}  {difference:9.2e}  <= {tolerance:.1e}  {name}{note}"
+        )
 
     def compare_names(self, name, ours, theirs):
         """Holds if two collections hold the same names, in whatever order."""
         ours, theirs = set(ours), set(theirs)
         self.failed += ours != theirs
-        note = "" if ours == theirs else f"  ours alone {sorted(ours - theirs)}; theirs alone {sorted(theirs - ours)}"
-        print(f"{'ok    ' if ours == theirs else 'NOT OK'}  {len(ours ^ theirs):9d}  names differ  {name}{note}")
+        note = (
+            ""
+            if ours == theirs
+            else f"  ours alone {sorted(ours - theirs)}; theirs alone {sorted(theirs - ours)}"
+        )
+        print(
+            f"{'ok    ' if ours == theirs else 'NOT OK'}  {len(ours ^ theirs):9d}  names differ "
+            f" {name}{note}"
+        )
 
 
 def fixture_kind(path, info):
     """The kind of a fixture by its JSON: `kind`, or else what `source` or the file's name speak of.
 
     Raises:
-      ValueError: a kind that is not known.
+        ValueError: a kind that is not known.
     """
     words = f"{info.get('source', '')} {pathlib.Path(path).stem}".lower().replace("dvae", "dall_e")
-    kind = info.get("kind") or next((kind for word, kind in KINDS_BY_SOURCE.items() if word in words), None)
+    kind = info.get("kind") or next(
+        (kind for word, kind in KINDS_BY_SOURCE.items() if word in words), None
+    )
     if kind not in CHECKS:
-        raise ValueError(f"{path}: kind {kind!r} is not known; known kinds: {', '.join(sorted(CHECKS))}")
+        raise ValueError(
+            f"{path}: kind {kind!r} is not known; known kinds: {', '.join(sorted(CHECKS))}"
+        )
     return kind
 
 
@@ -90,7 +105,7 @@ def check(path):
     """Checks one fixture file; returns how many quantities do not hold.
 
     Raises:
-      ValueError: a kind or quantities that are not known, or arrays that do not fit the sizes.
+        ValueError: a kind or quantities that are not known, or arrays that do not fit the sizes.
     """
     arrays, info = load_fixture(path)
     report, kind = Report(), fixture_kind(path, info)

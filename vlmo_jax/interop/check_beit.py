@@ -1,4 +1,6 @@
-"""Compares our BEiT with reference arrays: outputs, the loss of masked image modelling and every gradient."""
+"""Compares our BEiT with reference arrays: outputs, the loss of masked image modelling and every
+gradient.
+"""
 
 import functools
 
@@ -22,27 +24,39 @@ def check_beit(arrays, info, report):
     """Compares one fixture.
 
     Args:
-      arrays: mapping name -> array of a `beit_*` fixture.
-      info: its JSON.
-      report: has `compare(name, ours, theirs, tolerance)`.
+        arrays: mapping name -> array of a `beit_*` fixture.
+        info: its JSON.
+        report: has `compare(name, ours, theirs, tolerance)`.
 
     Raises:
-      ValueError: the arrays are no BEiT, or the way back to their names is not exact.
+        ValueError: the arrays are no BEiT, or the way back to their names is not exact.
     """
-    group = lambda prefix: {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+    group = lambda prefix: {
+        name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)
+    }
     config, tensors = info["config"], group("param/")
     huggingface = is_huggingface(tensors)
-    heads, epsilon = ("num_attention_heads", "layer_norm_eps") if huggingface else ("heads", "ln_eps")
+    heads, epsilon = (
+        ("num_attention_heads", "layer_norm_eps") if huggingface else ("heads", "ln_eps")
+    )
     params, sizes, aside = from_beit(tensors, num_heads=config[heads])
     back = to_beit(params, sizes, aside, huggingface=huggingface)
-    if set(back) != set(tensors) or any(not np.array_equal(back[name], tensors[name]) for name in tensors):
+    if set(back) != set(tensors) or any(
+        not np.array_equal(back[name], tensors[name]) for name in tensors
+    ):
         raise ValueError("the way back to the names of the fixture is not exact")
     with nnx.use_eager_sharding(False):
-        graphdef = nnx.graphdef(BEiT(**sizes.model_fields(), norm_epsilon=config[epsilon], rngs=nnx.Rngs(0)))
+        graphdef = nnx.graphdef(
+            BEiT(**sizes.model_fields(), norm_epsilon=config[epsilon], rngs=nnx.Rngs(0))
+        )
 
     batch = training_batch(arrays)
-    report.compare("relative_position_index", image_index(sizes.image_size // sizes.patch_size),
-                   arrays["relative_position_index"], 0.0)  # fmt: skip
+    report.compare(
+        "relative_position_index",
+        image_index(sizes.image_size // sizes.patch_size),
+        arrays["relative_position_index"],
+        0.0,
+    )
     params = jax.tree.map(jnp.asarray, params)
     states, logits = outputs(graphdef, params, batch["image"], arrays["bool_masked_pos"])
     if "hidden_after_norm" in arrays:
@@ -59,7 +73,9 @@ def check_beit(arrays, info, report):
 
 
 def training_batch(arrays):
-    """Our batch from the official one: images to NHWC, a mask to numbers of patches, labels to their places."""
+    """Our batch from the official one: images to NHWC, a mask to numbers of patches, labels to
+    their places.
+    """
     hidden, labels = arrays["bool_masked_pos"], arrays["labels_all"]
     size = int(hidden.sum(axis=1).max())
     positions = np.stack([masked_positions(row, size) for row in hidden])

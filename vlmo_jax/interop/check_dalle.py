@@ -1,4 +1,6 @@
-"""Compares our discrete VAE with reference arrays of DALL-E's: pixels, logits, codes and gradients of the encoder."""
+"""Compares our discrete VAE with reference arrays of DALL-E's: pixels, logits, codes and gradients
+of the encoder.
+"""
 
 import functools
 
@@ -35,21 +37,36 @@ def check_dalle(arrays, info, report):
     """Checks a fixture of the encoder; every array in it is compared.
 
     Args:
-      arrays: mapping name -> array: `param/*`, `grad/*`, image01, mapped, unmapped, logits, codes, cotangent.
-      info: its JSON.
-      report: has `compare(name, ours, theirs, tolerance)`.
+        arrays: mapping name -> array: `param/*`, `grad/*`, image01, mapped, unmapped, logits,
+            codes, cotangent.
+        info: its JSON.
+        report: has `compare(name, ours, theirs, tolerance)`.
 
     Raises:
-      ValueError: the weights are not an encoder of the sizes in the JSON, or a gradient is missing.
+        ValueError: the weights are not an encoder of the sizes in the JSON, or a gradient is
+            missing.
     """
-    tensors = {name.removeprefix("param/"): value for name, value in arrays.items() if name.startswith("param/")}
-    expected = {name.removeprefix("grad/"): value for name, value in arrays.items() if name.startswith("grad/")}
+    tensors = {
+        name.removeprefix("param/"): value
+        for name, value in arrays.items()
+        if name.startswith("param/")
+    }
+    expected = {
+        name.removeprefix("grad/"): value
+        for name, value in arrays.items()
+        if name.startswith("grad/")
+    }
     sizes, params = from_dalle(tensors)
     config = info["config"]
     stated = (config["group_count"], config["n_blk_per_group"], config["n_hid"], config["vocab"])
-    found = tuple(sizes[name] for name in ("num_groups", "blocks_per_group", "num_hidden", "vocab_size"))
+    found = tuple(
+        sizes[name] for name in ("num_groups", "blocks_per_group", "num_hidden", "vocab_size")
+    )
     if stated != found:
-        raise ValueError(f"the weights have (groups, blocks a group, width, codes) {found}, the JSON says {stated}")
+        raise ValueError(
+            f"the weights have (groups, blocks a group, width, codes) {found}, the JSON says"
+            f" {stated}"
+        )
     if set(expected) != set(tensors):
         raise ValueError(f"the fixture holds no gradient of {sorted(set(tensors) - set(expected))}")
     back = _official(params, sizes)
@@ -59,9 +76,13 @@ def check_dalle(arrays, info, report):
     graphdef, _ = abstract_model(lambda rngs: DiscreteVAE(**sizes, rngs=rngs))
     image = _channels_last(arrays["image01"])
     mapped = map_pixels(image)
-    logits, grads = _outputs(graphdef, jax.tree.map(jnp.asarray, params), image, _channels_last(arrays["cotangent"]))
+    logits, grads = _outputs(
+        graphdef, jax.tree.map(jnp.asarray, params), image, _channels_last(arrays["cotangent"])
+    )
     report.compare("mapped", mapped, _channels_last(arrays["mapped"]), OUTPUT_TOLERANCE)
-    report.compare("unmapped", unmap_pixels(mapped), _channels_last(arrays["unmapped"]), OUTPUT_TOLERANCE)
+    report.compare(
+        "unmapped", unmap_pixels(mapped), _channels_last(arrays["unmapped"]), OUTPUT_TOLERANCE
+    )
     report.compare("logits", logits, _channels_last(arrays["logits"]), OUTPUT_TOLERANCE)
     report.compare("codes", jnp.argmax(logits, -1), arrays["codes"], 0.0)
     grads = _official(grads, sizes)

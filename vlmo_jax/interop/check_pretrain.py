@@ -7,13 +7,20 @@ from flax import nnx
 
 from vlmo_jax.interop.outputs import model_outputs
 from vlmo_jax.interop.reference import (
-    OUTPUT_TOLERANCE, Reference, compare_buffers, compare_gradients, compare_inputs, official_batch,
-)  # fmt: skip
+    OUTPUT_TOLERANCE,
+    Reference,
+    compare_buffers,
+    compare_gradients,
+    compare_inputs,
+    official_batch,
+)
 from vlmo_jax.tasks.pretrain import PretrainTask
 
 
 def step_outputs(params, graphdef, batch, negatives):
-    """Losses and logits of one stage-3 step by their official names, with the negatives of the reference."""
+    """Losses and logits of one stage-3 step by their official names, with the negatives of the
+    reference.
+    """
     model, task = nnx.merge(graphdef, params), PretrainTask()
     features = task.features(model, batch, None)
     contrast, shared, metrics = task.contrast(features, batch, jax.random.key(0))
@@ -55,18 +62,34 @@ def check_pretrain(arrays, info, report):
     params = reference.params("param")
     compare_inputs(reference, report)
     compare_buffers(reference, report)
-    batch = {name: jnp.asarray(value) for name, value in official_batch(reference.group("in")).items()}
-    expected = {name: value for name, value in reference.group("out").items() if not name.startswith("step/")}
+    batch = {
+        name: jnp.asarray(value) for name, value in official_batch(reference.group("in")).items()
+    }
+    expected = {
+        name: value
+        for name, value in reference.group("out").items()
+        if not name.startswith("step/")
+    }
     outputs = model_outputs(reference.graphdef, params, batch, tuple(expected))
     for name, value in expected.items():
         report.compare(f"out/{name}", outputs[name], value, OUTPUT_TOLERANCE)
 
     step = reference.group("out/step")
-    # A batch of two forces the negatives, so ours are drawn; a larger one takes those the reference drew.
+    # A batch of two forces the negatives, so ours are drawn; a larger one takes those the reference
+    # drew.
     forced = len(batch["token_ids"]) == 2
-    negatives = None if forced else (jnp.asarray(step["itm_neg_image_idx"]), jnp.asarray(step["itm_neg_text_idx"]))
+    negatives = (
+        None
+        if forced
+        else (jnp.asarray(step["itm_neg_image_idx"]), jnp.asarray(step["itm_neg_text_idx"]))
+    )
     (_, ours), grads = step_gradients(params, reference.graphdef, batch, negatives)
-    report.compare("out/step/itm_labels", np.repeat([1, 0, 0], len(batch["token_ids"])), step.pop("itm_labels"), 0.0)
+    report.compare(
+        "out/step/itm_labels",
+        np.repeat([1, 0, 0], len(batch["token_ids"])),
+        step.pop("itm_labels"),
+        0.0,
+    )
     for name, value in step.items():
         report.compare(f"out/step/{name}", ours[name], value, OUTPUT_TOLERANCE)
     without = sorted(set(reference.places) - set(reference.group("grad")))

@@ -18,7 +18,9 @@ LOSS_TOLERANCE, PARAM_TOLERANCE = 1e-4, 1e-5
 def _by_group(reference, field):
     """A field of the official optimizer's parameter groups as a tree like our parameters."""
     init = reference.group("init")
-    value = {name: group[field] for group in reference.info["param_groups"] for name in group["params"]}
+    value = {
+        name: group[field] for group in reference.info["param_groups"] for name in group["params"]
+    }
     full = {name: np.full(init[name].shape, value[name], np.float32) for name in reference.places}
     return jax.tree.map(jnp.asarray, fill_places(full, reference.places))
 
@@ -29,19 +31,32 @@ def check_train(arrays, info, report):
     config, expected = reference.info["config"], reference.group("out")
     cosine = config["decay_power"] == "cosine"
     schedule = learning_rate_schedule(
-        "cosine" if cosine else "polynomial", peak=1.0, warmup_steps=config["warmup_steps"], total_steps=config["max_steps"],
-        end=config["end_lr"] / config["learning_rate"], power=1.0 if cosine else config["decay_power"],
-    )  # fmt: skip
+        "cosine" if cosine else "polynomial",
+        peak=1.0,
+        warmup_steps=config["warmup_steps"],
+        total_steps=config["max_steps"],
+        end=config["end_lr"] / config["learning_rate"],
+        power=1.0 if cosine else config["decay_power"],
+    )
     group = reference.info["param_groups"][0]
     optimizer = adamw(
-        schedule, betas=group["betas"], epsilon=group["eps"],
-        decay=_by_group(reference, "weight_decay"), multiplier=_by_group(reference, "lr0"),
-    )  # fmt: skip
+        schedule,
+        betas=group["betas"],
+        epsilon=group["eps"],
+        decay=_by_group(reference, "weight_decay"),
+        multiplier=_by_group(reference, "lr0"),
+    )
     mesh = make_mesh(devices=jax.devices()[:1])
     with jax.set_mesh(mesh):
         shardings = state_shardings(reference.abstract, optimizer, mesh)
         step = make_train_step(
-            PretrainTask(), reference.graphdef, optimizer, schedule, seed=0, mesh=mesh, shardings=shardings
+            PretrainTask(),
+            reference.graphdef,
+            optimizer,
+            schedule,
+            seed=0,
+            mesh=mesh,
+            shardings=shardings,
         )
         params = reference.params("init")
         state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), {})
@@ -49,11 +64,20 @@ def check_train(arrays, info, report):
         for number in range(len(expected["total_loss"])):
             inputs = {name: value[number] for name, value in reference.group("batch").items()}
             state, metrics = step(state, official_batch(inputs))
-            ours = {"total_loss": metrics["loss"], "mlm_loss": PretrainTask.mlm_weight * metrics["mlm_loss"],
-                    "itc_loss": metrics["itc_loss"], "itm_loss": metrics["itm_loss"]}  # fmt: skip
+            ours = {
+                "total_loss": metrics["loss"],
+                "mlm_loss": PretrainTask.mlm_weight * metrics["mlm_loss"],
+                "itc_loss": metrics["itc_loss"],
+                "itm_loss": metrics["itm_loss"],
+            }
             for name, value in ours.items():
-                report.compare(f"out/{name}[{number}]", value, expected[name][number], LOSS_TOLERANCE)
-            rates = [float(metrics["learning_rate"]) * group["lr0"] for group in reference.info["param_groups"]]
+                report.compare(
+                    f"out/{name}[{number}]", value, expected[name][number], LOSS_TOLERANCE
+                )
+            rates = [
+                float(metrics["learning_rate"]) * group["lr0"]
+                for group in reference.info["param_groups"]
+            ]
             report.compare(f"out/lr[{number}]", rates, expected["lr"][number], 1e-8)
             if number == 1 and reference.group("after2"):
                 _compare_params(reference, report, "after2", state.params)
@@ -68,6 +92,6 @@ def _compare_params(reference, report, prefix, params):
         report.compare(f"{prefix}/{name}", ours[name], theirs[name], PARAM_TOLERANCE)
     init = reference.group("init")
     for name in unread_names(theirs, reference.places, reference.position):
-        report.compare(f"{prefix}/{name}", init[name], theirs[name], 0.0)  # no gradient: the optimizer leaves it alone
-
-
+        report.compare(
+            f"{prefix}/{name}", init[name], theirs[name], 0.0
+        )  # no gradient: the optimizer leaves it alone

@@ -3,14 +3,16 @@
     python -m vlmo_jax.interop.convert SRC OUT --from=vlmo|beit|dalle [--tokenizer=vocab.txt]
     python -m vlmo_jax.interop.convert CHECKPOINT OUT.safetensors --to=vlmo|beit|dalle
 
-The first makes a folder OUT with a checkpoint of parameters, step 0, and in its meta the config, the preprocessing
-and the tokenizer, so that `--config.init_from=OUT`, evaluation and `checkpoint.SavedParams` find all they need. SRC is a
-.pt/.pth/.ckpt (needs torch), .safetensors or .npz file, or a DeepSpeed folder; see tensor_files for the
-wrappers that are taken off. The second writes .safetensors, or .pt with torch, from a checkpoint of ours,
-converted or trained. Tensors that the official model owns and ours has no place for lie in
-OUT/aside.safetensors, and half-precision types in the meta, so that the way back is exact to the bit.
+The first makes a folder OUT with a checkpoint of parameters, step 0, and in its meta the config,
+the preprocessing and the tokenizer, so that `--config.init_from=OUT`, evaluation and
+`checkpoint.SavedParams` find all they need. SRC is a .pt/.pth/.ckpt (needs torch), .safetensors or
+.npz file, or a DeepSpeed folder; see tensor_files for the wrappers that are taken off. The second
+writes .safetensors, or .pt with torch, from a checkpoint of ours, converted or trained. Tensors
+that the official model owns and ours has no place for lie in OUT/aside.safetensors, and
+half-precision types in the meta, so that the way back is exact to the bit.
 
-Nothing is left behind by a conversion that fails: it works in a folder beside OUT that is renamed at the end.
+Nothing is left behind by a conversion that fails: it works in a folder beside OUT that is renamed
+at the end.
 """
 
 import contextlib
@@ -26,26 +28,47 @@ import sys
 import jax
 import ml_dtypes
 import numpy as np
+import tqdm
 from absl import app, flags
 from flax import nnx
-import tqdm
 
 from vlmo_jax.checkpoint import SavedParams, save_params
 from vlmo_jax.input.tokenizer import load_tokenizer
 from vlmo_jax.interop.formats import FORMATS, Float32Tensors
-from vlmo_jax.interop.tensor_files import import_torch, is_mapped, read_safetensors, read_tensors, write_safetensors, write_torch
+from vlmo_jax.interop.tensor_files import (
+    import_torch,
+    is_mapped,
+    read_safetensors,
+    read_tensors,
+    write_safetensors,
+    write_torch,
+)
 
 ASIDE = "aside.safetensors"
 EXPORT_SUFFIXES = (".safetensors", ".pt", ".pth")
 
-SOURCE = flags.DEFINE_enum("from", None, [*FORMATS, "checkpoint"], "Format of SRC; `checkpoint` is ours")
+SOURCE = flags.DEFINE_enum(
+    "from", None, [*FORMATS, "checkpoint"], "Format of SRC; `checkpoint` is ours"
+)
 TARGET = flags.DEFINE_enum("to", None, list(FORMATS), "Format to write from a checkpoint of ours")
-TOKENIZER = flags.DEFINE_string("tokenizer", None, "BERT's vocab.txt of the checkpoint; default: vocab.txt beside SRC, if there is one")
+TOKENIZER = flags.DEFINE_string(
+    "tokenizer",
+    None,
+    "BERT's vocab.txt of the checkpoint; default: vocab.txt beside SRC, if there is one",
+)
 HINTS = {
-    "image_size": flags.DEFINE_integer("image_size", None, "Pixels a side, where shapes do not tell"),
-    "text_positions": flags.DEFINE_integer("text_positions", None, "Longest text of VLMo's relative position table (published: 196)"),
-    "num_heads": flags.DEFINE_integer("num_heads", None, "Attention heads, where shapes do not tell (absolute positions)"),
-    "num_upper": flags.DEFINE_integer("num_upper", None, "Upper blocks, where names do not tell (no vision-language experts)"),
+    "image_size": flags.DEFINE_integer(
+        "image_size", None, "Pixels a side, where shapes do not tell"
+    ),
+    "text_positions": flags.DEFINE_integer(
+        "text_positions", None, "Longest text of VLMo's relative position table (published: 196)"
+    ),
+    "num_heads": flags.DEFINE_integer(
+        "num_heads", None, "Attention heads, where shapes do not tell (absolute positions)"
+    ),
+    "num_upper": flags.DEFINE_integer(
+        "num_upper", None, "Upper blocks, where names do not tell (no vision-language experts)"
+    ),
 }
 
 
@@ -53,45 +76,64 @@ def convert(source, target, format_name, *, tokenizer=None, **hints):
     """Makes a checkpoint of ours from one of others.
 
     Args:
-      source: file of others, see tensor_files.read_tensors.
-      target: folder to make.
-      format_name: of FORMATS.
-      tokenizer: path of the vocabulary that the text was cut with, copied into the folder; None for one beside the
-        source, or none.
-      hints: sizes that the shapes do not tell, by name (see HINTS).
+        source: file of others, see tensor_files.read_tensors.
+        target: folder to make.
+        format_name: of FORMATS.
+        tokenizer: path of the vocabulary that the text was cut with, copied into the folder; None
+            for one beside the source, or none.
+        hints: sizes that the shapes do not tell, by name (see HINTS).
 
     Returns:
-      The meta of the checkpoint.
+        The meta of the checkpoint.
 
     Raises:
-      FileExistsError: there is something at `target`.
-      FileNotFoundError, ImportError, ValueError: see read_tensors and the formats; a vocabulary that does not fit.
+        FileExistsError: there is something at `target`.
+        FileNotFoundError, ImportError, ValueError: see read_tensors and the formats; a vocabulary
+            that does not fit.
     """
     source, target = pathlib.Path(source).expanduser(), pathlib.Path(target).expanduser().absolute()
     with _whole_or_nothing(target) as folder:
         with tqdm.tqdm(unit=" tensors", desc="Reading", disable=None) as bar:
-            tensors = Float32Tensors(functools.partial(read_tensors, source), mapped=is_mapped(source), bar=bar)
+            tensors = Float32Tensors(
+                functools.partial(read_tensors, source), mapped=is_mapped(source), bar=bar
+            )
             try:
                 converted = FORMATS[format_name].read(tensors, **hints)
             except ValueError as error:
                 raise ValueError(f"{source}: {error}") from error
         types, tensors = tensors.types, None
-        aside = {name: tensor.astype(_dtype(types[name])) if name in types else tensor for name, tensor in converted.aside.items()}
+        aside = {
+            name: tensor.astype(_dtype(types[name])) if name in types else tensor
+            for name, tensor in converted.aside.items()
+        }
         config = dict(converted.config)
         saved_tokenizer = None
         if vocabulary := _vocabulary(source, tokenizer, config):
             shutil.copyfile(vocabulary, folder / vocabulary.name)
             config["tokenizer"] = str(target / vocabulary.name)
-            saved_tokenizer = {"file": config["tokenizer"], "sha256": hashlib.sha256(vocabulary.read_bytes()).hexdigest()}
+            saved_tokenizer = {
+                "file": config["tokenizer"],
+                "sha256": hashlib.sha256(vocabulary.read_bytes()).hexdigest(),
+            }
         meta = {
-            "config": config, "preprocessing": converted.preprocessing, "tokenizer": saved_tokenizer,
+            "config": config,
+            "preprocessing": converted.preprocessing,
+            "tokenizer": saved_tokenizer,
             "versions": {"jax": jax.__version__},
-            "official": {"format": format_name, "source": source.name, "types": types, "extra": converted.extra},
-        }  # fmt: skip
+            "official": {
+                "format": format_name,
+                "source": source.name,
+                "types": types,
+                "extra": converted.extra,
+            },
+        }
         meta = json.loads(json.dumps(meta))
         if aside:
             write_safetensors(folder / ASIDE, aside)
-        print(f"Writing {sum(x.size for x in jax.tree.leaves(converted.params)):,} parameters", flush=True)
+        print(
+            f"Writing {sum(x.size for x in jax.tree.leaves(converted.params)):,} parameters",
+            flush=True,
+        )
         save_params(folder / "checkpoints", converted.params, meta)
     return meta
 
@@ -100,15 +142,24 @@ def _vocabulary(source, tokenizer, config):
     """Path of the vocabulary to keep with the checkpoint, or None."""
     if "text_length" not in config["model"]:
         if tokenizer:
-            raise ValueError(f"--tokenizer={tokenizer}: this checkpoint reads no texts; leave the flag out")
+            raise ValueError(
+                f"--tokenizer={tokenizer}: this checkpoint reads no texts; leave the flag out"
+            )
         return None
     path = pathlib.Path(tokenizer).expanduser() if tokenizer else source.parent / "vocab.txt"
     if not tokenizer and not path.is_file():
-        print("No tokenizer is kept with the checkpoint, and evaluation will ask for it; give --tokenizer=vocab.txt", file=sys.stderr)
+        print(
+            "No tokenizer is kept with the checkpoint, and evaluation will ask for it; give"
+            " --tokenizer=vocab.txt",
+            file=sys.stderr,
+        )
         return None
     loaded, rows = load_tokenizer(str(path)), config["model"]["vocab_size"]
     if loaded.vocab_size > rows:
-        raise ValueError(f"{path}: {loaded.vocab_size} tokens, but the checkpoint has words for {rows}; give the vocabulary it was trained with")
+        raise ValueError(
+            f"{path}: {loaded.vocab_size} tokens, but the checkpoint has words for {rows}; give the"
+            " vocabulary it was trained with"
+        )
     return loaded.path
 
 
@@ -134,21 +185,26 @@ def export(source, target, format_name):
     """Writes a checkpoint of ours as a file of others.
 
     Args:
-      source: a work folder, a converted one, or a checkpoint in one; see checkpoint.find_checkpoint.
-      target: .safetensors or .pt file to make; without a suffix, .safetensors is added.
-      format_name: of FORMATS.
+        source: a work folder, a converted one, or a checkpoint in one; see
+            checkpoint.find_checkpoint.
+        target: .safetensors or .pt file to make; without a suffix, .safetensors is added.
+        format_name: of FORMATS.
 
     Returns:
-      The path of the file.
+        The path of the file.
 
     Raises:
-      FileExistsError: there is something at `target`.
-      FileNotFoundError, ImportError, ValueError: there is no checkpoint, no torch for .pt, or the model is of another kind.
+        FileExistsError: there is something at `target`.
+        FileNotFoundError, ImportError, ValueError: there is no checkpoint, no torch for .pt, or the
+            model is of another kind.
     """
     target = pathlib.Path(target).expanduser().absolute()
     target = target if target.suffix else target.with_suffix(".safetensors")
     if target.suffix not in EXPORT_SUFFIXES:
-        raise ValueError(f"{target}: suffix {target.suffix!r} is not known; use one of {', '.join(EXPORT_SUFFIXES)}")
+        raise ValueError(
+            f"{target}: suffix {target.suffix!r} is not known; use one of"
+            f" {', '.join(EXPORT_SUFFIXES)}"
+        )
     _refuse_existing(target)
     if target.suffix != ".safetensors":
         import_torch(target, "writing")
@@ -162,13 +218,22 @@ def export(source, target, format_name):
     except ValueError as error:
         raise ValueError(f"{saved.name}: {error}") from error
     types = official.get("types", {})
-    tensors = {name: tensor.astype(_dtype(types[name])) if name in types else tensor for name, tensor in tensors.items()}
-    plain, part = (target.with_name(f".{target.name}.{os.getpid()}.{suffix}") for suffix in ("safetensors", "partial"))
+    tensors = {
+        name: tensor.astype(_dtype(types[name])) if name in types else tensor
+        for name, tensor in tensors.items()
+    }
+    plain, part = (
+        target.with_name(f".{target.name}.{os.getpid()}.{suffix}")
+        for suffix in ("safetensors", "partial")
+    )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tqdm.tqdm(total=len(tensors), unit=" tensors", desc="Writing", disable=None) as bar:
             write_safetensors(plain, tensors, bar)
-        del params, tensors  # torch wants all tensors at once: those of the mapped file in place of these
+        del (
+            params,
+            tensors,
+        )  # torch wants all tensors at once: those of the mapped file in place of these
         if target.suffix == ".safetensors":
             plain.rename(target)
         else:
@@ -193,11 +258,16 @@ def main(argv):
     try:
         if TARGET.value:
             if SOURCE.value not in (None, "checkpoint"):
-                raise ValueError(f"--from={SOURCE.value} --to={TARGET.value}: convert to a checkpoint of ours first, then --to alone")
+                raise ValueError(
+                    f"--from={SOURCE.value} --to={TARGET.value}: convert to a checkpoint of ours"
+                    " first, then --to alone"
+                )
             print(f"Wrote {export(source, target, TARGET.value)}")
         elif SOURCE.value in FORMATS:
             meta = convert(source, target, SOURCE.value, tokenizer=TOKENIZER.value, **hints)
-            sizes = ", ".join(f"{name}={value}" for name, value in sorted(meta["config"]["model"].items()))
+            sizes = ", ".join(
+                f"{name}={value}" for name, value in sorted(meta["config"]["model"].items())
+            )
             print(f"Wrote {target}: {sizes}")
         else:
             raise app.UsageError("give --from=vlmo, beit or dalle, or --to=vlmo, beit or dalle")

@@ -1,7 +1,8 @@
-"""The checkpoint formats that conversion knows: from their tensors to parameters with a config, and back.
+"""The checkpoint formats that conversion knows: from their tensors to parameters with a config, and
+back.
 
-Each format is a pair of functions. `read` takes the tensors of a file and gives a Converted; `write` takes parameters
-and the meta of a checkpoint of ours and gives the tensors of a file.
+Each format is a pair of functions. `read` takes the tensors of a file and gives a Converted;
+`write` takes parameters and the meta of a checkpoint of ours and gives the tensors of a file.
 """
 
 from collections.abc import Mapping
@@ -27,11 +28,11 @@ class Converted(NamedTuple):
     """A checkpoint of others in our terms.
 
     Attributes:
-      params: pure nested dict of float32 arrays.
-      config: plain values: `kind`, `model`, `data`.
-      preprocessing: image size, resize, mean and std.
-      aside: name -> array of tensors that our model has no place for.
-      extra: plain values that `write` needs beside the config.
+        params: pure nested dict of float32 arrays.
+        config: plain values: `kind`, `model`, `data`.
+        preprocessing: image size, resize, mean and std.
+        aside: name -> array of tensors that our model has no place for.
+        extra: plain values that `write` needs beside the config.
     """
 
     params: dict
@@ -42,27 +43,32 @@ class Converted(NamedTuple):
 
 
 class Float32Tensors(Mapping):
-    """The tensors of a file as they are asked for: floats as finite float32, other types as they are.
+    """The tensors of a file as they are asked for: floats as finite float32, other types as they
+    are.
 
-    A mapped file counts as memory of this process as far as it was read; it is mapped anew now and then.
+    A mapped file counts as memory of this process as far as it was read; it is mapped anew now and
+    then.
 
     Args:
-      read: function of no arguments that gives name -> array.
-      mapped: whether the arrays are views of a mapped file.
-      bar: has `total` and `update()`, called once a tensor.
+        read: function of no arguments that gives name -> array.
+        mapped: whether the arrays are views of a mapped file.
+        bar: has `total` and `update()`, called once a tensor.
 
     Attributes:
-      types: name -> name of the type, of half-precision tensors.
+        types: name -> name of the type, of half-precision tensors.
 
     Raises:
-      ValueError: from indexing, for a tensor that is not finite or of a type that float32 cannot hold.
+        ValueError: from indexing, for a tensor that is not finite or of a type that float32 cannot
+            hold.
     """
 
     def __init__(self, read, *, mapped, bar):
         self._read, self._mapped, self._bar = read, mapped, bar
         self._tensors, self._seen, self._bytes = read(), set(), 0
         bar.total = len(self._tensors)
-        self.types = {name: t.dtype.name for name, t in self._tensors.items() if t.dtype.name in HALF_TYPES}
+        self.types = {
+            name: t.dtype.name for name, t in self._tensors.items() if t.dtype.name in HALF_TYPES
+        }
 
     def __len__(self):
         return len(self._tensors)
@@ -85,10 +91,16 @@ class Float32Tensors(Mapping):
         if tensor.dtype.kind in "iub":
             return tensor
         if tensor.dtype.name not in ("float32", *HALF_TYPES):
-            raise ValueError(f"{name}: {tensor.dtype}, where float32, float16 or bfloat16 is wanted; convert it to float32 first")
+            raise ValueError(
+                f"{name}: {tensor.dtype}, where float32, float16 or bfloat16 is wanted; convert it"
+                " to float32 first"
+            )
         tensor = tensor.astype(np.float32, copy=False)
         if not np.isfinite(tensor).all():
-            raise ValueError(f"{name}: {int((~np.isfinite(tensor)).sum())} of {tensor.size} values are not finite; training went astray there")
+            raise ValueError(
+                f"{name}: {int((~np.isfinite(tensor)).sum())} of {tensor.size} values are not"
+                " finite; training went astray there"
+            )
         return tensor
 
 
@@ -99,7 +111,9 @@ def _preprocessing(image_size, **statistics):
 def _vlmo_places(model):
     names = ("depth", "num_upper", "num_heads", "patch_size", "position")
     parts = {name: tuple(model[name]) for name in ("experts", "heads") if name in model}
-    return vlmo.official_places(**{name: model[name] for name in names}, layer_scale=bool(model["layer_scale"]), **parts)
+    return vlmo.official_places(
+        **{name: model[name] for name in names}, layer_scale=bool(model["layer_scale"]), **parts
+    )
 
 
 def read_vlmo(tensors, **hints):
@@ -109,10 +123,14 @@ def read_vlmo(tensors, **hints):
     places = _vlmo_places(model)
     with nnx.use_eager_sharding(False):
         fields = {**sizes, "layer_scale": sizes["layer_scale"] or None}
-        abstract = jax.eval_shape(lambda: nnx.to_pure_dict(nnx.state(VLMo(**fields, rngs=nnx.Rngs(0)))))
+        abstract = jax.eval_shape(
+            lambda: nnx.to_pure_dict(nnx.state(VLMo(**fields, rngs=nnx.Rngs(0))))
+        )
     present = {name: place for name, place in places.items() if name in tensors}
     if wrong := wrong_shapes(tensors, present, abstract):
-        raise ValueError(f"not a VLMo of width {sizes['width']}, depth {sizes['depth']}: {'; '.join(wrong[:5])}")
+        raise ValueError(
+            f"not a VLMo of width {sizes['width']}, depth {sizes['depth']}: {'; '.join(wrong[:5])}"
+        )
     params, aside = vlmo.from_official(tensors, places, sizes["position"])
     kind = "pairs" if "vision_language" in sizes["experts"] else "texts"
     config = {"kind": kind, "model": model, "data": CENTRED}
@@ -120,16 +138,30 @@ def read_vlmo(tensors, **hints):
 
 
 def write_vlmo(params, meta, aside):
-    """Writes an official VLMo. What the official code owns without reading it is zero unless it was kept aside."""
+    """Writes an official VLMo. What the official code owns without reading it is zero unless it was
+    kept aside.
+    """
     model = meta["config"]["model"]
     if "text_length" not in model:
-        raise ValueError(f"config.kind={meta['config'].get('kind')!r} is no VLMo: its model has no text_length")
+        raise ValueError(
+            f"config.kind={meta['config'].get('kind')!r} is no VLMo: its model has no text_length"
+        )
     places = _vlmo_places(model)
     tensors = vlmo.to_official(params, places)
     width = model["width"]
-    owned = {"text_embeddings.position_embeddings.weight": (model["text_length"], width)} if model["position"] == "relative" else {}
+    owned = (
+        {"text_embeddings.position_embeddings.weight": (model["text_length"], width)}
+        if model["position"] == "relative"
+        else {}
+    )
     owned |= {"pooler.dense.weight": (width, width), "pooler.dense.bias": (width,)}
-    return {**{name: np.zeros(shape, np.float32) for name, shape in owned.items() if name not in places}, **tensors, **aside}
+    return {
+        **{
+            name: np.zeros(shape, np.float32) for name, shape in owned.items() if name not in places
+        },
+        **tensors,
+        **aside,
+    }
 
 
 def read_beit(tensors, *, num_heads=None, num_upper=None, **others):
@@ -146,7 +178,9 @@ def read_beit(tensors, *, num_heads=None, num_upper=None, **others):
 def write_beit(params, meta, aside):
     """Writes a converted BEiT back, in the names it came in."""
     extra = _extra("beit", meta)
-    return beit.to_beit(params, beit.BeitSizes(**extra["sizes"]), aside, huggingface=extra["huggingface"])
+    return beit.to_beit(
+        params, beit.BeitSizes(**extra["sizes"]), aside, huggingface=extra["huggingface"]
+    )
 
 
 def read_dalle(tensors, *, image_size=None, **others):
@@ -155,16 +189,29 @@ def read_dalle(tensors, *, image_size=None, **others):
     sizes, params = dalle.from_dalle(tensors)
     plain = all(name.startswith("blocks.") for name in tensors)
     image_size = image_size or 112
-    model = {**{name: value for name, value in sizes.items() if name != "decoder"}, "image_size": image_size, "dtype": "auto"}
+    model = {
+        **{name: value for name, value in sizes.items() if name != "decoder"},
+        "image_size": image_size,
+        "dtype": "auto",
+    }
     preprocessing = _preprocessing(image_size, mean=[0.0] * 3, std=[1.0] * 3)
-    return Converted(params, {"kind": "tokenizer", "model": model, "data": {}}, preprocessing, {}, {"sizes": sizes, "plain": plain})
+    return Converted(
+        params,
+        {"kind": "tokenizer", "model": model, "data": {}},
+        preprocessing,
+        {},
+        {"sizes": sizes, "plain": plain},
+    )
 
 
 def write_dalle(params, meta, aside):
     """Writes a converted discrete VAE back, in the names it came in."""
     extra = _extra("dalle", meta)
     tensors = dalle.to_dalle(params, extra["sizes"])
-    return {name.removeprefix("encoder.") if extra["plain"] else name: tensor for name, tensor in tensors.items()}
+    return {
+        name.removeprefix("encoder.") if extra["plain"] else name: tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def _none_given(name, hints):
@@ -176,7 +223,10 @@ def _none_given(name, hints):
 def _extra(name, meta):
     official = meta.get("official", {})
     if official.get("format") != name:
-        raise ValueError(f"only a checkpoint that was converted with --from={name} goes back with --to={name}; use --to=vlmo for VLMo")
+        raise ValueError(
+            f"only a checkpoint that was converted with --from={name} goes back with --to={name};"
+            " use --to=vlmo for VLMo"
+        )
     return official["extra"]
 
 
@@ -187,4 +237,8 @@ class Format(NamedTuple):
     write: Any
 
 
-FORMATS = {"vlmo": Format(read_vlmo, write_vlmo), "beit": Format(read_beit, write_beit), "dalle": Format(read_dalle, write_dalle)}
+FORMATS = {
+    "vlmo": Format(read_vlmo, write_vlmo),
+    "beit": Format(read_beit, write_beit),
+    "dalle": Format(read_dalle, write_dalle),
+}

@@ -1,4 +1,6 @@
-"""Every output of the official model's forward passes, by its official name, computed with our model."""
+"""Every output of the official model's forward passes, by its official name, computed with our
+model.
+"""
 
 import functools
 
@@ -14,12 +16,22 @@ def block_states(model, x, spans, upper_expert, *, mask, index):
     transformer = model.transformer
     num_lower = transformer.depth - transformer.num_upper
     for number in range(transformer.depth):
-        stack, place = (transformer.lower, number) if number < num_lower else (transformer.upper, number - num_lower)
+        stack, place = (
+            (transformer.lower, number)
+            if number < num_lower
+            else (transformer.upper, number - num_lower)
+        )
         graphdef, params = nnx.split(stack)
         block = nnx.merge(graphdef, jax.tree.map(lambda p: p[place], params))
-        bias = None if index is None else position_bias(transformer.relative_position_bias[number], index)
+        bias = (
+            None
+            if index is None
+            else position_bias(transformer.relative_position_bias[number], index)
+        )
         x = block.attend(x, mask=mask, bias=bias, rate=0.0, key=None)
-        x = block.feed(x, spans if number < num_lower else ((upper_expert, x.shape[1]),), rate=0.0, key=None)
+        x = block.feed(
+            x, spans if number < num_lower else ((upper_expert, x.shape[1]),), rate=0.0, key=None
+        )
         yield x
 
 
@@ -27,7 +39,11 @@ def _fused(model, token_ids, mask, image):
     """Outputs of `infer` and `infer_mlm`: token_ids [B, T] with embedded images [B, P, D]."""
     text, length = model.embed_text(token_ids), token_ids.shape[1]
     states = model.encode_fused(text, mask, image)
-    out = {"text_feats": states[:, :length], "image_feats": states[:, length:], "raw_cls_feats": states[:, 0]}
+    out = {
+        "text_feats": states[:, :length],
+        "image_feats": states[:, length:],
+        "raw_cls_feats": states[:, 0],
+    }
     if model.pooler:
         out["cls_feats"] = model.pooler(states[:, 0])
     if model.itm_head:
@@ -68,7 +84,9 @@ def _image(model, image):
 
 
 def _text_ft(model, token_ids, mask):
-    return _text(model, token_ids, mask) | ({"cls_feats": model.retrieval_text(token_ids, mask)} if model.itc else {})
+    return _text(model, token_ids, mask) | (
+        {"cls_feats": model.retrieval_text(token_ids, mask)} if model.itc else {}
+    )
 
 
 def _image_ft(model, image):
@@ -83,8 +101,12 @@ MODES = {
         model, batch["mlm_token_ids"], batch["token_mask"], model.embed_image(batch["image"], kind)
     ),
     "infer_text": lambda model, batch, kind: _text(model, batch["token_ids"], batch["token_mask"]),
-    "infer_text_ft": lambda model, batch, kind: _text_ft(model, batch["token_ids"], batch["token_mask"]),
-    "infer_text_mlm": lambda model, batch, kind: _text(model, batch["mlm_token_ids"], batch["token_mask"]),
+    "infer_text_ft": lambda model, batch, kind: _text_ft(
+        model, batch["token_ids"], batch["token_mask"]
+    ),
+    "infer_text_mlm": lambda model, batch, kind: _text(
+        model, batch["mlm_token_ids"], batch["token_mask"]
+    ),
     "infer_image": lambda model, batch, kind: _image(model, batch["image"]),
     "infer_image_ft": lambda model, batch, kind: _image_ft(model, batch["image"]),
 }
@@ -95,21 +117,25 @@ def model_outputs(graphdef, params, batch, names, image_type=1):
     """Outputs named MODE/OUTPUT as in fixtures, in float32.
 
     Args:
-      graphdef, params: our model.
-      batch: of `reference.official_batch`.
-      names: tuple of outputs that are wanted; no other is computed.
-      image_type: modality type of fused images, 2 for NLVR2's second.
+        graphdef, params: our model.
+        batch: of `reference.official_batch`.
+        names: tuple of outputs that are wanted; no other is computed.
+        image_type: modality type of fused images, 2 for NLVR2's second.
 
     Returns:
-      dict name -> array.
+        dict name -> array.
 
     Raises:
-      ValueError: names outputs that the model does not have.
+        ValueError: names outputs that the model does not have.
     """
     model, out = nnx.merge(graphdef, params), {}
     for mode in sorted({name.rpartition("/")[0] for name in names} & set(MODES)):
-        out |= {f"{mode}/{name}": value for name, value in MODES[mode](model, batch, image_type).items()}
+        out |= {
+            f"{mode}/{name}": value for name, value in MODES[mode](model, batch, image_type).items()
+        }
     unknown = sorted(set(names) - set(out))
     if unknown:
-        raise ValueError(f"outputs that are not known of this model: {unknown}; known modes: {', '.join(MODES)}")
+        raise ValueError(
+            f"outputs that are not known of this model: {unknown}; known modes: {', '.join(MODES)}"
+        )
     return {name: out[name] for name in names}

@@ -1,10 +1,12 @@
-"""Places: where the tensors of somebody else's checkpoint live in our parameters, and in which layout.
+"""Places: where the tensors of somebody else's checkpoint live in our parameters, and in which
+layout.
 
 A table of places pairs names with (path in our tree, index on the stacked axes, layout). It is
 complete: a tensor without a place, or a place without a tensor, is an error of whoever made it.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from flax import nnx
@@ -20,7 +22,9 @@ class Layout(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where an official tensor lives: path in our tree, index on the stacked axes (layer, expert), layout."""
+    """Where an official tensor lives: path in our tree, index on the stacked axes (layer, expert),
+    layout.
+    """
 
     path: tuple
     index: tuple
@@ -61,15 +65,19 @@ def attention_places(prefix, root, number, *, num_heads, layer_scale):
     """(name, Place) of what the experts of a BEiT or VLMo block share: norm1, attention, gammas.
 
     Args:
-      prefix: of the names, such as "blocks.3.".
-      root: path of the stack of blocks.
-      number: of the block in its stack.
-      num_heads: H.
-      layer_scale: whether blocks have gammas.
+        prefix: of the names, such as "blocks.3.".
+        root: path of the stack of blocks.
+        number: of the block in its stack.
+        num_heads: H.
+        layer_scale: whether blocks have gammas.
     """
     bias = Layout(lambda b: b.reshape(num_heads, -1), lambda b: b.reshape(-1))
-    qkv = Layout(lambda w: w.T.reshape(w.shape[1], 3, num_heads, -1), lambda k: k.reshape(k.shape[0], -1).T)
-    out = Layout(lambda w: w.T.reshape(num_heads, -1, w.shape[0]), lambda k: k.reshape(-1, k.shape[-1]).T)
+    qkv = Layout(
+        lambda w: w.T.reshape(w.shape[1], 3, num_heads, -1), lambda k: k.reshape(k.shape[0], -1).T
+    )
+    out = Layout(
+        lambda w: w.T.reshape(num_heads, -1, w.shape[0]), lambda k: k.reshape(-1, k.shape[-1]).T
+    )
     tensors = {
         "attn.qkv.weight": (("attention", "qkv"), qkv),
         "attn.q_bias": (("attention", "q_bias"), bias),
@@ -89,38 +97,45 @@ def expert_places(prefix, suffix, root, number, expert):
     """(name, Place) of one expert of a block with its norm.
 
     Args:
-      prefix, root, number: as in `attention_places`.
-      suffix: of "norm2" and "mlp", such as "_imag".
-      expert: its number on the stacked axis.
+        prefix, root, number: as in `attention_places`.
+        suffix: of "norm2" and "mlp", such as "_imag".
+        expert: its number on the stacked axis.
     """
     experts, index = (*root, "experts", "stacked"), (number, expert)
     yield from norm_places(f"{prefix}norm2{suffix}", (*experts, "norm"), index)
     for name, module in (("fc1", "up"), ("fc2", "down")):
-        yield f"{prefix}mlp{suffix}.{name}.weight", Place((*experts, module, "kernel"), index, LINEAR)
+        yield (
+            f"{prefix}mlp{suffix}.{name}.weight",
+            Place((*experts, module, "kernel"), index, LINEAR),
+        )
         yield f"{prefix}mlp{suffix}.{name}.bias", Place((*experts, module, "bias"), index, SAME)
 
 
 def check_ranks(model, tensors, ranks):
-    """Refuses tensors with another number of axes than `ranks` (name -> number) says; those that are not there pass.
+    """Refuses tensors with another number of axes than `ranks` (name -> number) says; those that
+    are not there pass.
 
     Raises:
-      ValueError: names the tensor and its shape.
+        ValueError: names the tensor and its shape.
     """
     for name, rank in ranks.items():
         if name in tensors and len(tensors[name].shape) != rank:
-            raise ValueError(f"this is no {model}: {name} has shape {tuple(tensors[name].shape)}, which should have {rank} axes")
+            raise ValueError(
+                f"this is no {model}: {name} has shape {tuple(tensors[name].shape)}, which should"
+                f" have {rank} axes"
+            )
 
 
 def wrong_shapes(tensors, places, params):
     """Names the tensors whose shapes do not fit.
 
     Args:
-      tensors: name -> array, for all of `places`.
-      places: name -> Place.
-      params: our parameters, or abstract ones: a pure nested dict of anything with a shape.
+        tensors: name -> array, for all of `places`.
+        places: name -> Place.
+        params: our parameters, or abstract ones: a pure nested dict of anything with a shape.
 
     Returns:
-      A list of "name: shape found, shape expected" in words; empty where all fit.
+        A list of "name: shape found, shape expected" in words; empty where all fit.
     """
     shapes = {path: leaf.shape for path, leaf in flatten(params).items()}
     wrong = []
@@ -136,12 +151,12 @@ def fill_places(tensors, places):
     """Puts official tensors in our layout and stacks layers and experts.
 
     Args:
-      tensors: mapping name -> numpy array: a whole set, or gradients of one. Its values are asked for one
-        at a time, so it may read them from a file.
-      places: name -> Place.
+        tensors: mapping name -> numpy array: a whole set, or gradients of one. Its values are asked
+            for one at a time, so it may read them from a file.
+        places: name -> Place.
 
     Returns:
-      A pure nested dict of numpy arrays.
+        A pure nested dict of numpy arrays.
     """
     stacks = {}
     for place in places.values():
@@ -151,7 +166,9 @@ def fill_places(tensors, places):
         if name in tensors:
             part = layout.to_ours(np.asarray(tensors[name]))
             if path not in flat:
-                flat[path] = np.empty((*(last + 1 for last in stacks[path]), *part.shape), part.dtype)
+                flat[path] = np.empty(
+                    (*(last + 1 for last in stacks[path]), *part.shape), part.dtype
+                )
             flat[path][index] = part
     return nnx.traversals.unflatten_mapping(flat)
 
@@ -160,10 +177,15 @@ def empty_places(params, places):
     """The inverse of `fill_places`: a dict name -> numpy array, as far as possible a view of ours.
 
     Raises:
-      ValueError: a parameter of ours has no official name.
+        ValueError: a parameter of ours has no official name.
     """
     flat = flatten(params)
-    homeless = sorted("/".join(path) for path in set(flat) - {place.path for place in places.values()})
+    homeless = sorted(
+        "/".join(path) for path in set(flat) - {place.path for place in places.values()}
+    )
     if homeless:
         raise ValueError(f"no official name for {homeless}")
-    return {name: place.layout.to_official(np.asarray(flat[place.path])[place.index]) for name, place in places.items()}
+    return {
+        name: place.layout.to_official(np.asarray(flat[place.path])[place.index])
+        for name, place in places.items()
+    }

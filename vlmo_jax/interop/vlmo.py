@@ -10,17 +10,29 @@ import re
 import numpy as np
 
 from vlmo_jax.interop.places import (
-    LINEAR, ROW, ROWS, SAME, Layout, Place, attention_places, dense_places, empty_places, expert_places, fill_places, norm_places,
+    LINEAR,
+    ROW,
+    ROWS,
+    SAME,
+    Layout,
+    Place,
+    attention_places,
+    dense_places,
+    empty_places,
+    expert_places,
+    fill_places,
+    norm_places,
     patch_layout,
-)  # fmt: skip
+)
 from vlmo_jax.layers.modality_experts import EXPERTS
 from vlmo_jax.models.vlmo import HEADS
 
 LOWER_EXPERTS = ("image", "text")
 EXPERT_SUFFIX = {"image": "_imag", "text": "_text", "vision_language": "_vl"}
 
-# Owned by official models and read by none of their forward passes beside what the rest gives: index
-# buffers, text positions where a relative bias takes their place, and the pooler where no head reads it.
+# Owned by official models and read by none of their forward passes beside what the rest gives:
+# index buffers, text positions where a relative bias takes their place, and the pooler where no
+# head reads it.
 UNREAD = (
     r"text_embeddings\.position_ids",
     r"text_embeddings\.token_type_ids",
@@ -80,10 +92,10 @@ def official_parts(names):
     """The experts and heads that an official model with tensors of these names has.
 
     Args:
-      names: official names; those of buffers or other models are passed over.
+        names: official names; those of buffers or other models are passed over.
 
     Returns:
-      dict of `experts` and `heads`, arguments of models.vlmo.VLMo.
+        dict of `experts` and `heads`, arguments of models.vlmo.VLMo.
     """
     owned = {module for module, places in MODULES.items() if any(name in places for name in names)}
     heads = [head for head, modules in HEADS.items() if set(modules) - {"pooler"} <= owned]
@@ -93,25 +105,38 @@ def official_parts(names):
     return {"experts": tuple(EXPERTS) if fused else LOWER_EXPERTS, "heads": tuple(heads)}
 
 
-def official_places(*, depth, num_upper, num_heads, patch_size, position, layer_scale, experts=tuple(EXPERTS),
-                    heads=("itc", "itm", "mlm")):  # fmt: skip
+def official_places(
+    *,
+    depth,
+    num_upper,
+    num_heads,
+    patch_size,
+    position,
+    layer_scale,
+    experts=tuple(EXPERTS),
+    heads=("itc", "itm", "mlm"),
+):
     """Every official tensor of a model and its place in ours.
 
     Args:
-      depth, num_upper, num_heads, patch_size: sizes.
-      position: "relative" or "absolute".
-      layer_scale: whether blocks have gammas.
-      experts, heads: of models.vlmo.VLMo.
+        depth, num_upper, num_heads, patch_size: sizes.
+        position: "relative" or "absolute".
+        layer_scale: whether blocks have gammas.
+        experts, heads: of models.vlmo.VLMo.
 
     Returns:
-      dict official name -> Place.
+        dict official name -> Place.
     """
     places = {
         "transformer.cls_token": Place(("image_embedding", "class_token"), (), ROW),
-        "transformer.patch_embed.proj.weight": Place(("image_embedding", "patch"), (), patch_layout(patch_size)),
+        "transformer.patch_embed.proj.weight": Place(
+            ("image_embedding", "patch"), (), patch_layout(patch_size)
+        ),
         "transformer.patch_embed.proj.bias": Place(("image_embedding", "patch_bias"), (), SAME),
         "text_embeddings.word_embeddings.weight": Place(("text_embedding", "word"), (), SAME),
-        "text_embeddings.token_type_embeddings.weight": Place(("text_embedding", "segment"), (), SAME),
+        "text_embeddings.token_type_embeddings.weight": Place(
+            ("text_embedding", "segment"), (), SAME
+        ),
         **dict(norm_places("text_embeddings.LayerNorm", ("text_embedding", "norm"))),
         "token_type_embeddings.weight": Place(("modality_type",), (), SAME),
         **dict(norm_places("transformer.norm", ("transformer", "norm"))),
@@ -120,10 +145,14 @@ def official_places(*, depth, num_upper, num_heads, patch_size, position, layer_
     for module in MODULES:
         places.update(MODULES[module] if module in built else {})
     if position == "relative":
-        places["relative_position_bias_table"] = Place(("transformer", "relative_position_bias"), (), _bias_table(depth))
+        places["relative_position_bias_table"] = Place(
+            ("transformer", "relative_position_bias"), (), _bias_table(depth)
+        )
     else:
         places["transformer.pos_embed"] = Place(("image_embedding", "position"), (), ROWS)
-        places["text_embeddings.position_embeddings.weight"] = Place(("text_embedding", "position"), (), SAME)
+        places["text_embeddings.position_embeddings.weight"] = Place(
+            ("text_embedding", "position"), (), SAME
+        )
     for layer in range(depth):
         places.update(_block_places(layer, depth - num_upper, num_heads, layer_scale, experts))
     return places
@@ -132,28 +161,37 @@ def official_places(*, depth, num_upper, num_heads, patch_size, position, layer_
 def unread_names(names, places, position):
     """Those of `names` that the official model owns without reading them, sorted."""
     patterns = UNREAD + (UNREAD_BESIDE_RELATIVE if position == "relative" else ())
-    return sorted(name for name in names if name not in places and any(re.fullmatch(pattern, name) for pattern in patterns))
+    return sorted(
+        name
+        for name in names
+        if name not in places and any(re.fullmatch(pattern, name) for pattern in patterns)
+    )
 
 
 def from_official(tensors, places, position):
     """Converts an official state dict to our parameters.
 
     Args:
-      tensors: mapping official name -> numpy array. Its values are asked for one by one, so it may read them from a file.
-      places: of `official_places`.
-      position: "relative" or "absolute".
+        tensors: mapping official name -> numpy array. Its values are asked for one by one, so it
+            may read them from a file.
+        places: of `official_places`.
+        position: "relative" or "absolute".
 
     Returns:
-      Our parameters as a pure nested dict of numpy arrays, and the tensors that no forward pass reads.
+        Our parameters as a pure nested dict of numpy arrays, and the tensors that no forward pass
+        reads.
 
     Raises:
-      ValueError: names the missing and the unexpected tensors.
+        ValueError: names the missing and the unexpected tensors.
     """
     unread = unread_names(tensors, places, position)
     missing = sorted(set(places) - set(tensors))
     unexpected = sorted(set(tensors) - set(places) - set(unread))
     if missing or unexpected:
-        raise ValueError(f"not a VLMo of these sizes and heads: missing {missing or 'none'}; unexpected {unexpected or 'none'}")
+        raise ValueError(
+            f"not a VLMo of these sizes and heads: missing {missing or 'none'}; unexpected"
+            f" {unexpected or 'none'}"
+        )
     return fill_places(tensors, places), {name: np.array(tensors[name]) for name in unread}
 
 
@@ -161,14 +199,14 @@ def to_official(params, places, unread=()):
     """Converts our parameters to an official state dict.
 
     Args:
-      params: pure nested dict.
-      places: of `official_places`.
-      unread: mapping of tensors kept aside by `from_official`.
+        params: pure nested dict.
+        places: of `official_places`.
+        unread: mapping of tensors kept aside by `from_official`.
 
     Returns:
-      dict official name -> numpy array, as far as possible a view of ours.
+        dict official name -> numpy array, as far as possible a view of ours.
 
     Raises:
-      ValueError: a parameter of ours has no official name.
+        ValueError: a parameter of ours has no official name.
     """
     return {**empty_places(params, places), **dict(unread)}

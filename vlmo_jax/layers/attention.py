@@ -19,7 +19,9 @@ class SelfAttention(nnx.Module):
         self.dtype = dtype
         self.scale = head_width**-0.5
         matrix = truncated_normal(init_std)
-        self.qkv = param(matrix, (width, 3, num_heads, head_width), ("embed", None, "heads", None), rngs)
+        self.qkv = param(
+            matrix, (width, 3, num_heads, head_width), ("embed", None, "heads", None), rngs
+        )
         self.q_bias = param(zeros, (num_heads, head_width), ("heads", None), rngs)
         self.v_bias = param(zeros, (num_heads, head_width), ("heads", None), rngs)
         self.out = param(matrix, (num_heads, head_width, width), ("heads", None, "embed"), rngs)
@@ -29,13 +31,13 @@ class SelfAttention(nnx.Module):
         """Attends from the tokens that are read to all tokens.
 
         Args:
-          x: [B, N, D].
-          mask: [B, N] bool, True for keys that may be seen; None: all.
-          bias: [H, N, N] float32, query by key; None: no bias.
-          read: [B, R] int32, positions whose output is needed; None: all N.
+            x: [B, N, D].
+            mask: [B, N] bool, True for keys that may be seen; None: all.
+            bias: [H, N, N] float32, query by key; None: no bias.
+            read: [B, R] int32, positions whose output is needed; None: all N.
 
         Returns:
-          [B, N or R, D] in the compute type.
+            [B, N or R, D] in the compute type.
         """
         kernel = self.qkv[...].astype(self.dtype)
         x = x.astype(self.dtype)
@@ -60,5 +62,3 @@ class SelfAttention(nnx.Module):
 def read_tokens(x, positions):
     """Picks tokens `positions` [B, R] from `x` [B, N, D]: [B, R, D]."""
     return jnp.take_along_axis(x, positions[:, :, None], axis=1)
-
-

@@ -10,21 +10,27 @@ from vlmo_jax.layers.linear import param
 
 
 class Conv(nnx.Module):
-    """Convolution of [B, h, w, C] with zero padding that keeps the size; the kernel is cast to the compute type first.
+    """Convolution of [B, h, w, C] with zero padding that keeps the size; the kernel is cast to the
+    compute type first.
 
     Args:
-      in_features, out_features: channels.
-      size: of the square kernel, odd.
-      axes: logical axes of the kernel's channels, in and out.
-      dtype: compute type.
+        in_features, out_features: channels.
+        size: of the square kernel, odd.
+        axes: logical axes of the kernel's channels, in and out.
+        dtype: compute type.
 
-    The kernel [size, size, in, out] starts normal with deviation 1 / sqrt(size^2 in), the bias from zero, as in DALL-E's code.
+    The kernel [size, size, in, out] starts normal with deviation 1 / sqrt(size^2 in), the bias from
+    zero, as in DALL-E's code.
     """
 
-    def __init__(self, in_features, out_features, size, *, axes=(None, "embed"), dtype=jnp.float32, rngs):
+    def __init__(
+        self, in_features, out_features, size, *, axes=(None, "embed"), dtype=jnp.float32, rngs
+    ):
         self.dtype, self.size = dtype, size
         normal = nnx.initializers.normal(1 / math.sqrt(in_features * size**2))
-        self.kernel = param(normal, (size, size, in_features, out_features), (None, None, *axes), rngs)
+        self.kernel = param(
+            normal, (size, size, in_features, out_features), (None, None, *axes), rngs
+        )
         self.bias = param(nnx.initializers.zeros, (out_features,), axes[1:], rngs)
 
     def __call__(self, x):
@@ -32,7 +38,9 @@ class Conv(nnx.Module):
         if self.size == 1:
             y = x @ kernel[0, 0]
         else:
-            y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            y = jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
         return y + self.bias[...].astype(self.dtype)
 
 

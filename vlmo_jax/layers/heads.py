@@ -24,7 +24,9 @@ class MaskedLanguageHead(nnx.Module):
     def __init__(self, width, vocab_size, *, dtype=jnp.float32, init_std=INIT_STD, rngs):
         self.dense = Linear(width, width, dtype=dtype, init_std=init_std, rngs=rngs)
         self.norm = LayerNorm(width, epsilon=1e-12, rngs=rngs)
-        self.decoder = Linear(width, vocab_size, axes=("embed", "vocab"), dtype=dtype, init_std=init_std, rngs=rngs)
+        self.decoder = Linear(
+            width, vocab_size, axes=("embed", "vocab"), dtype=dtype, init_std=init_std, rngs=rngs
+        )
 
     def __call__(self, x):
         """States [..., D] to logits [..., V] float32."""
@@ -34,10 +36,13 @@ class MaskedLanguageHead(nnx.Module):
 class Classifier(nnx.Module):
     """The head of VQA and NLVR2: dense, LayerNorm, GELU, dense to the classes.
 
-    Source: the official `vqa_classifier` and `nlvr2_classifier`, torch's default epsilon 1e-5 included.
+    Source: the official `vqa_classifier` and `nlvr2_classifier`, torch's default epsilon 1e-5
+    included.
     """
 
-    def __init__(self, in_features, hidden, num_classes, *, dtype=jnp.float32, init_std=INIT_STD, rngs):
+    def __init__(
+        self, in_features, hidden, num_classes, *, dtype=jnp.float32, init_std=INIT_STD, rngs
+    ):
         self.dense = Linear(in_features, hidden, dtype=dtype, init_std=init_std, rngs=rngs)
         self.norm = LayerNorm(hidden, epsilon=1e-5, rngs=rngs)
         self.out = Linear(hidden, num_classes, dtype=dtype, init_std=init_std, rngs=rngs)
@@ -48,7 +53,8 @@ class Classifier(nnx.Module):
 
 
 class ContrastiveProjection(nnx.Module):
-    """Projects the first token of each modality to one space and L2-normalises it, with a temperature.
+    """Projects the first token of each modality to one space and L2-normalises it, with a
+    temperature.
 
     `logit_scale` holds the logarithm of the scale, initially log(1/0.07), never clamped.
     """

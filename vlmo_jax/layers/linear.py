@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-# Deviation of the normal, cut at two deviations, that matrices and embeddings of BEiT and VLMo start from.
+# Deviation of the normal, cut at two deviations, that matrices and embeddings of BEiT and VLMo
+# start from.
 INIT_STD = 0.02
 
 
@@ -21,10 +22,22 @@ def param(init, shape, axes, rngs):
 class Linear(nnx.Module):
     """x @ kernel + bias over the last axis; the kernel is cast to the compute type first."""
 
-    def __init__(self, in_features, out_features, *, axes=("embed", None), use_bias=True, dtype=jnp.float32, init_std=INIT_STD, rngs):
+    def __init__(
+        self,
+        in_features,
+        out_features,
+        *,
+        axes=("embed", None),
+        use_bias=True,
+        dtype=jnp.float32,
+        init_std=INIT_STD,
+        rngs,
+    ):
         self.dtype = dtype
         self.kernel = param(truncated_normal(init_std), (in_features, out_features), axes, rngs)
-        self.bias = param(nnx.initializers.zeros, (out_features,), axes[1:], rngs) if use_bias else None
+        self.bias = (
+            param(nnx.initializers.zeros, (out_features,), axes[1:], rngs) if use_bias else None
+        )
 
     def __call__(self, x):
         y = x.astype(self.dtype) @ self.kernel[...].astype(self.dtype)
@@ -60,7 +73,8 @@ def dropout(x, rate, key):
 
 
 def drop_path(x, rate, key):
-    """Drops the residual branch `x` [B, ...] of whole examples with probability `rate` (stochastic depth).
+    """Drops the residual branch `x` [B, ...] of whole examples with probability `rate` (stochastic
+    depth).
 
     `rate` may be a traced scalar. Without a key nothing is dropped.
     """

@@ -18,7 +18,9 @@ import numpy as np
 
 
 def num_image_rows(grid):
-    """Rows of the table for `grid` x `grid` patches alone, as BEiT has it: the first rows of VLMo's."""
+    """Rows of the table for `grid` x `grid` patches alone, as BEiT has it: the first rows of
+    VLMo's.
+    """
     return (2 * grid - 1) ** 2 + 3
 
 
@@ -30,7 +32,11 @@ def num_rows(grid, text_positions):
 def _with_class_token(offsets, first_class_row):
     """Adds row and column 0 for the class token to an index of offsets [n, n]."""
     index = np.pad(offsets, ((1, 0), (1, 0)))
-    index[0, :], index[:, 0], index[0, 0] = first_class_row, first_class_row + 1, first_class_row + 2
+    index[0, :], index[:, 0], index[0, 0] = (
+        first_class_row,
+        first_class_row + 1,
+        first_class_row + 2,
+    )
     return index
 
 
@@ -48,10 +54,13 @@ def text_index(grid, text_length, text_positions):
     """Row of the table for every (query, key) of a text: int32 [T, T].
 
     Raises:
-      ValueError: the text is longer than the table was made for.
+        ValueError: the text is longer than the table was made for.
     """
     if text_length > text_positions:
-        raise ValueError(f"text_length={text_length} is more than the {text_positions} text positions of the table")
+        raise ValueError(
+            f"text_length={text_length} is more than the {text_positions} text positions of the"
+            " table"
+        )
     tokens = np.arange(text_length - 1)
     offsets = tokens - tokens[:, None] + text_positions - 2 + (2 * grid - 1) ** 2 + 5
     return _with_class_token(offsets, num_rows(grid, text_positions) - 3).astype(np.int32)
@@ -62,20 +71,22 @@ def joint_index(grid, text_length, text_positions):
     """Row of the table for every (query, key) of [text; image]: int32 [N, N], N = T + P."""
     text, image = text_index(grid, text_length, text_positions), image_index(grid)
     text_to_image = (2 * grid - 1) ** 2 + 3
-    return np.block([
-        [text, np.full((len(text), len(image)), text_to_image)],
-        [np.full((len(image), len(text)), text_to_image + 1), image],
-    ]).astype(np.int32)
+    return np.block(
+        [
+            [text, np.full((len(text), len(image)), text_to_image)],
+            [np.full((len(image), len(text)), text_to_image + 1), image],
+        ]
+    ).astype(np.int32)
 
 
 def position_bias(table, index):
     """Looks up one layer's bias.
 
     Args:
-      table: [rows, H] float32.
-      index: int32 [N, N].
+        table: [rows, H] float32.
+        index: int32 [N, N].
 
     Returns:
-      [H, N, N] float32, to be added to the attention logits.
+        [H, N, N] float32, to be added to the attention logits.
     """
     return table[index].transpose(2, 0, 1)

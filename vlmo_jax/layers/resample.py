@@ -14,50 +14,56 @@ CUBIC = -0.75
 
 
 def resample_relative_table(table, *, grid, new_grid, text_positions, new_text_positions):
-    """Fits the relative position table of VLMo to another grid of patches, another longest text, or both.
+    """Fits the relative position table of VLMo to another grid of patches, another longest text, or
+    both.
 
     Args:
-      table: [layers, rows, H], laid out as in `relative_position`.
-      grid, new_grid: patches a side.
-      text_positions, new_text_positions: longest texts of the two tables.
+        table: [layers, rows, H], laid out as in `relative_position`.
+        grid, new_grid: patches a side.
+        text_positions, new_text_positions: longest texts of the two tables.
 
     Returns:
-      [layers, new rows, H] in the type of `table`; equal to it where nothing changes.
+        [layers, new rows, H] in the type of `table`; equal to it where nothing changes.
 
     Raises:
-      ValueError: the table has other rows than `grid` and `text_positions` say.
+        ValueError: the table has other rows than `grid` and `text_positions` say.
 
-    Source: VLMo's `load_pretrained_weight` for a new grid with the old text length. It cannot change
-    both, nor the longest text alone.
+    Source: VLMo's `load_pretrained_weight` for a new grid with the old text length. It cannot
+    change both, nor the longest text alone.
     """
     table = np.asarray(table)
     expected = num_rows(grid, text_positions)
     if table.shape[1] != expected:
         raise ValueError(
-            f"a relative position table of {table.shape[1]} rows is not one of {grid} x {grid} patches and texts of "
-            f"{text_positions} tokens, which has {expected}"
+            f"a relative position table of {table.shape[1]} rows is not one of {grid} x {grid}"
+            f" patches and texts of {text_positions} tokens, which has {expected}"
         )
-    image, between, text = np.split(table, [(2 * grid - 1) ** 2 + 3, (2 * grid - 1) ** 2 + 5], axis=1)
+    image, between, text = np.split(
+        table, [(2 * grid - 1) ** 2 + 3, (2 * grid - 1) ** 2 + 5], axis=1
+    )
     image = resample_image_rows(image, grid=grid, new_grid=new_grid)
-    return np.concatenate([image, between, resample_text_rows(text, text_positions, new_text_positions)], axis=1)
+    return np.concatenate(
+        [image, between, resample_text_rows(text, text_positions, new_text_positions)], axis=1
+    )
 
 
 def resample_image_rows(table, *, grid, new_grid):
     """Fits the rows of image offsets, BEiT's whole table, to another grid of patches.
 
-    Near offsets lie closer together than far ones: old offset k is placed at 1 + q + ... + q^(k-1), with the q
-    that makes the old grid reach as far as the new one. New offsets between get a cubic spline's value, new
-    offsets beyond that of the edge.
+    Near offsets lie closer together than far ones: old offset k is placed at 1 + q + ... + q^(k-1),
+    with the q that makes the old grid reach as far as the new one. New offsets between get a cubic
+    spline's value, new offsets beyond that of the edge.
 
     Args:
-      table: [layers, (2 grid - 1)^2 + 3, H].
-      grid, new_grid: patches a side.
+        table: [layers, (2 grid - 1)^2 + 3, H].
+        grid, new_grid: patches a side.
 
     Returns:
-      [layers, (2 new_grid - 1)^2 + 3, H] in the type of `table`; the last three rows, the class token's, are kept.
+        [layers, (2 new_grid - 1)^2 + 3, H] in the type of `table`; the last three rows, the class
+        token's, are kept.
 
-    Source: BEiT's and VLMo's loaders (`interp2d` of kind cubic, q by bisection in [1.01, 1.5]). A grid of 2 has too
-    few offsets for a cubic and is refused there; here it gets a parabola.
+    Source: BEiT's and VLMo's loaders (`interp2d` of kind cubic, q by bisection in [1.01, 1.5]). A
+    grid of 2 has too few offsets for a cubic and is refused there; here it gets a parabola.
     """
     if grid == new_grid:
         return np.array(table)
@@ -73,41 +79,48 @@ def resample_image_rows(table, *, grid, new_grid):
 def resample_text_rows(table, length, new_length):
     """Fits the rows of token offsets and of [CLS] to another longest text.
 
-    Offsets that both tables have are copied. Offsets of a longer text take the value of the farthest old
-    offset in the same direction, as image offsets beyond the old grid do.
+    Offsets that both tables have are copied. Offsets of a longer text take the value of the
+    farthest old offset in the same direction, as image offsets beyond the old grid do.
 
     Args:
-      table: [layers, 2 length, H]: offsets -(length-2) .. length-2, then three rows of [CLS], which are kept.
-      length, new_length: tokens of the longest text, at least 2.
+        table: [layers, 2 length, H]: offsets -(length-2) .. length-2, then three rows of [CLS],
+            which are kept.
+        length, new_length: tokens of the longest text, at least 2.
 
     Returns:
-      [layers, 2 new_length, H].
+        [layers, 2 new_length, H].
     """
     offsets = np.arange(-(new_length - 2), new_length - 1).clip(-(length - 2), length - 2)
     return np.concatenate([table[:, offsets + length - 2], table[:, -3:]], axis=1)
 
 
 def resample_image_positions(positions, *, grid, new_grid):
-    """Fits learned image positions to another grid of patches: bicubic, corners not aligned, not smoothed.
+    """Fits learned image positions to another grid of patches: bicubic, corners not aligned, not
+    smoothed.
 
     Args:
-      positions: [1 + grid^2, D], the class token's row first, which is kept.
-      grid, new_grid: patches a side.
+        positions: [1 + grid^2, D], the class token's row first, which is kept.
+        grid, new_grid: patches a side.
 
     Returns:
-      [1 + new_grid^2, D] in the type of `positions`.
+        [1 + new_grid^2, D] in the type of `positions`.
 
     Raises:
-      ValueError: `positions` has other rows.
+        ValueError: `positions` has other rows.
 
     Source: VLMo's `interpolate_pos_embed` (`torch.nn.functional.interpolate`, mode bicubic).
     """
     positions = np.asarray(positions)
     if len(positions) != 1 + grid**2:
-        raise ValueError(f"{len(positions)} image positions are not those of {grid} x {grid} patches and a class token")
+        raise ValueError(
+            f"{len(positions)} image positions are not those of {grid} x {grid} patches and a class"
+            " token"
+        )
     if grid == new_grid:
         return positions.copy()
-    patches = _along_both_sides(_cubic_weights(grid, new_grid), positions[1:].reshape(1, grid, grid, -1))
+    patches = _along_both_sides(
+        _cubic_weights(grid, new_grid), positions[1:].reshape(1, grid, grid, -1)
+    )
     return np.concatenate([positions[:1], patches.reshape(new_grid**2, -1).astype(positions.dtype)])
 
 
@@ -131,10 +144,16 @@ def _cubic_weights(size, new_size):
         distance = np.abs(centres - (first + tap))
         near = (CUBIC + 2) * distance**3 - (CUBIC + 3) * distance**2 + 1
         far = CUBIC * (distance**3 - 5 * distance**2 + 8 * distance - 4)
-        np.add.at(weights, (np.arange(new_size), (first + tap).clip(0, size - 1)), np.where(distance <= 1, near, far))
+        np.add.at(
+            weights,
+            (np.arange(new_size), (first + tap).clip(0, size - 1)),
+            np.where(distance <= 1, near, far),
+        )
     return weights
 
 
 def _along_both_sides(weights, values):
-    """Applies `weights` [m, n] to both sides of `values` [layers, n, n, D]: [layers, m, m, D] float64."""
+    """Applies `weights` [m, n] to both sides of `values` [layers, n, n, D]: [layers, m, m, D]
+    float64.
+    """
     return np.einsum("ya,xb,labd->lyxd", weights, weights, values, optimize=True)

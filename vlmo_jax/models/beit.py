@@ -12,40 +12,77 @@ from vlmo_jax.layers.embeddings import ImageEmbedding
 from vlmo_jax.layers.linear import INIT_STD, Linear
 from vlmo_jax.layers.transformer import MomeTransformer
 
-# What tells tokens their place: a bias on attention logits, embeddings added to the tokens, or both.
+# What tells tokens their place: a bias on attention logits, embeddings added to the tokens, or
+# both.
 POSITIONS = ("relative", "absolute", "both")
 
 
 class BEiT(nnx.Module):
-    """A MoME Transformer with image experts only, that predicts a visual token for each hidden patch.
+    """A MoME Transformer with image experts only, that predicts a visual token for each hidden
+    patch.
 
     What VLMo has too lies at the same paths; there is no modality type embedding.
 
     Args:
-      image_size, patch_size: pixels a side; the size divides by the patch.
-      vocab_size: V, codes of the visual tokenizer.
-      width, depth, num_heads, mlp_dim, num_upper, layer_scale, drop_path_rate, remat, scan_layers, dtype, init_std:
-        see models.vlmo.VLMo. `num_upper` only says how blocks are stored, in the stacks `lower` and `upper`.
-      position: one of POSITIONS.
-      shared_table: one relative position table for all layers instead of one a layer.
-      norm_epsilon: of all norms.
+        image_size, patch_size: pixels a side; the size divides by the patch.
+        vocab_size: V, codes of the visual tokenizer.
+        width, depth, num_heads, mlp_dim, num_upper, layer_scale, drop_path_rate, remat,
+            scan_layers, dtype, init_std: see models.vlmo.VLMo. `num_upper` only says how blocks are
+            stored, in the stacks `lower` and `upper`.
+        position: one of POSITIONS.
+        shared_table: one relative position table for all layers instead of one a layer.
+        norm_epsilon: of all norms.
     """
 
     def __init__(
-        self, *, image_size, patch_size, vocab_size, width, depth, num_heads, mlp_dim, num_upper, position="relative",
-        shared_table=False, layer_scale=None, norm_epsilon=1e-6, drop_path_rate=0.0, remat="none", scan_layers=True,
-        dtype=jnp.float32, init_std=INIT_STD, rngs,
-    ):  # fmt: skip
+        self,
+        *,
+        image_size,
+        patch_size,
+        vocab_size,
+        width,
+        depth,
+        num_heads,
+        mlp_dim,
+        num_upper,
+        position="relative",
+        shared_table=False,
+        layer_scale=None,
+        norm_epsilon=1e-6,
+        drop_path_rate=0.0,
+        remat="none",
+        scan_layers=True,
+        dtype=jnp.float32,
+        init_std=INIT_STD,
+        rngs,
+    ):
         self.grid, self.relative = image_size // patch_size, position in ("relative", "both")
         layers = dict(dtype=dtype, init_std=init_std, rngs=rngs)
         self.image_embedding = ImageEmbedding(
-            image_size, patch_size, width, positions=position in ("absolute", "both"), mask_token=True, **layers
+            image_size,
+            patch_size,
+            width,
+            positions=position in ("absolute", "both"),
+            mask_token=True,
+            **layers,
         )
         self.transformer = MomeTransformer(
-            depth, num_upper, width, num_heads, mlp_dim, lower_experts=1, upper_experts=1, layer_scale=layer_scale,
-            table_rows=relative_position.num_image_rows(self.grid) if self.relative else None, shared_table=shared_table,
-            norm_epsilon=norm_epsilon, drop_path_rate=drop_path_rate, remat=remat, scan_layers=scan_layers, **layers,
-        )  # fmt: skip
+            depth,
+            num_upper,
+            width,
+            num_heads,
+            mlp_dim,
+            lower_experts=1,
+            upper_experts=1,
+            layer_scale=layer_scale,
+            table_rows=relative_position.num_image_rows(self.grid) if self.relative else None,
+            shared_table=shared_table,
+            norm_epsilon=norm_epsilon,
+            drop_path_rate=drop_path_rate,
+            remat=remat,
+            scan_layers=scan_layers,
+            **layers,
+        )
         _shrink_with_depth(self.transformer)
         self.mim_head = Linear(width, vocab_size, axes=("embed", "vocab"), **layers)
 
@@ -53,28 +90,32 @@ class BEiT(nnx.Module):
         """Encodes images.
 
         Args:
-          image: [B, S, S, 3], normalised.
-          hidden: [B, P-1] bool, patches that the mask token replaces; None: none.
-          read: [B, R] int32, tokens that are read (0 is the class token); None: all.
-          key: turns drop-path on.
+            image: [B, S, S, 3], normalised.
+            hidden: [B, P-1] bool, patches that the mask token replaces; None: none.
+            read: [B, R] int32, tokens that are read (0 is the class token); None: all.
+            key: turns drop-path on.
 
         Returns:
-          [B, P or R, D], after the final norm.
+            [B, P or R, D], after the final norm.
         """
         x = self.image_embedding(image, hidden)
         index = relative_position.image_index(self.grid) if self.relative else None
-        return self.transformer(x, (("image", x.shape[1]),), ("image",), index=index, read=read, key=key)[:, 0]
+        return self.transformer(
+            x, (("image", x.shape[1]),), ("image",), index=index, read=read, key=key
+        )[:, 0]
 
     def predict_masked(self, image, masked_positions, key=None):
-        """Hides patches and predicts their visual tokens; the last block and the head compute no other place.
+        """Hides patches and predicts their visual tokens; the last block and the head compute no
+        other place.
 
         Args:
-          image: [B, S, S, 3], normalised.
-          masked_positions: [B, M] int32, numbers of the hidden patches row by row; -1: unused, whose logits mean nothing.
-          key: turns drop-path on.
+            image: [B, S, S, 3], normalised.
+            masked_positions: [B, M] int32, numbers of the hidden patches row by row; -1: unused,
+                whose logits mean nothing.
+            key: turns drop-path on.
 
         Returns:
-          [B, M, V] float32.
+            [B, M, V] float32.
         """
         hidden = (masked_positions[:, :, None] == jnp.arange(self.grid**2)).any(axis=1)
         # Patch n is token n + 1, behind the class token, which the unused places read.
@@ -83,9 +124,14 @@ class BEiT(nnx.Module):
 
 
 def _shrink_with_depth(transformer):
-    """Divides what block l adds to the residual stream at the start by sqrt(2 l), l from 1: BEiT's own initialisation."""
+    """Divides what block l adds to the residual stream at the start by sqrt(2 l), l from 1: BEiT's
+    own initialisation.
+    """
     number = 1
-    for stack, size in ((transformer.lower, transformer.depth - transformer.num_upper), (transformer.upper, transformer.num_upper)):
+    for stack, size in (
+        (transformer.lower, transformer.depth - transformer.num_upper),
+        (transformer.upper, transformer.num_upper),
+    ):
         factors = 1 / np.sqrt(2.0 * (number + np.arange(size, dtype=np.float32)))
         for matrix in (stack.attention.out, stack.experts.stacked.down.kernel):
             matrix[...] *= factors.reshape(-1, *[1] * (matrix.ndim - 1)).astype(np.float32)

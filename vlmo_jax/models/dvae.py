@@ -1,7 +1,8 @@
 """DALL-E's discrete VAE: images to a grid of codes and back, the visual tokenizer of stage 1.
 
-Source: "Zero-Shot Text-to-Image Generation", arXiv 2102.12092, appendix A.1, and the official code (package dall_e), whose
-encoder this equals to rounding. Arrays are channels last here: images [B, S, S, 3], grids [B, h, w, V] with h = w = S / stride.
+Source: "Zero-Shot Text-to-Image Generation", arXiv 2102.12092, appendix A.1, and the official code
+(package dall_e), whose encoder this equals to rounding. Arrays are channels last here: images [B,
+S, S, 3], grids [B, h, w, V] with h = w = S / stride.
 """
 
 import jax
@@ -26,22 +27,28 @@ def unmap_pixels(image):
 
 
 class Block(nnx.Module):
-    """path(x) + gain * residual(x): four convolutions after a ReLU each, at a fourth of the width; path is 1x1 or nothing.
+    """path(x) + gain * residual(x): four convolutions after a ReLU each, at a fourth of the width;
+    path is 1x1 or nothing.
 
     Args:
-      in_features, out_features: channels; `out_features` is a multiple of 4.
-      sizes: kernel sizes of the four convolutions.
-      gain: of the residual, 1 / (blocks of the whole encoder or decoder)^2.
+        in_features, out_features: channels; `out_features` is a multiple of 4.
+        sizes: kernel sizes of the four convolutions.
+        gain: of the residual, 1 / (blocks of the whole encoder or decoder)^2.
     """
 
     def __init__(self, in_features, out_features, *, sizes, gain, dtype, rngs):
         hidden, layers = out_features // 4, dict(dtype=dtype, rngs=rngs)
         self.gain = gain
-        self.path = Conv(in_features, out_features, 1, **layers) if in_features != out_features else None
+        self.path = (
+            Conv(in_features, out_features, 1, **layers) if in_features != out_features else None
+        )
         widths = (in_features, hidden, hidden, hidden, out_features)
-        self.residual = nnx.Dict({
-            f"conv_{number}": Conv(widths[number - 1], widths[number], size, **layers) for number, size in enumerate(sizes, start=1)
-        })  # fmt: skip
+        self.residual = nnx.Dict(
+            {
+                f"conv_{number}": Conv(widths[number - 1], widths[number], size, **layers)
+                for number, size in enumerate(sizes, start=1)
+            }
+        )
 
     def __call__(self, x):
         y = x
@@ -52,14 +59,15 @@ class Block(nnx.Module):
 
 
 class BlockGroups(nnx.Module):
-    """Groups of blocks of one width each, named as in the official code: group_1 / block_1 and so on.
+    """Groups of blocks of one width each, named as in the official code: group_1 / block_1 and so
+    on.
 
     Args:
-      in_features: channels of the input.
-      widths: channels of each group.
-      blocks_per_group: blocks in each.
-      between: function of [B, h, w, C] applied after each group but the last.
-      sizes: kernel sizes in a block.
+        in_features: channels of the input.
+        widths: channels of each group.
+        blocks_per_group: blocks in each.
+        between: function of [B, h, w, C] applied after each group but the last.
+        sizes: kernel sizes in a block.
     """
 
     def __init__(self, in_features, widths, blocks_per_group, *, between, sizes, dtype, rngs):
@@ -69,7 +77,9 @@ class BlockGroups(nnx.Module):
         for number, width in enumerate(widths, start=1):
             blocks = nnx.Dict()
             for place in range(1, blocks_per_group + 1):
-                blocks[f"block_{place}"] = Block(in_features, width, sizes=sizes, gain=gain, dtype=dtype, rngs=rngs)
+                blocks[f"block_{place}"] = Block(
+                    in_features, width, sizes=sizes, gain=gain, dtype=dtype, rngs=rngs
+                )
                 in_features = width
             self.groups[f"group_{number}"] = blocks
 
@@ -89,7 +99,13 @@ class DalleEncoder(nnx.Module):
         widths = [num_hidden * 2**number for number in range(num_groups)]
         self.input = Conv(3, num_hidden, 7, dtype=dtype, rngs=rngs)
         self.blocks = BlockGroups(
-            num_hidden, widths, blocks_per_group, between=max_pool, sizes=(3, 3, 3, 1), dtype=dtype, rngs=rngs
+            num_hidden,
+            widths,
+            blocks_per_group,
+            between=max_pool,
+            sizes=(3, 3, 3, 1),
+            dtype=dtype,
+            rngs=rngs,
         )
         self.output = Conv(widths[-1], vocab_size, 1, axes=("embed", "vocab"), rngs=rngs)
 
@@ -98,12 +114,24 @@ class DalleEncoder(nnx.Module):
 
 
 class DalleDecoder(nnx.Module):
-    """Weights of codes [B, h, w, V] to statistics of mapped pixels [B, S, S, 6] float32; see `DiscreteVAE`."""
+    """Weights of codes [B, h, w, V] to statistics of mapped pixels [B, S, S, 6] float32; see
+    `DiscreteVAE`.
+    """
 
-    def __init__(self, num_hidden, num_init, num_groups, blocks_per_group, vocab_size, *, dtype, rngs):
+    def __init__(
+        self, num_hidden, num_init, num_groups, blocks_per_group, vocab_size, *, dtype, rngs
+    ):
         widths = [num_hidden * 2**number for number in reversed(range(num_groups))]
         self.input = Conv(vocab_size, num_init, 1, axes=("vocab", "embed"), rngs=rngs)
-        self.blocks = BlockGroups(num_init, widths, blocks_per_group, between=upsample, sizes=(1, 3, 3, 3), dtype=dtype, rngs=rngs)
+        self.blocks = BlockGroups(
+            num_init,
+            widths,
+            blocks_per_group,
+            between=upsample,
+            sizes=(1, 3, 3, 3),
+            dtype=dtype,
+            rngs=rngs,
+        )
         self.output = Conv(num_hidden, 6, 1, axes=("embed", None), dtype=dtype, rngs=rngs)
 
     def __call__(self, x):
@@ -114,38 +142,54 @@ class DiscreteVAE(nnx.Module):
     """An encoder of images to codes and a decoder of codes to images.
 
     Args:
-      vocab_size: V, number of codes (official: 8192).
-      num_hidden: width of the first group of the encoder; each further group doubles it, the decoder mirrors that (256).
-      num_groups: groups of blocks (4); between them the side is halved, so one code covers `stride` = 2^(num_groups - 1) pixels.
-      blocks_per_group: blocks in a group (2).
-      num_init: width into which the decoder embeds codes (128); 0: half of `num_hidden`.
-      decoder: whether there is one; stage 1 needs the encoder alone.
-      dtype: type that the blocks compute in. Logits of codes and the embedding of codes are float32 always, as in the official
-        code, which computes the rest in float16 on GPUs.
+        vocab_size: V, number of codes (official: 8192).
+        num_hidden: width of the first group of the encoder; each further group doubles it, the
+            decoder mirrors that (256).
+        num_groups: groups of blocks (4); between them the side is halved, so one code covers
+            `stride` = 2^(num_groups - 1) pixels.
+        blocks_per_group: blocks in a group (2).
+        num_init: width into which the decoder embeds codes (128); 0: half of `num_hidden`.
+        decoder: whether there is one; stage 1 needs the encoder alone.
+        dtype: type that the blocks compute in. Logits of codes and the embedding of codes are
+            float32 always, as in the official code, which computes the rest in float16 on GPUs.
     """
 
     def __init__(
-        self, *, vocab_size, num_hidden, num_groups=4, blocks_per_group=2, num_init=0, decoder=True, dtype=jnp.float32, rngs
+        self,
+        *,
+        vocab_size,
+        num_hidden,
+        num_groups=4,
+        blocks_per_group=2,
+        num_init=0,
+        decoder=True,
+        dtype=jnp.float32,
+        rngs,
     ):
         if num_hidden < 4 or num_hidden % 4:
-            raise ValueError(f"num_hidden={num_hidden} must be a multiple of 4: a block works at a fourth of its width")
+            raise ValueError(
+                f"num_hidden={num_hidden} must be a multiple of 4: a block works at a fourth of its"
+                " width"
+            )
         self.vocab_size, self.stride = vocab_size, 2 ** (num_groups - 1)
         sizes = (num_groups, blocks_per_group, vocab_size)
         self.encoder = DalleEncoder(num_hidden, *sizes, dtype=dtype, rngs=rngs)
         num_init = num_init or num_hidden // 2
-        self.decoder = DalleDecoder(num_hidden, num_init, *sizes, dtype=dtype, rngs=rngs) if decoder else None
+        self.decoder = (
+            DalleDecoder(num_hidden, num_init, *sizes, dtype=dtype, rngs=rngs) if decoder else None
+        )
 
     def logits(self, image):
         """Logits of the code at each place of the grid.
 
         Args:
-          image: [B, S, S, 3] float, pixels in [0, 1].
+            image: [B, S, S, 3] float, pixels in [0, 1].
 
         Returns:
-          [B, h, w, V] float32.
+            [B, h, w, V] float32.
 
         Raises:
-          ValueError: the image's side is not a multiple of the stride.
+            ValueError: the image's side is not a multiple of the stride.
         """
         check_image_size(image.shape[1], self.stride)
         check_image_size(image.shape[2], self.stride)
@@ -155,10 +199,11 @@ class DiscreteVAE(nnx.Module):
         """What the decoder makes of weights of codes (one-hot, or relaxed in training).
 
         Args:
-          weights: [B, h, w, V] float.
+            weights: [B, h, w, V] float.
 
         Returns:
-          [B, S, S, 6] float32: location and log scale of the logit-Laplace distribution of the three channels of mapped pixels.
+            [B, S, S, 6] float32: location and log scale of the logit-Laplace distribution of the
+            three channels of mapped pixels.
         """
         return self.decoder(weights)
 
@@ -167,14 +212,19 @@ def check_image_size(image_size, stride):
     """Refuses images that the pools of an encoder would not divide evenly.
 
     Raises:
-      ValueError: `image_size` is not a multiple of `stride`.
+        ValueError: `image_size` is not a multiple of `stride`.
     """
     if image_size % stride or not image_size:
         lower = image_size // stride * stride
         near = f"{lower} or {lower + stride}" if lower else f"{stride}"
-        raise ValueError(f"image_size={image_size} is not a multiple of the tokenizer's stride of {stride} pixels; use {near}")
+        raise ValueError(
+            f"image_size={image_size} is not a multiple of the tokenizer's stride of {stride}"
+            f" pixels; use {near}"
+        )
 
 
 def pixels_from_statistics(statistics):
-    """Images [B, S, S, 3] in [0, 1] from the decoder's statistics [B, S, S, 6]: the medians of the distributions."""
+    """Images [B, S, S, 3] in [0, 1] from the decoder's statistics [B, S, S, 6]: the medians of the
+    distributions.
+    """
     return unmap_pixels(jax.nn.sigmoid(statistics[..., :3]))

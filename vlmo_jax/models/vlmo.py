@@ -35,56 +35,100 @@ class VLMo(nnx.Module):
     """MoME Transformer, embeddings and heads; by default those of pre-training stage 3.
 
     Args:
-      image_size, patch_size: pixels a side; the size divides by the patch.
-      text_length: T, tokens a text is padded to.
-      text_positions: longest text the position tables are made for (official: 196, stage 2's).
-      vocab_size: V.
-      width, depth, num_heads, mlp_dim: sizes of the Transformer.
-      num_upper: blocks with a vision-language expert.
-      position: "relative" (bias table) or "absolute" (learned embeddings).
-      layer_scale: initial gamma or None.
-      drop_path_rate: rate of the last block, and of the dropout of the text embedding.
-      experts: what the upper blocks hold, all three or (stage 2) image and text; lower blocks hold image and text.
-      heads: names out of HEADS. "nlvr2" adds a third modality type, the second image's.
-      num_answers: classes of the VQA head.
-      init_std: deviation of the cut normal that matrices and embeddings start from.
-      remat, scan_layers, dtype: see MomeTransformer.
+        image_size, patch_size: pixels a side; the size divides by the patch.
+        text_length: T, tokens a text is padded to.
+        text_positions: longest text the position tables are made for (official: 196, stage 2's).
+        vocab_size: V.
+        width, depth, num_heads, mlp_dim: sizes of the Transformer.
+        num_upper: blocks with a vision-language expert.
+        position: "relative" (bias table) or "absolute" (learned embeddings).
+        layer_scale: initial gamma or None.
+        drop_path_rate: rate of the last block, and of the dropout of the text embedding.
+        experts: what the upper blocks hold, all three or (stage 2) image and text; lower blocks
+            hold image and text.
+        heads: names out of HEADS. "nlvr2" adds a third modality type, the second image's.
+        num_answers: classes of the VQA head.
+        init_std: deviation of the cut normal that matrices and embeddings start from.
+        remat, scan_layers, dtype: see MomeTransformer.
 
     Shapes of a batch: image [B, S, S, 3] normalised, token_ids [B, T], token_mask [B, T] bool.
 
     Raises:
-      ValueError: unknown experts or heads.
+        ValueError: unknown experts or heads.
     """
 
     def __init__(
-        self, *, image_size, patch_size, text_length, text_positions, vocab_size, width, depth, num_heads, mlp_dim, num_upper,
-        position, layer_scale=None, drop_path_rate=0.0, experts=tuple(EXPERTS), heads=("itc", "itm", "mlm"), num_answers=3129,
-        remat="none", scan_layers=True, dtype=jnp.float32, init_std=INIT_STD, rngs,
-    ):  # fmt: skip
+        self,
+        *,
+        image_size,
+        patch_size,
+        text_length,
+        text_positions,
+        vocab_size,
+        width,
+        depth,
+        num_heads,
+        mlp_dim,
+        num_upper,
+        position,
+        layer_scale=None,
+        drop_path_rate=0.0,
+        experts=tuple(EXPERTS),
+        heads=("itc", "itm", "mlm"),
+        num_answers=3129,
+        remat="none",
+        scan_layers=True,
+        dtype=jnp.float32,
+        init_std=INIT_STD,
+        rngs,
+    ):
         check_parts(experts, heads)
         self.grid, self.text_positions = image_size // patch_size, text_positions
         relative, layers = position == "relative", dict(dtype=dtype, init_std=init_std, rngs=rngs)
         self.text_embedding = TextEmbedding(
-            vocab_size, width, positions=None if relative else text_length, dropout_rate=drop_path_rate, **layers
+            vocab_size,
+            width,
+            positions=None if relative else text_length,
+            dropout_rate=drop_path_rate,
+            **layers,
         )
-        self.image_embedding = ImageEmbedding(image_size, patch_size, width, positions=not relative, **layers)
+        self.image_embedding = ImageEmbedding(
+            image_size, patch_size, width, positions=not relative, **layers
+        )
         # Rows: text, image, and the second image of NLVR2.
         num_types = 3 if "nlvr2" in heads else 2
-        self.modality_type = param(truncated_normal(init_std), (num_types, width), (None, "embed"), rngs)
+        self.modality_type = param(
+            truncated_normal(init_std), (num_types, width), (None, "embed"), rngs
+        )
         self.transformer = MomeTransformer(
-            depth, num_upper, width, num_heads, mlp_dim, layer_scale=layer_scale,
+            depth,
+            num_upper,
+            width,
+            num_heads,
+            mlp_dim,
+            layer_scale=layer_scale,
             table_rows=relative_position.num_rows(self.grid, text_positions) if relative else None,
-            drop_path_rate=drop_path_rate, upper_experts=len(experts), remat=remat, scan_layers=scan_layers, **layers,
-        )  # fmt: skip
+            drop_path_rate=drop_path_rate,
+            upper_experts=len(experts),
+            remat=remat,
+            scan_layers=scan_layers,
+            **layers,
+        )
         self.relative = relative
         built = {part for head in heads for part in HEADS[head]}
         self.pooler = Pooler(width, **layers) if "pooler" in built else None
         self.itc = ContrastiveProjection(width, **layers) if "itc" in built else None
         self.itc_vl = ContrastiveProjection(width, **layers) if "itc_vl" in built else None
         self.itm_head = Linear(width, 2, **layers) if "itm_head" in built else None
-        self.mlm_head = MaskedLanguageHead(width, vocab_size, **layers) if "mlm_head" in built else None
-        self.vqa_head = Classifier(width, 2 * width, num_answers, **layers) if "vqa_head" in built else None
-        self.nlvr2_head = Classifier(2 * width, 2 * width, 2, **layers) if "nlvr2_head" in built else None
+        self.mlm_head = (
+            MaskedLanguageHead(width, vocab_size, **layers) if "mlm_head" in built else None
+        )
+        self.vqa_head = (
+            Classifier(width, 2 * width, num_answers, **layers) if "vqa_head" in built else None
+        )
+        self.nlvr2_head = (
+            Classifier(2 * width, 2 * width, 2, **layers) if "nlvr2_head" in built else None
+        )
 
     def embed_text(self, token_ids, key=None):
         """[B, T] int32 -> [B, T, D] with the modality type added; `key` turns dropout on."""
@@ -92,7 +136,9 @@ class VLMo(nnx.Module):
         return x + self.modality_type[0].astype(x.dtype)
 
     def embed_image(self, image, modality_type=1):
-        """[B, S, S, 3] -> [B, P, D] with the modality type added: 1, or 2 for the second image of NLVR2."""
+        """[B, S, S, 3] -> [B, P, D] with the modality type added: 1, or 2 for the second image of
+        NLVR2.
+        """
         x = self.image_embedding(image)
         return x + self.modality_type[modality_type].astype(x.dtype)
 
@@ -100,23 +146,27 @@ class VLMo(nnx.Module):
         """Encodes images alone; image embeddings in, states of each branch out.
 
         Args:
-          image: [B, P, D] of `embed_image`.
-          branches: experts of the upper blocks, one a branch.
-          read: [B, R] int32, positions that are read (the class token is 0); None: all.
-          key: turns drop-path on.
+            image: [B, P, D] of `embed_image`.
+            branches: experts of the upper blocks, one a branch.
+            read: [B, R] int32, positions that are read (the class token is 0); None: all.
+            key: turns drop-path on.
 
         Returns:
-          [B, G, P or R, D], after the final norm.
+            [B, G, P or R, D], after the final norm.
         """
         index = relative_position.image_index(self.grid) if self.relative else None
-        return self.transformer(image, (("image", image.shape[1]),), branches, index=index, read=read, key=key)
+        return self.transformer(
+            image, (("image", image.shape[1]),), branches, index=index, read=read, key=key
+        )
 
     def encode_text(self, text, token_mask, *, branches=("text",), read=None, key=None):
         """Encodes texts alone: [B, T, D] of `embed_text` to [B, G, T or R, D]; see `encode_image`."""
         spans, index = (("text", text.shape[1]),), None
         if self.relative:
             index = relative_position.text_index(self.grid, text.shape[1], self.text_positions)
-        return self.transformer(text, spans, branches, mask=token_mask, index=index, read=read, key=key)
+        return self.transformer(
+            text, spans, branches, mask=token_mask, index=index, read=read, key=key
+        )
 
     def encode_fused(self, text, token_mask, image, *, read=None, key=None):
         """Encodes [text; image] jointly: [B, T, D] and [B, P, D] to [B, T+P or R, D].
@@ -129,19 +179,25 @@ class VLMo(nnx.Module):
         index = None
         if self.relative:
             index = relative_position.joint_index(self.grid, text.shape[1], self.text_positions)
-        return self.transformer(x, spans, ("vision_language",), mask=mask, index=index, read=read, key=key)[:, 0]
+        return self.transformer(
+            x, spans, ("vision_language",), mask=mask, index=index, read=read, key=key
+        )[:, 0]
 
     def image_features(self, image, key=None):
         """ITC features of both branches from images [B, S, S, 3]: two arrays [B, D] of length 1."""
         x = self.embed_image(image)
-        states = self.encode_image(x, branches=IMAGE_BRANCHES, read=first_token(len(x)), key=key)[:, :, 0]
+        states = self.encode_image(x, branches=IMAGE_BRANCHES, read=first_token(len(x)), key=key)[
+            :, :, 0
+        ]
         return self.itc.project_image(states[:, 0]), self.itc_vl.project_image(states[:, 1])
 
     def text_features(self, token_ids, token_mask, key=None):
         """ITC features of both branches from texts [B, T]: two arrays [B, D] of length 1."""
         embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
         x = self.embed_text(token_ids, embed_key)
-        states = self.encode_text(x, token_mask, branches=TEXT_BRANCHES, read=first_token(len(x)), key=encode_key)[:, :, 0]
+        states = self.encode_text(
+            x, token_mask, branches=TEXT_BRANCHES, read=first_token(len(x)), key=encode_key
+        )[:, :, 0]
         return self.itc.project_text(states[:, 0]), self.itc_vl.project_text(states[:, 1])
 
     def retrieval_image(self, image):
@@ -152,7 +208,9 @@ class VLMo(nnx.Module):
     def retrieval_text(self, token_ids, token_mask):
         """The dual encoder's text feature, [B, T] -> [B, D]: the V/L branch alone."""
         x = self.embed_text(token_ids)
-        return self.itc.project_text(self.encode_text(x, token_mask, read=first_token(len(x)))[:, 0, 0])
+        return self.itc.project_text(
+            self.encode_text(x, token_mask, read=first_token(len(x)))[:, 0, 0]
+        )
 
     def match(self, image, token_ids, token_mask):
         """Log-odds that image and text belong together, by the ITM head: [B] float32."""
@@ -161,7 +219,9 @@ class VLMo(nnx.Module):
         return logits[:, 1] - logits[:, 0]
 
     def answer(self, image, token_ids, token_mask, key=None):
-        """Logits of the answers to questions about images (VQA): [B, num_answers] float32; `key` turns dropout on."""
+        """Logits of the answers to questions about images (VQA): [B, num_answers] float32; `key`
+        turns dropout on.
+        """
         embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
         text = self.embed_text(token_ids, embed_key)
         return self.vqa_head(self._pool(text, token_mask, self.embed_image(image), encode_key))
@@ -169,11 +229,14 @@ class VLMo(nnx.Module):
     def compare(self, image_0, image_1, token_ids, token_mask, key=None):
         """Logits of whether a text is true of two images (NLVR2): [B, 2] float32, false and true.
 
-        Each image is fused with the text on its own; the head reads both pooled vectors. `key` turns dropout on.
+        Each image is fused with the text on its own; the head reads both pooled vectors. `key`
+        turns dropout on.
         """
         embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
         # Both passes of an example stand side by side, so that no row leaves its device.
-        pairs = lambda first, second: jnp.stack([first, second], axis=1).reshape(-1, *first.shape[1:])
+        pairs = lambda first, second: jnp.stack([first, second], axis=1).reshape(
+            -1, *first.shape[1:]
+        )
         ids, mask = pairs(token_ids, token_ids), pairs(token_mask, token_mask)
         images = pairs(self.embed_image(image_0), self.embed_image(image_1, modality_type=2))
         pooled = self._pool(self.embed_text(ids, embed_key), mask, images, encode_key)
@@ -181,7 +244,9 @@ class VLMo(nnx.Module):
 
     def _pool(self, text, token_mask, image, key=None):
         """The pooled first token [B, D] of [text; image], both embedded."""
-        return self.pooler(self.encode_fused(text, token_mask, image, read=first_token(len(text)), key=key)[:, 0])
+        return self.pooler(
+            self.encode_fused(text, token_mask, image, read=first_token(len(text)), key=key)[:, 0]
+        )
 
 
 def first_token(batch_size):
@@ -193,7 +258,12 @@ def check_parts(experts, heads):
     """Raises ValueError unless VLMo can be built with these experts and heads."""
     allowed = [tuple(EXPERTS)[:count] for count in (2, 3)]
     if tuple(experts) not in allowed:
-        raise ValueError(f"experts={tuple(experts)} is not allowed; use {allowed[0]} (stage 2) or {allowed[1]}")
+        raise ValueError(
+            f"experts={tuple(experts)} is not allowed; use {allowed[0]} (stage 2) or {allowed[1]}"
+        )
     unknown = [head for head in heads if head not in HEADS]
     if unknown:
-        raise ValueError(f"heads={tuple(heads)}: {', '.join(map(repr, unknown))} unknown; use some of {', '.join(HEADS)}")
+        raise ValueError(
+            f"heads={tuple(heads)}: {', '.join(map(repr, unknown))} unknown; use some of"
+            f" {', '.join(HEADS)}"
+        )

@@ -18,11 +18,11 @@ def contrastive_logits(image, text, logit_scale):
     split by rows.
 
     Args:
-      image, text: [B, D] float32 of length 1.
-      logit_scale: logarithm of the scale.
+        image, text: [B, D] float32 of length 1.
+        logit_scale: logarithm of the scale.
 
     Returns:
-      image-to-text and text-to-image logits, each [B, B] float32, row = query.
+        image-to-text and text-to-image logits, each [B, B] float32, row = query.
     """
     highest = jax.lax.Precision.HIGHEST
     scale = jnp.exp(logit_scale)
@@ -35,13 +35,16 @@ def contrastive_loss(image_to_text, text_to_image, ignored=None):
     """Mean of both cross-entropies, the i-th text being right for the i-th image.
 
     Args:
-      image_to_text, text_to_image: [B, B] float32 logits.
-      ignored: [B, B] bool, pairs that are no negatives (see `duplicate_pairs`), or None.
+        image_to_text, text_to_image: [B, B] float32 logits.
+        ignored: [B, B] bool, pairs that are no negatives (see `duplicate_pairs`), or None.
 
     Returns:
-      Scalar float32, the mean over the batch.
+        Scalar float32, the mean over the batch.
     """
-    return 0.5 * (_diagonal_cross_entropy(image_to_text, ignored) + _diagonal_cross_entropy(text_to_image, ignored))
+    return 0.5 * (
+        _diagonal_cross_entropy(image_to_text, ignored)
+        + _diagonal_cross_entropy(text_to_image, ignored)
+    )
 
 
 def _diagonal_cross_entropy(logits, ignored):
@@ -54,10 +57,10 @@ def duplicate_pairs(image_id, text_id):
     """Pairs of rows with the same image or the same caption: false negatives of each other.
 
     Args:
-      image_id, text_id: [B] integers.
+        image_id, text_id: [B] integers.
 
     Returns:
-      [B, B] bool, symmetric, True on the diagonal.
+        [B, B] bool, symmetric, True on the diagonal.
     """
     return (image_id[:, None] == all_gather(image_id)) | (text_id[:, None] == all_gather(text_id))
 

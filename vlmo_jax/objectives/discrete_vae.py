@@ -1,4 +1,5 @@
-"""Objectives of a discrete VAE: reconstruction, even use of its codes, and the step between encoder and decoder.
+"""Objectives of a discrete VAE: reconstruction, even use of its codes, and the step between encoder
+and decoder.
 
 Legend: B images, S side in pixels, h x w places of the grid, V codes.
 """
@@ -9,11 +10,15 @@ import jax.numpy as jnp
 
 def squared_error(image, reconstruction):
     """Mean squared error of images [B, S, S, 3], one number each: [B] float32."""
-    return jnp.square(image.astype(jnp.float32) - reconstruction.astype(jnp.float32)).mean((1, 2, 3))
+    return jnp.square(image.astype(jnp.float32) - reconstruction.astype(jnp.float32)).mean(
+        (1, 2, 3)
+    )
 
 
 def peak_signal_to_noise(error):
-    """PSNR in decibels of images whose pixels are in [0, 1] and whose mean squared errors are `error`, of any shape."""
+    """PSNR in decibels of images whose pixels are in [0, 1] and whose mean squared errors are
+    `error`, of any shape.
+    """
     return -10.0 * jnp.log10(jnp.maximum(error, 1e-10))
 
 
@@ -21,14 +26,17 @@ def choose_codes(logits, temperature, key=None):
     """One-hot codes whose gradient is that of a softmax: the straight-through estimator.
 
     Args:
-      logits: [B, h, w, V].
-      temperature: of the softmax, more than 0; the higher it is, the more codes a place's gradient reaches.
-      key: random key of Gumbel noise, with which codes are drawn from the encoder's distribution; None: the likeliest.
+        logits: [B, h, w, V].
+        temperature: of the softmax, more than 0; the higher it is, the more codes a place's
+            gradient reaches.
+        key: random key of Gumbel noise, with which codes are drawn from the encoder's distribution;
+            None: the likeliest.
 
     Returns:
-      [B, h, w, V] float32 of 0 and 1.
+        [B, h, w, V] float32 of 0 and 1.
 
-    Source: Bengio et al., arXiv 1308.3432; with noise the straight-through Gumbel-softmax of Jang et al., arXiv 1611.01144,
+    Source: Bengio et al., arXiv 1308.3432; with noise the straight-through Gumbel-softmax of Jang
+    et al., arXiv 1611.01144,
       section 2.2.
     """
     logits = logits.astype(jnp.float32)
@@ -43,14 +51,17 @@ def code_entropies(logits):
     """How evenly codes are used, and how sure the encoder is of each.
 
     Args:
-      logits: [B, h, w, V].
+        logits: [B, h, w, V].
 
     Returns:
-      Two scalars of [0, log V], float32: the entropy of the mean distribution over all places, which is log V if all codes are
-      used equally, and the mean entropy of a place, which is 0 if the encoder is certain everywhere. Their difference is the
-      information that a code carries about its place.
+        Two scalars of [0, log V], float32: the entropy of the mean distribution over all places,
+        which is log V if all codes are
+        used equally, and the mean entropy of a place, which is 0 if the encoder is certain
+        everywhere. Their difference is the
+        information that a code carries about its place.
 
-    Source: Yu et al., "Language Model Beats Diffusion: Tokenizer is Key to Visual Generation", arXiv 2310.05737, section 3.1.
+    Source: Yu et al., "Language Model Beats Diffusion: Tokenizer is Key to Visual Generation",
+    arXiv 2310.05737, section 3.1.
     """
     log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
     probabilities = jnp.exp(log_probabilities)
@@ -68,5 +79,7 @@ def code_counts(codes, vocab_size):
 
 
 def perplexity(counts):
-    """exp(entropy) of the distribution that `counts` [V] give: so many codes, used equally often, would be as diverse."""
+    """exp(entropy) of the distribution that `counts` [V] give: so many codes, used equally often,
+    would be as diverse.
+    """
     return jnp.exp(_entropy(counts / jnp.maximum(counts.sum(), 1)))

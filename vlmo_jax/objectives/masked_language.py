@@ -1,4 +1,5 @@
-"""Masked language modelling (MLM), and masked image modelling (MIM), whose tokens are codes of patches.
+"""Masked language modelling (MLM), and masked image modelling (MIM), whose tokens are codes of
+patches.
 
 Source: BERT; BEiT; VLMo, section 3.2. Mean over the masked tokens of the batch.
 """
@@ -13,11 +14,11 @@ def masked_language_loss(logits, labels):
     """Cross-entropy at masked places.
 
     Args:
-      logits: [..., M, V] float32, computed at masked places only.
-      labels: [..., M] int32 token ids, -1 where a place is unused.
+        logits: [..., M, V] float32, computed at masked places only.
+        labels: [..., M] int32 token ids, -1 where a place is unused.
 
     Returns:
-      [..., M] float32, zero where unused.
+        [..., M] float32, zero where unused.
     """
     used = labels != UNUSED
     log_probs = jax.nn.log_softmax(logits)
@@ -31,7 +32,9 @@ def masked_language_accuracy(logits, labels):
 
 
 def count_masked(labels):
-    """Masked tokens in labels [..., M] as float32, at least 1: what sums over masked tokens are divided by."""
+    """Masked tokens in labels [..., M] as float32, at least 1: what sums over masked tokens are
+    divided by.
+    """
     return jnp.maximum((labels != UNUSED).sum(), 1).astype(jnp.float32)
 
 
@@ -39,12 +42,12 @@ def masked_language_metrics(logits, labels, num_masked, name="mlm"):
     """Loss and accuracy of a batch, or this part's share of them.
 
     Args:
-      logits, labels: as in `masked_language_loss`.
-      num_masked: `count_masked` of the whole batch.
-      name: "mlm" or "mim".
+        logits, labels: as in `masked_language_loss`.
+        num_masked: `count_masked` of the whole batch.
+        name: "mlm" or "mim".
 
     Returns:
-      {"<name>_loss", "<name>_accuracy"}, scalars that are to be summed over the parts of a batch.
+        {"<name>_loss", "<name>_accuracy"}, scalars that are to be summed over the parts of a batch.
     """
     return {
         f"{name}_loss": masked_language_loss(logits, labels).sum() / num_masked,
@@ -53,6 +56,12 @@ def masked_language_metrics(logits, labels, num_masked, name="mlm"):
 
 
 def masked_sums(logits, labels):
-    """Sums over the masked places of each row: [..., 3] float32, losses, right predictions and how many places there are."""
-    values = (masked_language_loss(logits, labels), masked_language_accuracy(logits, labels), labels != UNUSED)
+    """Sums over the masked places of each row: [..., 3] float32, losses, right predictions and how
+    many places there are.
+    """
+    values = (
+        masked_language_loss(logits, labels),
+        masked_language_accuracy(logits, labels),
+        labels != UNUSED,
+    )
     return jnp.stack([value.astype(jnp.float32).sum(-1) for value in values], axis=-1)

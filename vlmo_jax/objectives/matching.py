@@ -14,13 +14,13 @@ def sample_hard_negatives(key, logits, ignored=None):
     temperature, however extreme, makes it NaN or the positive.
 
     Args:
-      key: random key.
-      logits: [B, B] float32, B >= 2; row i's positive is column i.
-      ignored: [B, B] bool of pairs that are no negatives, or None. A row that has no other
-        column left draws among all but its own.
+        key: random key.
+        logits: [B, B] float32, B >= 2; row i's positive is column i.
+        ignored: [B, B] bool of pairs that are no negatives, or None. A row that has no other
+            column left draws among all but its own.
 
     Returns:
-      [B] int32.
+        [B] int32.
     """
     positive = jnp.eye(len(logits), dtype=bool)
     excluded = positive
@@ -28,7 +28,8 @@ def sample_hard_negatives(key, logits, ignored=None):
         excluded = positive | (ignored & ~(ignored | positive).all(axis=1, keepdims=True))
     logits = jax.lax.stop_gradient(logits.astype(jnp.float32))
     logits = jnp.where(excluded, -jnp.inf, jnp.nan_to_num(logits))
-    # Sampling reads differences only: with the row's largest at zero, Gumbel noise is never rounded away there.
+    # Sampling reads differences only: with the row's largest at zero, Gumbel noise is never rounded
+    # away there.
     logits = logits - logits.max(axis=1, keepdims=True)
     return jax.random.categorical(key, logits, axis=1).astype(jnp.int32)
 

@@ -8,14 +8,19 @@ from vlmo_jax.recipes.tokenizer import TokenizerRecipe
 
 __all__ = ["RECIPES", "ConfigError", "make_recipe"]
 
-RECIPES = {"images": ImagesRecipe, "pairs": PairsRecipe, "texts": TextsRecipe, "tokenizer": TokenizerRecipe}
+RECIPES = {
+    "images": ImagesRecipe,
+    "pairs": PairsRecipe,
+    "texts": TextsRecipe,
+    "tokenizer": TokenizerRecipe,
+}
 
 
 def make_recipe(config):
     """The recipe of `config.kind`; nothing is checked or opened yet.
 
     Raises:
-      ConfigError: an unknown kind.
+        ConfigError: an unknown kind.
     """
     one_of("kind", config.kind, tuple(RECIPES))
     return RECIPES[config.kind](config)

@@ -24,12 +24,13 @@ class Recipe:
     made before they are asked for.
 
     Attributes:
-      config: ConfigDict of the recipe.
-      unit: what a batch is made of, in the plural.
-      evaluator: the member of config.evals that says how the run is evaluated.
-      page: file name of the picture that the last evaluation draws.
-      page_at_start: whether the evaluation before the first step draws it too, for a picture of before and after.
-      tokenizer: of the texts, once the recipe is open; None where there are none.
+        config: ConfigDict of the recipe.
+        unit: what a batch is made of, in the plural.
+        evaluator: the member of config.evals that says how the run is evaluated.
+        page: file name of the picture that the last evaluation draws.
+        page_at_start: whether the evaluation before the first step draws it too, for a picture of
+            before and after.
+        tokenizer: of the texts, once the recipe is open; None where there are none.
     """
 
     unit: ClassVar[str]
@@ -47,18 +48,20 @@ class Recipe:
         return self.config.evals[self.evaluator]
 
     def check_inputs(self):
-        """Refuses configs that do not say what to read; opens nothing, and asks nothing of the devices.
+        """Refuses configs that do not say what to read; opens nothing, and asks nothing of the
+        devices.
 
         Raises:
-          ConfigError: at the first field that is not set.
+            ConfigError: at the first field that is not set.
         """
         raise NotImplementedError
 
     def check(self, num_devices):
-        """Refuses impossible configs for a job of `num_devices` devices, those of `check_inputs` included.
+        """Refuses impossible configs for a job of `num_devices` devices, those of `check_inputs`
+        included.
 
         Raises:
-          ConfigError: at the first impossible value or combination.
+            ConfigError: at the first impossible value or combination.
         """
         raise NotImplementedError
 
@@ -66,7 +69,7 @@ class Recipe:
         """Opens data sets and tokenizers.
 
         Raises:
-          ConfigError: one that is missing, damaged, or does not fit.
+            ConfigError: one that is missing, damaged, or does not fit.
         """
         raise NotImplementedError
 
@@ -83,7 +86,9 @@ class Recipe:
         raise NotImplementedError
 
     def load_extra(self):
-        """What a step reads beside the parameters it trains, such as a frozen tokenizer: a pure tree of numpy arrays."""
+        """What a step reads beside the parameters it trains, such as a frozen tokenizer: a pure
+        tree of numpy arrays.
+        """
         return {}
 
     def abstract_extra(self):
@@ -91,19 +96,28 @@ class Recipe:
         return {}
 
     def batches(self, start_step):
-        """The training batches of this process from `start_step` to the end: an iterator and context manager."""
+        """The training batches of this process from `start_step` to the end: an iterator and
+        context manager.
+        """
         raise NotImplementedError
 
     def _stream(self, maker, start_step):
         """What `batches` returns, of the examples that `maker` writes."""
         config = self.config
         return stream_batches(
-            maker, batch_size=config.batch_size, start_step=start_step, end_step=config.steps, host_index=jax.process_index(),
-            host_count=jax.process_count(), **{name: config.data[name] for name in STREAM_FIELDS},
-        )  # fmt: skip
+            maker,
+            batch_size=config.batch_size,
+            start_step=start_step,
+            end_step=config.steps,
+            host_index=jax.process_index(),
+            host_count=jax.process_count(),
+            **{name: config.data[name] for name in STREAM_FIELDS},
+        )
 
     def synthetic_batch(self):
-        """What this process contributes to a made-up batch of `abstract_batch`'s shapes, for benchmarks: numpy arrays."""
+        """What this process contributes to a made-up batch of `abstract_batch`'s shapes, for
+        benchmarks: numpy arrays.
+        """
         raise NotImplementedError
 
     def forward_flops(self):
@@ -111,7 +125,9 @@ class Recipe:
         raise NotImplementedError
 
     def make_evaluation(self, graphdef, mesh):
-        """The evaluations of the run: `run(params, step, page=None)` gives `eval/...` metrics, and draws `page` if asked."""
+        """The evaluations of the run: `run(params, step, page=None)` gives `eval/...` metrics, and
+        draws `page` if asked.
+        """
         raise NotImplementedError
 
     def describe_data(self):
@@ -124,7 +140,10 @@ class Recipe:
 
     def tokenizer_meta(self):
         """File and SHA-256 of the text tokenizer, kept with every checkpoint, or None."""
-        return self.tokenizer and {"file": str(self.tokenizer.path), "sha256": self.tokenizer.fingerprint}
+        return self.tokenizer and {
+            "file": str(self.tokenizer.path),
+            "sha256": self.tokenizer.fingerprint,
+        }
 
     def preprocessing(self):
         """How inputs become arrays, kept with every checkpoint: plain JSON values."""
@@ -141,12 +160,19 @@ def compute_dtype(model_config):
 def model_fields(model_config):
     """The fields of `config.model` as arguments of a model."""
     fields = model_config.to_dict()
-    return {**fields, "dtype": DTYPES[compute_dtype(model_config)], "layer_scale": fields["layer_scale"] or None}
+    return {
+        **fields,
+        "dtype": DTYPES[compute_dtype(model_config)],
+        "layer_scale": fields["layer_scale"] or None,
+    }
 
 
 def masked_text_shapes(config):
     """Shapes and types of the text arrays of a training batch, name -> jax.ShapeDtypeStruct."""
-    tokens, masked = (config.batch_size, config.model.text_length), (config.batch_size, config.data.max_masked_tokens)
+    tokens, masked = (
+        (config.batch_size, config.model.text_length),
+        (config.batch_size, config.data.max_masked_tokens),
+    )
     shapes = {
         "token_ids": (tokens, jnp.int32),
         "token_mask": (tokens, jnp.bool_),
@@ -160,7 +186,10 @@ def masked_text_shapes(config):
 
 def synthetic_masked_text(config, rng):
     """This process' made-up arrays of `masked_text_shapes`; `rng` is a numpy Generator."""
-    shapes = {name: (x.shape[0] // jax.process_count(), *x.shape[1:]) for name, x in masked_text_shapes(config).items()}
+    shapes = {
+        name: (x.shape[0] // jax.process_count(), *x.shape[1:])
+        for name, x in masked_text_shapes(config).items()
+    }
     tokens = rng.integers(5, config.model.vocab_size, shapes["token_ids"], np.int32)
     lengths = rng.integers(3, config.model.text_length + 1, (len(tokens), 1))
     first_tokens = np.arange(shapes["mlm_positions"][1], dtype=np.int32) + 1
@@ -170,7 +199,9 @@ def synthetic_masked_text(config, rng):
         "mlm_token_ids": tokens,
         "mlm_positions": np.broadcast_to(first_tokens, shapes["mlm_positions"]),
         "mlm_labels": tokens[:, 1 : 1 + len(first_tokens)],
-        "text_id": np.arange(len(tokens), dtype=np.uint32) + np.uint32(len(tokens) * jax.process_index()),
+        "text_id": (
+            np.arange(len(tokens), dtype=np.uint32) + np.uint32(len(tokens) * jax.process_index())
+        ),
     }
 
 

@@ -30,14 +30,20 @@ def require(condition, message):
 
 def one_of(key, value, allowed):
     """Raises ConfigError unless the value of config.<key> is one of those allowed."""
-    require(value in allowed, f"config.{key}={value!r} is not allowed; use one of {', '.join(map(str, allowed))}")
+    require(
+        value in allowed,
+        f"config.{key}={value!r} is not allowed; use one of {', '.join(map(str, allowed))}",
+    )
 
 
 def multiple(key, value, divisor, what):
     """Raises ConfigError unless config.<key> divides by `divisor`, which is named `what`."""
     if value % divisor:
         near = max(divisor, round(value / divisor) * divisor)
-        raise ConfigError(f"config.{key}={value} does not divide over {what} ({divisor}); use a multiple of {divisor} such as {near}")
+        raise ConfigError(
+            f"config.{key}={value} does not divide over {what} ({divisor}); use a multiple of"
+            f" {divisor} such as {near}"
+        )
 
 
 def _field(config, key):
@@ -52,7 +58,9 @@ def positive(config, keys):
 
 @contextlib.contextmanager
 def naming(config, *keys):
-    """Names the fields of a config that lead to a FileNotFoundError or ValueError inside: a ConfigError."""
+    """Names the fields of a config that lead to a FileNotFoundError or ValueError inside: a
+    ConfigError.
+    """
     try:
         yield
     except ConfigError:
@@ -75,9 +83,9 @@ def check_run(config, num_devices, evaluator):
     """Checks what every recipe has.
 
     Args:
-      config: ConfigDict of a recipe.
-      num_devices: devices of the whole job.
-      evaluator: the member of config.evals that the recipe uses.
+        config: ConfigDict of a recipe.
+        num_devices: devices of the whole job.
+        evaluator: the member of config.evals that the recipe uses.
     """
     one_of("mode", config.mode, ("train", "eval"))
     positive(config, ("batch_size", "steps", "accumulation", "log_every"))
@@ -89,12 +97,19 @@ def check_run(config, num_devices, evaluator):
     shards = data * fsdp
     if config.mode == "train":
         multiple("batch_size", config.batch_size, shards, "the batch shards, mesh data x fsdp")
-        multiple("batch_size", config.batch_size, shards * config.accumulation, "batch shards x config.accumulation")
+        multiple(
+            "batch_size",
+            config.batch_size,
+            shards * config.accumulation,
+            "batch shards x config.accumulation",
+        )
         multiple("batch_size", config.batch_size, jax.process_count(), "the processes of this job")
         _check_optimizer(config)
         with naming_data():
             checks.check_stream(0, config.steps, config.data.max_broken_fraction)
-            checks.check_loading(config.data.num_workers, config.data.num_threads, config.data.prefetch)
+            checks.check_loading(
+                config.data.num_workers, config.data.num_threads, config.data.prefetch
+            )
     sizes = [f"evals.{evaluator}.{name}" for name in ("batch_size", "every_steps")]
     positive(config, sizes)
     multiple(sizes[0], _field(config, sizes[0]), shards, "the batch shards, mesh data x fsdp")
@@ -104,10 +119,10 @@ def check_source(config, evaluator, *, build="build", embedded="emoji for the em
     """Refuses a run without data; an evaluation alone may have its own.
 
     Args:
-      config: ConfigDict of a recipe.
-      evaluator: as in `check_run`.
-      build: the module of vlmo_jax.datasets that makes such data.
-      embedded: a data set that comes with the package, in words, for the message.
+        config: ConfigDict of a recipe.
+        evaluator: as in `check_run`.
+        build: the module of vlmo_jax.datasets that makes such data.
+        embedded: a data set that comes with the package, in words, for the message.
     """
     require(
         config.data.source or config.mode == "eval" and config.evals[evaluator].source,
@@ -121,19 +136,41 @@ def _check_optimizer(config):
     one_of("optimizer.schedule", optimizer.schedule, SCHEDULES)
     require(
         0 <= optimizer.warmup_steps < config.steps,
-        f"config.optimizer.warmup_steps={optimizer.warmup_steps} must be at least 0 and less than config.steps={config.steps}",
+        f"config.optimizer.warmup_steps={optimizer.warmup_steps} must be at least 0 and less than"
+        f" config.steps={config.steps}",
     )
-    positive(config, ("optimizer.learning_rate", "optimizer.epsilon", "optimizer.power", "checkpoint.every_steps",
-                      "checkpoint.every_minutes", "checkpoint.keep_last"))  # fmt: skip
+    positive(
+        config,
+        (
+            "optimizer.learning_rate",
+            "optimizer.epsilon",
+            "optimizer.power",
+            "checkpoint.every_steps",
+            "checkpoint.every_minutes",
+            "checkpoint.keep_last",
+        ),
+    )
     betas = tuple(optimizer.betas)
-    require(len(betas) == 2 and all(0 <= b < 1 for b in betas), f"config.optimizer.betas={betas} must be two numbers in [0, 1)")
-    require(optimizer.clip_norm >= 0, f"config.optimizer.clip_norm={optimizer.clip_norm} must be 0 (off) or more")
+    require(
+        len(betas) == 2 and all(0 <= b < 1 for b in betas),
+        f"config.optimizer.betas={betas} must be two numbers in [0, 1)",
+    )
+    require(
+        optimizer.clip_norm >= 0,
+        f"config.optimizer.clip_norm={optimizer.clip_norm} must be 0 (off) or more",
+    )
 
 
 def check_transformer(config, num_devices):
     """Checks the part of `config.model` that every Transformer has, on the mesh of the config."""
     model = config.model
-    positive(config, [f"model.{name}" for name in ("image_size", "patch_size", "width", "num_heads", "mlp_dim", "init_std")])
+    positive(
+        config,
+        [
+            f"model.{name}"
+            for name in ("image_size", "patch_size", "width", "num_heads", "mlp_dim", "init_std")
+        ],
+    )
     multiple("model.image_size", model.image_size, model.patch_size, "config.model.patch_size")
     multiple("model.width", model.width, model.num_heads, "config.model.num_heads")
     one_of("model.position", model.position, ("relative", "absolute"))
@@ -141,10 +178,17 @@ def check_transformer(config, num_devices):
     one_of("model.dtype", model.dtype, ("auto", *DTYPES))
     require(
         1 <= model.num_upper < model.depth,
-        f"config.model.num_upper={model.num_upper} must be at least 1 and less than config.model.depth={model.depth}",
+        f"config.model.num_upper={model.num_upper} must be at least 1 and less than"
+        f" config.model.depth={model.depth}",
     )
-    require(model.layer_scale >= 0, f"config.model.layer_scale={model.layer_scale} must be 0 (none) or more")
-    require(0 <= model.drop_path_rate < 1, f"config.model.drop_path_rate={model.drop_path_rate} must be in [0, 1)")
+    require(
+        model.layer_scale >= 0,
+        f"config.model.layer_scale={model.layer_scale} must be 0 (none) or more",
+    )
+    require(
+        0 <= model.drop_path_rate < 1,
+        f"config.model.drop_path_rate={model.drop_path_rate} must be in [0, 1)",
+    )
     _, fsdp, tensor = sharding.mesh_shape(config.mesh, num_devices)
     multiple("model.num_heads", model.num_heads, tensor, "config.mesh.tensor")
     multiple("model.mlp_dim", model.mlp_dim, tensor, "config.mesh.tensor")
@@ -154,7 +198,12 @@ def check_transformer(config, num_devices):
 def check_vocabulary(config, num_devices):
     """Checks that the words or codes of a model divide over the mesh."""
     positive(config, ("model.vocab_size",))
-    multiple("model.vocab_size", config.model.vocab_size, sharding.mesh_shape(config.mesh, num_devices)[2], "config.mesh.tensor")
+    multiple(
+        "model.vocab_size",
+        config.model.vocab_size,
+        sharding.mesh_shape(config.mesh, num_devices)[2],
+        "config.mesh.tensor",
+    )
 
 
 def check_text(config, num_devices):
@@ -163,12 +212,14 @@ def check_text(config, num_devices):
     check_vocabulary(config, num_devices)
     require(
         model.text_length >= 3,
-        f"config.model.text_length={model.text_length} has no room for [CLS], a token and [SEP]; use at least 3",
+        f"config.model.text_length={model.text_length} has no room for [CLS], a token and [SEP];"
+        " use at least 3",
     )
     require(
         model.text_length <= model.text_positions,
-        f"config.model.text_length={model.text_length} is more than config.model.text_positions={model.text_positions}; "
-        "raise text_positions or shorten the texts",
+        f"config.model.text_length={model.text_length} is more than"
+        f" config.model.text_positions={model.text_positions}; raise text_positions or shorten the"
+        " texts",
     )
 
 
@@ -184,33 +235,42 @@ def check_masked_language(config):
     require(0 < data.mask_rate < 1, f"config.data.mask_rate={data.mask_rate} must be in (0, 1)")
     require(
         1 <= data.max_masked_tokens <= config.model.text_length - 2,
-        f"config.data.max_masked_tokens={data.max_masked_tokens} must be in 1 .. text_length - 2 = {config.model.text_length - 2}",
+        f"config.data.max_masked_tokens={data.max_masked_tokens} must be in 1 .. text_length - 2 ="
+        f" {config.model.text_length - 2}",
     )
 
 
 def check_normalisation(data):
     """Checks `config.data.mean` and `config.data.std`."""
     for key in ("mean", "std"):
-        require(len(data[key]) == 3, f"config.data.{key}={tuple(data[key])} must be three numbers, one a channel")
+        require(
+            len(data[key]) == 3,
+            f"config.data.{key}={tuple(data[key])} must be three numbers, one a channel",
+        )
     require(min(data.std) > 0, f"config.data.std={tuple(data.std)} must be more than 0")
 
 
 def check_crop(data):
     """Checks that `config.data.crop_scale` is a pair."""
-    require(len(data.crop_scale) == 2, f"config.data.crop_scale={tuple(data.crop_scale)} must be two numbers, smallest and largest")
+    require(
+        len(data.crop_scale) == 2,
+        f"config.data.crop_scale={tuple(data.crop_scale)} must be two numbers, smallest and"
+        " largest",
+    )
 
 
 def check_init(config, needed):
     """Refuses a run without `config.init_from` that needs one, unless `none` is spelled out.
 
     Args:
-      config: ConfigDict of a recipe.
-      needed: what the run starts from, in words.
+        config: ConfigDict of a recipe.
+        needed: what the run starts from, in words.
     """
     require(
         config.init_from or config.mode == "eval",
-        f"config.init_from is not set: this recipe starts from {needed}; give --config.init_from=DIR, its work folder, or "
-        f"--config.init_from={NO_INIT} to start from random parameters",
+        f"config.init_from is not set: this recipe starts from {needed}; give"
+        f" --config.init_from=DIR, its work folder, or --config.init_from={NO_INIT} to start from"
+        " random parameters",
     )
 
 
@@ -227,36 +287,43 @@ def open_data(config, evaluator, open_split=open_source):
     """Opens the data of a recipe.
 
     Args:
-      config: ConfigDict of a recipe.
-      evaluator: as in `check_run`.
-      open_split: function of a data set and a split.
+        config: ConfigDict of a recipe.
+        evaluator: as in `check_run`.
+        open_split: function of a data set and a split.
 
     Returns:
-      The training records, None in an evaluation alone, and the splits to evaluate, name -> records.
+        The training records, None in an evaluation alone, and the splits to evaluate, name ->
+        records.
 
     Raises:
-      ConfigError: there is no such data set or split, or it is damaged or of another kind.
+        ConfigError: there is no such data set or split, or it is damaged or of another kind.
     """
     source = None
     if config.mode == "train":
         with naming(config, "data.source", "data.split"):
             source = open_split(config.data.source, config.data.split)
     with naming(config, f"evals.{evaluator}.source", f"evals.{evaluator}.splits"):
-        return source, evaluation_splits(config.evals[evaluator], config.data.source, config.data.split, open_split)
+        return source, evaluation_splits(
+            config.evals[evaluator], config.data.source, config.data.split, open_split
+        )
 
 
 def open_tokenizer(config):
     """Loads the tokenizer of a config and checks that the model's vocabulary holds all of its ids.
 
     Raises:
-      ConfigError: the vocabulary is too small, or [PAD] is not token 0.
+        ConfigError: the vocabulary is too small, or [PAD] is not token 0.
     """
     with naming(config, "tokenizer"):
         tokenizer = load_tokenizer(config.tokenizer)
     require(
         tokenizer.vocab_size <= config.model.vocab_size,
-        f"config.tokenizer={config.tokenizer} has {tokenizer.vocab_size} tokens, more than config.model.vocab_size="
-        f"{config.model.vocab_size}; set --config.model.vocab_size={tokenizer.vocab_size}",
+        f"config.tokenizer={config.tokenizer} has {tokenizer.vocab_size} tokens, more than"
+        f" config.model.vocab_size={config.model.vocab_size}; set"
+        f" --config.model.vocab_size={tokenizer.vocab_size}",
     )
-    require(tokenizer.pad_id == 0, f"config.tokenizer={config.tokenizer} has [PAD] at {tokenizer.pad_id}; it must be token 0")
+    require(
+        tokenizer.pad_id == 0,
+        f"config.tokenizer={config.tokenizer} has [PAD] at {tokenizer.pad_id}; it must be token 0",
+    )
     return tokenizer

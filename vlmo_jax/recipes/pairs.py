@@ -10,13 +10,25 @@ from vlmo_jax.input.pipeline import train_batches
 from vlmo_jax.models.flops import model_flops
 from vlmo_jax.models.vlmo import VLMo
 from vlmo_jax.recipes import checks
-from vlmo_jax.recipes.base import STREAM_FIELDS, Recipe, masked_text_shapes, model_fields, synthetic_masked_text
+from vlmo_jax.recipes.base import (
+    STREAM_FIELDS,
+    Recipe,
+    masked_text_shapes,
+    model_fields,
+    synthetic_masked_text,
+)
 from vlmo_jax.tasks.pretrain import PretrainTask
 
 # Fields of config.data that the input takes as they are.
 INPUT_FIELDS = (
-    "captions", "crop_scale", "flip", "randaugment_fill", "mask_rate", "max_masked_tokens", *STREAM_FIELDS,
-)  # fmt: skip
+    "captions",
+    "crop_scale",
+    "flip",
+    "randaugment_fill",
+    "mask_rate",
+    "max_masked_tokens",
+    *STREAM_FIELDS,
+)
 
 
 class PairsRecipe(Recipe):
@@ -33,7 +45,10 @@ class PairsRecipe(Recipe):
     def check(self, num_devices):
         config, top_k = self.config, self.evaluation.rerank_top_k
         checks.check_run(config, num_devices, self.evaluator)
-        checks.require(top_k >= 0, f"config.evals.retrieval.rerank_top_k={top_k} must be 0 (no re-ranking) or more")
+        checks.require(
+            top_k >= 0,
+            f"config.evals.retrieval.rerank_top_k={top_k} must be 0 (no re-ranking) or more",
+        )
         checks.check_transformer(config, num_devices)
         self.check_inputs()
         checks.check_text(config, num_devices)
@@ -42,16 +57,25 @@ class PairsRecipe(Recipe):
 
     def _check_training(self):
         config, data = self.config, self.config.data
-        checks.require(config.batch_size >= 2, f"config.batch_size={config.batch_size} leaves no negatives; use at least 2")
+        checks.require(
+            config.batch_size >= 2,
+            f"config.batch_size={config.batch_size} leaves no negatives; use at least 2",
+        )
         checks.check_masked_language(config)
         checks.check_normalisation(data)
         checks.check_crop(data)
         checks.require(
-            len(data.randaugment) in (0, 2), f"config.data.randaugment={tuple(data.randaugment)} must be (operations, magnitude) or ()"
+            len(data.randaugment) in (0, 2),
+            f"config.data.randaugment={tuple(data.randaugment)} must be (operations, magnitude)"
+            " or ()",
         )
         with checks.naming_data():
             input_checks.check_captions(data.captions)
-            input_checks.check_views(tuple(data.crop_scale), tuple(data.randaugment) or None, tuple(data.color_jitter) or None)
+            input_checks.check_views(
+                tuple(data.crop_scale),
+                tuple(data.randaugment) or None,
+                tuple(data.color_jitter) or None,
+            )
 
     def open(self):
         config = self.config
@@ -64,7 +88,10 @@ class PairsRecipe(Recipe):
     def make_task(self):
         config = self.config
         return PretrainTask(
-            mean=tuple(config.data.mean), std=tuple(config.data.std), dropout=config.model.drop_path_rate > 0, **config.task.to_dict()
+            mean=tuple(config.data.mean),
+            std=tuple(config.data.std),
+            dropout=config.model.drop_path_rate > 0,
+            **config.task.to_dict(),
         )
 
     def abstract_batch(self):
@@ -78,11 +105,20 @@ class PairsRecipe(Recipe):
     def batches(self, start_step):
         config, data = self.config, self.config.data
         return train_batches(
-            self.source, self.tokenizer, image_size=config.model.image_size, text_length=config.model.text_length,
-            batch_size=config.batch_size, seed=config.seed, start_step=start_step, end_step=config.steps,
-            host_index=jax.process_index(), host_count=jax.process_count(), randaugment=tuple(data.randaugment) or None,
-            color_jitter=tuple(data.color_jitter) or None, **{name: data[name] for name in INPUT_FIELDS},
-        )  # fmt: skip
+            self.source,
+            self.tokenizer,
+            image_size=config.model.image_size,
+            text_length=config.model.text_length,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            start_step=start_step,
+            end_step=config.steps,
+            host_index=jax.process_index(),
+            host_count=jax.process_count(),
+            randaugment=tuple(data.randaugment) or None,
+            color_jitter=tuple(data.color_jitter) or None,
+            **{name: data[name] for name in INPUT_FIELDS},
+        )
 
     def synthetic_batch(self):
         rng = np.random.default_rng(self.config.seed + jax.process_index())
@@ -102,8 +138,9 @@ class PairsRecipe(Recipe):
 
     def next_step(self, workdir):
         return (
-            "evaluate on your own pictures, python -m vlmo_jax.datasets.build IMAGES DIR --captions FILE, then add\n"
-            f"  --config.mode=eval --config.evals.retrieval.source=DIR --workdir={workdir} to the command of this run."
+            "evaluate on your own pictures, python -m vlmo_jax.datasets.build IMAGES DIR"
+            " --captions FILE, then add\n  --config.mode=eval --config.evals.retrieval.source=DIR"
+            f" --workdir={workdir} to the command of this run."
         )
 
     def preprocessing(self):

@@ -24,7 +24,12 @@ class TextsRecipe(Recipe):
     page_at_start = True
 
     def check_inputs(self):
-        checks.check_source(self.config, self.evaluator, build="build_text", embedded="glosses for the embedded texts")
+        checks.check_source(
+            self.config,
+            self.evaluator,
+            build="build_text",
+            embedded="glosses for the embedded texts",
+        )
         checks.check_tokenizer(self.config)
         checks.check_init(self.config, "the image experts and the attention of stage 1")
 
@@ -54,13 +59,18 @@ class TextsRecipe(Recipe):
     def batches(self, start_step):
         config, data = self.config, self.config.data
         maker = TrainTexts(
-            self.source, self.tokenizer, text_length=config.model.text_length, seed=config.seed,
+            self.source,
+            self.tokenizer,
+            text_length=config.model.text_length,
+            seed=config.seed,
             **{name: data[name] for name in ROW_FIELDS},
-        )  # fmt: skip
+        )
         return self._stream(maker, start_step)
 
     def synthetic_batch(self):
-        return synthetic_masked_text(self.config, np.random.default_rng(self.config.seed + jax.process_index()))
+        return synthetic_masked_text(
+            self.config, np.random.default_rng(self.config.seed + jax.process_index())
+        )
 
     def forward_flops(self):
         return model_flops(self.config.model).text_pretrain
@@ -68,15 +78,23 @@ class TextsRecipe(Recipe):
     def make_evaluation(self, graphdef, mesh):
         config = self.config
         return TextEvaluation.build(
-            self.splits, self.tokenizer, graphdef, mesh, batch_size=self.evaluation.batch_size,
-            text_length=config.model.text_length, **{name: config.data[name] for name in ROW_FIELDS},
-        )  # fmt: skip
+            self.splits,
+            self.tokenizer,
+            graphdef,
+            mesh,
+            batch_size=self.evaluation.batch_size,
+            text_length=config.model.text_length,
+            **{name: config.data[name] for name in ROW_FIELDS},
+        )
 
     def describe_data(self):
         return f"{len(self.source):,} training texts from {self.config.data.source}"
 
     def next_step(self, workdir):
-        return f"stage 3 from here, --config=configs/stage3.py --config.init_from={workdir} --workdir=DIR"
+        return (
+            f"stage 3 from here, --config=configs/stage3.py --config.init_from={workdir}"
+            " --workdir=DIR"
+        )
 
     def preprocessing(self):
         return {"image_size": self.config.model.image_size}

@@ -17,7 +17,12 @@ import jax.numpy as jnp
 
 from vlmo_jax.gradients import cached_gradients
 from vlmo_jax.layers.embeddings import normalize_image
-from vlmo_jax.objectives.contrastive import contrastive_logits, contrastive_loss, duplicate_pairs, retrieval_accuracy
+from vlmo_jax.objectives.contrastive import (
+    contrastive_logits,
+    contrastive_loss,
+    duplicate_pairs,
+    retrieval_accuracy,
+)
 from vlmo_jax.objectives.masked_language import count_masked, masked_language_metrics
 from vlmo_jax.objectives.matching import matching_loss, sample_hard_negatives
 from vlmo_jax.sharding import constrain
@@ -47,11 +52,11 @@ class PretrainTask:
     """Losses of stage 3.
 
     Args:
-      mean, std: triples of [0, 1] that normalise the uint8 images of a batch. Float images are
-        taken as normalised already.
-      itc_weight, itm_weight, mlm_weight: weights in the total; ITC is the mean of both branches.
-      mask_duplicates: leave pairs with the same image or caption out of the negatives.
-      dropout: whether dropout and drop-path draw anything.
+        mean, std: triples of [0, 1] that normalise the uint8 images of a batch. Float images are
+            taken as normalised already.
+        itc_weight, itm_weight, mlm_weight: weights in the total; ITC is the mean of both branches.
+        mask_duplicates: leave pairs with the same image or caption out of the negatives.
+        dropout: whether dropout and drop-path draw anything.
     """
 
     gradients = cached_gradients
@@ -73,24 +78,36 @@ class PretrainTask:
         image_key, text_key = _split(key, 2)
         image, image_vl = model.image_features(self._normalize(batch["image"]), image_key)
         text, text_vl = model.text_features(batch["token_ids"], batch["token_mask"], text_key)
-        return Features(image, text, image_vl, text_vl, model.itc.logit_scale[...], model.itc_vl.logit_scale[...])
+        return Features(
+            image,
+            text,
+            image_vl,
+            text_vl,
+            model.itc.logit_scale[...],
+            model.itc_vl.logit_scale[...],
+        )
 
     def contrast(self, features, batch, key):
         """The contrastive loss of the global batch and the negatives drawn by its V/L branch.
 
         Args:
-          features: Features of the global batch.
-          batch: the global batch.
-          key: random key of the negatives.
+            features: Features of the global batch.
+            batch: the global batch.
+            key: random key of the negatives.
 
         Returns:
-          Weighted loss, Shared, and metrics name -> scalar.
+            Weighted loss, Shared, and metrics name -> scalar.
         """
-        ignored = duplicate_pairs(batch["image_id"], batch["text_id"]) if self.mask_duplicates else None
-        image_to_text, text_to_image = contrastive_logits(features.image, features.text, features.logit_scale)
+        ignored = (
+            duplicate_pairs(batch["image_id"], batch["text_id"]) if self.mask_duplicates else None
+        )
+        image_to_text, text_to_image = contrastive_logits(
+            features.image, features.text, features.logit_scale
+        )
         itc = contrastive_loss(image_to_text, text_to_image, ignored)
         itc_vl = contrastive_loss(
-            *contrastive_logits(features.image_vl, features.text_vl, features.logit_scale_vl), ignored
+            *contrastive_logits(features.image_vl, features.text_vl, features.logit_scale_vl),
+            ignored,
         )
         image_key, text_key = jax.random.split(key)
         shared = Shared(
@@ -113,33 +130,43 @@ class PretrainTask:
         """
         rows = constrain(shared.image_negatives, None)
         images = constrain(jnp.take(constrain(batch["image"], None), rows, axis=0), "batch")
-        texts = {name: jnp.take(batch[name], shared.text_negatives, axis=0) for name in ("token_ids", "token_mask")}
-        return {"negative_image": images, **{f"negative_{name}": value for name, value in texts.items()}}
+        texts = {
+            name: jnp.take(batch[name], shared.text_negatives, axis=0)
+            for name in ("token_ids", "token_mask")
+        }
+        return {
+            "negative_image": images,
+            **{f"negative_{name}": value for name, value in texts.items()},
+        }
 
     def fuse(self, model, batch, shared, global_batch_size, key):
         """The four fused passes: this part's share of the global ITM and MLM losses.
 
         Args:
-          model: VLMo.
-          batch: the global batch or a part of it with its negatives.
-          shared: see `contrast`.
-          global_batch_size: B of the whole batch; sums over parts are means over the batch.
-          key: random key or None.
+            model: VLMo.
+            batch: the global batch or a part of it with its negatives.
+            shared: see `contrast`.
+            global_batch_size: B of the whole batch; sums over parts are means over the batch.
+            key: random key or None.
 
         Returns:
-          Weighted loss and metrics, to be summed over the parts.
+            Weighted loss and metrics, to be summed over the parts.
         """
         states = self._fused_states(model, batch, key)
         itm_logits = model.itm_head(model.pooler(states[:, 1:, 0])).astype(jnp.float32)
         itm_labels = jnp.broadcast_to(jnp.asarray([1, 0, 0]), itm_logits.shape[:2])
         itm = matching_loss(itm_logits, itm_labels).sum() / (3 * global_batch_size)
-        mlm = masked_language_metrics(model.mlm_head(states[:, 0]), batch["mlm_labels"], shared.num_masked)
+        mlm = masked_language_metrics(
+            model.mlm_head(states[:, 0]), batch["mlm_labels"], shared.num_masked
+        )
         right = (jnp.argmax(itm_logits, axis=-1) == itm_labels).sum() / (3 * global_batch_size)
         metrics = {"itm_loss": itm, "itm_accuracy": right, **mlm}
         return self.itm_weight * itm + self.mlm_weight * mlm["mlm_loss"], metrics
 
     def _fused_states(self, model, batch, key):
-        """States [B, 4, M, D] that the heads read: masked places of pass 0, first tokens of passes 1 to 3."""
+        """States [B, 4, M, D] that the heads read: masked places of pass 0, first tokens of passes
+        1 to 3.
+        """
         text_keys, encode_key = (None, None) if key is None else jax.random.split(key)
         text_keys = _split(text_keys, 3)
         image = model.embed_image(self._normalize(batch["image"]))

@@ -1,6 +1,9 @@
-"""Retrieval with a trained model: a dual encoder that ranks everything, a fusion encoder that re-ranks the best."""
+"""Retrieval with a trained model: a dual encoder that ranks everything, a fusion encoder that
+re-ranks the best.
+"""
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 from flax import nnx
@@ -12,9 +15,9 @@ class Encoders(NamedTuple):
     """Jitted functions of (params, batch of global arrays), rows in and rows out.
 
     Attributes:
-      encode_image: {"image" uint8 [B, S, S, 3]} -> [B, D] float32 of length 1.
-      encode_text: {"token_ids", "token_mask" [B, T]} -> [B, D] float32 of length 1.
-      match: all three -> [B] float32, log-odds of "matched" by the ITM head.
+        encode_image: {"image" uint8 [B, S, S, 3]} -> [B, D] float32 of length 1.
+        encode_text: {"token_ids", "token_mask" [B, T]} -> [B, D] float32 of length 1.
+        match: all three -> [B] float32, log-odds of "matched" by the ITM head.
     """
 
     encode_image: Callable
@@ -23,16 +26,22 @@ class Encoders(NamedTuple):
 
 
 def make_encoders(graphdef, *, mean, std):
-    """Builds the functions from a model's graphdef; `mean` and `std` normalise images as in training."""
+    """Builds the functions from a model's graphdef; `mean` and `std` normalise images as in
+    training.
+    """
 
     def encode_image(params, batch):
-        return nnx.merge(graphdef, params).retrieval_image(normalize_image(batch["image"], mean, std))
+        return nnx.merge(graphdef, params).retrieval_image(
+            normalize_image(batch["image"], mean, std)
+        )
 
     def encode_text(params, batch):
         return nnx.merge(graphdef, params).retrieval_text(batch["token_ids"], batch["token_mask"])
 
     def match(params, batch):
         model = nnx.merge(graphdef, params)
-        return model.match(normalize_image(batch["image"], mean, std), batch["token_ids"], batch["token_mask"])
+        return model.match(
+            normalize_image(batch["image"], mean, std), batch["token_ids"], batch["token_mask"]
+        )
 
     return Encoders(jax.jit(encode_image), jax.jit(encode_text), jax.jit(match))

@@ -1,7 +1,10 @@
-"""Stage 2: masked language modelling on text alone, and what a model of it says about masked places."""
+"""Stage 2: masked language modelling on text alone, and what a model of it says about masked
+places.
+"""
 
 import dataclasses
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +25,7 @@ class TextPretrainTask:
     """The loss of stage 2.
 
     Args:
-      dropout: whether dropout and drop-path draw anything.
+        dropout: whether dropout and drop-path draw anything.
 
     Source: VLMo, section 3.3; the official `textmlm` task.
     """
@@ -39,13 +42,13 @@ class TextPretrainTask:
         """The masked-language loss of a batch, or a part's share of it.
 
         Args:
-          model: VLMo with the head "mlm".
-          batch: token_mask and mlm_token_ids [B, T], mlm_positions and mlm_labels [B, M].
-          shared: see `prepare`.
-          key: random key.
+            model: VLMo with the head "mlm".
+            batch: token_mask and mlm_token_ids [B, T], mlm_positions and mlm_labels [B, M].
+            shared: see `prepare`.
+            key: random key.
 
         Returns:
-          The loss, and metrics mlm_loss and mlm_accuracy, to be summed over the parts.
+            The loss, and metrics mlm_loss and mlm_accuracy, to be summed over the parts.
         """
         logits = masked_logits(model, batch, key if self.dropout else None)
         metrics = masked_language_metrics(logits, batch["mlm_labels"], shared.num_masked)
@@ -53,10 +56,14 @@ class TextPretrainTask:
 
 
 def masked_logits(model, batch, key=None):
-    """Logits [B, M, V] float32 at `mlm_positions`, from the text alone; the last block computes no other place."""
+    """Logits [B, M, V] float32 at `mlm_positions`, from the text alone; the last block computes no
+    other place.
+    """
     embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
     text = model.embed_text(batch["mlm_token_ids"], embed_key)
-    states = model.encode_text(text, batch["token_mask"], read=batch["mlm_positions"], key=encode_key)
+    states = model.encode_text(
+        text, batch["token_mask"], read=batch["mlm_positions"], key=encode_key
+    )
     return model.mlm_head(states[:, 0])
 
 
@@ -64,9 +71,10 @@ class MaskedTextModel(NamedTuple):
     """Jitted functions of (params, batch of global arrays), rows in and rows out.
 
     Attributes:
-      score: -> [B, 3] float32: over the masked places of a row the sum of the losses, how many are predicted right, and
-        how many there are.
-      fill: -> [B, M, 2, K] float32: the K likeliest tokens' probabilities, best first, and their ids.
+        score: -> [B, 3] float32: over the masked places of a row the sum of the losses, how many
+            are predicted right, and how many there are.
+        fill: -> [B, M, 2, K] float32: the K likeliest tokens' probabilities, best first, and their
+            ids.
     """
 
     score: Callable

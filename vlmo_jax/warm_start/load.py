@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 class WarmStartReport:
     """What a warm start did, in names of `param_names`.
 
-    `resampled` pairs each name with what changed; `fresh` has the rows that a resampled table lacked, too.
+    `resampled` pairs each name with what changed; `fresh` has the rows that a resampled table
+    lacked, too.
     """
 
     checkpoint: str
@@ -39,48 +40,76 @@ class WarmStartReport:
             f"  {len(self.fresh)} fresh from the seed: {_counted(self.fresh)}",
             f"  {len(self.unused)} of the checkpoint left out: {_counted(self.unused)}",
         ]
-        return lines + ([f"  patterns that match nothing: {', '.join(self.idle)}"] if self.idle else [])
+        return lines + (
+            [f"  patterns that match nothing: {', '.join(self.idle)}"] if self.idle else []
+        )
 
     def details(self):
         """A line a parameter, for the log."""
         resampled = [f"resampled {name}: {change}" for name, change in self.resampled]
-        return resampled + [f"{kind} {name}" for kind in ("matched", "fresh", "unused") for name in getattr(self, kind)]
+        return resampled + [
+            f"{kind} {name}"
+            for kind in ("matched", "fresh", "unused")
+            for name in getattr(self, kind)
+        ]
 
 
 def _counted(names):
-    return ", ".join(f"{group} ({len(inside)})" if inside else group for group, inside in group_names(names).items()) or "none"
+    return (
+        ", ".join(
+            f"{group} ({len(inside)})" if inside else group
+            for group, inside in group_names(names).items()
+        )
+        or "none"
+    )
 
 
 def warm_start(path, abstract_params, initialise, *, rules, fresh, model, tokenizer=None):
     """Makes the first parameters of a run from those of a checkpoint.
 
     Args:
-      path: of a run or a checkpoint, see `checkpoint.find_checkpoint`.
-      abstract_params: nested dict of jax.ShapeDtypeStruct with the shardings wanted.
-      initialise: function of no arguments, traced, to a nested dict of the same shape: the seed's own parameters. What
-        the checkpoint fills is not computed.
-      rules, fresh: `config.init_rules` and `config.init_fresh`, see `plan.make_plan`.
-      model: mapping, `config.model` of the run.
-      tokenizer: mapping with `file` and `sha256` of the run's tokenizer; None for a run without texts.
+        path: of a run or a checkpoint, see `checkpoint.find_checkpoint`.
+        abstract_params: nested dict of jax.ShapeDtypeStruct with the shardings wanted.
+        initialise: function of no arguments, traced, to a nested dict of the same shape: the seed's
+            own parameters. What the checkpoint fills is not computed.
+        rules, fresh: `config.init_rules` and `config.init_fresh`, see `plan.make_plan`.
+        model: mapping, `config.model` of the run.
+        tokenizer: mapping with `file` and `sha256` of the run's tokenizer; None for a run without
+            texts.
 
     Returns:
-      The parameters as a nested dict, and a WarmStartReport.
+        The parameters as a nested dict, and a WarmStartReport.
 
     Raises:
-      FileNotFoundError: no checkpoint there.
-      ValueError: a damaged checkpoint, one of another size, stage, tokenizer or vocabulary, or parameters that the
-        rules leave unexplained. Nothing is compiled before.
+        FileNotFoundError: no checkpoint there.
+        ValueError: a damaged checkpoint, one of another size, stage, tokenizer or vocabulary, or
+            parameters that the rules leave unexplained. Nothing is compiled before.
     """
     saved = SavedParams(path)
     meta = saved.meta.get("config", {}).get("model")
     if not meta:
-        raise ValueError(f"checkpoint {saved.name} has no config.model in its meta; it was not saved by vlmo_jax")
+        raise ValueError(
+            f"checkpoint {saved.name} has no config.model in its meta; it was not saved by vlmo_jax"
+        )
     wanted = flatten(abstract_params)
     source, target = named_parameters(saved.shapes), named_parameters(wanted)
-    plan = make_plan(source, target, rules=rules, fresh=fresh, source_model=meta, model=model, checkpoint=saved.name)
-    check_tokenizer(plan, saved=saved.meta.get("tokenizer"), wanted=tokenizer, checkpoint=saved.name)
+    plan = make_plan(
+        source,
+        target,
+        rules=rules,
+        fresh=fresh,
+        source_model=meta,
+        model=model,
+        checkpoint=saved.name,
+    )
+    check_tokenizer(
+        plan, saved=saved.meta.get("tokenizer"), wanted=tokenizer, checkpoint=saved.name
+    )
     leaves = _fill(saved, source, target, wanted, plan, initialise)
-    params = {keys: leaves[tuple(map(str, keys))] for keys in nnx.traversals.flatten_mapping(abstract_params)}
+    params = {
+        keys: leaves[tuple(map(str, keys))]
+        for keys in nnx.traversals.flatten_mapping(abstract_params)
+    }
     report = _report(saved, plan)
     for line in report.details():
         log.info("%s", line)
@@ -101,17 +130,32 @@ def _report(saved, plan):
 
 
 def _fill(saved, source, target, wanted, plan, initialise):
-    """All arrays of the model by path; what needs most memory beside itself comes first, while little else is there."""
+    """All arrays of the model by path; what needs most memory beside itself comes first, while
+    little else is there.
+    """
     parts = {}
     for name, param in target.items():
         for slot in param.slots:
             parts.setdefault(slot.path, []).append((slot, plan.fills.get(name)))
-    seeded = [path for path, fills in parts.items() if any(not fill or fill.resize and fill.resize.fresh_part for _, fill in fills)]
+    seeded = [
+        path
+        for path, fills in parts.items()
+        if any(not fill or fill.resize and fill.resize.fresh_part for _, fill in fills)
+    ]
     arrays = _initial(initialise, {path: wanted[path].sharding for path in seeded})
-    direct = {path: twin for path in parts if (twin := _twin(wanted[path], parts[path], source, saved.shapes))}
+    direct = {
+        path: twin
+        for path in parts
+        if (twin := _twin(wanted[path], parts[path], source, saved.shapes))
+    }
     by_size = sorted(parts, key=lambda path: -np.prod(wanted[path].shape))
-    mixed = [path for path in by_size if path not in direct and any(fill for _, fill in parts[path])]
-    needs = {path: {slot.path for _, fill in parts[path] if fill for slot in source[fill.source].slots} for path in mixed}
+    mixed = [
+        path for path in by_size if path not in direct and any(fill for _, fill in parts[path])
+    ]
+    needs = {
+        path: {slot.path for _, fill in parts[path] if fill for slot in source[fill.source].slots}
+        for path in mixed
+    }
     host = {}
     for number, path in enumerate(mixed):
         host.update(saved.read(sorted(needs[path] - set(host))))
@@ -119,7 +163,9 @@ def _fill(saved, source, target, wanted, plan, initialise):
         later = set().union(*(needs[other] for other in mixed[number + 1 :]))
         host = {leaf: array for leaf, array in host.items() if leaf in later}
         arrays[path] = _place(wanted[path], values, filled, arrays.get(path))
-    for path in filter(direct.get, by_size):  # one at a time: read together, they take twice their memory for a while
+    for path in filter(
+        direct.get, by_size
+    ):  # one at a time: read together, they take twice their memory for a while
         arrays[path] = saved.read_sharded({direct[path]: wanted[path]})[direct[path]]
     return arrays
 
@@ -130,14 +176,18 @@ def _initial(initialise, shardings):
         return {}
     names = {"/".join(path): path for path in shardings}
     leaves = jax.jit(
-        lambda: (lambda flat: {name: flat[path] for name, path in names.items()})(flatten(initialise())),
+        lambda: (lambda flat: {name: flat[path] for name, path in names.items()})(
+            flatten(initialise())
+        ),
         out_shardings={name: shardings[path] for name, path in names.items()},
     )()
     return {path: leaves[name] for name, path in names.items()}
 
 
 def _twin(leaf, parts, source, shapes):
-    """The saved array that holds exactly what an array of the model is to hold, in the same places, or None."""
+    """The saved array that holds exactly what an array of the model is to hold, in the same places,
+    or None.
+    """
     twins = []
     for slot, fill in parts:
         if not fill or fill.resize:
@@ -162,7 +212,9 @@ def _compose(leaf, parts, source, host):
         for place in slots:
             first, last = max(slot.start, place.start), min(slot.stop, place.stop)
             if first < last:
-                here[first - slot.start : last - slot.start] = place.view(host[place.path])[first - place.start : last - place.start]
+                here[first - slot.start : last - slot.start] = place.view(host[place.path])[
+                    first - place.start : last - place.start
+                ]
     return values, filled
 
 

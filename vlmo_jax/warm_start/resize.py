@@ -1,6 +1,9 @@
-"""The parameters that may change shape between two models: position tables and the table of modality types."""
+"""The parameters that may change shape between two models: position tables and the table of
+modality types.
+"""
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,8 +13,9 @@ from vlmo_jax.layers import relative_position, resample
 class Resize(NamedTuple):
     """How one parameter changes.
 
-    `detail` says it in words. `fresh_part` names the rows that the checkpoint has nothing for, or is None.
-    `apply` takes the saved values to new values and to a mask, broadcastable to them, of those that are filled.
+    `detail` says it in words. `fresh_part` names the rows that the checkpoint has nothing for, or
+    is None. `apply` takes the saved values to new values and to a mask, broadcastable to them, of
+    those that are filled.
     """
 
     detail: str
@@ -23,15 +27,15 @@ def plan_resize(name, shape, new_shape, *, grid, new_grid):
     """Finds how a parameter gets from one model's shape to another's.
 
     Args:
-      name: see `param_names`.
-      shape, new_shape: in the checkpoint and in the model.
-      grid, new_grid: patches a side of both models; None for one without patches.
+        name: see `param_names`.
+        shape, new_shape: in the checkpoint and in the model.
+        grid, new_grid: patches a side of both models; None for one without patches.
 
     Returns:
-      A Resize, or None where nothing changes.
+        A Resize, or None where nothing changes.
 
     Raises:
-      ValueError: there is no way; says why.
+        ValueError: there is no way; says why.
     """
     if name in RESIZES and None not in (grid, new_grid):
         return RESIZES[name](shape, new_shape, grid, new_grid)
@@ -46,7 +50,10 @@ def _text_positions(rows, grid):
     if text == -2:
         return None
     if text < 4 or text % 2:
-        raise ValueError(f"{rows} rows are not those of {grid} x {grid} patches, by config.model.image_size and patch_size")
+        raise ValueError(
+            f"{rows} rows are not those of {grid} x {grid} patches, by config.model.image_size and"
+            " patch_size"
+        )
     return text // 2
 
 
@@ -65,8 +72,13 @@ def _relative_table(shape, new_shape, grid, new_grid):
 
     def apply(values):
         if text:
-            sizes = dict(grid=grid, new_grid=new_grid, text_positions=text, new_text_positions=new_text)
-            return np.broadcast_to(resample.resample_relative_table(values, **sizes), new_shape), np.True_
+            sizes = dict(
+                grid=grid, new_grid=new_grid, text_positions=text, new_text_positions=new_text
+            )
+            return (
+                np.broadcast_to(resample.resample_relative_table(values, **sizes), new_shape),
+                np.True_,
+            )
         image = resample.resample_image_rows(values, grid=grid, new_grid=new_grid)
         filled = np.arange(new_shape[1]) < image.shape[1]
         table = np.zeros(new_shape, values.dtype)
@@ -79,13 +91,23 @@ def _relative_table(shape, new_shape, grid, new_grid):
 def _image_positions(shape, new_shape, grid, new_grid):
     for rows, side in ((shape[0], grid), (new_shape[0], new_grid)):
         if rows != 1 + side**2:
-            raise ValueError(f"{rows} rows are not those of {side} x {side} patches, by config.model.image_size and patch_size")
+            raise ValueError(
+                f"{rows} rows are not those of {side} x {side} patches, by config.model.image_size"
+                " and patch_size"
+            )
     if shape[1] != new_shape[1]:
         raise ValueError("the width must stay")
     if grid == new_grid:
         return None
     change = f"{grid} x {grid} to {new_grid} x {new_grid} patches"
-    return Resize(change, None, lambda values: (resample.resample_image_positions(values, grid=grid, new_grid=new_grid), np.True_))
+    return Resize(
+        change,
+        None,
+        lambda values: (
+            resample.resample_image_positions(values, grid=grid, new_grid=new_grid),
+            np.True_,
+        ),
+    )
 
 
 def _text_rows(shape, new_shape, *_):
@@ -101,7 +123,11 @@ def _text_rows(shape, new_shape, *_):
         table[:kept] = values[:kept]
         return table, (np.arange(new_rows) < kept)[:, None]
 
-    return Resize(f"the first {kept} of {max(rows, new_rows)} rows", "new_rows" if new_rows > rows else None, apply)
+    return Resize(
+        f"the first {kept} of {max(rows, new_rows)} rows",
+        "new_rows" if new_rows > rows else None,
+        apply,
+    )
 
 
 def _modality_types(shape, new_shape, *_):
@@ -109,11 +135,13 @@ def _modality_types(shape, new_shape, *_):
         return None
     if (shape[0], new_shape[0]) != (2, 3) or shape[1] != new_shape[1]:
         raise ValueError("two types may become three, no more")
-    return Resize("a second image starts as the first", None, lambda values: (values[[0, 1, 1]], np.True_))
+    return Resize(
+        "a second image starts as the first", None, lambda values: (values[[0, 1, 1]], np.True_)
+    )
 
 
-# Name -> function of (shape, new shape, grid, new grid). A longer text has no learned positions to take: its first rows
-# are copied, and the others start fresh if config.init_fresh says so.
+# Name -> function of (shape, new shape, grid, new grid). A longer text has no learned positions to
+# take: its first rows are copied, and the others start fresh if config.init_fresh says so.
 RESIZES = {
     "transformer/relative_position_bias": _relative_table,
     "image_embedding/position": _image_positions,
