@@ -1,14 +1,13 @@
 import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
 
-from vlmo_jax.distributed import EXPLICIT
+from tests.paths import ROOT
+from vlmo_jax.parallel.distributed import EXPLICIT
 
-ROOT = Path(__file__).parent.parent
 LAUNCH = ROOT / "launch"
 SCRIPTS = ("local.sh", "tpu_vm.sh", "slurm.sbatch")
 

@@ -17,9 +17,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from tests.commands import run_commands
+from tests.paths import ROOT
+from tests.run_commands import run_commands
 
-ROOT = pathlib.Path(__file__).parent.parent
 STEPS, EVERY = 60, 20
 DEADLINE = 600  # seconds, on however busy a machine
 SMALL = [

@@ -1,20 +1,19 @@
 """A very small VLMo with its batches, for tests that need the whole model."""
 
 import functools
-import pathlib
 
 import jax
 import numpy as np
 from flax import nnx
 
 from configs import common, stage3
-from vlmo_jax import program as programs
-from vlmo_jax.command_line import read_config
+from tests.paths import ROOT
+from vlmo_jax.commands.command_line import read_config
+from vlmo_jax.parallel.sharding import make_mesh
 from vlmo_jax.recipes import make_recipe
-from vlmo_jax.sharding import make_mesh
-from vlmo_jax.train_step import TrainState, abstract_model
+from vlmo_jax.training import program as programs
+from vlmo_jax.training.train_step import TrainState, abstract_model
 
-ROOT = pathlib.Path(__file__).parent.parent
 VOCAB, LENGTH, MASKED, SIZE, BATCH = 48, 8, 3, 16, 8
 MODEL = dict(
     depth=3,

@@ -3,7 +3,7 @@
 python -m vlmo_jax.main --config=configs/stage3.py [--workdir=DIR] [--config.FIELD=VALUE ...]
 """
 
-from vlmo_jax.huge_pages import restart_with_huge_pages
+from vlmo_jax.commands.huge_pages import restart_with_huge_pages
 
 if __name__ == "__main__":
     restart_with_huge_pages()  # before the imports that take seconds
@@ -15,12 +15,12 @@ import sys
 
 from absl import app, flags
 
-from vlmo_jax.command_line import CONFIG, parse_flags
-from vlmo_jax.distributed import start_distributed
-from vlmo_jax.evaluate import evaluate
+from vlmo_jax.commands.command_line import CONFIG, parse_flags
 from vlmo_jax.input.attempts import BrokenDataError
+from vlmo_jax.parallel.distributed import start_distributed
 from vlmo_jax.recipes import ConfigError
-from vlmo_jax.train import NonFiniteError, train
+from vlmo_jax.training.evaluate import evaluate
+from vlmo_jax.training.loop import NonFiniteError, train
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes; default: runs/<recipe>")
 

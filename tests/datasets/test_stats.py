@@ -4,7 +4,7 @@ import dataclasses
 import numpy as np
 
 from vlmo_jax.datasets import records, sources, stats, writer
-from vlmo_jax.input import tokenizer
+from vlmo_jax.input.text import tokenizer
 
 
 def test_measures(tmp_path, some_records, encoded_image):

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from vlmo_jax import sharding
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals import RetrievalEvaluator
-from vlmo_jax.input.tokenizer import load_tokenizer
+from vlmo_jax.input.text.tokenizer import load_tokenizer
+from vlmo_jax.parallel import sharding
 from vlmo_jax.tasks.retrieval import Encoders
 
 NUM_IMAGES, SIZE, LENGTH, WIDTH = 13, 8, 12, 16

@@ -7,8 +7,8 @@ import pytest
 from tests import tiny
 from vlmo_jax.datasets import TextRecord
 from vlmo_jax.evals.masked_text import MaskedTextEvaluator, draw_blanks, fill_in_examples
-from vlmo_jax.input.text_pretrain import MaskedTexts
-from vlmo_jax.input.tokenizer import load_tokenizer
+from vlmo_jax.input.masked_texts import MaskedTexts
+from vlmo_jax.input.text.tokenizer import load_tokenizer
 from vlmo_jax.tasks.text_pretrain import make_masked_text_model
 
 WORDS = ("apple", "cat", "cloud", "rain", "face", "green", "hand", "house", "water", "moon")

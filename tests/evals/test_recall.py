@@ -1,11 +1,10 @@
-import pathlib
-
 import numpy as np
 import pytest
 
+from tests.paths import DATA
 from vlmo_jax.evals import recall
 
-OFFICIAL = pathlib.Path(__file__).parents[1] / "data" / "retrieval_metrics.npz"
+OFFICIAL = DATA / "retrieval_metrics.npz"
 
 
 def brute_force_ranks(queries, candidates, query_groups, candidate_groups):

@@ -11,7 +11,7 @@ from PIL import Image
 from tests import tiny
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals.reconstruction import ReconstructionEvaluation, ReconstructionEvaluator
-from vlmo_jax.tasks.tokenizer import TokenizerModel
+from vlmo_jax.tasks.visual_tokenizer import TokenizerModel
 
 SIZE, CODES = 4, 8
 FIELDS = dict(image_size=SIZE, vocab_size=CODES, batch_size=8)

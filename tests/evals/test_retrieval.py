@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import os
-import pathlib
 import socket
 import subprocess
 import sys
@@ -11,10 +10,11 @@ import numpy as np
 import pytest
 
 from tests.evals import retrieval_case as case
-from vlmo_jax import sharding
+from tests.paths import ROOT
 from vlmo_jax.evals import recall, retrieval
 from vlmo_jax.input.evaluation import image_batches, text_batches
-from vlmo_jax.input.tokenizer import load_tokenizer
+from vlmo_jax.input.text.tokenizer import load_tokenizer
+from vlmo_jax.parallel import sharding
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_two_processes_equal_one(params):
         "stdout": subprocess.PIPE,
         "text": True,
         "env": environment,
-        "cwd": pathlib.Path(__file__).parents[2],
+        "cwd": ROOT,
     }
     processes = [subprocess.Popen([*command, str(number)], **options) for number in range(2)]
     try:

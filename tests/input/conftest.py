@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vlmo_jax.datasets import Record
-from vlmo_jax.input.tokenizer import load_tokenizer
+from vlmo_jax.input.text.tokenizer import load_tokenizer
 
 TEXTS = (
     "red apple",

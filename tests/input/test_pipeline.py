@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from vlmo_jax.datasets import BrokenRecordError, Record
-from vlmo_jax.input import masking, pipeline
+from vlmo_jax.input import pipeline
 from vlmo_jax.input.attempts import BrokenDataError
+from vlmo_jax.input.text import masking
 
 OPTIONS = dict(
     image_size=16,
@@ -291,7 +292,7 @@ import sys
 sys.modules.update(jax=None, flax=None)
 from vlmo_jax.datasets import open_source
 from vlmo_jax.input import benchmark, pipeline
-from vlmo_jax.input.tokenizer import load_tokenizer
+from vlmo_jax.input.text.tokenizer import load_tokenizer
 with pipeline.train_batches(open_source("emoji", "train"), load_tokenizer("emoji"), image_size=8, text_length=8, batch_size=4, seed=0,
                             start_step=0, end_step=1, max_masked_tokens=2) as batches:
     print(next(batches)["image"].shape, "tensorflow" in sys.modules, "torch" in sys.modules)

@@ -2,7 +2,8 @@ import gzip
 
 import pytest
 
-from vlmo_jax.input import tokenizer, train_tokenizer
+from vlmo_jax.input import train_tokenizer
+from vlmo_jax.input.text import tokenizer
 
 LINES = [
     f"the {size} {colour} {thing}"

@@ -1,17 +1,17 @@
 """BEiT's names and numbers: parity with the reference arrays, both ways, and what is refused."""
 
 import json
-import pathlib
 
 import jax
 import numpy as np
 import pytest
 
+from tests.paths import DATA
 from vlmo_jax.interop.beit import beit_places, from_beit, index_buffers, to_beit
-from vlmo_jax.interop.check_beit import check_beit
+from vlmo_jax.interop.checks.beit import check_beit
 
-DATA = pathlib.Path(__file__).parent.parent / "data" / "siblings"
-SHARED, OWN, OFFICIAL = FIXTURES = (
+FIXTURES = DATA / "siblings"
+SHARED, OWN, OFFICIAL = NAMES = (
     "beit_shared_relpos",
     "beit_perlayer_relpos",
     "beit_official_abspos_perlayer",
@@ -32,7 +32,7 @@ class Report:
 
 
 def arrays_of(name):
-    return dict(np.load(DATA / f"{name}.npz"))
+    return dict(np.load(FIXTURES / f"{name}.npz"))
 
 
 def weights(name):
@@ -48,11 +48,11 @@ def official():
     return weights(OFFICIAL)
 
 
-@pytest.mark.parametrize("name", FIXTURES)
+@pytest.mark.parametrize("name", NAMES)
 def test_outputs_loss_and_every_gradient_are_those_of_beit(name):
     report, arrays = Report(), arrays_of(name)
     with jax.default_matmul_precision("highest"):
-        check_beit(arrays, json.loads((DATA / f"{name}.json").read_text()), report)
+        check_beit(arrays, json.loads((FIXTURES / f"{name}.json").read_text()), report)
     compared = {key.removeprefix("grad/") for key in report.shares if key.startswith("grad/")}
     assert compared == set(weights(name)) and {"logits", "loss", "relative_position_index"} <= set(
         report.shares
@@ -64,7 +64,7 @@ def test_outputs_loss_and_every_gradient_are_those_of_beit(name):
 
 
 def test_a_wrong_epsilon_shows():
-    report, info = Report(), json.loads((DATA / f"{OWN}.json").read_text())
+    report, info = Report(), json.loads((FIXTURES / f"{OWN}.json").read_text())
     assert info["config"]["layer_norm_eps"] == 1e-12
     info["config"]["layer_norm_eps"] = 1e-3
     with jax.default_matmul_precision("highest"):
@@ -72,7 +72,7 @@ def test_a_wrong_epsilon_shows():
     assert report.shares["logits"] > 10
 
 
-@pytest.mark.parametrize("name", FIXTURES)
+@pytest.mark.parametrize("name", NAMES)
 def test_way_there_and_back_is_exact(name):
     tensors = weights(name)
     params, sizes, aside = from_beit(tensors)

@@ -2,7 +2,6 @@
 another.
 """
 
-import pathlib
 import re
 
 import numpy as np
@@ -10,11 +9,12 @@ import pytest
 
 from tests.interop.changes import failures as find_failures
 from tests.interop.changes import moved
+from tests.paths import DATA
 from vlmo_jax.interop import check as checking
-from vlmo_jax.interop import check_train
-from vlmo_jax.interop.reference import Reference, load_fixture
+from vlmo_jax.interop.checks import train as check_train
+from vlmo_jax.interop.checks.reference import Reference, load_fixture
 
-DATA = pathlib.Path(__file__).parent.parent / "data" / "vlmo"
+FIXTURES = DATA / "vlmo"
 PRETRAIN = ["tiny_base_pretrain", "tiny_plus_pretrain"]
 
 
@@ -34,7 +34,7 @@ def one_step():
 
 @pytest.mark.parametrize("name", [*PRETRAIN, "tiny_base_train10"])
 def test_official_arrays_hold(name, capsys):
-    assert checking.check(DATA / f"{name}.npz") == 0
+    assert checking.check(FIXTURES / f"{name}.npz") == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 150 and all(line.startswith("ok") for line in lines[:-1])
 
@@ -42,7 +42,9 @@ def test_official_arrays_hold(name, capsys):
 @pytest.fixture(scope="module")
 def references():
     """Arrays and sizes by name; the functions they compile are shared by the tests of this file."""
-    return {name: load_fixture(DATA / f"{name}.npz") for name in [*PRETRAIN, "tiny_base_train10"]}
+    return {
+        name: load_fixture(FIXTURES / f"{name}.npz") for name in [*PRETRAIN, "tiny_base_train10"]
+    }
 
 
 @pytest.fixture
@@ -158,7 +160,7 @@ def test_refusals(tmp_path, references):
         checking.check(tmp_path / "none.npz")
     np.savez(tmp_path / "other.npz")
     (tmp_path / "other.json").write_text(
-        (DATA / "tiny_base_pretrain.json").read_text().replace('"pretrain"', '"vse"')
+        (FIXTURES / "tiny_base_pretrain.json").read_text().replace('"pretrain"', '"vse"')
     )
     with pytest.raises(
         ValueError, match="kind 'vse' is not known; known kinds: .*irtr, nlvr2, pretrain"

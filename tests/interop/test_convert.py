@@ -4,7 +4,6 @@ fails.
 
 import hashlib
 import json
-import pathlib
 
 import jax
 import ml_dtypes
@@ -13,16 +12,16 @@ import pytest
 from flax import nnx
 
 from configs import stage3
-from vlmo_jax.checkpoint import SavedParams, load_params
+from tests.paths import DATA
+from vlmo_jax.checkpoints.store import SavedParams, load_params
+from vlmo_jax.checkpoints.warm_start.load import warm_start
 from vlmo_jax.interop import convert as conversion
 from vlmo_jax.interop.formats import write_vlmo
 from vlmo_jax.interop.tensor_files import read_tensors, write_safetensors
 from vlmo_jax.interop.vlmo import from_official, official_places
 from vlmo_jax.interop.vlmo_sizes import find_sizes
 from vlmo_jax.models.vlmo import VLMo
-from vlmo_jax.warm_start.load import warm_start
 
-DATA = pathlib.Path(__file__).parent.parent / "data"
 VLMO = {
     "tiny_base_pretrain": dict(image_size=32),
     "tiny_base_vqa": dict(text_positions=20),

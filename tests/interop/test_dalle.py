@@ -1,16 +1,16 @@
 """The official encoder's numbers hold, and names of DALL-E's tensors go both ways without loss."""
 
 import json
-import pathlib
 
 import jax
 import numpy as np
 import pytest
 
-from vlmo_jax.interop import check_dalle as checking
+from tests.paths import DATA
+from vlmo_jax.interop.checks import dalle as checking
 from vlmo_jax.interop.dalle import from_dalle, to_dalle
 
-FIXTURE = pathlib.Path(__file__).parent.parent / "data" / "siblings" / "dvae_encoder.npz"
+FIXTURE = DATA / "siblings" / "dvae_encoder.npz"
 
 
 @pytest.fixture(scope="module")

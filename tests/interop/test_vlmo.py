@@ -1,7 +1,6 @@
 """The table of official names and the way back."""
 
 import json
-import pathlib
 
 import jax
 import numpy as np
@@ -9,19 +8,20 @@ import pytest
 from flax import nnx
 
 from configs import common, stage3
+from tests.paths import DATA
 from vlmo_jax.interop.places import fill_places
 from vlmo_jax.interop.vlmo import from_official, official_places, to_official
-from vlmo_jax.optimizer import match_rules
 from vlmo_jax.recipes import make_recipe
-from vlmo_jax.train_step import abstract_model
+from vlmo_jax.training.optimizer import match_rules
+from vlmo_jax.training.train_step import abstract_model
 
-DATA = pathlib.Path(__file__).parent.parent / "data" / "vlmo"
+FIXTURES = DATA / "vlmo"
 BASE = dict(depth=4, num_upper=2, num_heads=4, patch_size=8, position="relative", layer_scale=True)
 PLUS = {**BASE, "position": "absolute", "layer_scale": False}
 
 
 def weights(name):
-    arrays = np.load(DATA / f"{name}.npz")
+    arrays = np.load(FIXTURES / f"{name}.npz")
     return {key.removeprefix("param/"): arrays[key] for key in arrays if key.startswith("param/")}
 
 
@@ -104,7 +104,7 @@ def test_table_covers_every_recipe(size):
 
 
 def test_no_decay_rules_are_the_official_groups():
-    info = json.loads((DATA / "tiny_base_train10.json").read_text())
+    info = json.loads((FIXTURES / "tiny_base_train10.json").read_text())
     groups = {
         name: group["weight_decay"] for group in info["param_groups"] for name in group["params"]
     }

@@ -1,13 +1,12 @@
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.paths import DATA
 from vlmo_jax.layers import relative_position
 
-TABLES = np.load(pathlib.Path(__file__).parent.parent / "data" / "vlmo" / "index_tables.npz")
+TABLES = np.load(DATA / "vlmo" / "index_tables.npz")
 
 
 @pytest.mark.parametrize(

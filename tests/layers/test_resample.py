@@ -5,15 +5,14 @@ tests/data/resample.npz was made with scipy 1.13's `interp2d` on BEiT's geometri
 torch 2.13's `interpolate`; a name says old grid, new grid and (relative tables) the longest text.
 """
 
-import pathlib
-
 import numpy as np
 import pytest
 from scipy.interpolate import RectBivariateSpline
 
+from tests.paths import DATA
 from vlmo_jax.layers import relative_position, resample
 
-REFERENCE = np.load(pathlib.Path(__file__).parent.parent / "data" / "resample.npz")
+REFERENCE = np.load(DATA / "resample.npz")
 
 
 def cases(kind):

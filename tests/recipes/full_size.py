@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 
 from tests import tiny
-from vlmo_jax.program import Program
 from vlmo_jax.recipes import make_recipe
+from vlmo_jax.training.program import Program
 
 # What a recipe asks for beside its defaults.
 SETTINGS = {

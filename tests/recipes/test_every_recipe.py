@@ -4,16 +4,15 @@ that it does not have.
 
 import importlib
 import math
-import pathlib
 import subprocess
 import sys
 
 import jax
 import pytest
 
+from tests.paths import ROOT
 from tests.recipes.full_size import build
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
 STAGES, SIZES = ("stage1", "stage2", "stage3"), ("tiny", "base", "base_plus", "large", "base,384")
 LOSSES = {
     "tokenizer": {"loss", "reconstruction_loss", "usage_loss", "certainty_loss"},

@@ -13,15 +13,15 @@ from flax import nnx
 from configs import stage1
 from tests import tiny
 from tests.recipes.full_size import build
-from vlmo_jax import checkpoint
-from vlmo_jax.evaluate import evaluate
+from vlmo_jax.checkpoints import store
 from vlmo_jax.models.dvae import DiscreteVAE
-from vlmo_jax.optimizer import match_rules
 from vlmo_jax.recipes import ConfigError, make_recipe
-from vlmo_jax.recipes.visual_tokenizer import VisualTokenizer
-from vlmo_jax.tasks.tokenizer import encode_codes
-from vlmo_jax.train import train
-from vlmo_jax.train_step import TrainState, abstract_model
+from vlmo_jax.recipes.frozen_tokenizer import VisualTokenizer
+from vlmo_jax.tasks.visual_tokenizer import encode_codes
+from vlmo_jax.training.evaluate import evaluate
+from vlmo_jax.training.loop import train
+from vlmo_jax.training.optimizer import match_rules
+from vlmo_jax.training.train_step import TrainState, abstract_model
 
 SIZES = dict(vocab_size=16, num_hidden=4, num_groups=3, blocks_per_group=1, num_init=0)
 SMALL = (
@@ -60,7 +60,7 @@ def save_tokenizer(directory, *, kind="tokenizer", decoder=True, **sizes):
         )
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(np.float32), shapes)
-    checkpoints = checkpoint.Checkpoints(directory / "checkpoints", keep_last=1)
+    checkpoints = store.Checkpoints(directory / "checkpoints", keep_last=1)
     meta = {"config": {"kind": kind, "model": {**fields, "image_size": 32, "dtype": "auto"}}}
     checkpoints.save(TrainState(np.asarray(3), params, {"none": np.zeros(1)}, {}), meta)
     checkpoints.close()
@@ -175,10 +175,10 @@ def test_a_run_trains_evaluates_draws_and_goes_on(tokenizer, tmp_path, capsys):
         "eval/emoji_unseen_artist[:12]/mim_loss",
     } <= names
     assert (tmp_path / "masked_images.png").stat().st_size > 10_000
-    meta = checkpoint.SavedParams(tmp_path).meta
+    meta = store.SavedParams(tmp_path).meta
     assert meta["preprocessing"]["tokenizer_image_size"] == 16 and meta["tokenizer"] is None
     assert "16 codes" in capsys.readouterr().out
-    restored = checkpoint.SavedParams(tmp_path)
+    restored = store.SavedParams(tmp_path)
     assert not [path for path in restored.shapes if path[0] == "encoder"]
     jax.tree.map(np.testing.assert_array_equal, VisualTokenizer(tokenizer).load(), saved)
     assert train(config, tmp_path)  # nothing is left to do

@@ -1,14 +1,10 @@
 """Stage 3's recipe: the paper's numbers, batches that fit, and impossible settings refused by name."""
 
-import pathlib
-
 import pytest
 
 from configs import stage3
 from tests import tiny
 from vlmo_jax.recipes import ConfigError, make_recipe
-
-ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 def parse(*arguments, recipe="tiny"):

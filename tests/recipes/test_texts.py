@@ -2,7 +2,6 @@
 
 import json
 import math
-import pathlib
 
 import jax
 import numpy as np
@@ -11,16 +10,16 @@ from flax import nnx
 
 from configs import stage2
 from tests import tiny
+from tests.paths import ROOT
 from tests.recipes.full_size import build
-from vlmo_jax import checkpoint
+from vlmo_jax.checkpoints import store
 from vlmo_jax.interop.vlmo import official_places
 from vlmo_jax.models.vlmo import VLMo
-from vlmo_jax.partition import Partition, rule_paths
 from vlmo_jax.recipes import ConfigError, make_recipe
-from vlmo_jax.train import train
-from vlmo_jax.train_step import abstract_model
+from vlmo_jax.training.loop import train
+from vlmo_jax.training.partition import Partition, rule_paths
+from vlmo_jax.training.train_step import abstract_model
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
 FIXTURE = ROOT / "tests" / "data" / "vlmo" / "tiny_base_textmlm.json"
 SMALL = (
     "model.width=16",
@@ -231,7 +230,7 @@ def run(tmp_path_factory):
 
 
 def test_a_run_trains_the_language_part_alone(run):
-    checkpoints = checkpoint.Checkpoints(run / "checkpoints", keep_last=9)
+    checkpoints = store.Checkpoints(run / "checkpoints", keep_last=9)
     config = parse("init_from=none", "steps=4", *SMALL)
     mesh = tiny.mesh_of((8, 1, 1))
     with jax.set_mesh(mesh):

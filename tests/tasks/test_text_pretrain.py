@@ -1,7 +1,6 @@
 """The loss of stage 2 against the official one, and what it may not depend on."""
 
 import json
-import pathlib
 
 import jax
 import numpy as np
@@ -9,13 +8,14 @@ import pytest
 from flax import nnx
 
 from tests import tiny
+from tests.paths import DATA
 from vlmo_jax.interop.places import empty_places, fill_places
 from vlmo_jax.interop.vlmo import official_places
 from vlmo_jax.models.vlmo import VLMo
 from vlmo_jax.tasks.text_pretrain import TextPretrainTask, make_masked_text_model, masked_logits
-from vlmo_jax.train_step import abstract_model
+from vlmo_jax.training.train_step import abstract_model
 
-FIXTURE = pathlib.Path(__file__).parent.parent / "data" / "vlmo" / "tiny_base_textmlm.npz"
+FIXTURE = DATA / "vlmo" / "tiny_base_textmlm.npz"
 FIELDS = dict(experts=("image", "text"), heads=("mlm",))
 TASK = TextPretrainTask()
 

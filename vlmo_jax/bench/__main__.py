@@ -12,7 +12,7 @@ pairs/s. input: the input pipeline alone, on the recipe's data set or on 640x480
 what the train step needs and sends on a TPU pod that one does not have.
 """
 
-from vlmo_jax.huge_pages import restart_with_huge_pages
+from vlmo_jax.commands.huge_pages import restart_with_huge_pages
 
 if __name__ == "__main__":
     restart_with_huge_pages()  # before the imports that take seconds
@@ -27,8 +27,8 @@ from vlmo_jax.bench.data import benchmark_data
 from vlmo_jax.bench.report import append_record, format_report
 from vlmo_jax.bench.steps import benchmark_encode, benchmark_train
 from vlmo_jax.bench.topology import benchmark_topology
-from vlmo_jax.command_line import CONFIG, parse_flags
-from vlmo_jax.distributed import start_distributed
+from vlmo_jax.commands.command_line import CONFIG, parse_flags
+from vlmo_jax.parallel.distributed import start_distributed
 from vlmo_jax.recipes import ConfigError
 
 JSON = flags.DEFINE_string("json", None, "File to which the result is added as one line of JSON")

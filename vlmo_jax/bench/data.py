@@ -5,7 +5,7 @@ import platform
 from vlmo_jax.bench.report import Report
 from vlmo_jax.datasets import open_source
 from vlmo_jax.input.benchmark import benchmark_input, synthetic_photos
-from vlmo_jax.input.tokenizer import load_tokenizer
+from vlmo_jax.input.text.tokenizer import load_tokenizer
 
 LARGEST_BATCH = 128  # a batch of 1024 photographs takes half a minute on two cores
 

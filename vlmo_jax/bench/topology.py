@@ -10,12 +10,12 @@ import os
 import jax
 from jax.experimental import topologies
 
-from vlmo_jax import sharding
 from vlmo_jax.bench.collectives import bytes_by_kind, read_collectives
 from vlmo_jax.bench.report import Report, gibibytes
 from vlmo_jax.bench.steps import title, without_data
-from vlmo_jax.program import build_program, compiled_bytes
+from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import ConfigError, make_recipe
+from vlmo_jax.training.program import build_program, compiled_bytes
 
 # libtpu would ask a TPU machine's environment for these; without a TPU it says at length that it
 # cannot.

@@ -26,7 +26,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from vlmo_jax.datasets import captions, images, progress, records, writer
+from vlmo_jax.datasets import images, progress, records, writer
+from vlmo_jax.datasets.readers import captions
 
 
 @dataclasses.dataclass(frozen=True)

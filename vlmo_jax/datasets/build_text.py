@@ -25,7 +25,8 @@ from collections.abc import Mapping, Sequence
 
 import tqdm
 
-from vlmo_jax.datasets import build, records, text_files, writer
+from vlmo_jax.datasets import build, records, writer
+from vlmo_jax.datasets.readers import text_files
 
 PASSAGE_LENGTH = 1000
 

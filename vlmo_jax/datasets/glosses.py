@@ -17,7 +17,8 @@ this command; the README there has the details.
 import pathlib
 from collections.abc import Iterator, Sequence
 
-from vlmo_jax.datasets import build_text, embedding, records, text_files, writer
+from vlmo_jax.datasets import build_text, embedding, records, writer
+from vlmo_jax.datasets.readers import text_files
 
 BOOKS = ("wordnet", "kjv", "austen")
 _RUN = 16

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from vlmo_jax.datasets import progress, records, sources, tables
-from vlmo_jax.input import tokenizer as tokenizer_lib
+from vlmo_jax.input.text import tokenizer as tokenizer_lib
 
 
 class SplitStats(NamedTuple):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vlmo_jax import sharding
+from vlmo_jax.parallel import sharding
 
 
 def collect_rows(

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from vlmo_jax import sharding
 from vlmo_jax.evals import collect
-from vlmo_jax.metrics import progress
+from vlmo_jax.parallel import sharding
+from vlmo_jax.reports.metrics import progress
 
 
 def check_batch_size(name: str, batch_size: int, mesh: jax.sharding.Mesh) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from vlmo_jax import sharding
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals import collect
 from vlmo_jax.evals.masked import check_batch_size, score_split
 from vlmo_jax.input.evaluation import split_batches
-from vlmo_jax.input.image_pretrain import EvalMaskedImages, MaskedViews
-from vlmo_jax.metrics import announce
-from vlmo_jax.pictures import masked_images_page
+from vlmo_jax.input.masked_images import EvalMaskedImages, MaskedViews
+from vlmo_jax.parallel import sharding
+from vlmo_jax.reports.metrics import announce
+from vlmo_jax.reports.pictures import masked_images_page
 from vlmo_jax.tasks.image_pretrain import (
     ImagePretrainTask,
     MaskedImageModel,

@@ -13,15 +13,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from vlmo_jax import sharding
 from vlmo_jax.datasets import TextRecord
 from vlmo_jax.evals import collect
 from vlmo_jax.evals.masked import check_batch_size, score_split
-from vlmo_jax.input import captions, text_rows
-from vlmo_jax.input.text_pretrain import MaskedTexts
-from vlmo_jax.input.tokenizer import SPECIAL_TOKENS, Tokenizer
-from vlmo_jax.metrics import announce
-from vlmo_jax.pictures import fill_in_page
+from vlmo_jax.input.masked_texts import MaskedTexts
+from vlmo_jax.input.text import captions
+from vlmo_jax.input.text import rows as text_rows
+from vlmo_jax.input.text.tokenizer import SPECIAL_TOKENS, Tokenizer
+from vlmo_jax.parallel import sharding
+from vlmo_jax.reports.metrics import announce
+from vlmo_jax.reports.pictures import fill_in_page
 from vlmo_jax.tasks.text_pretrain import MaskedTextModel, make_masked_text_model
 
 log = logging.getLogger(__name__)

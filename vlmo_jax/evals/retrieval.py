@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from vlmo_jax import sharding
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals import collect, protocols, recall, rerank
 from vlmo_jax.input.evaluation import image_batches, text_batches
-from vlmo_jax.input.tokenizer import Tokenizer
-from vlmo_jax.metrics import announce, progress
+from vlmo_jax.input.text.tokenizer import Tokenizer
+from vlmo_jax.parallel import sharding
+from vlmo_jax.reports.metrics import announce, progress
 from vlmo_jax.tasks.retrieval import Encoders
 
 KEPT_IMAGE_BYTES = 2**30  # decoded images of a split are kept if they take no more on one host

@@ -10,8 +10,10 @@ import numpy as np
 from PIL import Image
 
 from vlmo_jax.datasets import Record, open_source
-from vlmo_jax.input import examples, images, pipeline, sampling
-from vlmo_jax.input.tokenizer import Tokenizer, load_tokenizer
+from vlmo_jax.input import pairs as examples
+from vlmo_jax.input import pipeline, sampling
+from vlmo_jax.input.images import pixels
+from vlmo_jax.input.text.tokenizer import Tokenizer, load_tokenizer
 
 PHOTOS = "photos"
 _CAPTION = "two children in red coats walk a small brown dog along the river {} on a windy day"
@@ -114,7 +116,7 @@ def benchmark_input(
         crop_scale=(0.5, 1.0),
         flip=True,
         randaugment=(2, 7),
-        randaugment_fill=images.WHITE,
+        randaugment_fill=pixels.WHITE,
         color_jitter=None,
         mask_rate=0.15,
         max_masked_tokens=text_length,

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from vlmo_jax.input.captions import CAPTION_MODES
-from vlmo_jax.input.color_jitter import MAX_HUE, NUM_STRENGTHS
-from vlmo_jax.input.randaugment import MAX_MAGNITUDE
-from vlmo_jax.input.tokenizer import Tokenizer
+from vlmo_jax.input.images.color_jitter import MAX_HUE, NUM_STRENGTHS
+from vlmo_jax.input.images.randaugment import MAX_MAGNITUDE
+from vlmo_jax.input.text.captions import CAPTION_MODES
+from vlmo_jax.input.text.tokenizer import Tokenizer
 
 
 def _refuse_unless(claims: Iterable[tuple[bool, str]]) -> None:

@@ -9,12 +9,13 @@ import grain
 import numpy as np
 
 from vlmo_jax.datasets import Record
-from vlmo_jax.input import captions as captions_lib
-from vlmo_jax.input import checks, examples
+from vlmo_jax.input import checks
+from vlmo_jax.input import pairs as examples
 from vlmo_jax.input.attempts import Report
-from vlmo_jax.input.examples import Batch
+from vlmo_jax.input.pairs import Batch
 from vlmo_jax.input.pipeline import BatchMaker, ExampleMaker, close_batches, start_batches
-from vlmo_jax.input.tokenizer import Tokenizer
+from vlmo_jax.input.text import captions as captions_lib
+from vlmo_jax.input.text.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
 

@@ -20,10 +20,12 @@ import numpy as np
 from absl import flags
 
 from vlmo_jax.datasets import Record
-from vlmo_jax.input import attempts, checks, examples, images, sampling
+from vlmo_jax.input import attempts, checks, sampling
+from vlmo_jax.input import pairs as examples
 from vlmo_jax.input.attempts import BrokenDataError, Report
-from vlmo_jax.input.examples import Batch
-from vlmo_jax.input.tokenizer import Tokenizer
+from vlmo_jax.input.images import pixels
+from vlmo_jax.input.pairs import Batch
+from vlmo_jax.input.text.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
 
@@ -221,7 +223,7 @@ def train_batches(
     crop_scale: tuple[float, float] = (0.5, 1.0),
     flip: bool = True,
     randaugment: tuple[int, float] | None = (2, 7),
-    randaugment_fill: tuple[int, int, int] = images.WHITE,
+    randaugment_fill: tuple[int, int, int] = pixels.WHITE,
     color_jitter: tuple[float, float, float, float] | None = None,
     mask_rate: float = 0.15,
     max_masked_tokens: int,

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 import sentencepiece
 
 from vlmo_jax.datasets import TextRecord, sources
-from vlmo_jax.input import tokenizer
+from vlmo_jax.input.text import tokenizer
 
 
 def train_tokenizer(

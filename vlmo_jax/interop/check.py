@@ -24,14 +24,14 @@ import jax
 import numpy as np
 from absl import app
 
-from vlmo_jax.interop.check_beit import check_beit
-from vlmo_jax.interop.check_dalle import check_dalle
-from vlmo_jax.interop.check_finetune import check_finetune
-from vlmo_jax.interop.check_pretrain import check_pretrain
-from vlmo_jax.interop.check_resize import check_resize
-from vlmo_jax.interop.check_textmlm import check_textmlm
-from vlmo_jax.interop.check_train import check_train
-from vlmo_jax.interop.reference import load_fixture
+from vlmo_jax.interop.checks.beit import check_beit
+from vlmo_jax.interop.checks.dalle import check_dalle
+from vlmo_jax.interop.checks.finetune import check_finetune
+from vlmo_jax.interop.checks.pretrain import check_pretrain
+from vlmo_jax.interop.checks.reference import load_fixture
+from vlmo_jax.interop.checks.resize import check_resize
+from vlmo_jax.interop.checks.textmlm import check_textmlm
+from vlmo_jax.interop.checks.train import check_train
 
 CHECKS = {
     "pretrain": check_pretrain,

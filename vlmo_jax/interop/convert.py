@@ -32,8 +32,8 @@ import tqdm
 from absl import app, flags
 from flax import nnx
 
-from vlmo_jax.checkpoint import SavedParams, save_params
-from vlmo_jax.input.tokenizer import load_tokenizer
+from vlmo_jax.checkpoints.store import SavedParams, save_params
+from vlmo_jax.input.text.tokenizer import load_tokenizer
 from vlmo_jax.interop.formats import FORMATS, Float32Tensors
 from vlmo_jax.interop.tensor_files import (
     import_torch,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from flax import nnx
 
-from vlmo_jax.param_names import flatten
+from vlmo_jax.checkpoints.param_names import flatten
 
 
 class Layout(NamedTuple):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, dropout, param, truncated_normal
-from vlmo_jax.sharding import constrain
+from vlmo_jax.parallel.sharding import constrain
 
 
 class TextEmbedding(nnx.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, Linear, gelu
-from vlmo_jax.sharding import constrain
+from vlmo_jax.parallel.sharding import constrain
 
 # The experts' places on the stacked axis. A block holds the first few: in stage 3, lower blocks two
 # and upper blocks three.

@@ -16,7 +16,7 @@ from vlmo_jax.layers.attention import SelfAttention, read_tokens
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, drop_path, param
 from vlmo_jax.layers.modality_experts import ModalityExperts
 from vlmo_jax.layers.relative_position import position_bias
-from vlmo_jax.sharding import constrain
+from vlmo_jax.parallel.sharding import constrain
 
 REMAT_POLICIES = {
     "none": None,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vlmo_jax.layers.conv import Conv, max_pool, upsample
-from vlmo_jax.sharding import constrain
+from vlmo_jax.parallel.sharding import constrain
 
 # Pixels are mapped to [0.1, 0.9], so that their logits, which the decoder predicts, stay finite.
 PIXEL_MARGIN = 0.1

@@ -8,7 +8,7 @@ global-batch loss on every mesh, equal to the official one on a single device.
 import jax
 import jax.numpy as jnp
 
-from vlmo_jax.sharding import all_gather, constrain
+from vlmo_jax.parallel.sharding import all_gather, constrain
 
 
 def contrastive_logits(image, text, logit_scale):

@@ -4,7 +4,7 @@ from vlmo_jax.recipes.checks import ConfigError, one_of
 from vlmo_jax.recipes.images import ImagesRecipe
 from vlmo_jax.recipes.pairs import PairsRecipe
 from vlmo_jax.recipes.texts import TextsRecipe
-from vlmo_jax.recipes.tokenizer import TokenizerRecipe
+from vlmo_jax.recipes.visual_tokenizer import TokenizerRecipe
 
 __all__ = ["RECIPES", "ConfigError", "make_recipe"]
 

@@ -5,15 +5,15 @@ import functools
 
 import jax
 
-from vlmo_jax import sharding
 from vlmo_jax.datasets import open_source
 from vlmo_jax.evals.suite import evaluation_splits
 from vlmo_jax.input import checks
-from vlmo_jax.input.tokenizer import load_tokenizer
+from vlmo_jax.input.text.tokenizer import load_tokenizer
 from vlmo_jax.layers.transformer import REMAT_POLICIES
 from vlmo_jax.models import vlmo
-from vlmo_jax.optimizer import SCHEDULES
+from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes.base import DTYPES
+from vlmo_jax.training.optimizer import SCHEDULES
 
 NO_INIT = "none"  # config.init_from of a run that starts from random parameters on purpose
 

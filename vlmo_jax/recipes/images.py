@@ -9,12 +9,12 @@ import numpy as np
 
 from vlmo_jax.evals.masked_images import ImageEvaluation
 from vlmo_jax.input import checks as input_checks
-from vlmo_jax.input.image_pretrain import ImagePretrainExamples, MaskedViews
+from vlmo_jax.input.masked_images import ImagePretrainExamples, MaskedViews
 from vlmo_jax.models.beit import BEiT
 from vlmo_jax.models.flops import masked_image_flops
 from vlmo_jax.recipes import checks
 from vlmo_jax.recipes.base import SYNTHETIC, Recipe, model_fields
-from vlmo_jax.recipes.visual_tokenizer import SyntheticTokenizer, VisualTokenizer
+from vlmo_jax.recipes.frozen_tokenizer import SyntheticTokenizer, VisualTokenizer
 from vlmo_jax.tasks.image_pretrain import ImagePretrainTask
 
 

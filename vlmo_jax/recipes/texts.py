@@ -5,7 +5,7 @@ import numpy as np
 
 from vlmo_jax.datasets import open_text_source
 from vlmo_jax.evals.masked_text import TextEvaluation
-from vlmo_jax.input.text_pretrain import TrainTexts
+from vlmo_jax.input.masked_texts import TrainTexts
 from vlmo_jax.models.flops import model_flops
 from vlmo_jax.models.vlmo import VLMo
 from vlmo_jax.recipes import checks

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vlmo_jax.gradients import summed_gradients
 from vlmo_jax.layers.embeddings import normalize_image
 from vlmo_jax.objectives.masked_language import (
     UNUSED,
@@ -20,7 +19,8 @@ from vlmo_jax.objectives.masked_language import (
     masked_language_metrics,
     masked_sums,
 )
-from vlmo_jax.tasks.tokenizer import decode_codes, encode_codes
+from vlmo_jax.tasks.gradients import summed_gradients
+from vlmo_jax.tasks.visual_tokenizer import decode_codes, encode_codes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vlmo_jax.gradients import cached_gradients
 from vlmo_jax.layers.embeddings import normalize_image
 from vlmo_jax.objectives.contrastive import (
     contrastive_logits,
@@ -25,7 +24,8 @@ from vlmo_jax.objectives.contrastive import (
 )
 from vlmo_jax.objectives.masked_language import count_masked, masked_language_metrics
 from vlmo_jax.objectives.matching import matching_loss, sample_hard_negatives
-from vlmo_jax.sharding import constrain
+from vlmo_jax.parallel.sharding import constrain
+from vlmo_jax.tasks.gradients import cached_gradients
 
 
 class Features(NamedTuple):

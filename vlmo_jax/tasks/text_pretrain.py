@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vlmo_jax.gradients import summed_gradients
 from vlmo_jax.objectives.masked_language import count_masked, masked_language_metrics, masked_sums
+from vlmo_jax.tasks.gradients import summed_gradients
 
 
 class Shared(NamedTuple):

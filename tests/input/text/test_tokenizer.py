@@ -1,0 +1,135 @@
+import pickle
+
+import pytest
+import sentencepiece
+
+from tests.paths import DATA
+from vlmo_jax.input.text import tokenizer
+
+VOCAB = DATA / "wordpiece_vocab.txt"
+
+
+@pytest.fixture(scope="module", params=["emoji", str(VOCAB)])
+def any_tokenizer(request):
+    return tokenizer.load_tokenizer(request.param)
+
+
+def test_special_ids(any_tokenizer):
+    ids = (
+        any_tokenizer.pad_id,
+        any_tokenizer.unk_id,
+        any_tokenizer.cls_id,
+        any_tokenizer.sep_id,
+        any_tokenizer.mask_id,
+    )
+    assert ids == any_tokenizer.special_ids == (0, 1, 2, 3, 4)
+    assert len(any_tokenizer.fingerprint) == 64
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "The unaffable man's café.", "[MASK] man [SEP] [PAD]", "猫 😀", "a" * 300]
+)
+def test_any_text_gives_ids_and_words_in_range(any_tokenizer, text):
+    ids, words = any_tokenizer.encode(text)
+    assert len(ids) == len(words)
+    assert all(0 <= i < any_tokenizer.vocab_size for i in ids)
+    assert not {
+        any_tokenizer.pad_id,
+        any_tokenizer.cls_id,
+        any_tokenizer.sep_id,
+        any_tokenizer.mask_id,
+    } & set(ids)
+    assert (
+        not words
+        or words[0] == 0
+        and all(after - before in (0, 1) for before, after in zip(words, words[1:]))
+    )
+
+
+def test_copies_agree(any_tokenizer):
+    copy = pickle.loads(pickle.dumps(any_tokenizer))
+    text = "The unaffable man's café."
+    assert copy.encode(text) == any_tokenizer.encode(text)
+    assert (
+        copy.decode(copy.encode("the man").ids)
+        == any_tokenizer.decode(any_tokenizer.encode("the man").ids)
+        == "the man"
+    )
+    assert (copy.fingerprint, copy.vocab_size) == (
+        any_tokenizer.fingerprint,
+        any_tokenizer.vocab_size,
+    )
+
+
+def test_decoding_leaves_special_tokens_out(any_tokenizer):
+    ids = any_tokenizer.encode("the man").ids
+    padded = [
+        any_tokenizer.cls_id,
+        *ids[:1],
+        any_tokenizer.mask_id,
+        *ids[1:],
+        any_tokenizer.sep_id,
+        any_tokenizer.pad_id,
+    ]
+    assert any_tokenizer.decode(padded) == "the man"
+
+
+def test_wordpiece_words_begin_where_no_continuation_does():
+    encoding = tokenizer.load_tokenizer(str(VOCAB)).encode("The UNAFFABLE man's Café, xyzzy.")
+    vocab = VOCAB.read_text().split()
+    assert [vocab[i] for i in encoding.ids] == [
+        "the",
+        "un",
+        "##aff",
+        "##able",
+        "man",
+        "'",
+        "s",
+        "cafe",
+        ",",
+        "[UNK]",
+        ".",
+    ]
+    assert encoding.words == [0, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_sentencepiece_words_are_those_between_blanks():
+    loaded = tokenizer.load_tokenizer("emoji")
+    assert loaded.vocab_size == 4000
+    text = "Hatching chick's xylophone-quartet, 猫 zzyzx"
+    encoding = loaded.encode(text)
+    assert encoding.words[-1] + 1 == len(text.split())
+    pieces = [[i for i, word in zip(*encoding) if word == number] for number in range(3)]
+    assert [loaded.decode(ids) for ids in pieces] == ["hatching", "chick's", "xylophone-quartet,"]
+
+
+def test_case_does_not_matter():
+    loaded = tokenizer.load_tokenizer("emoji")
+    assert loaded.encode("Red Heart") == loaded.encode("red heart")
+
+
+def test_missing_and_foreign_files_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone.model"):
+        tokenizer.load_tokenizer(str(tmp_path / "gone.model"))
+    with pytest.raises(ValueError, match=r"tokenizer='emojis'.*\.model.*\.txt.*emoji"):
+        tokenizer.load_tokenizer("emojis")
+    (tmp_path / "junk.model").write_bytes(b"junk")
+    with pytest.raises(ValueError, match="junk.model is no SentencePiece model"):
+        tokenizer.load_tokenizer(str(tmp_path / "junk.model"))
+
+
+def test_vocabularies_without_special_tokens_are_refused(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[SEP]\nman\n")
+    with pytest.raises(ValueError, match=r"lacks the special tokens \[CLS\] \[MASK\]"):
+        tokenizer.load_tokenizer(str(tmp_path / "vocab.txt"))
+    with open(tmp_path / "plain.model", "wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["a man", "a plan"] * 10),
+            model_writer=file,
+            vocab_size=11,
+            minloglevel=2,
+        )
+    with pytest.raises(
+        ValueError, match=r"lacks the special tokens \[PAD\] \[UNK\].*train_tokenizer"
+    ):
+        tokenizer.load_tokenizer(str(tmp_path / "plain.model"))

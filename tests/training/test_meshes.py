@@ -1,0 +1,217 @@
+"""One step on one device and on meshes of eight: the same numbers, laid out by the table, moved as
+designed.
+"""
+
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import tiny
+from vlmo_jax.parallel import sharding
+from vlmo_jax.recipes import make_recipe
+from vlmo_jax.tasks.pretrain import PretrainTask, Shared
+
+SIZE, STEPS = 24, 2
+ONE, MESHES = (1, 1, 1), [(8, 1, 1), (4, 2, 1), (2, 2, 2)]
+# With this epsilon an update is a smooth function of the gradients: noise of 1e-7 in one that is
+# zero stays noise.
+OPTIMIZER = dict(epsilon=1e-4, warmup_steps=0, learning_rate=1e-2)
+PIXELS = SIZE * SIZE * 3
+
+
+def run(shape):
+    """Two updates on a mesh: the compiled text, the metrics of each step, and the state as numpy
+    and on the devices.
+    """
+    config = tiny.config(model=dict(image_size=SIZE, drop_path_rate=0.2), optimizer=OPTIMIZER)
+    mesh = tiny.mesh_of(shape)
+    with jax.set_mesh(mesh):
+        program = tiny.program(config, mesh)
+        compiled, _, _ = program.compile()
+        state, metrics = tiny.state(program, tiny.params(image_size=SIZE, drop_path_rate=0.2)), []
+        for step in range(STEPS):
+            state, measured = compiled(
+                state, sharding.place_batch(tiny.make_batch(size=SIZE, seed=step), mesh)
+            )
+            metrics.append(jax.device_get(measured))
+        state = jax.device_get(state), state
+        if shape == ONE:
+            metrics += [measure_at(program, compiled, mesh, step) for step in (0, 7)]
+    return compiled.as_text(), metrics, *state
+
+
+def measure_at(program, compiled, mesh, step):
+    """The metrics of the first batch from the first parameters, at another step."""
+    state = tiny.state(program, tiny.params(image_size=SIZE, drop_path_rate=0.2))
+    state = state.replace(step=jax.device_put(np.int32(step), program.shardings.step))
+    return jax.device_get(
+        compiled(state, sharding.place_batch(tiny.make_batch(size=SIZE, seed=0), mesh))[1]
+    )
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return run(ONE)
+
+
+@pytest.fixture(scope="module", params=MESHES, ids=str)
+def many(request):
+    return request.param, run(request.param)
+
+
+def test_same_losses_and_updates_as_on_one_device(alone, many):
+    _, (_, metrics, state, _) = many
+    for found, expected in zip(metrics, alone[1][:STEPS], strict=True):
+        assert found.keys() == expected.keys()
+        for name in expected:
+            np.testing.assert_allclose(
+                found[name], expected[name], rtol=1e-5, atol=1e-5, err_msg=name
+            )
+    compare = lambda path, a, b: np.testing.assert_allclose(
+        a, b, atol=1e-5, err_msg=jax.tree_util.keystr(path)
+    )
+    jax.tree_util.tree_map_with_path(compare, state, alone[2])
+
+
+def test_drop_path_draws_by_step(alone):
+    first, _, again, later = alone[1]
+    assert first == again and first["itc_loss"] != later["itc_loss"]
+
+
+def test_updates_move_every_part(alone):
+    start = tiny.params(image_size=SIZE, drop_path_rate=0.2)
+    still = [
+        jax.tree_util.keystr(path)
+        for path, moved in jax.tree_util.tree_leaves_with_path(
+            jax.tree.map(lambda a, b: np.abs(a - b).max() > 1e-3, alone[2].params, start)
+        )
+        if not moved
+    ]
+    assert not still
+
+
+def test_state_lies_as_the_table_says(many):
+    shape, (_, _, _, state) = many
+    data, fsdp, tensor = shape
+    checked = set()
+    for tree in (state.params, state.opt_state.mean, state.opt_state.variance):
+        at = lambda *path: _leaf(tree, ("transformer", "upper", *path))
+        # [layers, width, 3, heads, head width], [layers, experts, width, mlp], [layers, experts,
+        # mlp, width]
+        for leaf, whole, parts in (
+            (at("attention", "qkv"), (1, 16, 3, 2, 8), (1, fsdp, 1, tensor, 1)),
+            (at("experts", "stacked", "up", "kernel"), (1, 3, 16, 32), (1, 1, fsdp, tensor)),
+            (at("experts", "stacked", "down", "kernel"), (1, 3, 32, 16), (1, 1, tensor, fsdp)),
+            (_leaf(tree, ("text_embedding", "word")), (48, 16), (tensor, fsdp)),
+            (_leaf(tree, ("transformer", "relative_position_bias")), (3, 54, 2), (1, 1, 1)),
+        ):
+            assert leaf.shape == whole
+            assert leaf.sharding.shard_shape(whole) == tuple(n // p for n, p in zip(whole, parts))
+            checked.add(leaf.shape)
+        same = jax.tree.map(
+            lambda a, b: a.sharding.is_equivalent_to(b.sharding, a.ndim), tree, state.params
+        )
+        assert all(jax.tree.leaves(same))
+    assert len(checked) == 5
+    for scalar in (state.step, state.opt_state.count):
+        assert scalar.sharding.is_fully_replicated and int(scalar) == STEPS
+
+
+def _leaf(tree, path):
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+COLLECTIVE = re.compile(
+    r"= (?P<result>.*?)"
+    r" (?P<kind>all-gather|all-reduce|all-to-all|reduce-scatter|collective-permute|collective-broadcast|"
+    r"ragged-all-to-all)(?:-start)?\((?P<operands>[^)]*)\)"
+)
+
+
+def collectives(text):
+    """(kind, type, shape) of every array that a collective of a compiled program takes or gives."""
+    shapes = dict(re.findall(r"(%[\w.-]+) = (\w+\[[\d,]*\])", text))
+    found = []
+    for line in text.splitlines():
+        if match := COLLECTIVE.search(line):
+            operands = " ".join(
+                shapes.get(name, "") for name in re.findall(r"%[\w.-]+", match["operands"])
+            )
+            for element, dims in re.findall(
+                r"(\w+)\[([\d,]*)\]", f"{match['result']} {match['operands']} {operands}"
+            ):
+                found.append((match["kind"], element, tuple(int(n) for n in dims.split(",") if n)))
+    return found
+
+
+def pixel_collectives(text, *, float_only=True):
+    """Collectives of whole images, however they are shaped: no other array here has a multiple of
+    their entries.
+    """
+    return [
+        c
+        for c in collectives(text)
+        if not math.prod(c[2]) % PIXELS and (not float_only or c[1][0] in "fb")
+    ]
+
+
+def test_no_parameter_looks_like_an_image():
+    config = tiny.config(model=dict(image_size=SIZE))
+    sizes = [math.prod(leaf.shape) for leaf in jax.tree.leaves(tiny.params(image_size=SIZE))]
+    assert config.model.image_size == SIZE and not [size for size in sizes if not size % PIXELS]
+
+
+def test_embeddings_are_gathered_and_float_pixels_are_not(many):
+    shape, (text, _, _, _) = many
+    found = collectives(text)
+    gathered = [c for c in found if c == ("all-gather", "f32", (tiny.BATCH, 16))]
+    assert len(gathered) >= 4, f"ITC features of two branches and two modalities: {found}"
+    assert not pixel_collectives(text)
+    assert any(element == "u8" for _, element, _ in pixel_collectives(text, float_only=False))
+
+
+@pytest.mark.parametrize("element, floats", [(np.uint8, False), (np.float32, True)])
+def test_pixels_that_travel_as_floats_would_be_noticed(element, floats):
+    mesh = tiny.mesh_of((8, 1, 1))
+    batch = sharding.place_batch(
+        {**tiny.make_batch(size=SIZE), "image": np.zeros((8, SIZE, SIZE, 3), element)}, mesh
+    )
+    with jax.set_mesh(mesh):
+        rows = jnp.arange(8, dtype=jnp.int32)[::-1]
+        text = (
+            jax.jit(lambda batch: PretrainTask().negatives(batch, Shared(rows, rows, 1.0)))
+            .lower(batch)
+            .compile()
+            .as_text()
+        )
+    assert bool(pixel_collectives(text)) == floats
+    assert pixel_collectives(text, float_only=False)
+
+
+def test_parser_reads_tuples_and_starts():
+    text = """
+      %x.1 = f32[1,24,24,3]{3,2,1,0} parameter(0)
+      %a = (f32[1,1728]{1,0}, f32[8,1728]{1,0}) all-gather-start(%x.1), channel_id=1
+      %b = (bf16[8]{0}, /*index=1*/f32[]) all-reduce(bf16[8]{0} %c, f32[] %d), to_apply=%add
+      ROOT %e = s32[8]{0} add(%f, %g)
+    """
+    assert collectives(text) == [
+        ("all-gather", "f32", (1, 1728)),
+        ("all-gather", "f32", (8, 1728)),
+        ("all-gather", "f32", (1, 24, 24, 3)),
+        ("all-reduce", "bf16", (8,)),
+        ("all-reduce", "f32", ()),
+        ("all-reduce", "bf16", (8,)),
+        ("all-reduce", "f32", ()),
+    ]
+    assert len(pixel_collectives(text)) == 3
+
+
+def test_the_recipe_batch_has_these_names():
+    assert set(make_recipe(tiny.config()).abstract_batch()) == set(tiny.make_batch())

@@ -1,0 +1,131 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import common
+from tests.paths import DATA
+from vlmo_jax.training.optimizer import adamw, learning_rate_schedule, make_optimizer, match_rules
+
+TOY = np.load(DATA / "vlmo" / "adamw_toy.npz")
+PARAMS = {
+    "dense": {"kernel": np.ones((2, 3), np.float32), "bias": np.ones(3, np.float32)},
+    "scale": np.float32(2),
+}
+FIELDS = dict(common.optimizer(learning_rate=0.1, warmup_steps=2), total_steps=10)
+
+
+def run(optimizer, params, gradients):
+    state, path = optimizer.init(params), []
+    for gradient in gradients:
+        updates, state = jax.jit(optimizer.update)(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        path.append(params)
+    return path
+
+
+def test_adamw_is_that_of_transformers_and_not_of_torch():
+    constant = lambda step: jnp.float32(0.1)
+    optimizer = adamw(
+        constant, betas=(0.9, 0.98), epsilon=1e-8, decay=jnp.float32(0.2), multiplier=jnp.float32(1)
+    )
+    found = np.stack(run(optimizer, jnp.asarray(TOY["in/init"]), jnp.asarray(TOY["in/grads"])))
+    np.testing.assert_allclose(found, TOY["out/transformers"], atol=1e-6)
+    assert np.abs(found - TOY["out/torch_for_contrast"]).max() > 1e-5
+
+
+def test_decay_and_rates_go_by_path():
+    fields = {
+        **FIELDS,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "weight_decay": 0.5,
+        "no_decay": (".*bias",),
+        "rate_multipliers": (("dense/.*", 3.0),),
+    }
+    optimizer, *_ = make_optimizer(PARAMS, **fields)
+    moved = run(optimizer, PARAMS, [jax.tree.map(np.zeros_like, PARAMS)])[0]
+    np.testing.assert_allclose(moved["dense"]["kernel"], 1 - 3 * 0.1 * 0.5, rtol=1e-6)
+    np.testing.assert_array_equal(moved["dense"]["bias"], 1)
+    np.testing.assert_allclose(moved["scale"], 2 - 0.1 * 0.5 * 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("clip_norm, length", [(0.0, 10.0), (20.0, 10.0), (5.0, 5.0)])
+def test_clip_norm(clip_norm, length):
+    optimizer, *_ = make_optimizer(
+        {"x": np.zeros(2)}, **{**FIELDS, "no_decay": (), "clip_norm": clip_norm}
+    )
+    state = optimizer.init({"x": np.zeros(2)})
+    _, state = optimizer.update({"x": jnp.asarray([6.0, 8.0])}, state, {"x": np.zeros(2)})
+    first = state[1] if clip_norm else state
+    np.testing.assert_allclose(np.linalg.norm(first.mean["x"]) / 0.1, length, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name, at",
+    [
+        ("polynomial", {0: 0, 1: 0.05, 2: 0.1, 7: 0.06, 12: 0.02, 20: 0.02}),
+        ("cosine", {0: 0, 1: 0.05, 2: 0.1, 7: 0.06, 12: 0.02}),
+        ("constant", {0: 0, 1: 0.05, 2: 0.1, 7: 0.1, 12: 0.1}),
+    ],
+)
+def test_schedules(name, at):
+    schedule = learning_rate_schedule(name, peak=0.1, warmup_steps=2, total_steps=12, end=0.02)
+    np.testing.assert_allclose([float(schedule(step)) for step in at], list(at.values()), atol=1e-7)
+
+
+def test_first_step_has_rate_zero_and_a_power_bends_the_line():
+    schedule = learning_rate_schedule(
+        "polynomial", peak=1.0, warmup_steps=0, total_steps=10, power=2.0
+    )
+    assert float(schedule(0)) == 1.0  # without a warm-up there is none
+    np.testing.assert_allclose(float(schedule(5)), 0.25)
+    assert (
+        float(learning_rate_schedule("polynomial", peak=1.0, warmup_steps=1, total_steps=10)(0))
+        == 0.0
+    )
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            dict(schedule="linear"),
+            (
+                "config.optimizer.schedule='linear' is unknown; use one of polynomial, cosine,"
+                " constant"
+            ),
+        ),
+        (
+            dict(warmup_steps=10),
+            "config.optimizer.warmup_steps=10 must be at least 0 and less than config.steps=10",
+        ),
+        (
+            dict(no_decay=("dense/weight",)),
+            "config.optimizer.no_decay: 'dense/weight' matches no parameter .*dense/kernel",
+        ),
+        (
+            dict(no_decay=(".*bias", "dense/bias")),
+            "config.optimizer.no_decay: 'dense/bias' matches no parameter .*or none that earlier",
+        ),
+        (
+            dict(no_decay=(), rate_multipliers=(("dens", 2.0),)),
+            "config.optimizer.rate_multipliers: 'dens' matches no parameter",
+        ),
+    ],
+)
+def test_refusals(change, message):
+    with pytest.raises(ValueError, match=message):
+        make_optimizer(PARAMS, **{**FIELDS, "no_decay": (".*bias",), **change})
+
+
+def test_rules_must_cover_everything_and_the_first_wins(caplog):
+    with pytest.raises(
+        ValueError, match="config.freeze: no rule covers parameter scale; end the rules with '.[*]'"
+    ):
+        match_rules(PARAMS, [("dense/.*", 1)], key="freeze")
+    with caplog.at_level("INFO"):
+        found = match_rules(PARAMS, [("dense/bias", 1), ("dense/.*", 2), (".*", 3)], key="freeze")
+    assert found == {"dense": {"kernel": 2, "bias": 1}, "scale": 3}
+    assert "config.freeze: dense/.* -> 2 (1 parameters)" in caplog.text

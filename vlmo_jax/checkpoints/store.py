@@ -1,0 +1,324 @@
+"""Checkpoints with Orbax: saved in the background, restored exactly, on any mesh and process count.
+
+A checkpoint has three items: `params` (all that evaluation and warm starts need), `optimizer`
+(step, moments, extra state) and `meta` (the config, the preprocessing, the tokenizer's
+fingerprint). There is no data position to save: what a step reads is a function of the seed and the
+step.
+"""
+
+import contextlib
+import math
+import pathlib
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import nnx
+from orbax.checkpoint import checkpoint_managers
+
+from vlmo_jax.checkpoints.param_names import flatten
+from vlmo_jax.training.train_step import TrainState
+
+ITEMS = ("params", "optimizer", "meta")
+
+
+class Checkpoints:
+    """The checkpoints of one work folder.
+
+    Args:
+        directory: where they go, one numbered folder each.
+        keep_last: how many of the latest to keep.
+        best_metric: name of a metric whose highest checkpoint is kept too, or its last part (see
+            `find_metric`), or None.
+    """
+
+    def __init__(self, directory, *, keep_last, best_metric=None):
+        self.directory = pathlib.Path(directory).absolute()
+        self._best_metric = best_metric
+        keep = [checkpoint_managers.LatestN(n=keep_last)]
+        if best_metric:
+            keep.append(
+                checkpoint_managers.BestN(
+                    n=1, get_metric_fn=self._score, keep_checkpoints_without_metrics=False
+                )
+            )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
+            best_fn=(
+                self._score if best_metric else None
+            ),  # without it Orbax keeps metrics in memory only
+            cleanup_tmp_directories=True,
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options, item_names=ITEMS)
+
+    def _score(self, metrics):
+        score = metrics.get(self._best_metric, -math.inf)
+        return score if math.isfinite(score) else -math.inf
+
+    def latest_step(self):
+        """Step of the latest whole checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def can_resume(self, step):
+        """Whether a checkpoint holds moments too: `save_params` saves parameters alone."""
+        return (self.directory / str(step) / "optimizer").is_dir()
+
+    def save(self, state, meta, metrics=None):
+        """Starts saving a TrainState; returns while the files are written in the background.
+
+        Args:
+            state: TrainState; its step names the checkpoint. A step that is saved already is left
+                as it is.
+            meta: plain JSON values.
+            metrics: name -> float of the evaluation at this step, if there was one.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        found = find_metric(metrics or {}, self._best_metric)
+        best = {self._best_metric: float(np.mean(found))} if found else {}
+        optimizer = {"step": state.step, "opt_state": state.opt_state, "extra": state.extra}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params),
+                optimizer=ocp.args.StandardSave(optimizer),
+                meta=ocp.args.JsonSave(meta),
+            ),
+            metrics=best if self._best_metric else None,
+        )
+
+    def restore(self, step, abstract):
+        """Restores a TrainState saved at `step`.
+
+        Args:
+            step: of a checkpoint.
+            abstract: TrainState of jax.ShapeDtypeStruct with the shardings wanted now.
+        """
+        optimizer = {
+            "step": abstract.step,
+            "opt_state": abstract.opt_state,
+            "extra": abstract.extra,
+        }
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(abstract.params),
+                optimizer=ocp.args.StandardRestore(optimizer),
+            ),
+        )
+        return TrainState(params=restored.params, **restored.optimizer)
+
+    def meta(self, step):
+        """The JSON values saved beside a checkpoint."""
+        return self._manager.restore(
+            step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+        ).meta
+
+    def close(self):
+        """Waits for saves under way."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def find_metric(metrics, name):
+    """The values of a metric.
+
+    Args:
+        metrics: mapping such as {"eval/emoji_validation/mean_recall": 0.5}.
+        name: of one of them, or the last part of it, "mean_recall", which all splits have.
+
+    Returns:
+        List of values, empty where there is no such metric.
+    """
+    return [value for known, value in metrics.items() if name in (known, known.rpartition("/")[2])]
+
+
+def save_params(directory, params, meta):
+    """Saves parameters alone as checkpoint 0 of a new folder: enough for evaluation and warm
+    starts, not for resuming.
+
+    Args:
+        directory: of the numbered folders.
+        params: pure nested dict of numpy arrays, which become jax arrays in place.
+        meta: plain JSON values, as `Checkpoints.save` takes them.
+    """
+    _put_on_host(params)
+    largest = max(leaf.nbytes for leaf in jax.tree.leaves(params)) / 1e9
+    handlers = {
+        "params": ocp.PyTreeCheckpointHandler(save_concurrent_gb=max(0.1, 1.1 * largest)),
+        "meta": ocp.JsonCheckpointHandler(),
+    }
+    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+    with ocp.CheckpointManager(
+        pathlib.Path(directory).absolute(), options=options, item_handlers=handlers
+    ) as manager:
+        manager.save(
+            0,
+            args=ocp.args.Composite(
+                params=ocp.args.PyTreeSave(params), meta=ocp.args.JsonSave(meta)
+            ),
+        )
+
+
+def _put_on_host(tree):
+    """Makes jax arrays of numpy arrays one by one: those Orbax copies all before it writes the
+    first, these a few at a time.
+    """
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            _put_on_host(value)
+        else:
+            tree[key] = jax.block_until_ready(jax.device_put(value, jax.devices("cpu")[0]))
+
+
+def find_checkpoint(path):
+    """Finds the checkpoint that a path means: a work folder, its `checkpoints`, or one numbered
+    checkpoint.
+
+    Returns:
+        The folder of checkpoints and the step, the latest one if the path does not name it.
+
+    Raises:
+        FileNotFoundError: there is no whole checkpoint.
+    """
+    path = pathlib.Path(path).expanduser().absolute()
+    if path.name.isdigit() and (path / "params").is_dir():
+        return path.parent, int(path.name)
+    for directory in (path / "checkpoints", path):
+        steps = [
+            int(child.name)
+            for child in directory.glob("[0-9]*")
+            if child.name.isdigit() and (child / "params").is_dir()
+        ]
+        if steps:
+            return directory, max(steps)
+    raise FileNotFoundError(
+        f"no checkpoint in {path}; give a work folder (--workdir of a run), its checkpoints/ folder"
+        " or one checkpoint in it"
+    )
+
+
+class SavedParams:
+    """The parameters of a checkpoint, read a few at a time.
+
+    Args:
+        path: see `find_checkpoint`.
+
+    Attributes:
+        name: folder of the checkpoint.
+        step: at which it was saved.
+        meta: the JSON values saved beside it.
+        shapes: path (tuple of strings) -> jax.ShapeDtypeStruct of every parameter.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+        ValueError: its files are damaged.
+    """
+
+    def __init__(self, path):
+        directory, self.step = find_checkpoint(path)
+        self.name = directory / str(self.step)
+        # Few bytes under way at a time, so that reading adds little to the memory of what is read.
+        self._handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=1)
+        with self._naming_damage():
+            self.meta = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(self.name / "meta")
+            self.shapes = {
+                tuple(str(key.key) for key in path): jax.ShapeDtypeStruct(
+                    tuple(leaf.shape), leaf.dtype
+                )
+                for path, leaf in jax.tree_util.tree_leaves_with_path(
+                    self._handler.metadata(self.name / "params").tree
+                )
+            }
+
+    @contextlib.contextmanager
+    def _naming_damage(self):
+        try:
+            yield
+        # Orbax and TensorStore raise many kinds for files that are missing, cut or changed
+        except Exception as error:
+            first = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
+            raise ValueError(
+                f"checkpoint {self.name} is damaged: {type(error).__name__}: {first}; copy it again"
+                " or use another step"
+            ) from error
+
+    def read(self, paths):
+        """Reads whole parameters to the host of every process: path -> numpy array."""
+        return self._restore(
+            {path: (self.shapes[path], ocp.RestoreArgs(restore_type=np.ndarray)) for path in paths}
+        )
+
+    def read_sharded(self, wanted):
+        """Reads parameters straight to their shards: each device gets what it holds and no more.
+
+        Args:
+            wanted: path -> jax.ShapeDtypeStruct of the saved shape, with the sharding and type
+                wanted now.
+        """
+        return self._restore(
+            {
+                path: (
+                    leaf,
+                    ocp.ArrayRestoreArgs(
+                        sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype
+                    ),
+                )
+                for path, leaf in wanted.items()
+            }
+        )
+
+    def _restore(self, wanted):
+        if not wanted:
+            return {}
+        item, how = (
+            nnx.traversals.unflatten_mapping({path: pair[number] for path, pair in wanted.items()})
+            for number in (0, 1)
+        )
+        args = ocp.args.PyTreeRestore(item=item, restore_args=how, partial_restore=True)
+        with self._naming_damage():
+            restored = ocp.Checkpointer(self._handler).restore(self.name / "params", args=args)
+        return flatten(restored)
+
+
+def load_params(path, abstract_params):
+    """Loads the parameters of a checkpoint into the shardings wanted now.
+
+    Args:
+        path: see `find_checkpoint`.
+        abstract_params: tree of jax.ShapeDtypeStruct with shardings.
+
+    Returns:
+        The parameters, the step they were saved at, and the checkpoint's meta.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+        ValueError: parameters are missing, unexpected or of another shape, and names them; or its
+            files are damaged.
+    """
+    saved = SavedParams(path)
+    wanted = flatten(abstract_params)
+    sizes = lambda shapes: {path: tuple(leaf.shape) for path, leaf in shapes.items()}
+    in_checkpoint, in_model = sizes(saved.shapes), sizes(wanted)
+    problems = [
+        f"{'/'.join(path)}: {in_checkpoint.get(path, 'not there')} in the checkpoint,"
+        f" {in_model.get(path, 'not there')} in the model"
+        for path in sorted({*in_checkpoint, *in_model})
+        if in_checkpoint.get(path) != in_model.get(path)
+    ]
+    if problems:
+        raise ValueError(
+            f"checkpoint {saved.name} does not fit config.model ({len(problems)} parameters"
+            " differ): " + "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else "")
+        )
+    return nnx.traversals.unflatten_mapping(saved.read_sharded(wanted)), saved.step, saved.meta
+
+
+def abstract_like(shapes, shardings):
+    """Joins shapes and shardings to one tree of jax.ShapeDtypeStruct."""
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )

@@ -1,0 +1,1 @@
+"""Several runs as one: the chain of all stages, and comparisons."""

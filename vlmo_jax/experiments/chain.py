@@ -1,0 +1,219 @@
+"""All stages as one chain, each starting from what the one before left.
+
+    python -m vlmo_jax.chain [--size=base] [--workdir=DIR] [--set=stage2.steps=100 ...]
+
+tokenizer  a discrete VAE whose codes stage 1 predicts
+stage1     masked image modelling on images
+stage2     masked language modelling on texts, attention and image parts frozen
+stage3     contrast, matching and masked language modelling on pairs, then retrieval
+
+Each has a folder in DIR, as its recipe alone would fill it; DIR/summary.png shows all of them.
+Stopped anywhere, the same command goes on. With --size=base, base_plus or large the tokenizer is of
+DALL-E's size. The chain is for one machine: on a pod run the recipes themselves.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import sys
+from typing import NamedTuple
+
+from vlmo_jax.commands.command_line import read_config
+from vlmo_jax.experiments.runs import ROOT, RunStopped, run_recipe
+from vlmo_jax.experiments.summary_page import Section, summary_page
+from vlmo_jax.recipes import ConfigError, make_recipe
+from vlmo_jax.reports.metrics import announce, read_metrics
+
+
+class Stage(NamedTuple):
+    """A recipe of the chain.
+
+    `starts` maps config fields to the stages whose work folders they name; `pages` are its
+    pictures.
+    """
+
+    name: str
+    title: str
+    config: str
+    starts: dict
+    pages: tuple
+
+
+STAGES = (
+    Stage(
+        "tokenizer",
+        "Visual tokenizer",
+        "configs/tokenizer.py",
+        {},
+        ("curves.png", "reconstructions.png"),
+    ),
+    Stage(
+        "stage1",
+        "Stage 1, images",
+        "configs/stage1.py",
+        {"visual_tokenizer": "tokenizer"},
+        ("curves.png", "masked_images.png"),
+    ),
+    Stage(
+        "stage2",
+        "Stage 2, texts",
+        "configs/stage2.py",
+        {"init_from": "stage1"},
+        ("curves.png", "fill_in.png"),
+    ),
+    Stage(
+        "stage3",
+        "Stage 3, pairs",
+        "configs/stage3.py",
+        {"init_from": "stage2"},
+        ("curves.png", "retrieval.png"),
+    ),
+)
+
+
+def read_settings(settings):
+    """Settings "STAGE.FIELD=VALUE" by stage.
+
+    Returns:
+        dict stage name -> {field: value}.
+
+    Raises:
+        ValueError: a setting of another form, or of no stage.
+    """
+    names = [stage.name for stage in STAGES]
+    found = {name: {} for name in names}
+    for setting in settings:
+        match = re.fullmatch(r"(\w+)\.([\w.]+)=(.*)", setting, re.DOTALL)
+        if match is None or match[1] not in found:
+            raise ValueError(
+                f"--set={setting} is not STAGE.FIELD=VALUE with a STAGE of {', '.join(names)}"
+            )
+        found[match[1]][match[2]] = match[3]
+    return found
+
+
+def stage_recipe(stage, size):
+    """The recipe of a stage with its argument; stage 1 at a size of the paper needs the codes of
+    the tokenizer at DALL-E's.
+    """
+    if stage.name == "tokenizer":
+        size = size and ("tiny" if size.startswith("tiny") else "dalle")
+    return stage.config + (f":{size}" if size else "")
+
+
+def run_chain(workdir, *, size=None, settings=()):
+    """Runs all stages.
+
+    Args:
+        workdir: where everything goes.
+        size: argument of the recipes of stages 1 to 3, or None.
+        settings: see `read_settings`.
+
+    Returns:
+        dict stage name -> {"seconds", "peak_bytes"} of this and earlier starts.
+
+    Raises:
+        ValueError: a setting of another form, or of no stage or field, an unknown size, or a stage
+            that is not told what to read; no stage has run then.
+        RunStopped: a stage failed or was stopped.
+    """
+    settings = read_settings(settings)
+    recipes = {stage.name: stage_recipe(stage, size) for stage in STAGES}
+    for stage in STAGES:
+        settings[stage.name] = {
+            **{field: workdir / start for field, start in stage.starts.items()},
+            **settings[stage.name],
+        }
+    _check_inputs(
+        {name: read_config(ROOT / recipe, settings[name]) for name, recipe in recipes.items()}
+    )
+    workdir.mkdir(parents=True, exist_ok=True)
+    record = workdir / "chain.json"
+    usage = json.loads(record.read_text()) if record.exists() else {}
+    for number, stage in enumerate(STAGES, start=1):
+        announce(f"\n{stage.title} ({number} of {len(STAGES)})")
+        try:
+            taken = run_recipe(recipes[stage.name], workdir / stage.name, settings[stage.name])
+        except RunStopped as stopped:
+            _add_usage(usage, stage.name, stopped.usage, record)
+            raise
+        _add_usage(usage, stage.name, taken, record)
+    return usage
+
+
+def _check_inputs(configs):
+    for name, config in configs.items():
+        try:
+            make_recipe(config).check_inputs()
+        except ConfigError as error:
+            raise ValueError(f"{error}; here it is --set={name}.FIELD=VALUE") from error
+
+
+def _add_usage(usage, name, taken, record):
+    before = usage.get(name, {"seconds": 0.0, "peak_bytes": 0})
+    usage[name] = {
+        "seconds": before["seconds"] + taken.seconds,
+        "peak_bytes": max(before["peak_bytes"], taken.peak_bytes),
+    }
+    partial = record.with_suffix(".partial")
+    partial.write_text(json.dumps(usage, indent=2) + "\n")
+    os.replace(partial, record)
+
+
+def describe_stage(stage, workdir, usage):
+    """One line: the loss at the start and the end, time and memory."""
+    losses = read_metrics(workdir / stage.name / "metrics.jsonl")["train/loss"][1]
+    taken = usage[stage.name]
+    return (
+        f"{stage.title}: loss {losses[0]:.3f} to {losses[-1]:.3f}, {taken['seconds'] / 60:.1f} min,"
+        f" {taken['peak_bytes'] / 2**30:.1f} GiB"
+    )
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m vlmo_jax.chain",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--size",
+        help="argument of the recipes of stages 1 to 3, such as base; default: the small ones",
+    )
+    parser.add_argument(
+        "--workdir",
+        type=pathlib.Path,
+        default=pathlib.Path("runs/chain"),
+        help="where everything goes",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="STAGE.FIELD=VALUE",
+        help="a setting of one stage's config",
+    )
+    arguments = parser.parse_args(argv)
+    workdir = arguments.workdir
+    try:
+        usage = run_chain(workdir, size=arguments.size, settings=arguments.set)
+    except (ValueError, RunStopped) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(getattr(error, "status", 1))
+    lines = [describe_stage(stage, workdir, usage) for stage in STAGES]
+    pages = {stage.name: [workdir / stage.name / page for page in stage.pages] for stage in STAGES}
+    # Without a split to evaluate a stage has no picture but its curves.
+    sections = [
+        Section(line, [page for page in pages[stage.name] if page.exists()])
+        for stage, line in zip(STAGES, lines)
+    ]
+    summary_page(sections, workdir / "summary.png")
+    minutes = sum(taken["seconds"] for taken in usage.values()) / 60
+    announce(
+        "\n"
+        + "\n".join(lines)
+        + f"\nAll stages: {minutes:.1f} minutes. The summary is {workdir / 'summary.png'}\nNext:"
+        f" what the chain is worth, python -m vlmo_jax.compare --init_from={workdir / 'stage2'}"
+    )

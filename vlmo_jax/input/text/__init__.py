@@ -1,0 +1,1 @@
+"""Texts to tokens: tokenizers, captions, rows, masks of words."""

@@ -1,0 +1,1 @@
+"""Comparison with reference arrays, one file a kind of fixture."""

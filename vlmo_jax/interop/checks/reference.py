@@ -1,0 +1,272 @@
+"""Fixtures of the official model: arrays and sizes read from files, and our model built to fit
+them.
+"""
+
+import functools
+import json
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from vlmo_jax.interop.vlmo import from_official, official_parts, official_places, to_official
+from vlmo_jax.layers.relative_position import image_index, joint_index, text_index
+from vlmo_jax.models.vlmo import VLMo
+from vlmo_jax.objectives.masked_language import UNUSED
+from vlmo_jax.training.train_step import abstract_model
+
+OUTPUT_TOLERANCE = 2e-5
+GRADIENT_TOLERANCE, GRADIENT_FLOOR = 1e-4, 1e-6
+
+# Official input arrays and their names in our batches.
+INPUTS = {"text_ids": "token_ids", "text_masks": "token_mask", "text_ids_mlm": "mlm_token_ids"}
+IMAGES = ("image", "image_0", "image_1")
+IGNORED_LABEL = -100
+
+
+def load_fixture(path):
+    """Reads NAME.npz and NAME.json beside it.
+
+    Returns:
+        dict name -> array, and the JSON's values.
+
+    Raises:
+        FileNotFoundError: one of the two is not there.
+    """
+    path = pathlib.Path(path)
+    for file in (path, path.with_suffix(".json")):
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{file}: no such file; a fixture is NAME.npz with NAME.json beside it"
+            )
+    with np.load(path) as arrays:
+        return dict(arrays), json.loads(path.with_suffix(".json").read_text())
+
+
+class Reference:
+    """A VLMo fixture: arrays, sizes, our model, and the map between its parameters and the official
+    ones.
+
+    Experts and heads follow from the names of the tensors, the grid of patches from the position
+    table.
+
+    Args:
+        arrays, info: of `load_fixture`.
+        prefix: group of the official parameters.
+    """
+
+    def __init__(self, arrays, info, prefix="param"):
+        self.arrays, self.info = arrays, info
+        sizes, config = info["model"], info["config"]
+        tensors = self.group(prefix)
+        if not tensors:
+            raise ValueError(f"the fixture holds no parameters {prefix}/...")
+        parts = official_parts(tensors)
+        self.position = "absolute" if sizes["use_abs_pos_emb"] else "relative"
+        num_upper = sizes["depth"] - sizes["vlffn_start_layer_index"]
+        layer_scale = sizes["layer_scale_init_values"]
+        self.text_positions = config.get("max_text_len_of_initckpt", config["max_text_len"])
+        self.grid = self.table_grid(tensors, config["image_size"] // sizes["patch_size"])
+        self.places = official_places(
+            depth=sizes["depth"],
+            num_upper=num_upper,
+            num_heads=sizes["num_heads"],
+            patch_size=sizes["patch_size"],
+            position=self.position,
+            layer_scale=bool(layer_scale),
+            **parts,
+        )
+        self.fields = dict(
+            patch_size=sizes["patch_size"],
+            text_length=config["max_text_len"],
+            text_positions=self.text_positions,
+            vocab_size=config["vocab_size"],
+            width=sizes["embed_dim"],
+            depth=sizes["depth"],
+            num_heads=sizes["num_heads"],
+            mlp_dim=int(sizes["embed_dim"] * sizes["mlp_ratio"]),
+            num_upper=num_upper,
+            position=self.position,
+            layer_scale=layer_scale,
+            num_answers=config.get("vqav2_label_size") or 1,
+            **parts,
+        )
+        self.graphdef, self.abstract = self.build(self.grid)
+
+    def build(self, grid):
+        """Graphdef and abstract parameters of our model for images of `grid` x `grid` patches."""
+        return _build(
+            tuple({**self.fields, "image_size": grid * self.fields["patch_size"]}.items())
+        )
+
+    def table_grid(self, tensors, default):
+        """Patches a side that the position table among `tensors` is made for."""
+        if "transformer.pos_embed" in tensors:
+            return math.isqrt(tensors["transformer.pos_embed"].shape[1] - 1)
+        if "relative_position_bias_table" in tensors:
+            return relative_grid(len(tensors["relative_position_bias_table"]), self.text_positions)
+        return default
+
+    def group(self, prefix):
+        """Arrays named prefix/..., without the prefix."""
+        return {
+            name[len(prefix) + 1 :]: a
+            for name, a in self.arrays.items()
+            if name.startswith(prefix + "/")
+        }
+
+    def params(self, prefix):
+        """The weights stored under a prefix in our layout, their shapes checked against our model."""
+        tensors = self.group(prefix)
+        params, unread = from_official(tensors, self.places, self.position)
+        back = to_official(params, self.places, unread)
+        if set(back) != set(tensors) or any(
+            not np.array_equal(back[name], tensors[name]) for name in tensors
+        ):
+            raise ValueError(f"{prefix}: the way back to the official names is not exact")
+        return self.checked(params, self.abstract, prefix)
+
+    @staticmethod
+    def checked(params, abstract, what):
+        """`params` as jax arrays if they have the shapes of the abstract model."""
+        flat = lambda tree: {
+            "/".join(map(str, path)): np.shape(leaf)
+            for path, leaf in nnx.traversals.flatten_mapping(tree).items()
+        }
+        found, expected = flat(params), flat(nnx.to_pure_dict(abstract))
+        other = [
+            f"{name}: {found.get(name)} instead of {expected.get(name)}"
+            for name in sorted(set(found) | set(expected))
+            if found.get(name) != expected.get(name)
+        ]
+        if other:
+            raise ValueError(
+                f"{what}: shapes do not fit a model of the sizes in the JSON: {'; '.join(other)}"
+            )
+        return jax.tree.map(jnp.asarray, params)
+
+
+@functools.lru_cache
+def _build(fields):
+    return abstract_model(lambda rngs: VLMo(**dict(fields), rngs=rngs))
+
+
+def relative_grid(rows, text_positions):
+    """Patches a side of an official relative position table of `rows` rows made for
+    `text_positions` tokens.
+
+    Raises:
+        ValueError: no grid gives so many rows.
+    """
+    offsets = rows - 5 - 2 * text_positions
+    side = math.isqrt(max(offsets, 0))
+    if side * side != offsets or side % 2 == 0:
+        raise ValueError(
+            f"a relative position table of {rows} rows does not fit texts of {text_positions}"
+            " tokens and any image size"
+        )
+    return (side + 1) // 2
+
+
+def official_batch(arrays):
+    """Our batch from official inputs: images to NHWC, masked-language labels to places and token
+    ids.
+
+    Args:
+        arrays: name -> array, of INPUTS, IMAGES, text_labels and text_labels_mlm, as far as there
+            are any.
+    """
+    batch = {INPUTS[name]: arrays[name] for name in INPUTS if name in arrays}
+    batch |= {name: arrays[name].transpose(0, 2, 3, 1) for name in IMAGES if name in arrays}
+    if "token_mask" in batch:
+        batch["token_mask"] = batch["token_mask"].astype(bool)
+    if "text_labels_mlm" in arrays:
+        labels = arrays["text_labels_mlm"]
+        masked = labels != IGNORED_LABEL
+        batch["mlm_positions"] = np.where(masked, np.arange(labels.shape[1]), 0).astype(np.int32)
+        batch["mlm_labels"] = np.where(masked, labels, UNUSED).astype(np.int32)
+    rows = np.arange(len(next(iter(batch.values()))), dtype=np.uint32)
+    return {**batch, "image_id": rows, "text_id": rows}
+
+
+def compare_inputs(reference, report, prefix="in", extra=()):
+    """Compares what the inputs say twice, and refuses inputs that nothing here reads.
+
+    The official batch carries labels of the unmasked text too, though its code masks none of it,
+    and masked texts beside the whole ones.
+
+    Args:
+        extra: names that the caller reads beside INPUTS and IMAGES.
+
+    Raises:
+        ValueError: names inputs that are not known.
+    """
+    arrays = reference.group(prefix)
+    known = {*INPUTS, *IMAGES, "text_labels", "text_labels_mlm", *extra}
+    unknown = sorted(set(arrays) - known)
+    if unknown:
+        raise ValueError(
+            f"{prefix}/ holds inputs that are not known: {unknown}; known:"
+            f" {', '.join(sorted(known))}"
+        )
+    if "text_labels" in arrays:
+        report.compare(
+            f"{prefix}/text_labels",
+            np.full_like(arrays["text_labels"], IGNORED_LABEL),
+            arrays["text_labels"],
+            0.0,
+        )
+    if {"text_ids", "text_ids_mlm", "text_labels_mlm"} <= set(arrays):
+        labels = arrays["text_labels_mlm"]
+        whole = np.where(labels != IGNORED_LABEL, labels, arrays["text_ids_mlm"])
+        report.compare(f"{prefix}/text_ids", whole, arrays["text_ids"], 0.0)
+
+
+def compare_buffers(reference, report, grid=None):
+    """Compares the index buffers of official models.
+
+    Raises:
+        ValueError: names buffers that are not known.
+    """
+    length, positions, grid = (
+        reference.info["config"]["max_text_len"],
+        reference.text_positions,
+        grid or reference.grid,
+    )
+    known = {
+        "text_embeddings.position_ids": lambda: np.arange(length)[None],
+        "text_embeddings.token_type_ids": lambda: np.zeros((1, length)),
+        "relative_position_index": lambda: image_index(grid),
+        "text_relative_position_index": lambda: text_index(grid, length, positions),
+        "text_imag_relative_position_index": lambda: joint_index(grid, length, positions),
+    }
+    for name, value in reference.group("buffer").items():
+        if name not in known:
+            raise ValueError(f"buffer/{name} is not known; known: {', '.join(known)}")
+        report.compare(f"buffer/{name}", known[name](), value, 0.0)
+
+
+def compare_gradients(reference, report, grads):
+    """Compares gradients: those that are stored, and zero for those that the JSON says the official
+    model lacks.
+
+    Args:
+        grads: tree like our parameters.
+
+    Raises:
+        ValueError: the fixture holds gradients of unknown parameters.
+    """
+    theirs, ours = reference.group("grad"), to_official(grads, reference.places)
+    unknown = sorted(set(theirs) - set(ours) - set(reference.info.get("grad_none", ())))
+    if unknown:
+        raise ValueError(f"the fixture holds gradients of parameters that are not known: {unknown}")
+    for name in sorted(set(theirs) & set(ours)):
+        tolerance = max(
+            GRADIENT_TOLERANCE * float(np.abs(theirs[name]).max(initial=0.0)), GRADIENT_FLOOR
+        )
+        report.compare(f"grad/{name}", ours[name], theirs[name], tolerance)
+    for name in sorted(set(reference.info.get("grad_none", ())) & set(ours) - set(theirs)):
+        report.compare(f"no grad/{name}", ours[name], np.zeros(ours[name].shape), 0.0)

@@ -1,0 +1,1 @@
+"""Batches to arrays on the mesh; the processes of a job."""

@@ -1,0 +1,1 @@
+"""Losses to one jitted, sharded update, and the loop around it."""

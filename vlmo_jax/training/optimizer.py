@@ -1,0 +1,184 @@
+"""The optimizer: transformers' AdamW, learning-rate schedules, and rules by parameter path."""
+
+import logging
+import re
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from vlmo_jax.training.partition import Partition
+
+log = logging.getLogger(__name__)
+
+SCHEDULES = ("polynomial", "cosine", "constant")
+
+
+def match_rules(params, rules, *, key):
+    """Applies rules (path regex, value) to parameters; the first rule that matches a whole path
+    wins.
+
+    Args:
+        params: pure parameter tree.
+        rules: sequence of (regex, value).
+        key: name of the config key the rules come from, for messages.
+
+    Returns:
+        A tree like `params` of values.
+
+    Raises:
+        ValueError: a rule that matches no parameter, or a parameter that no rule covers.
+    """
+    flat = nnx.traversals.flatten_mapping(params)
+    values, matched = {}, [0] * len(rules)
+    for path in flat:
+        name = "/".join(map(str, path))
+        number = next((n for n, (regex, _) in enumerate(rules) if re.fullmatch(regex, name)), None)
+        if number is None:
+            raise ValueError(
+                f"config.{key}: no rule covers parameter {name}; end the rules with '.*'"
+            )
+        values[path] = rules[number][1]
+        matched[number] += 1
+    for (regex, value), count in zip(rules, matched):
+        if not count:
+            raise ValueError(
+                f"config.{key}: {regex!r} matches no parameter (or none that earlier rules left);"
+                f" paths: {', '.join('/'.join(map(str, p)) for p in list(flat)[:8])} ..."
+            )
+        log.info("config.%s: %s -> %s (%d parameters)", key, regex, value, count)
+    return nnx.traversals.unflatten_mapping(values)
+
+
+def learning_rate_schedule(name, *, peak, warmup_steps, total_steps, end=0.0, power=1.0):
+    """Learning rate by step: linear warm-up from 0, so the first step has rate 0, then decay to
+    `end`.
+
+    Args:
+        name: "polynomial", "cosine" or "constant", the shape after warm-up.
+        peak: rate at the end of the warm-up.
+        warmup_steps, total_steps: optimizer updates.
+        end: rate at `total_steps`.
+        power: of the polynomial; 1 is a straight line.
+
+    Raises:
+        ValueError: unknown name, or a warm-up as long as the run.
+    """
+    if name not in SCHEDULES:
+        raise ValueError(
+            f"config.optimizer.schedule={name!r} is unknown; use one of {', '.join(SCHEDULES)}"
+        )
+    if not 0 <= warmup_steps < total_steps:
+        raise ValueError(
+            f"config.optimizer.warmup_steps={warmup_steps} must be at least 0 and less than"
+            f" config.steps={total_steps}"
+        )
+    decay_steps = total_steps - warmup_steps
+    decay = {
+        "polynomial": lambda: optax.polynomial_schedule(peak, end, power, decay_steps),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, decay_steps, alpha=end / peak),
+        "constant": lambda: optax.constant_schedule(peak),
+    }[name]()
+    return optax.join_schedules(
+        [optax.linear_schedule(0.0, peak, max(warmup_steps, 1)), decay], [warmup_steps]
+    )
+
+
+class AdamWState(NamedTuple):
+    count: jax.Array
+    mean: optax.Updates
+    variance: optax.Updates
+
+
+def adamw(schedule, *, betas, epsilon, decay, multiplier):
+    """AdamW as transformers' own class, which trained the published weights.
+
+    It differs from `optax.adamw` in two ways: epsilon is added to sqrt(v) before the bias
+    correction, and decay acts after the update, p -= lr * decay * p_new.
+
+    Args:
+        schedule: step -> learning rate; the first update uses step 0.
+        betas: decay rates of both moments.
+        epsilon: see above.
+        decay: tree like the parameters of weight-decay factors.
+        multiplier: tree like the parameters that multiplies the learning rate.
+    """
+    beta1, beta2 = betas
+
+    def init(params):
+        zeros = lambda: jax.tree.map(jnp.zeros_like, params)
+        return AdamWState(jnp.zeros((), jnp.int32), zeros(), zeros())
+
+    def update(grads, state, params):
+        count = state.count + 1
+        mean = jax.tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, state.mean, grads)
+        variance = jax.tree.map(lambda v, g: beta2 * v + (1 - beta2) * g * g, state.variance, grads)
+        rate = schedule(state.count)
+        correction = jnp.sqrt(1 - beta2 ** count.astype(jnp.float32)) / (
+            1 - beta1 ** count.astype(jnp.float32)
+        )
+
+        def step(p, m, v, decay, multiplier):
+            moved = -rate * multiplier * correction * m / (jnp.sqrt(v) + epsilon)
+            return moved - rate * multiplier * decay * (p + moved)
+
+        return jax.tree.map(step, params, mean, variance, decay, multiplier), AdamWState(
+            count, mean, variance
+        )
+
+    return optax.GradientTransformation(init, update)
+
+
+def make_optimizer(
+    params,
+    *,
+    schedule,
+    learning_rate,
+    warmup_steps,
+    total_steps,
+    end_learning_rate,
+    betas,
+    epsilon,
+    weight_decay,
+    power,
+    no_decay,
+    rate_multipliers,
+    clip_norm,
+    frozen=(),
+):
+    """Builds the optimizer of a recipe; arguments are the fields of `config.optimizer`.
+
+    Args:
+        params: pure tree of (abstract) parameters, for the rules.
+        no_decay: regexes of parameter paths without weight decay.
+        rate_multipliers: (regex, factor) pairs; everything else has factor 1.
+        clip_norm: gradients are scaled down to this global norm; 0: never.
+        frozen: regexes of parameters that do not train (see partition.py).
+
+    Returns:
+        The optax transformation of what trains, the schedule, and the Partition (None: everything
+        trains).
+    """
+    rates = learning_rate_schedule(
+        schedule,
+        peak=learning_rate,
+        warmup_steps=warmup_steps,
+        total_steps=total_steps,
+        end=end_learning_rate,
+        power=power,
+    )
+    decay_rules = [(regex, 0.0) for regex in no_decay] + [(".*", float(weight_decay))]
+    rate_rules = [(regex, float(factor)) for regex, factor in rate_multipliers] + [(".*", 1.0)]
+    decay = match_rules(params, decay_rules, key="optimizer.no_decay")
+    multiplier = match_rules(params, rate_rules, key="optimizer.rate_multipliers")
+    partition = Partition.by_rules(params, tuple(frozen)) if frozen else None
+    if partition is not None:
+        decay, multiplier = partition.select(decay), partition.select(multiplier)
+    update = adamw(rates, betas=tuple(betas), epsilon=epsilon, decay=decay, multiplier=multiplier)
+    return (
+        (optax.chain(optax.clip_by_global_norm(clip_norm), update) if clip_norm else update),
+        rates,
+        partition,
+    )
