@@ -21,7 +21,7 @@ FLOORS = {
     "layers": 1,
     "objectives": 1,
     "reports": 1,
-    "models": 2,
+    "models": 2,  # models.build joins them
     "checkpoints.param_names": 2,
     "tasks": 3,
     "interop": 3,

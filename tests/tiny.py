@@ -9,10 +9,11 @@ from flax import nnx
 from configs import common, stage3
 from tests.paths import ROOT
 from vlmo_jax.commands.command_line import read_config
+from vlmo_jax.models.build import abstract_model
 from vlmo_jax.parallel.sharding import make_mesh
 from vlmo_jax.recipes import make_recipe
 from vlmo_jax.training import program as programs
-from vlmo_jax.training.train_step import TrainState, abstract_model
+from vlmo_jax.training.train_step import TrainState
 
 VOCAB, LENGTH, MASKED, SIZE, BATCH = 48, 8, 3, 16, 8
 MODEL = dict(

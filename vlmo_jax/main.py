@@ -16,9 +16,9 @@ import sys
 from absl import app, flags
 
 from vlmo_jax.commands.command_line import CONFIG, parse_flags
+from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.input.attempts import BrokenDataError
 from vlmo_jax.parallel.distributed import start_distributed
-from vlmo_jax.recipes import ConfigError
 from vlmo_jax.training.evaluate import evaluate
 from vlmo_jax.training.loop import NonFiniteError, train
 

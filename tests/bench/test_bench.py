@@ -12,9 +12,10 @@ from tests.run_commands import run_commands
 from vlmo_jax.bench import data, device, steps, topology
 from vlmo_jax.bench.collectives import bytes_by_kind, read_collectives
 from vlmo_jax.bench.report import append_record, format_report, quantity
+from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.models.flops import model_flops
 from vlmo_jax.parallel import sharding
-from vlmo_jax.recipes import ConfigError, make_recipe
+from vlmo_jax.recipes import make_recipe
 
 
 def without_names(**fields):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from vlmo_jax.models.build import abstract_model
 from vlmo_jax.recipes import make_recipe
 from vlmo_jax.recipes.base import count_params
-from vlmo_jax.training.train_step import abstract_model
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra `convert`)")
 

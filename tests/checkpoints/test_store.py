@@ -9,7 +9,7 @@ import pytest
 
 from tests import tiny
 from vlmo_jax.checkpoints.store import Checkpoints, find_checkpoint, load_params, save_params
-from vlmo_jax.recipes import ConfigError
+from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.training import program as programs
 
 META = {"config": {"steps": 3}, "preprocessing": {"mean": [0.5, 0.5, 0.5]}}

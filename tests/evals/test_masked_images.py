@@ -14,8 +14,8 @@ from vlmo_jax.datasets import Record
 from vlmo_jax.evals.masked_images import MaskedImageEvaluator
 from vlmo_jax.input.masked_images import EvalMaskedImages, MaskedViews
 from vlmo_jax.models.beit import BEiT
+from vlmo_jax.models.build import abstract_model
 from vlmo_jax.tasks.image_pretrain import ImagePretrainTask, make_masked_image_model
-from vlmo_jax.training.train_step import abstract_model
 
 VIEWS = MaskedViews(image_size=16, tokenizer_image_size=8, patch_size=4, num_masked=6, min_block=2)
 

@@ -11,9 +11,9 @@ from configs import common, stage3
 from tests.paths import DATA
 from vlmo_jax.interop.places import fill_places
 from vlmo_jax.interop.vlmo import from_official, official_places, to_official
+from vlmo_jax.models.build import abstract_model
 from vlmo_jax.recipes import make_recipe
 from vlmo_jax.training.optimizer import match_rules
-from vlmo_jax.training.train_step import abstract_model
 
 FIXTURES = DATA / "vlmo"
 BASE = dict(depth=4, num_upper=2, num_heads=4, patch_size=8, position="relative", layer_scale=True)

@@ -9,9 +9,9 @@ import pytest
 from flax import nnx
 
 from vlmo_jax.interop.dalle import to_dalle
+from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.dvae import DiscreteVAE, map_pixels, pixels_from_statistics, unmap_pixels
 from vlmo_jax.parallel.sharding import make_mesh, param_shardings, partition_spec
-from vlmo_jax.training.train_step import abstract_model
 
 SIZES = dict(
     vocab_size=12, num_hidden=8, num_groups=3, blocks_per_group=2, num_init=6, decoder=True

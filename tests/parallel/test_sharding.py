@@ -7,8 +7,8 @@ from jax.sharding import PartitionSpec
 
 from tests import tiny
 from vlmo_jax.layers.linear import Linear, param
+from vlmo_jax.models.build import abstract_model
 from vlmo_jax.parallel import sharding
-from vlmo_jax.training.train_step import abstract_model
 
 MESH = dict(data=-1, fsdp=1, tensor=1)
 

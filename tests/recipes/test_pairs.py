@@ -4,7 +4,8 @@ import pytest
 
 from configs import stage3
 from tests import tiny
-from vlmo_jax.recipes import ConfigError, make_recipe
+from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.recipes import make_recipe
 
 
 def parse(*arguments, recipe="tiny"):

@@ -13,12 +13,13 @@ from tests import tiny
 from tests.paths import ROOT
 from tests.recipes.full_size import build
 from vlmo_jax.checkpoints import store
+from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.interop.vlmo import official_places
+from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.vlmo import VLMo
-from vlmo_jax.recipes import ConfigError, make_recipe
+from vlmo_jax.recipes import make_recipe
 from vlmo_jax.training.loop import train
 from vlmo_jax.training.partition import Partition, rule_paths
-from vlmo_jax.training.train_step import abstract_model
 
 FIXTURE = ROOT / "tests" / "data" / "vlmo" / "tiny_base_textmlm.json"
 SMALL = (

@@ -8,12 +8,13 @@ import pytest
 from flax import nnx
 
 from tests import tiny
+from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.input.images.pixels import decode_image, resize_square
+from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.dvae import DiscreteVAE
 from vlmo_jax.models.flops import discrete_vae_flops
-from vlmo_jax.recipes import ConfigError, make_recipe
+from vlmo_jax.recipes import make_recipe
 from vlmo_jax.tasks.visual_tokenizer import encode_codes, reconstruct
-from vlmo_jax.training.train_step import abstract_model
 
 SMALL = (
     "data.source=emoji",

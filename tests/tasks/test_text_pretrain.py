@@ -11,9 +11,9 @@ from tests import tiny
 from tests.paths import DATA
 from vlmo_jax.interop.places import empty_places, fill_places
 from vlmo_jax.interop.vlmo import official_places
+from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.vlmo import VLMo
 from vlmo_jax.tasks.text_pretrain import TextPretrainTask, make_masked_text_model, masked_logits
-from vlmo_jax.training.train_step import abstract_model
 
 FIXTURE = DATA / "vlmo" / "tiny_base_textmlm.npz"
 FIELDS = dict(experts=("image", "text"), heads=("mlm",))

@@ -11,10 +11,10 @@ import optax
 import pytest
 from flax import nnx
 
+from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.dvae import DiscreteVAE
 from vlmo_jax.objectives.discrete_vae import peak_signal_to_noise, squared_error
 from vlmo_jax.tasks.visual_tokenizer import TokenizerTask, decode_codes, encode_codes, reconstruct
-from vlmo_jax.training.train_step import abstract_model
 
 CODES = 16
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import stage3
-from vlmo_jax.recipes import ConfigError
+from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.training.loop import Loop
 
 MEASURED = {

@@ -28,8 +28,8 @@ from vlmo_jax.bench.report import append_record, format_report
 from vlmo_jax.bench.steps import benchmark_encode, benchmark_train
 from vlmo_jax.bench.topology import benchmark_topology
 from vlmo_jax.commands.command_line import CONFIG, parse_flags
+from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.parallel.distributed import start_distributed
-from vlmo_jax.recipes import ConfigError
 
 JSON = flags.DEFINE_string("json", None, "File to which the result is added as one line of JSON")
 STEPS = flags.DEFINE_integer(

@@ -16,9 +16,10 @@ from torch.nn import functional as F
 from vlmo_jax.bench.device import Peak, process_peak_bytes
 from vlmo_jax.bench.report import Report, gibibytes, setting
 from vlmo_jax.bench.steps import speed, without_data
+from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.layers import relative_position
 from vlmo_jax.models.flops import TRAINING_FACTOR
-from vlmo_jax.recipes import ConfigError, make_recipe
+from vlmo_jax.recipes import make_recipe
 
 IGNORED_LABEL = -100
 

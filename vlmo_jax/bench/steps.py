@@ -9,14 +9,15 @@ from flax import nnx
 
 from vlmo_jax.bench import device
 from vlmo_jax.bench.report import Report, gibibytes, quantity, setting
+from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.flops import TRAINING_FACTOR, model_flops
 from vlmo_jax.parallel import sharding
-from vlmo_jax.recipes import ConfigError, make_recipe
+from vlmo_jax.recipes import make_recipe
 from vlmo_jax.recipes.base import SYNTHETIC, compute_dtype
 from vlmo_jax.recipes.checks import NO_INIT
 from vlmo_jax.tasks.retrieval import make_encoders
 from vlmo_jax.training.program import build_program, compiled_bytes
-from vlmo_jax.training.train_step import abstract_model
 
 
 def benchmark_train(config, *, steps, warmup):

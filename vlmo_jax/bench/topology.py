@@ -13,8 +13,9 @@ from jax.experimental import topologies
 from vlmo_jax.bench.collectives import bytes_by_kind, read_collectives
 from vlmo_jax.bench.report import Report, gibibytes
 from vlmo_jax.bench.steps import title, without_data
+from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.parallel import sharding
-from vlmo_jax.recipes import ConfigError, make_recipe
+from vlmo_jax.recipes import make_recipe
 from vlmo_jax.training.program import build_program, compiled_bytes
 
 # libtpu would ask a TPU machine's environment for these; without a TPU it says at length that it

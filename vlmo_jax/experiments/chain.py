@@ -21,9 +21,10 @@ import sys
 from typing import NamedTuple
 
 from vlmo_jax.commands.command_line import read_config
+from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.experiments.runs import ROOT, RunStopped, run_recipe
 from vlmo_jax.experiments.summary_page import Section, summary_page
-from vlmo_jax.recipes import ConfigError, make_recipe
+from vlmo_jax.recipes import make_recipe
 from vlmo_jax.reports.metrics import announce, read_metrics
 
 

@@ -47,7 +47,7 @@ class MomeBlock(nnx.Module):
         self.experts = ModalityExperts(
             num_experts, width, mlp_dim, norm_epsilon=norm_epsilon, **layers
         )
-        gamma = None if layer_scale is None else nnx.initializers.constant(layer_scale)
+        gamma = nnx.initializers.constant(layer_scale) if layer_scale else None
         self.attention_scale = param(gamma, (width,), (None,), rngs) if gamma else None
         self.expert_scale = param(gamma, (width,), (None,), rngs) if gamma else None
 
@@ -97,7 +97,7 @@ class MomeTransformer(nnx.Module):
         depth, num_upper, width, num_heads, mlp_dim: sizes.
         lower_experts, upper_experts: how many of image, text, vision-language, in this order, the
             blocks of each stack hold.
-        layer_scale: initial value of gamma_1 and gamma_2, or None for none.
+        layer_scale: initial value of gamma_1 and gamma_2, 0 or None for none.
         table_rows: rows of the relative position table, or None for no relative bias.
         shared_table: one table [1, rows, H] for all layers instead of one a layer.
         norm_epsilon: epsilon of all norms.

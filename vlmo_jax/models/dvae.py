@@ -149,6 +149,8 @@ class DiscreteVAE(nnx.Module):
             `stride` = 2^(num_groups - 1) pixels.
         blocks_per_group: blocks in a group (2).
         num_init: width into which the decoder embeds codes (128); 0: half of `num_hidden`.
+        image_size: side of the images that it is trained on; None: not known. It has no part in the
+            model, which takes images of every size that its stride divides.
         decoder: whether there is one; stage 1 needs the encoder alone.
         dtype: type that the blocks compute in. Logits of codes and the embedding of codes are
             float32 always, as in the official code, which computes the rest in float16 on GPUs.
@@ -162,6 +164,7 @@ class DiscreteVAE(nnx.Module):
         num_groups=4,
         blocks_per_group=2,
         num_init=0,
+        image_size=None,
         decoder=True,
         dtype=jnp.float32,
         rngs,
@@ -172,6 +175,8 @@ class DiscreteVAE(nnx.Module):
                 " width"
             )
         self.vocab_size, self.stride = vocab_size, 2 ** (num_groups - 1)
+        if image_size is not None and image_size % self.stride:
+            raise ValueError(f"image_size={image_size} must be a multiple of {self.stride}")
         sizes = (num_groups, blocks_per_group, vocab_size)
         self.encoder = DalleEncoder(num_hidden, *sizes, dtype=dtype, rngs=rngs)
         num_init = num_init or num_hidden // 2

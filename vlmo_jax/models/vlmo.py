@@ -42,7 +42,7 @@ class VLMo(nnx.Module):
         width, depth, num_heads, mlp_dim: sizes of the Transformer.
         num_upper: blocks with a vision-language expert.
         position: "relative" (bias table) or "absolute" (learned embeddings).
-        layer_scale: initial gamma or None.
+        layer_scale: initial gamma, 0 or None for none.
         drop_path_rate: rate of the last block, and of the dropout of the text embedding.
         experts: what the upper blocks hold, all three or (stage 2) image and text; lower blocks
             hold image and text.

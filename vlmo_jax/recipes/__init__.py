@@ -1,12 +1,12 @@
 """Recipes: from a config to the objects of a run, one class a kind of training data."""
 
-from vlmo_jax.recipes.checks import ConfigError, one_of
+from vlmo_jax.recipes.checks import one_of
 from vlmo_jax.recipes.images import ImagesRecipe
 from vlmo_jax.recipes.pairs import PairsRecipe
 from vlmo_jax.recipes.texts import TextsRecipe
 from vlmo_jax.recipes.visual_tokenizer import TokenizerRecipe
 
-__all__ = ["RECIPES", "ConfigError", "make_recipe"]
+__all__ = ["RECIPES", "make_recipe"]
 
 RECIPES = {
     "images": ImagesRecipe,

@@ -5,6 +5,7 @@ import functools
 
 import jax
 
+from vlmo_jax.commands.config_errors import ConfigError, one_of, require
 from vlmo_jax.datasets import open_source
 from vlmo_jax.evals.suite import evaluation_splits
 from vlmo_jax.input import checks
@@ -16,24 +17,6 @@ from vlmo_jax.recipes.base import DTYPES
 from vlmo_jax.training.optimizer import SCHEDULES
 
 NO_INIT = "none"  # config.init_from of a run that starts from random parameters on purpose
-
-
-class ConfigError(ValueError):
-    """A config that cannot run; the message names the key, the value, what is allowed and the fix."""
-
-
-def require(condition, message):
-    """Raises ConfigError with the message unless the condition holds."""
-    if not condition:
-        raise ConfigError(message)
-
-
-def one_of(key, value, allowed):
-    """Raises ConfigError unless the value of config.<key> is one of those allowed."""
-    require(
-        value in allowed,
-        f"config.{key}={value!r} is not allowed; use one of {', '.join(map(str, allowed))}",
-    )
 
 
 def multiple(key, value, divisor, what):

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vlmo_jax.checkpoints.store import SavedParams
+from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.dvae import DiscreteVAE
-from vlmo_jax.training.train_step import abstract_model
 
 KIND = "tokenizer"  # config.kind of the runs that make one
 DALLE_HIDDEN = 256

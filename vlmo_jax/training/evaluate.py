@@ -7,11 +7,12 @@ import numpy as np
 from flax import nnx
 
 from vlmo_jax.checkpoints import store
+from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.models.build import abstract_model
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import make_recipe
-from vlmo_jax.recipes.checks import NO_INIT, ConfigError, naming
+from vlmo_jax.recipes.checks import NO_INIT, naming
 from vlmo_jax.reports.metrics import MetricWriter, announce
-from vlmo_jax.training.train_step import abstract_model
 
 
 def evaluate(config, workdir):

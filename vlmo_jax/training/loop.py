@@ -11,10 +11,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from vlmo_jax.checkpoints import store
+from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import make_recipe
 from vlmo_jax.recipes.base import count_params
-from vlmo_jax.recipes.checks import ConfigError
 from vlmo_jax.reports.metrics import (
     MetricWriter,
     ProgressBar,

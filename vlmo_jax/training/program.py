@@ -16,12 +16,13 @@ from flax import nnx
 
 from vlmo_jax.checkpoints import store
 from vlmo_jax.checkpoints.warm_start.load import warm_start
+from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.models.build import abstract_model
 from vlmo_jax.parallel import sharding
-from vlmo_jax.recipes.checks import NO_INIT, ConfigError, naming
+from vlmo_jax.recipes.checks import NO_INIT, naming
 from vlmo_jax.training.optimizer import make_optimizer
 from vlmo_jax.training.train_step import (
     TrainState,
-    abstract_model,
     abstract_trainable,
     init_state,
     make_train_step,

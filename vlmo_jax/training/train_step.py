@@ -30,28 +30,6 @@ class TrainState:
     extra: Any
 
 
-def abstract_model(make_model):
-    """Shapes of a model without its memory.
-
-    Args:
-        make_model: function of nnx.Rngs that returns the module.
-
-    Returns:
-        graphdef, and the nnx.State whose Variables carry shapes and logical axes.
-    """
-    graphdefs = []
-
-    def split():
-        with nnx.use_eager_sharding(False):
-            graphdef, state = nnx.split(make_model(nnx.Rngs(0)))
-        graphdefs.append(graphdef)
-        return state
-
-    # Not nnx.eval_shape: under a mesh it reads our logical axes as mesh axes.
-    abstract_state = jax.eval_shape(split)
-    return graphdefs[-1], abstract_state
-
-
 def state_shardings(abstract_params, optimizer, mesh, *, partition=None, extra=()):
     """Shardings of a TrainState: moments lie where their parameters lie, the rest is replicated.
 

@@ -12,9 +12,10 @@ from vlmo_jax.checkpoints.param_names import named_parameters
 from vlmo_jax.checkpoints.store import Checkpoints, abstract_like
 from vlmo_jax.checkpoints.warm_start.load import warm_start
 from vlmo_jax.models.beit import BEiT
+from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.vlmo import VLMo
 from vlmo_jax.parallel.sharding import param_shardings
-from vlmo_jax.training.train_step import TrainState, abstract_model
+from vlmo_jax.training.train_step import TrainState
 
 STAGES = {
     "stage2": dict(experts=("image", "text"), heads=("mlm",)),

@@ -10,8 +10,8 @@ import numpy as np
 from flax import nnx
 
 from vlmo_jax.interop.dalle import from_dalle, to_dalle
+from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.dvae import DiscreteVAE, map_pixels, unmap_pixels
-from vlmo_jax.training.train_step import abstract_model
 
 OUTPUT_TOLERANCE = 2e-5
 GRADIENT_TOLERANCE, GRADIENT_FLOOR = 1e-5, 1e-6

@@ -14,9 +14,9 @@ from flax import nnx
 
 from vlmo_jax.interop.vlmo import from_official, official_parts, official_places, to_official
 from vlmo_jax.layers.relative_position import image_index, joint_index, text_index
+from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.vlmo import VLMo
 from vlmo_jax.objectives.masked_language import UNUSED
-from vlmo_jax.training.train_step import abstract_model
 
 OUTPUT_TOLERANCE = 2e-5
 GRADIENT_TOLERANCE, GRADIENT_FLOOR = 1e-4, 1e-6

@@ -1,0 +1,43 @@
+"""Refusals of settings: each names the key, the value, what is allowed and the fix.
+
+Keys are spelled out as on the command line, without `config.`: `data.mask_rate`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A config that cannot run; the message names key, value, what is allowed and the fix."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises ConfigError with the message unless the condition holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def one_of(key: str, value: Any, allowed: Sequence) -> None:
+    """Raises ConfigError unless the value of config.<key> is one of those allowed."""
+    names = ", ".join(map(str, allowed))
+    require(value in allowed, f"config.{key}={value!r} is not allowed; use one of {names}")
+
+
+def positive(key: str, value: float) -> None:
+    """Raises ConfigError unless config.<key> is more than 0."""
+    require(value > 0, f"config.{key}={value} must be more than 0")
+
+
+def not_negative(key: str, value: float, meaning: str) -> None:
+    """Raises ConfigError unless config.<key> is 0, which means `meaning`, or more."""
+    require(value >= 0, f"config.{key}={value} must be 0 ({meaning}) or more")
+
+
+def multiple(key: str, value: int, divisor: int, what: str) -> None:
+    """Raises ConfigError unless config.<key> divides by `divisor`, which is named `what`."""
+    near = max(divisor, round(value / divisor) * divisor)
+    require(
+        value % divisor == 0,
+        f"config.{key}={value} does not divide over {what} ({divisor}); use a multiple of {divisor}"
+        f" such as {near}",
+    )
