@@ -1,0 +1,1 @@
+"""The recipes, one a file; `common` is what they share."""

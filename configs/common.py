@@ -102,10 +102,11 @@ def read_argument(file, arg, sizes):
 
 
 def transformer(size, *, image_size, patch_size, vocab_size, drop_path_rate, init_std=0.02):
-    """The `model` part of a config without text; every field is an argument of models.beit.BEiT."""
+    """The `model` part of a config without text: what a BEiT is made of."""
     sizes = SIZES[size]
     return ConfigDict(
         dict(
+            kind="beit",  # of models.build.MODELS; every other field is an argument of that model
             image_size=image_size,
             patch_size=patch_size,
             vocab_size=vocab_size,
@@ -122,9 +123,9 @@ def transformer(size, *, image_size, patch_size, vocab_size, drop_path_rate, ini
 
 
 def model(size, *, text_length, text_positions, **fields):
-    """The `model` part of a config; every field is an argument of models.vlmo.VLMo."""
+    """The `model` part of a config with text: what a VLMo is made of."""
     config = transformer(size, **fields)
-    config.update(text_length=text_length, text_positions=text_positions)
+    config.update(kind="vlmo", text_length=text_length, text_positions=text_positions)
     return config
 
 
@@ -148,6 +149,8 @@ def optimizer(*, learning_rate, warmup_steps, no_decay=NO_DECAY):
             # path regexes of parameters that do not train; experts are named, as in
             # transformer/lower/experts/image/.*
             frozen=(),
+            layer_decay=1.0,  # factor of the rate from each block to the one below it; 1: none
+            ema_decay=0.0,  # of averaged parameters, kept for evaluation; 0: none are kept
         )
     )
 
@@ -162,27 +165,25 @@ def loading(*, num_threads=8):
     )
 
 
-def evaluation(*, every_steps, batch_size):
-    """A member of the `evals` part."""
+def evaluation(kind, *, every_steps, batch_size):
+    """A member of the `evals` part, whose name there is that of its metrics and its picture."""
     return dict(
+        kind=kind,  # of recipes.evaluations.EVALUATIONS
         source=placeholder(str),  # None: config.data.source
         splits=(),  # (): all of the source but the one trained on
         every_steps=every_steps,
         batch_size=batch_size,
+        averaged=False,  # score the averaged parameters that config.optimizer.ema_decay keeps
     )
 
 
-def defaults(kind):
-    """Fields that every recipe has; `kind` names what it trains on: pairs, images, texts or
-    tokenizer.
-    """
+def defaults():
+    """Fields that every recipe has beside its model, data, task, evaluations and optimizer."""
     config = ConfigDict()
-    config.kind = kind
     config.mode = "train"  # train | eval
     config.seed = 0
-    config.init_from = placeholder(
-        str
-    )  # a work folder or checkpoint whose parameters to start from; "none": random ones
+    # A work folder or checkpoint whose parameters to start from; "none": random ones.
+    config.init_from = placeholder(str)
     config.init_rules, config.init_fresh = INIT_RULES, ()
     config.accumulation = 1  # parts in which a batch goes through the model
     config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
@@ -191,9 +192,9 @@ def defaults(kind):
             every_steps=1000,
             every_minutes=30.0,
             keep_last=2,
-            best_metric=placeholder(
-                str
-            ),  # an eval/ metric whose best checkpoint is kept too; its last part: the mean of the splits
+            # An eval/ metric whose best checkpoint is kept too, such as
+            # eval/retrieval/emoji_validation/mean_recall; its last part: the mean of the splits.
+            best_metric=placeholder(str),
         )
     )
     config.log_every = 50

@@ -1,11 +1,11 @@
 """Stage 1, vision pre-training on images alone: masked image modelling as in BEiT.
 
-    --config=configs/stage1.py --config.visual_tokenizer=DIR         a small BEiT on the embedded drawings, minutes on 2 CPU cores
-    --config=configs/stage1.py:base --config.visual_tokenizer=DIR    the paper's recipe (also base_plus, large)
-    --config=configs/stage1.py:base,384 ...                          at another image size
+    --config=configs/stage1.py             a small BEiT on the drawings, minutes on 2 CPU cores
+    --config=configs/stage1.py:base        the paper's recipe (also base_plus, large)
+    --config=configs/stage1.py:base,384    at another image size
 
-The visual tokenizer is the work folder of a run of configs/tokenizer.py, or DALL-E's encoder
-converted by `python -m vlmo_jax.interop.convert`.
+Each with --config.visual_tokenizer=DIR. The visual tokenizer is the work folder of a run of
+configs/visual_tokenizer.py, or DALL-E's encoder converted by `python -m vlmo_jax.interop.convert`.
 
 Paper recipe: BEiT, arXiv 2106.08254, sections 2.5 and 3, and the official repository's command for
 ImageNet-22k (14,197,122 images, 150 epochs): batch 2048, peak rate 1.5e-3, 10k warm-up steps,
@@ -32,16 +32,16 @@ NO_DECAY_POSITIONS = (r"image_embedding/position",)
 
 def get_config(arg="tiny"):
     size, image_size = common.read_argument("configs/stage1.py", arg, SIZES)
-    config = common.defaults("images")
+    config = common.defaults()
     config.update(common.WARM_STARTS["stage1"])
-    config.visual_tokenizer = placeholder(
-        str
-    )  # a work folder or checkpoint of configs/tokenizer.py, or a converted DALL-E encoder
+    # A work folder or checkpoint of configs/visual_tokenizer.py, or a converted DALL-E encoder.
+    config.visual_tokenizer = placeholder(str)
+    config.task = ConfigDict(dict(kind="image_pretrain"))  # of recipes.tasks.TASKS
     config.data = ConfigDict(
         dict(
-            source=placeholder(
-                str
-            ),  # "emoji" (embedded) or a folder made by vlmo_jax.datasets.build; texts are not read
+            kind="masked_images",  # of recipes.data.DATA
+            # "emoji" (embedded) or a folder made by vlmo_jax.datasets.build; texts are not read
+            source=placeholder(str),
             split="train",
             tokenizer_image_size=0,  # side of the visual tokenizer's view; it has one code a patch
             crop_scale=(0.08, 1.0),
@@ -60,7 +60,7 @@ def get_config(arg="tiny"):
         )
     )
     config.evals = ConfigDict(
-        dict(masked_images=common.evaluation(every_steps=5000, batch_size=512))
+        dict(masked_images=common.evaluation("masked_images", every_steps=5000, batch_size=512))
     )
     if size == "tiny":
         return _tiny(config, image_size or 64)

@@ -1,11 +1,11 @@
 """Stage 2, language pre-training on text alone: masked language modelling.
 
-    --config=configs/stage2.py --config.init_from=STAGE1    a small VLMo on the embedded texts, minutes on 2 CPU cores
-    --config=configs/stage2.py:base --config.init_from=...  the paper's recipe (also base_plus, large)
-    --config=configs/stage2.py:base,384                     with the image part at another image size
+    --config=configs/stage2.py             a small VLMo on the texts, minutes on 2 CPU cores
+    --config=configs/stage2.py:base        the paper's recipe (also base_plus, large)
+    --config=configs/stage2.py:base,384    with the image part at another image size
 
-Starts from stage 1's work folder, or from a converted BEiT; `--config.init_from=none` starts from
-random parameters.
+Each with --config.init_from=DIR: it starts from stage 1's work folder, or from a converted BEiT;
+`--config.init_from=none` starts from random parameters.
 
 Paper recipe: VLMo, section 4.1 and the official repository: Wikipedia and BookCorpus, 196 tokens,
 batch 1024, 200k steps, rate 2e-4; optimizer and warm-up as in stage 3.
@@ -31,13 +31,14 @@ FROZEN_SCALES = (r"transformer/(lower|upper)/(attention|expert)_scale",)  # wher
 
 def get_config(arg="tiny"):
     size, image_size = common.read_argument("configs/stage2.py", arg, SIZES)
-    config = common.defaults("texts")
+    config = common.defaults()
     config.update(common.WARM_STARTS["stage2"])
+    config.task = ConfigDict(dict(kind="text_pretrain"))  # of recipes.tasks.TASKS
     config.data = ConfigDict(
         dict(
-            source=placeholder(
-                str
-            ),  # "glosses" (embedded) or a folder made by vlmo_jax.datasets.build_text
+            kind="texts",  # of recipes.data.DATA
+            # "glosses" (embedded) or a folder made by vlmo_jax.datasets.build_text
+            source=placeholder(str),
             split="train",
             # fill rows with the texts that follow; False: a text or a window of it a row
             packing=True,
@@ -47,7 +48,9 @@ def get_config(arg="tiny"):
         )
     )
     config.tokenizer = placeholder(str)  # a SentencePiece .model, a BERT vocab.txt, or "emoji"
-    config.evals = ConfigDict(dict(masked_text=common.evaluation(every_steps=5000, batch_size=512)))
+    config.evals = ConfigDict(
+        dict(masked_text=common.evaluation("masked_text", every_steps=5000, batch_size=512))
+    )
     if size == "tiny":
         return _tiny(config, image_size or 64)
     return _paper(config, size, image_size or 224)

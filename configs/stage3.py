@@ -1,6 +1,6 @@
 """Stage 3, vision-language pre-training on image-text pairs: ITC, hard-negative ITM, MLM.
 
-    --config=configs/stage3.py                a small VLMo on the embedded drawings, minutes on 2 CPU cores
+    --config=configs/stage3.py                a small VLMo on the drawings, minutes on 2 CPU cores
     --config=configs/stage3.py:tiny_long      the same for half an hour
     --config=configs/stage3.py:base           the paper's recipe (also base_plus, large)
     --config=configs/stage3.py:base,384       at another image size
@@ -21,10 +21,11 @@ TINY_STEPS = {"tiny": 500, "tiny_long": 2800}
 
 def get_config(arg="tiny"):
     size, image_size = common.read_argument("configs/stage3.py", arg, (*TINY_STEPS, *PEAK_RATES))
-    config = common.defaults("pairs")
+    config = common.defaults()
     config.update(common.WARM_STARTS["stage3"])
     config.task = ConfigDict(
         dict(
+            kind="pair_pretrain",  # of recipes.tasks.TASKS
             itc_weight=1.0,
             itm_weight=1.0,
             mlm_weight=0.25,
@@ -34,9 +35,9 @@ def get_config(arg="tiny"):
     )
     config.data = ConfigDict(
         dict(
-            source=placeholder(
-                str
-            ),  # "emoji" (embedded) or a folder made by vlmo_jax.datasets.build
+            kind="pairs",  # of recipes.data.DATA
+            # "emoji" (embedded) or a folder made by vlmo_jax.datasets.build
+            source=placeholder(str),
             split="train",
             captions="text",  # text | text_and_keywords
             crop_scale=(0.5, 1.0),
@@ -55,7 +56,8 @@ def get_config(arg="tiny"):
     config.evals = ConfigDict(
         dict(
             retrieval=dict(
-                **common.evaluation(every_steps=5000, batch_size=512),
+                **common.evaluation("retrieval", every_steps=5000, batch_size=512),
+                protocol="all_captions",  # of evals.protocols.PROTOCOLS
                 # candidates a query that the ITM head ranks again after training and with mode=eval
                 rerank_top_k=0,
             )

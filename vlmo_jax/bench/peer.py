@@ -19,7 +19,7 @@ from vlmo_jax.bench.steps import speed, without_data
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.layers import relative_position
 from vlmo_jax.models.flops import TRAINING_FACTOR
-from vlmo_jax.recipes import make_recipe
+from vlmo_jax.recipes import Recipe
 
 IGNORED_LABEL = -100
 
@@ -241,7 +241,7 @@ def benchmark_peer(config, *, steps, warmup):
     Raises:
         ConfigError: the recipe is not one of image-text pairs.
     """
-    recipe = make_recipe(without_data(config, mode="train"))
+    recipe = Recipe(without_data(config, mode="train"))
     config = recipe.config
     if config.kind != "pairs":
         raise ConfigError(

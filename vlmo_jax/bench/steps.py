@@ -13,7 +13,7 @@ from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.flops import TRAINING_FACTOR, model_flops
 from vlmo_jax.parallel import sharding
-from vlmo_jax.recipes import make_recipe
+from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.base import SYNTHETIC, compute_dtype
 from vlmo_jax.recipes.checks import NO_INIT
 from vlmo_jax.tasks.retrieval import make_encoders
@@ -34,7 +34,7 @@ def benchmark_train(config, *, steps, warmup):
     Raises:
         ConfigError: the config cannot run.
     """
-    recipe = make_recipe(without_data(config, mode="train"))
+    recipe = Recipe(without_data(config, mode="train"))
     config = recipe.config
     recipe.check(jax.device_count())
     mesh = sharding.make_mesh(config.mesh)
@@ -79,7 +79,7 @@ def benchmark_encode(config, *, steps, warmup):
     Raises:
         ConfigError: the config cannot run.
     """
-    recipe = make_recipe(without_data(config, mode="eval"))
+    recipe = Recipe(without_data(config, mode="eval"))
     config = recipe.config
     if config.kind != "pairs":
         raise ConfigError(

@@ -15,7 +15,7 @@ from vlmo_jax.bench.report import Report, gibibytes
 from vlmo_jax.bench.steps import title, without_data
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.parallel import sharding
-from vlmo_jax.recipes import make_recipe
+from vlmo_jax.recipes import Recipe
 from vlmo_jax.training.program import build_program, compiled_bytes
 
 # libtpu would ask a TPU machine's environment for these; without a TPU it says at length that it
@@ -47,7 +47,7 @@ def benchmark_topology(config, *, topology, largest=12):
     if config.model.dtype == "auto":
         config.model.dtype = "bfloat16"
     devices = topology_devices(topology)
-    recipe = make_recipe(config)
+    recipe = Recipe(config)
     recipe.check(len(devices))
     mesh = sharding.make_mesh(config.mesh, devices)
     with jax.set_mesh(mesh):

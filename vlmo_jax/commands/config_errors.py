@@ -3,7 +3,9 @@
 Keys are spelled out as on the command line, without `config.`: `data.mask_rate`.
 """
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -41,3 +43,21 @@ def multiple(key: str, value: int, divisor: int, what: str) -> None:
         f"config.{key}={value} does not divide over {what} ({divisor}); use a multiple of {divisor}"
         f" such as {near}",
     )
+
+
+@contextlib.contextmanager
+def naming(config: Mapping[str, Any], *keys: str) -> Iterator[None]:
+    """Names the fields of a config that lead to a FileNotFoundError or ValueError inside: a
+    ConfigError.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (FileNotFoundError, ValueError) as error:
+        values = ", ".join(f"config.{key}={_field(config, key)!r}" for key in keys)
+        raise ConfigError(f"{values}: {error}") from error
+
+
+def _field(config: Mapping[str, Any], key: str) -> Any:
+    return functools.reduce(lambda part, name: part[name], key.split("."), config)

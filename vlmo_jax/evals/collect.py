@@ -1,6 +1,7 @@
-"""From rows that come back from all devices and processes to one numpy array."""
+"""From rows that come back from all devices and processes to numpy arrays."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,21 +9,36 @@ from jax.experimental import multihost_utils
 
 from vlmo_jax.parallel import sharding
 
+# (tree of arrays [B, ...], index [B] int32, valid [B] bool): global arrays, rows in any order.
+Rows = tuple[Any, jax.Array, jax.Array]
 
-def collect_rows(
-    results: Iterable[tuple[jax.Array, jax.Array, jax.Array]], num_rows: int
-) -> np.ndarray:
+
+def apply_to_batch(
+    function: Callable[[dict], Any], batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh
+) -> Rows:
+    """Applies a function of the model to what this process holds of a batch.
+
+    Args:
+        function: of a dict of global arrays; gives a tree of arrays [B, ...].
+        batch: arrays [b, ...], with `index` (where a row belongs) and `valid` (False: padding).
+        mesh: the mesh of the job.
+    """
+    arrays = sharding.place_batch(batch, mesh)
+    index, valid = arrays.pop("index"), arrays.pop("valid")
+    return function(arrays), index, valid
+
+
+def collect_rows(results: Iterable[Rows], num_rows: int) -> Any:
     """Puts the rows of many batches in their places, the same on every process.
 
     One batch is always under way on the devices while the one before it is copied.
 
     Args:
-        results: (values [B, ...], index [B] int32, valid [B] bool) of each batch, global arrays in
-            any order of rows.
+        results: of `apply_to_batch`, one a batch.
         num_rows: how many rows there are.
 
     Returns:
-        [num_rows, ...] of the dtype of the values.
+        A tree like that of the results, of numpy arrays [num_rows, ...].
 
     Raises:
         RuntimeError: a row never came.
@@ -32,8 +48,9 @@ def collect_rows(
         if waiting is not None:
             values, index, valid = multihost_utils.process_allgather(waiting, tiled=True)
             if rows is None:
-                rows = np.zeros((num_rows, *values.shape[1:]), values.dtype)
-            rows[index[valid]] = values[valid]
+                rows = jax.tree.map(lambda x: np.zeros((num_rows, *x.shape[1:]), x.dtype), values)
+            for whole, part in zip(jax.tree.leaves(rows), jax.tree.leaves(values), strict=True):
+                whole[index[valid]] = part[valid]
             seen[index[valid]] = True
         waiting = result
     if not seen.all():
@@ -41,6 +58,26 @@ def collect_rows(
             f"{np.sum(~seen)} of {num_rows} rows never came, such as row {np.argmin(seen)}"
         )
     return rows
+
+
+def collect_examples(
+    function: Callable[[dict], Any], examples: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh
+) -> Any:
+    """Applies a function of the model to a few rows that every process holds.
+
+    Args:
+        function: as in `apply_to_batch`.
+        examples: arrays [N, ...], the same on every process.
+        mesh: the mesh of the job.
+
+    Returns:
+        A tree of numpy arrays [N, ...].
+    """
+    count = len(next(iter(examples.values())))
+    rows = padded_rows(count, mesh)
+    batch = {name: values[rows] for name, values in examples.items()}
+    batch |= {"index": rows, "valid": np.ones(len(rows), np.bool_)}
+    return collect_rows([apply_to_batch(function, batch, mesh)], count)
 
 
 def padded_rows(count: int, mesh: jax.sharding.Mesh) -> np.ndarray:
@@ -52,6 +89,6 @@ def padded_rows(count: int, mesh: jax.sharding.Mesh) -> np.ndarray:
     return (np.arange(host * local, (host + 1) * local) % count).astype(np.int32)
 
 
-def _then_none(results):
+def _then_none(results: Iterable[Rows]) -> Iterator[Rows | None]:
     yield from results
     yield None

@@ -1,7 +1,6 @@
 """Masked modelling on a whole split: what the evaluations of text and of images share."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import jax
 import numpy as np
@@ -61,20 +60,12 @@ def score_split(
         enabled=jax.process_index() == 0,
     )
     try:
-        loss, right, count = (
-            collect.collect_rows(_scores(score, shown, mesh), num_rows).astype(np.float64).sum(0)
-        )
+        results = (collect.apply_to_batch(score, batch, mesh) for batch in shown)
+        sums = collect.collect_rows(results, num_rows).astype(np.float64)
+        loss, right, count = sums.sum(0)
         if not np.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss}; the parameters are broken")
     except Exception as error:
         raise RuntimeError(f"evaluator {name!r} failed at step {step}: {error}") from error
-    return {f"{prefix}_loss": float(loss / count), f"{prefix}_accuracy": float(right / count)}, int(
-        count
-    )
-
-
-def _scores(score: Callable, batches: Iterable[dict], mesh: Any):
-    for batch in batches:
-        arrays = sharding.place_batch(batch, mesh)
-        index, valid = arrays.pop("index"), arrays.pop("valid")
-        yield score(arrays), index, valid
+    metrics = {f"{prefix}_loss": float(loss / count), f"{prefix}_accuracy": float(right / count)}
+    return metrics, int(count)

@@ -4,7 +4,7 @@ what the model fills in.
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,16 +12,14 @@ import numpy as np
 
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals import collect
+from vlmo_jax.evals.evaluation import largest, metric_names
 from vlmo_jax.evals.masked import check_batch_size, score_split
 from vlmo_jax.input.evaluation import split_batches
 from vlmo_jax.input.masked_images import EvalMaskedImages, MaskedViews
-from vlmo_jax.parallel import sharding
 from vlmo_jax.reports.metrics import announce
 from vlmo_jax.reports.pictures import masked_images_page
 from vlmo_jax.tasks.image_pretrain import (
-    ImagePretrainTask,
     MaskedImageModel,
-    make_masked_image_model,
 )
 
 _GREY, _NUM_EXAMPLES = 128, 8
@@ -56,15 +54,20 @@ class MaskedImageEvaluator:
         self._maker = EvalMaskedImages(source, views)
         self.name, self._mesh, self._batch_size = name, mesh, batch_size
 
+    @property
+    def num_records(self) -> int:
+        """Images of the split."""
+        return len(self._maker.source)
+
     def evaluate(
-        self, model: MaskedImageModel, params: Any, extra: Any, step: int
+        self, model: MaskedImageModel, params: Any, frozen: Any, step: int
     ) -> dict[str, float]:
         """Scores every hidden patch of the split, prints the result and returns it.
 
         Args:
             model: the model's functions.
             params: its parameters.
-            extra: mapping with the parameters of the visual tokenizer.
+            frozen: parameters of the visual tokenizer.
             step: optimizer updates that made them, for messages.
 
         Returns:
@@ -80,7 +83,7 @@ class MaskedImageEvaluator:
             host_count=jax.process_count(),
         )
         metrics, count = score_split(
-            lambda batch: model.score(params, extra, batch),
+            lambda batch: model.score(params, frozen, batch),
             batches,
             name=self.name,
             num_rows=len(self._maker.source),
@@ -98,119 +101,69 @@ class MaskedImageEvaluator:
             )
         return metrics
 
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self._maker.views.patch_size
+
+    def examples(self, count: int = _NUM_EXAMPLES) -> dict[str, np.ndarray]:
+        """The model's inputs [N, ...] for some images of the split, evenly spaced, at most `count`;
+        the same on every process.
+        """
+        numbers = np.linspace(0, self.num_records - 1, min(count, self.num_records)).astype(int)
+        batch = self._maker.empty_batch(len(numbers))
+        for row, number in enumerate(numbers):
+            self._maker.write(batch, row, int(number), int(number))
+        return {name: batch[name] for name in ("image", "tokenizer_image", "masked_positions")}
+
 
 @dataclasses.dataclass
-class ImageEvaluation:
-    """The evaluations of a run on images: an evaluator a split, and a picture of images of the
-    largest.
+class MaskedImagesEvaluation:
+    """The masked-image evaluation of a run: an evaluator a split, and a picture of images of the
+    largest; see `evaluation.Evaluation`.
+
+    Attributes:
+        name: of the evaluation.
+        evaluators: one a split.
+        model: the model's functions.
+        frozen: parameters of the visual tokenizer, on the devices.
+        draw: whether the visual tokenizer has a decoder, for pictures.
+        mesh: the mesh of the job.
     """
 
+    name: str
     evaluators: list[MaskedImageEvaluator]
     model: MaskedImageModel
-    extra: Any
-    examples: EvalMaskedImages | None
+    frozen: Any
+    draw: bool
     mesh: jax.sharding.Mesh
 
-    @classmethod
-    def build(
-        cls,
-        splits: Mapping[str, Sequence[Record]],
-        views: MaskedViews,
-        graphdef: Any,
-        task: ImagePretrainTask,
-        extra: Any,
-        mesh: jax.sharding.Mesh,
-        *,
-        batch_size: int,
-        draw: bool,
-    ) -> "ImageEvaluation":
-        """Builds an evaluator for each split.
-
-        Args:
-            splits: name -> records; without any nothing is evaluated.
-            views: sizes, as in training.
-            graphdef: of the model.
-            task, extra: with the visual tokenizer and its parameters.
-            mesh: the mesh of the job.
-            batch_size: images of a batch over all processes.
-            draw: whether the tokenizer has a decoder, for pictures.
-        """
-        evaluators = [
-            MaskedImageEvaluator(source, views, name=name, batch_size=batch_size, mesh=mesh)
-            for name, source in splits.items()
-        ]
-        largest = max(splits.values(), key=len, default=())
-        examples = EvalMaskedImages(largest, views) if largest and draw else None
-        extra = jax.device_put(extra, sharding.replicated(mesh))
-        return cls(evaluators, make_masked_image_model(graphdef, task), extra, examples, mesh)
-
     def run(self, params: Any, step: int, page: pathlib.Path | None = None) -> dict[str, float]:
-        """Evaluates every split, and draws what the model makes of hidden patches.
-
-        Args:
-            params: parameters of the model.
-            step: updates that made them.
-            page: file for the picture; None: no picture.
-
-        Returns:
-            `eval/<split>/<metric>` -> value.
-        """
+        """Evaluates every split, and draws what the model makes of hidden patches."""
         metrics = {}
         for evaluator in self.evaluators:
-            scores = evaluator.evaluate(self.model, params, self.extra, step)
-            metrics |= {f"eval/{evaluator.name}/{name}": value for name, value in scores.items()}
-        if page is not None and self.examples is not None:
-            batch, drawn = draw_examples(self.model, params, self.extra, self.examples, self.mesh)
-            if jax.process_index() == 0:
-                hidden = hide_patches(
-                    batch["image"], batch["masked_positions"], self.examples.views.patch_size
-                )
-                columns = {
-                    "image": batch["image"],
-                    "what the model sees": hidden,
-                    "its codes, decoded": drawn[:, 0],
-                    "with the hidden ones predicted": drawn[:, 1],
-                }
-                masked_images_page(
-                    columns, page, title=f"Hidden patches filled in after {step:,} steps"
-                )
+            scores = evaluator.evaluate(self.model, params, self.frozen, step)
+            metrics |= metric_names(self.name, evaluator.name, scores)
+        shown = largest(self.evaluators)
+        if page is not None and shown is not None and self.draw:
+            self._draw(shown, params, step, page)
         return metrics
 
-
-def draw_examples(
-    model: MaskedImageModel,
-    params: Any,
-    extra: Any,
-    maker: EvalMaskedImages,
-    mesh: jax.sharding.Mesh,
-    count: int = _NUM_EXAMPLES,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Some images of a split, evenly spaced, and what the tokenizer's decoder makes of their codes.
-
-    Args:
-        model: the model's functions.
-        params: its parameters.
-        extra: mapping with the parameters of a visual tokenizer that has a decoder.
-        maker: of the rows of the split.
-        mesh: the mesh of the job.
-        count: how many; fewer if the split has no more.
-
-    Returns:
-        The rows of `maker` [N, ...], and uint8 [N, 2, S', S', 3], see MaskedImageModel.draw. The
-        same on every process.
-    """
-    numbers = np.linspace(0, len(maker.source) - 1, min(count, len(maker.source))).astype(int)
-    batch = maker.empty_batch(len(numbers))
-    for row, number in enumerate(numbers):
-        maker.write(batch, row, int(number), int(number))
-    rows = collect.padded_rows(len(numbers), mesh)
-    arrays = sharding.place_batch(
-        {**{name: values[rows] for name, values in batch.items()}, "index": rows}, mesh
-    )
-    index, valid = arrays.pop("index"), arrays.pop("valid")
-    return batch, collect.collect_rows(
-        [(model.draw(params, extra, arrays), index, valid)], len(numbers)
-    )
+    def _draw(self, shown, params, step, page):
+        examples = shown.examples()
+        drawn = collect.collect_examples(
+            lambda batch: self.model.draw(params, self.frozen, batch), examples, self.mesh
+        )
+        hidden = hide_patches(examples["image"], examples["masked_positions"], shown.patch_size)
+        columns = {
+            "image": examples["image"],
+            "what the model sees": hidden,
+            "its codes, decoded": drawn[:, 0],
+            "with the hidden ones predicted": drawn[:, 1],
+        }
+        if jax.process_index() == 0:
+            title = f"Hidden patches filled in after {step:,} steps"
+            masked_images_page(columns, page, title=title)
 
 
 def hide_patches(image: np.ndarray, masked_positions: np.ndarray, patch_size: int) -> np.ndarray:

@@ -15,15 +15,15 @@ import numpy as np
 
 from vlmo_jax.datasets import TextRecord
 from vlmo_jax.evals import collect
+from vlmo_jax.evals.evaluation import metric_names
 from vlmo_jax.evals.masked import check_batch_size, score_split
 from vlmo_jax.input.masked_texts import MaskedTexts
 from vlmo_jax.input.text import captions
 from vlmo_jax.input.text import rows as text_rows
 from vlmo_jax.input.text.tokenizer import SPECIAL_TOKENS, Tokenizer
-from vlmo_jax.parallel import sharding
 from vlmo_jax.reports.metrics import announce
 from vlmo_jax.reports.pictures import fill_in_page
-from vlmo_jax.tasks.text_pretrain import MaskedTextModel, make_masked_text_model
+from vlmo_jax.tasks.text_pretrain import MaskedTextModel
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class MaskedTextEvaluator:
             )
         except ValueError as error:
             raise ValueError(f"evaluator {name!r}: {error}") from error
-        self.name, self._num_records = name, len(source)
+        self.name, self.num_records = name, len(source)
         self._mesh, self._batch_size = mesh, batch_size
 
     def evaluate(self, model: MaskedTextModel, params: Any, step: int) -> dict[str, float]:
@@ -128,7 +128,7 @@ class MaskedTextEvaluator:
         )
         if jax.process_index() == 0:
             announce(
-                f"{self.name} at step {step}: {self._num_records:,} texts in {len(self._texts):,}"
+                f"{self.name} at step {step}: {self.num_records:,} texts in {len(self._texts):,}"
                 f" rows, {count:,} masked tokens, the same every time\n  MLM loss"
                 f" {metrics['mlm_loss']:.4f}   accuracy {metrics['mlm_accuracy']:.2%}"
             )
@@ -235,26 +235,15 @@ def fill_in_examples(
     Returns:
         One entry a text, the same on every process.
     """
-    rows = collect.padded_rows(len(blanks.answers), mesh)
-    batch = {name: values[rows] for name, values in blanks.batch.items()} | {
-        "index": rows,
-        "valid": np.ones(len(rows), np.bool_),
-    }
-    arrays = sharding.place_batch(batch, mesh)
-    index, valid = arrays.pop("index"), arrays.pop("valid")
-    guessed = collect.collect_rows(
-        [(model.fill(params, arrays), index, valid)], len(blanks.answers)
-    )
+    guesses = collect.collect_examples(lambda batch: model.fill(params, batch), blanks.batch, mesh)
+
+    def spell(row, blank):
+        best = zip(guesses.token_ids[row, blank], guesses.probability[row, blank], strict=True)
+        return [(_spell(int(token), tokenizer), float(probability)) for token, probability in best]
+
     return [
-        FillIn(
-            parts,
-            answers,
-            [
-                [(_spell(int(token), tokenizer), float(p)) for p, token in zip(*best)]
-                for best in row
-            ],
-        )
-        for parts, answers, row in zip(blanks.parts, blanks.answers, guessed)
+        FillIn(parts, answers, [spell(row, blank) for blank in range(len(answers))])
+        for row, (parts, answers) in enumerate(zip(blanks.parts, blanks.answers, strict=True))
     ]
 
 
@@ -267,69 +256,55 @@ def _spell(token, tokenizer):
 
 
 @dataclasses.dataclass
-class TextEvaluation:
-    """The evaluations of a run on texts: an evaluator a split, and the words filled into blanks of
-    the largest.
+class MaskedTextEvaluation:
+    """The masked-text evaluation of a run: an evaluator a split, and the words filled into blanks
+    of the largest; see `evaluation.Evaluation`.
+
+    Attributes:
+        name: of the evaluation.
+        evaluators: one a split.
+        model: the model's functions.
+        blanks: texts with blanks for the picture; None: there is none.
+        tokenizer: of the texts.
+        mesh: the mesh of the job.
     """
 
+    name: str
     evaluators: list[MaskedTextEvaluator]
     model: MaskedTextModel
     blanks: Blanks | None
     tokenizer: Tokenizer
     mesh: jax.sharding.Mesh
 
-    @classmethod
-    def build(
-        cls,
-        splits: Mapping[str, Sequence[TextRecord]],
-        tokenizer: Tokenizer,
-        graphdef: Any,
-        mesh: jax.sharding.Mesh,
-        **options,
-    ) -> "TextEvaluation":
-        """Builds an evaluator for each split.
-
-        Args:
-            splits: name -> records; without any nothing is evaluated.
-            tokenizer: of `load_tokenizer`.
-            graphdef: of the model.
-            mesh: the mesh of the job.
-            options: further arguments of MaskedTextEvaluator.
-        """
-        evaluators = [
-            MaskedTextEvaluator(source, tokenizer, name=name, mesh=mesh, **options)
-            for name, source in splits.items()
-        ]
-        largest = max(splits.values(), key=len, default=())
-        blanks = None
-        if largest:
-            try:
-                blanks = draw_blanks(largest, tokenizer, text_length=options["text_length"])
-            except ValueError as error:  # evaluation goes without the picture
-                log.warning("No words are filled into blanks: %s", error)
-        return cls(evaluators, make_masked_text_model(graphdef), blanks, tokenizer, mesh)
-
     def run(self, params: Any, step: int, page: pathlib.Path | None = None) -> dict[str, float]:
         """Evaluates every split, and draws what the model fills into blanks.
 
-        Args:
-            params: parameters of the model.
-            step: updates that made them.
-            page: file for the picture; None: no picture. What was filled in at step 0 is kept
-                beside it, in a .json file, and shown next to what is filled in later.
-
-        Returns:
-            `eval/<split>/<metric>` -> value.
+        What was filled in at step 0 is kept beside the picture, in a .json file, and shown next to
+        what is filled in later.
         """
         metrics = {}
         for evaluator in self.evaluators:
             scores = evaluator.evaluate(self.model, params, step)
-            metrics |= {f"eval/{evaluator.name}/{name}": value for name, value in scores.items()}
+            metrics |= metric_names(self.name, evaluator.name, scores)
         if page is not None and self.blanks is not None:
             filled = fill_in_examples(self.model, params, self.blanks, self.tokenizer, self.mesh)
             if jax.process_index() == 0:
                 _draw(filled, step, page)
         return metrics
+
+
+def blanks_of_largest(
+    splits: Mapping[str, Sequence[TextRecord]], tokenizer: Tokenizer, text_length: int
+) -> Blanks | None:
+    """Blanks drawn from the largest split; None, and a line in the log, where there are none."""
+    source = max(splits.values(), key=len, default=())
+    if not source:
+        return None
+    try:
+        return draw_blanks(source, tokenizer, text_length=text_length)
+    except ValueError as error:  # evaluation goes without the picture
+        log.warning("No words are filled into blanks: %s", error)
+        return None
 
 
 def _draw(filled, step, page):

@@ -3,7 +3,7 @@ are used.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +12,12 @@ import numpy as np
 
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals import collect
+from vlmo_jax.evals.evaluation import largest, metric_names
 from vlmo_jax.evals.masked import check_batch_size
 from vlmo_jax.input.evaluation import image_batches
-from vlmo_jax.parallel import sharding
 from vlmo_jax.reports.metrics import announce, progress
 from vlmo_jax.reports.pictures_visual_tokenizer import reconstruction_page
-from vlmo_jax.tasks.visual_tokenizer import TokenizerModel
+from vlmo_jax.tasks.visual_tokenizer import VisualTokenizerModel
 
 NUM_EXAMPLES = 24  # images in the picture
 
@@ -56,13 +56,13 @@ class ReconstructionEvaluator:
         mesh: jax.sharding.Mesh,
     ):
         check_batch_size(name, batch_size, mesh)
-        self.name, self.num_images = name, len(source)
+        self.name, self.num_records = name, len(source)
         self._source, self._image_size, self._vocab_size = source, image_size, vocab_size
         self._batch_size, self._mesh = batch_size, mesh
         self._hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
 
     def evaluate(
-        self, model: TokenizerModel, params: Any, step: int
+        self, model: VisualTokenizerModel, params: Any, step: int
     ) -> tuple[dict[str, float], Scores]:
         """Reconstructs every image of the split from its codes, prints the result and returns it.
 
@@ -79,7 +79,7 @@ class ReconstructionEvaluator:
         Raises:
             RuntimeError: anything failed; it names the evaluator and the step.
         """
-        total = -(-self.num_images // self._batch_size)
+        total = -(-self.num_records // self._batch_size)
         batches = progress(
             self._batches(self._source),
             total=total,
@@ -88,16 +88,17 @@ class ReconstructionEvaluator:
             enabled=jax.process_index() == 0,
         )
         try:
-            rows = collect.collect_rows(self._score(model, params, batches), self.num_images)
-            if not np.isfinite(rows).all():
+            results = (self._apply(model.score, params, batch) for batch in batches)
+            rows = collect.collect_rows(results, self.num_records)
+            if not np.isfinite(rows.error).all():
                 raise FloatingPointError(
                     "an error of reconstruction is not finite; the parameters are broken"
                 )
         except Exception as error:
             raise RuntimeError(f"evaluator {self.name!r} failed at step {step}: {error}") from error
         scores = Scores(
-            -10 * np.log10(np.maximum(rows[:, 0].astype(np.float64), 1e-10)),
-            rows[:, 1:].astype(np.int64),
+            -10 * np.log10(np.maximum(rows.error.astype(np.float64), 1e-10)),
+            rows.codes.astype(np.int64),
         )
         share = np.bincount(scores.codes.ravel(), minlength=self._vocab_size) / scores.codes.size
         used = share[share > 0]
@@ -108,24 +109,24 @@ class ReconstructionEvaluator:
         }
         if jax.process_index() == 0:
             announce(
-                f"{self.name} at step {step}: {self.num_images:,} images of {scores.codes.shape[1]}"
+                f"{self.name} at step {step}: {self.num_records:,} images of {scores.codes.shape[1]}"
                 f" codes each\n  PSNR {metrics['psnr']:.2f} dB   codes in use {len(used):,} of"
                 f" {self._vocab_size:,}   perplexity {metrics['code_perplexity']:.1f}"
             )
         return metrics, scores
 
-    def draw_examples(self, model: TokenizerModel, params: Any, scores: Scores, page: Path) -> None:
+    def draw_examples(
+        self, model: VisualTokenizerModel, params: Any, scores: Scores, page: Path
+    ) -> None:
         """Draws images spread over the split, their codes and reconstructions to the file `page`."""
-        count = min(NUM_EXAMPLES, self.num_images, self._batch_size)
-        chosen = np.linspace(0, self.num_images - 1, count).astype(int)
-        batch = sharding.place_batch(
-            next(self._batches([self._source[int(row)] for row in chosen])), self._mesh
-        )
-        index, valid = batch.pop("index"), batch.pop("valid")
-        images, again = (
-            collect.collect_rows([(pixels, index, valid)], count)
-            for pixels in (batch["image"], model.reconstruct(params, batch))
-        )
+        count = min(NUM_EXAMPLES, self.num_records, self._batch_size)
+        chosen = np.linspace(0, self.num_records - 1, count).astype(int)
+        batch = next(self._batches([self._source[int(row)] for row in chosen]))
+
+        def both(params, arrays):
+            return arrays["image"], model.reconstruct(params, arrays)
+
+        images, again = collect.collect_rows([self._apply(both, params, batch)], count)
         if jax.process_index() == 0:
             side = round(scores.codes.shape[1] ** 0.5)
             reconstruction_page(
@@ -143,49 +144,31 @@ class ReconstructionEvaluator:
             source, image_size=self._image_size, batch_size=self._batch_size, **self._hosts
         )
 
-    def _score(self, model: TokenizerModel, params: Any, batches):
-        for batch in batches:
-            arrays = sharding.place_batch(batch, self._mesh)
-            index, valid = arrays.pop("index"), arrays.pop("valid")
-            yield model.score(params, arrays), index, valid
+    def _apply(self, function, params, batch):
+        return collect.apply_to_batch(lambda arrays: function(params, arrays), batch, self._mesh)
 
 
 @dataclasses.dataclass
 class ReconstructionEvaluation:
-    """The evaluators of a run and the model's functions they call."""
+    """The reconstruction evaluation of a run: an evaluator a split, and a page of examples of the
+    largest; see `evaluation.Evaluation`.
 
+    Attributes:
+        name: of the evaluation.
+        evaluators: one a split.
+        model: the model's functions.
+    """
+
+    name: str
     evaluators: list[ReconstructionEvaluator]
-    model: TokenizerModel
-
-    @classmethod
-    def build(cls, splits: Mapping[str, Sequence[Record]], model: TokenizerModel, **fields):
-        """Builds an evaluator for each split, name -> records; `fields` are arguments of
-        ReconstructionEvaluator.
-        """
-        return cls(
-            [
-                ReconstructionEvaluator(source, name=name, **fields)
-                for name, source in splits.items()
-            ],
-            model,
-        )
+    model: VisualTokenizerModel
 
     def run(self, params: Any, step: int, page: Path | None = None) -> dict[str, float]:
-        """Evaluates every split.
-
-        Args:
-            params: parameters of the model.
-            step: updates that made them.
-            page: file for a picture of examples of the largest split; None: no picture.
-
-        Returns:
-            `eval/<split>/<metric>` -> value.
-        """
-        metrics = {}
-        shown = max(self.evaluators, key=lambda evaluator: evaluator.num_images, default=None)
+        """Evaluates every split."""
+        metrics, shown = {}, largest(self.evaluators)
         for evaluator in self.evaluators:
             values, scores = evaluator.evaluate(self.model, params, step)
             if page is not None and evaluator is shown:
                 evaluator.draw_examples(self.model, params, scores, page)
-            metrics |= {f"eval/{evaluator.name}/{name}": value for name, value in values.items()}
+            metrics |= metric_names(self.name, evaluator.name, values)
         return metrics

@@ -83,7 +83,7 @@ class RetrievalEvaluator:
             self.texts, self.text_image = protocols.select_captions(protocol, image_ids, captions)
         except ValueError as error:
             raise ValueError(f"evaluator {name!r}: {error}") from error
-        self.name, self.num_images = name, len(source)
+        self.name, self.num_records = name, len(source)
         self._source, self._tokenizer, self._mesh = source, tokenizer, mesh
         self._image_size, self._text_length, self._batch_size = image_size, text_length, batch_size
         self._protocol = protocol
@@ -95,14 +95,14 @@ class RetrievalEvaluator:
 
     def statement(self, rerank_top_k: int = 0) -> str:
         """What the numbers are about: protocol, sizes, captions an image, re-ranking, chance."""
-        captions = np.bincount(self.text_image, minlength=self.num_images)
+        captions = np.bincount(self.text_image, minlength=self.num_records)
         each = (
             f"{captions.min()}"
             if captions.min() == captions.max()
             else f"{captions.min()} to {captions.max()}"
         )
         parts = [
-            f"{self.num_images:,} images, {len(self.texts):,} captions ({each} an image"
+            f"{self.num_records:,} images, {len(self.texts):,} captions ({each} an image"
             f"{', the best of them counts' if captions.max() > 1 else ''}); "
             f"protocol {self._protocol}: {protocols.PROTOCOLS[self._protocol].description}"
         ]
@@ -113,7 +113,7 @@ class RetrievalEvaluator:
         to_text = [
             recall.chance_recall(captions.tolist(), len(self.texts), k) for k in recall.CUTOFFS
         ]
-        to_image = [recall.chance_recall([1], self.num_images, k) for k in recall.CUTOFFS]
+        to_image = [recall.chance_recall([1], self.num_records, k) for k in recall.CUTOFFS]
         chances = [
             " / ".join(f"{100 * chance:.3g}" for chance in way) for way in (to_text, to_image)
         ]
@@ -194,8 +194,8 @@ class RetrievalEvaluator:
             encoders.encode_image,
             params,
             self._images(),
-            self.num_images,
-            self.num_images,
+            self.num_records,
+            self.num_records,
             "images",
         )
         texts = text_batches(
@@ -219,7 +219,7 @@ class RetrievalEvaluator:
 
     def _score(self, encoders, params, embeddings, rerank_top_k):
         image, text = embeddings
-        image_groups = np.arange(self.num_images, dtype=np.int32)
+        image_groups = np.arange(self.num_records, dtype=np.int32)
         to_text = recall.best_ranks(image, text, image_groups, self.text_image)
         to_image = recall.best_ranks(text, image, self.text_image, image_groups)
         metrics = recall.recall_metrics(to_text, to_image)
@@ -267,27 +267,23 @@ class RetrievalEvaluator:
         """Applies a function of the model to all batches; returns its rows in order, on every
         process.
         """
-
-        def results():
-            for batch in progress(
-                batches,
-                total=-(-num_places // self._batch_size),
-                description=f"{self.name}: {what}",
-                unit="batch",
-                enabled=jax.process_index() == 0,
-            ):
-                arrays = sharding.place_batch(batch, self._mesh)
-                index, valid = arrays.pop("index"), arrays.pop("valid")
-                yield function(params, arrays), index, valid
-
-        return collect.collect_rows(results(), num_rows)
+        shown = progress(
+            batches,
+            total=-(-num_places // self._batch_size),
+            description=f"{self.name}: {what}",
+            unit="batch",
+            enabled=jax.process_index() == 0,
+        )
+        apply = lambda arrays: function(params, arrays)
+        results = (collect.apply_to_batch(apply, batch, self._mesh) for batch in shown)
+        return collect.collect_rows(results, num_rows)
 
     def _images(self):
         """The image batches of this process; small splits are decoded once and kept."""
         if self._kept_images is not None:
             yield from self._kept_images
             return
-        size = self.num_images // self._hosts["host_count"] * self._image_size**2 * 3
+        size = self.num_records // self._hosts["host_count"] * self._image_size**2 * 3
         kept = [] if size <= KEPT_IMAGE_BYTES else None
         for batch in image_batches(
             self._source, image_size=self._image_size, batch_size=self._batch_size, **self._hosts

@@ -24,7 +24,7 @@ from vlmo_jax.commands.command_line import read_config
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.experiments.runs import ROOT, RunStopped, run_recipe
 from vlmo_jax.experiments.summary_page import Section, summary_page
-from vlmo_jax.recipes import make_recipe
+from vlmo_jax.recipes import Recipe
 from vlmo_jax.reports.metrics import announce, read_metrics
 
 
@@ -147,7 +147,7 @@ def run_chain(workdir, *, size=None, settings=()):
 def _check_inputs(configs):
     for name, config in configs.items():
         try:
-            make_recipe(config).check_inputs()
+            Recipe(config).check_inputs()
         except ConfigError as error:
             raise ValueError(f"{error}; here it is --set={name}.FIELD=VALUE") from error
 

@@ -1,6 +1,7 @@
 """The one way from a config to a module, used by runs, evaluation, conversion and warm starts."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -80,3 +81,8 @@ def random_params(make: ModelMaker, seed: int) -> dict:
     """The parameters that a seed gives, as a pure nested dict; may be traced."""
     with nnx.use_eager_sharding(False):
         return nnx.to_pure_dict(nnx.state(make(nnx.Rngs(seed))))
+
+
+def count_params(params: Any) -> int:
+    """Number of parameters in a tree of arrays or shapes."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))

@@ -38,21 +38,26 @@ def count_masked(labels):
     return jnp.maximum((labels != UNUSED).sum(), 1).astype(jnp.float32)
 
 
-def masked_language_metrics(logits, labels, num_masked, name="mlm"):
-    """Loss and accuracy of a batch, or this part's share of them.
+def masked_totals(logits, labels, name="mlm"):
+    """Loss and accuracy summed over the masked places of a batch or of a part of one.
 
     Args:
         logits, labels: as in `masked_language_loss`.
-        num_masked: `count_masked` of the whole batch.
         name: "mlm" or "mim".
 
     Returns:
-        {"<name>_loss", "<name>_accuracy"}, scalars that are to be summed over the parts of a batch.
+        {"<name>_loss", "<name>_accuracy"}, scalars; `count_masked` is what they are divided by.
     """
     return {
-        f"{name}_loss": masked_language_loss(logits, labels).sum() / num_masked,
-        f"{name}_accuracy": masked_language_accuracy(logits, labels).sum() / num_masked,
+        f"{name}_loss": masked_language_loss(logits, labels).sum(),
+        f"{name}_accuracy": masked_language_accuracy(logits, labels).sum(),
     }
+
+
+def masked_counts(labels, name="mlm"):
+    """What `masked_totals` of a whole batch are divided by, given its labels [..., M]."""
+    count = count_masked(labels)
+    return {f"{name}_loss": count, f"{name}_accuracy": count}
 
 
 def masked_sums(logits, labels):

@@ -101,9 +101,14 @@ def all_gather(x):
     return constrain(x, *([None] * x.ndim))
 
 
+def named_sharding(mesh, logical_axes):
+    """The sharding of an array with these logical axes, one a dimension; see `partition_spec`."""
+    return NamedSharding(mesh, partition_spec(logical_axes))
+
+
 def batch_sharding(mesh):
     """The sharding of arrays [B, ...]: rows over `data` and `fsdp`."""
-    return NamedSharding(mesh, partition_spec(("batch",)))
+    return named_sharding(mesh, ("batch",))
 
 
 def replicated(mesh):

@@ -1,44 +1,46 @@
 """Gradients of a task over a batch: in one piece, or part by part with the update of the whole.
 
-A task is a frozen dataclass with
-
-    prepare(batch, extra) -> (batch, shared)          no gradient; what every part needs of the whole batch
-    loss(model, batch, shared, key) -> (loss, metrics)  of the batch or a part: its share of the whole batch's loss
-    gradients                                         one of the functions below
-
-The contrastive task of stage 3 has `features`, `contrast`, `negatives` and `fuse` in place of
-`loss` (see tasks/pretrain.py): its loss is no sum over examples.
+A SummedTask adds up the gradients of the parts. A ContrastiveTask, whose loss
+compares each example with all others, goes through gradient caching. See protocols.py for both.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from vlmo_jax.objectives.means import shares, weighted_total
 from vlmo_jax.parallel.sharding import constrain
+from vlmo_jax.tasks.protocols import Build, ContrastiveTask, Metrics, Prepared, SummedTask
 
 
-def summed_gradients(task, build, params, batch, shared, key, parts):
-    """Gradients of a loss that is a sum of its parts' shares.
+def summed_gradients(
+    task: SummedTask, build: Build, params: Any, prepared: Prepared, key: jax.Array, parts: int
+) -> tuple[Any, Metrics]:
+    """Gradients of a loss that is a sum over examples.
 
     Args:
-        task: see above.
+        task: see protocols.py.
         build: params -> model.
         params: what to differentiate by.
-        batch: mapping of [B, ...] arrays.
-        shared: of `task.prepare`.
+        prepared: of `task.prepare`.
         key: random key.
         parts: how many parts the batch goes through the model in.
 
     Returns:
         Gradients like `params`, metrics name -> scalar.
     """
+    batch, context = prepared.batch, prepared.context
+    counts = task.counts(batch)
 
     def part_gradients(part, key):
         def loss(params):
-            value, metrics = task.loss(build(params), part, shared, key)
-            return value, {"loss": value, **metrics}
+            sums = task.sums(build(params), part, context, key)
+            total = weighted_total(sums, counts, task.weights)
+            return total, {"loss": total, **shares(sums, counts)}
 
-        grads, metrics = jax.grad(loss, has_aux=True)(params)
-        return grads, metrics
+        return jax.grad(loss, has_aux=True)(params)
 
     if parts == 1:
         return part_gradients(batch, key)
@@ -53,45 +55,54 @@ def summed_gradients(task, build, params, batch, shared, key, parts):
     return grads, jax.tree.map(lambda x: x.sum(0), metrics)
 
 
-def cached_gradients(task, build, params, batch, shared, key, parts):
+def contrastive_gradients(
+    task: ContrastiveTask, build: Build, params: Any, prepared: Prepared, key: jax.Array, parts: int
+) -> tuple[Any, Metrics]:
     """Gradients of a task with a contrastive loss over the whole batch; arguments as
     `summed_gradients`.
     """
     model_key, negatives_key = jax.random.split(key)
     model_key = model_key if task.dropout else None
     if parts == 1:
-        return _contrastive_gradients(task, build, params, batch, model_key, negatives_key)
-    return _cached_gradients(task, build, params, batch, model_key, negatives_key, parts)
+        return _whole_batch_gradients(task, build, params, prepared, model_key, negatives_key)
+    return _cached_gradients(task, build, params, prepared, model_key, negatives_key, parts)
 
 
-def _contrastive_gradients(task, build, params, batch, model_key, negatives_key):
+def _whole_batch_gradients(task, build, params, prepared, model_key, negatives_key):
+    batch, context = prepared.batch, prepared.context
+    counts = task.counts(batch)
     feature_key, fuse_key = _keys(model_key)
 
     def loss(params):
         model = build(params)
-        contrast, shared, metrics = task.contrast(
-            task.features(model, batch, feature_key), batch, negatives_key
-        )
-        pairs = {**batch, **task.negatives(batch, shared)}
-        fused, fused_metrics = task.fuse(model, pairs, shared, len(batch["token_ids"]), fuse_key)
-        return contrast + fused, {"loss": contrast + fused, **metrics, **fused_metrics}
+        features = task.features(model, batch, feature_key)
+        contrast, negatives, metrics = task.contrast(features, batch, context, negatives_key)
+        pairs = {**batch, **task.fetch_negatives(batch, negatives)}
+        sums = task.fused_sums(model, pairs, context, fuse_key)
+        total = contrast + weighted_total(sums, counts, task.weights)
+        return total, {"loss": total, **metrics, **shares(sums, counts)}
 
-    (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params)
-    return grads, metrics
+    return jax.grad(loss, has_aux=True)(params)
 
 
-def _cached_gradients(task, build, params, batch, model_key, negatives_key, parts):
+def _cached_gradients(task, build, params, prepared, model_key, negatives_key, parts):
     """Gradient caching: features of all parts, their gradient from the whole-batch contrast, then
     part by part.
 
+    A part's gradient is that of its fused losses and of <features, their gradient>, which is linear
+    in the features with just the slope that the contrastive loss has there.
+
     Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup".
     """
-    batch_size = len(batch["token_ids"])
-    numbers = jnp.arange(parts)
+    batch, context = prepared.batch, prepared.context
+    counts, numbers = task.counts(batch), jnp.arange(parts)
+
+    def part_keys(number):
+        return _keys(None if model_key is None else jax.random.fold_in(model_key, number))
 
     def part_features(params, part, number):
-        key, _ = _keys(None if model_key is None else jax.random.fold_in(model_key, number))
-        return task.features(build(params), part, key)
+        feature_key, _ = part_keys(number)
+        return task.features(build(params), part, feature_key)
 
     features = jax.lax.map(
         lambda part: part_features(params, *part), (_split_rows(batch, parts), numbers)
@@ -99,38 +110,39 @@ def _cached_gradients(task, build, params, batch, model_key, negatives_key, part
     features = jax.tree.map(lambda x: _join_rows(x) if x.ndim > 1 else x[0], features)
 
     def contrast(features):
-        loss, shared, metrics = task.contrast(features, batch, negatives_key)
-        return loss, (shared, metrics)
+        loss, negatives, metrics = task.contrast(features, batch, context, negatives_key)
+        return loss, (negatives, metrics)
 
-    (contrast_loss, (shared, metrics)), cotangents = jax.value_and_grad(contrast, has_aux=True)(
+    (contrast_loss, (negatives, metrics)), slopes = jax.value_and_grad(contrast, has_aux=True)(
         features
     )
     # Every part sees the scalar features (temperatures) again: each carries its share of their
     # gradient.
-    cotangents = jax.tree.map(
-        lambda g: _split_rows(g, parts) if g.ndim else jnp.full((parts,), g / parts), cotangents
+    slopes = jax.tree.map(
+        lambda g: _split_rows(g, parts) if g.ndim else jnp.full((parts,), g / parts), slopes
     )
-    pairs = _split_rows({**batch, **task.negatives(batch, shared)}, parts)
+    pairs = _split_rows({**batch, **task.fetch_negatives(batch, negatives)}, parts)
 
     def accumulate(grads, inputs):
-        part, part_cotangents, number = inputs
+        part, part_slopes, number = inputs
 
         def loss(params):
-            _, key = _keys(None if model_key is None else jax.random.fold_in(model_key, number))
-            fused, fused_metrics = task.fuse(build(params), part, shared, batch_size, key)
-            products = jax.tree.map(jnp.vdot, part_features(params, part, number), part_cotangents)
-            return fused + sum(jax.tree.leaves(products)), (fused, fused_metrics)
+            _, fuse_key = part_keys(number)
+            sums = task.fused_sums(build(params), part, context, fuse_key)
+            fused = weighted_total(sums, counts, task.weights)
+            products = jax.tree.map(jnp.vdot, part_features(params, part, number), part_slopes)
+            return fused + sum(jax.tree.leaves(products)), (fused, shares(sums, counts))
 
         part_grads, aux = jax.grad(loss, has_aux=True)(params)
         return jax.tree.map(jnp.add, grads, part_grads), aux
 
     zeros = jax.tree.map(jnp.zeros_like, params)
-    grads, aux = jax.lax.scan(accumulate, zeros, (pairs, cotangents, numbers))
+    grads, aux = jax.lax.scan(accumulate, zeros, (pairs, slopes, numbers))
     fused, fused_metrics = jax.tree.map(lambda x: x.sum(0), aux)
     return grads, {"loss": contrast_loss + fused, **metrics, **fused_metrics}
 
 
-def _split_rows(tree, parts):
+def _split_rows(tree: Any, parts: int) -> Any:
     """[B, ...] -> [parts, B / parts, ...], taking every parts-th row, so that each part lies on all
     shards.
     """
@@ -139,11 +151,12 @@ def _split_rows(tree, parts):
     )
 
 
-def _join_rows(x):
+def _join_rows(x: jax.Array) -> jax.Array:
     """The inverse of `_split_rows` for one array."""
     x = x.swapaxes(0, 1)
     return constrain(x.reshape(-1, *x.shape[2:]), "batch")
 
 
-def _keys(key):
+def _keys(key: jax.Array | None) -> Sequence[jax.Array | None]:
+    """Two keys of one, or none of none."""
     return (None, None) if key is None else jax.random.split(key)

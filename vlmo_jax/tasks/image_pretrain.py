@@ -5,92 +5,100 @@ another view of the same crop. Source: BEiT, section 2; VLMo, section 3.3 (stage
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from vlmo_jax.layers.embeddings import normalize_image
-from vlmo_jax.objectives.masked_language import (
-    UNUSED,
-    count_masked,
-    masked_language_metrics,
-    masked_sums,
-)
+from vlmo_jax.objectives.masked_language import UNUSED, masked_counts, masked_sums, masked_totals
 from vlmo_jax.tasks.gradients import summed_gradients
+from vlmo_jax.tasks.protocols import Batch, Metrics, PredictsMaskedImages, Prepared
 from vlmo_jax.tasks.visual_tokenizer import decode_codes, encode_codes
 
 
 @dataclasses.dataclass(frozen=True)
 class ImagePretrainTask:
-    """The loss of stage 1.
+    """The loss of stage 1; a SummedTask.
 
     Args:
-        tokenizer: graphdef of the visual tokenizer, a DiscreteVAE with a code for each patch. Its
-            parameters are `extra["tokenizer"]`.
+        visual_tokenizer: graphdef of a DiscreteVAE with a code for each patch. Its parameters come
+            as `frozen`.
         mean, std: triples of [0, 1] that normalise the model's images.
         dropout: whether drop-path draws anything.
     """
 
-    tokenizer: Any
-    mean: tuple = (0.5, 0.5, 0.5)
-    std: tuple = (0.5, 0.5, 0.5)
+    gradients = summed_gradients
+    reads: ClassVar[tuple[str, ...]] = ("image", "tokenizer_image", "masked_positions")
+    weights: ClassVar[Mapping[str, float]] = {"mim_loss": 1.0}
+    extra_axes: ClassVar[Mapping[str, tuple]] = {}
+
+    visual_tokenizer: nnx.GraphDef
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
     dropout: bool = True
 
-    gradients = summed_gradients
+    def initial_extra(self, params: Any) -> dict[str, Any]:
+        """None is kept from step to step."""
+        return {}
 
-    def prepare(self, batch, extra):
+    def prepare(self, batch: Batch, params: Any, extra: Mapping[str, Any], frozen: Any) -> Prepared:
         """Puts the visual tokens of the hidden patches in the place of the tokenizer's view.
 
         Args:
             batch: image uint8 [B, S, S, 3], tokenizer_image uint8 [B, S', S', 3], masked_positions
                 int32 [B, M] with -1 where unused.
-            extra: mapping with `tokenizer`.
+            params: not read.
+            extra: not read.
+            frozen: parameters of the visual tokenizer.
 
         Returns:
-            The batch with mim_labels int32 [B, M], -1 where unused, and the number of masked
-            patches in it.
+            The batch with mim_labels int32 [B, M], -1 where unused.
         """
-        codes, positions = self.codes(batch, extra), batch["masked_positions"]
+        codes, positions = self.codes(batch, frozen), batch["masked_positions"]
         labels = jnp.take_along_axis(codes, jnp.maximum(positions, 0), axis=1)
-        labels = jnp.where(positions < 0, UNUSED, labels)
-        batch = {name: value for name, value in batch.items() if name != "tokenizer_image"}
-        return {**batch, "mim_labels": labels}, count_masked(labels)
+        labels = jnp.where(positions == UNUSED, UNUSED, labels)
+        views = {name: value for name, value in batch.items() if name != "tokenizer_image"}
+        return Prepared({**views, "mim_labels": labels}, (), {})
 
-    def codes(self, batch, extra):
+    def codes(self, batch: Batch, frozen: Any) -> jax.Array:
         """The visual tokens of all patches by the tokenizer's view of a batch, row by row: int32
         [B, P-1].
         """
-        tokenizer = nnx.merge(self.tokenizer, extra["tokenizer"])
-        return encode_codes(tokenizer, batch["tokenizer_image"].astype(jnp.float32) / 255.0)
+        visual_tokenizer = nnx.merge(self.visual_tokenizer, frozen)
+        return encode_codes(visual_tokenizer, batch["tokenizer_image"].astype(jnp.float32) / 255.0)
 
-    def loss(self, model, batch, shared, key):
-        """Mean cross-entropy over the masked patches of the global batch: this part's share of it.
+    def counts(self, batch: Batch) -> dict[str, jax.Array]:
+        """Masked patches of the whole batch."""
+        return masked_counts(batch["mim_labels"], "mim")
+
+    def sums(
+        self, model: PredictsMaskedImages, batch: Batch, context: Any, key: jax.Array
+    ) -> Metrics:
+        """mim_loss and mim_accuracy summed over the masked patches of a batch or of a part of it.
 
         Args:
             model: BEiT.
             batch: of `prepare`, or a part of it.
-            shared: number of masked patches in the global batch.
+            context: nothing.
             key: random key.
-
-        Returns:
-            Loss and metrics, to be summed over the parts.
         """
         logits = self.masked_logits(model, batch, key if self.dropout else None)
-        metrics = masked_language_metrics(logits, batch["mim_labels"], shared, "mim")
-        return metrics["mim_loss"], metrics
+        return masked_totals(logits, batch["mim_labels"], "mim")
 
-    def masked_logits(self, model, batch, key=None):
+    def masked_logits(
+        self, model: PredictsMaskedImages, batch: Batch, key: jax.Array | None = None
+    ) -> jax.Array:
         """Logits [B, M, V] float32 at the hidden patches."""
-        return model.predict_masked(
-            normalize_image(batch["image"], self.mean, self.std), batch["masked_positions"], key
-        )
+        image = normalize_image(batch["image"], self.mean, self.std)
+        return model.predict_masked(image, batch["masked_positions"], key)
 
 
 class MaskedImageModel(NamedTuple):
-    """Jitted functions of (params, extra, batch of global arrays), rows in and rows out.
+    """Jitted functions of (params, frozen, batch of global arrays), rows in and rows out; `frozen`
+    are the parameters of the visual tokenizer.
 
     Attributes:
         score: -> [B, 3] float32; see objectives.masked_language.masked_sums.
@@ -100,35 +108,32 @@ class MaskedImageModel(NamedTuple):
             without one cannot.
     """
 
-    score: Callable
-    predict: Callable
-    draw: Callable
+    score: Callable[[Any, Any, Batch], jax.Array]
+    predict: Callable[[Any, Any, Batch], jax.Array]
+    draw: Callable[[Any, Any, Batch], jax.Array]
 
 
-def make_masked_image_model(graphdef, task):
+def make_masked_image_model(graphdef: nnx.GraphDef, task: ImagePretrainTask) -> MaskedImageModel:
     """Builds the functions from the graphdef of a BEiT and its ImagePretrainTask."""
 
-    def score(params, extra, batch):
-        batch, _ = task.prepare(batch, extra)
-        return masked_sums(
-            task.masked_logits(nnx.merge(graphdef, params), batch), batch["mim_labels"]
-        )
+    def score(params, frozen, batch):
+        batch = task.prepare(batch, params, {}, frozen).batch
+        logits = task.masked_logits(nnx.merge(graphdef, params), batch)
+        return masked_sums(logits, batch["mim_labels"])
 
-    def predict(params, extra, batch):
-        codes, positions = task.codes(batch, extra), batch["masked_positions"]
-        guesses = jnp.argmax(task.masked_logits(nnx.merge(graphdef, params), batch), axis=-1)
+    def predict(params, frozen, batch):
+        codes, positions = task.codes(batch, frozen), batch["masked_positions"]
+        logits = task.masked_logits(nnx.merge(graphdef, params), batch)
+        guesses = jnp.argmax(logits, axis=-1).astype(codes.dtype)
         rows = jnp.arange(len(codes))[:, None]
-        unused = jnp.where(
-            positions < 0, codes.shape[1], positions
-        )  # beyond the last patch: dropped
-        return jnp.stack(
-            [codes, codes.at[rows, unused].set(guesses.astype(codes.dtype), mode="drop")], axis=1
-        )
+        # An unused place writes beyond the last patch, where it is dropped.
+        places = jnp.where(positions == UNUSED, codes.shape[1], positions)
+        return jnp.stack([codes, codes.at[rows, places].set(guesses, mode="drop")], axis=1)
 
-    def draw(params, extra, batch):
-        codes = predict(params, extra, batch)
+    def draw(params, frozen, batch):
+        codes = predict(params, frozen, batch)
         side = round(codes.shape[-1] ** 0.5)
-        tokenizer = nnx.merge(task.tokenizer, extra["tokenizer"])
+        tokenizer = nnx.merge(task.visual_tokenizer, frozen)
         images = [
             decode_codes(tokenizer, codes[:, number].reshape(-1, side, side)) for number in range(2)
         ]

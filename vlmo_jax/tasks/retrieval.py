@@ -3,12 +3,13 @@ re-ranks the best.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
 
 from vlmo_jax.layers.embeddings import normalize_image
+from vlmo_jax.tasks.protocols import Batch
 
 
 class Encoders(NamedTuple):
@@ -20,12 +21,14 @@ class Encoders(NamedTuple):
         match: all three -> [B] float32, log-odds of "matched" by the ITM head.
     """
 
-    encode_image: Callable
-    encode_text: Callable
-    match: Callable
+    encode_image: Callable[[Any, Batch], jax.Array]
+    encode_text: Callable[[Any, Batch], jax.Array]
+    match: Callable[[Any, Batch], jax.Array]
 
 
-def make_encoders(graphdef, *, mean, std):
+def make_encoders(
+    graphdef: nnx.GraphDef, *, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Encoders:
     """Builds the functions from a model's graphdef; `mean` and `std` normalise images as in
     training.
     """

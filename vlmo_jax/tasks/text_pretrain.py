@@ -3,26 +3,21 @@ places.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from vlmo_jax.objectives.masked_language import count_masked, masked_language_metrics, masked_sums
+from vlmo_jax.objectives.masked_language import masked_counts, masked_sums, masked_totals
 from vlmo_jax.tasks.gradients import summed_gradients
-
-
-class Shared(NamedTuple):
-    """What the loss of a part needs of the whole batch."""
-
-    num_masked: jax.Array  # scalar float32, masked tokens
+from vlmo_jax.tasks.protocols import Batch, EncodesText, Metrics
+from vlmo_jax.tasks.stateless import Stateless
 
 
 @dataclasses.dataclass(frozen=True)
-class TextPretrainTask:
-    """The loss of stage 2.
+class TextPretrainTask(Stateless):
+    """The loss of stage 2; a SummedTask.
 
     Args:
         dropout: whether dropout and drop-path draw anything.
@@ -31,31 +26,34 @@ class TextPretrainTask:
     """
 
     gradients = summed_gradients
+    reads: ClassVar[tuple[str, ...]] = (
+        "token_mask",
+        "mlm_token_ids",
+        "mlm_positions",
+        "mlm_labels",
+    )
+    weights: ClassVar[Mapping[str, float]] = {"mlm_loss": 1.0}
 
     dropout: bool = False
 
-    def prepare(self, batch, extra):
-        """Counts the masked tokens of the whole batch; the batch stays as it is."""
-        return batch, Shared(count_masked(batch["mlm_labels"]))
+    def counts(self, batch: Batch) -> dict[str, jax.Array]:
+        """Masked tokens of the whole batch."""
+        return masked_counts(batch["mlm_labels"])
 
-    def loss(self, model, batch, shared, key):
-        """The masked-language loss of a batch, or a part's share of it.
+    def sums(self, model: EncodesText, batch: Batch, context: Any, key: jax.Array) -> Metrics:
+        """mlm_loss and mlm_accuracy summed over the masked tokens of a batch or of a part of it.
 
         Args:
             model: VLMo with the head "mlm".
             batch: token_mask and mlm_token_ids [B, T], mlm_positions and mlm_labels [B, M].
-            shared: see `prepare`.
+            context: nothing.
             key: random key.
-
-        Returns:
-            The loss, and metrics mlm_loss and mlm_accuracy, to be summed over the parts.
         """
         logits = masked_logits(model, batch, key if self.dropout else None)
-        metrics = masked_language_metrics(logits, batch["mlm_labels"], shared.num_masked)
-        return metrics["mlm_loss"], metrics
+        return masked_totals(logits, batch["mlm_labels"])
 
 
-def masked_logits(model, batch, key=None):
+def masked_logits(model: EncodesText, batch: Batch, key: jax.Array | None = None) -> jax.Array:
     """Logits [B, M, V] float32 at `mlm_positions`, from the text alone; the last block computes no
     other place.
     """
@@ -67,29 +65,39 @@ def masked_logits(model, batch, key=None):
     return model.mlm_head(states[:, 0])
 
 
+class Guesses(NamedTuple):
+    """The likeliest tokens of masked places, best first.
+
+    Attributes:
+        probability: [B, M, K] float32.
+        token_ids: [B, M, K] int32.
+    """
+
+    probability: jax.Array
+    token_ids: jax.Array
+
+
 class MaskedTextModel(NamedTuple):
     """Jitted functions of (params, batch of global arrays), rows in and rows out.
 
     Attributes:
-        score: -> [B, 3] float32: over the masked places of a row the sum of the losses, how many
-            are predicted right, and how many there are.
-        fill: -> [B, M, 2, K] float32: the K likeliest tokens' probabilities, best first, and their
-            ids.
+        score: -> [B, 3] float32; see objectives.masked_language.masked_sums.
+        fill: -> Guesses of K tokens for each masked place.
     """
 
-    score: Callable
-    fill: Callable
+    score: Callable[[Any, Batch], jax.Array]
+    fill: Callable[[Any, Batch], Guesses]
 
 
-def make_masked_text_model(graphdef, *, top_k=5):
+def make_masked_text_model(graphdef: nnx.GraphDef, *, top_k: int = 5) -> MaskedTextModel:
     """Builds the functions from a model's graphdef; K is `top_k`."""
 
     def score(params, batch):
-        return masked_sums(masked_logits(nnx.merge(graphdef, params), batch), batch["mlm_labels"])
+        logits = masked_logits(nnx.merge(graphdef, params), batch)
+        return masked_sums(logits, batch["mlm_labels"])
 
     def fill(params, batch):
         probabilities = jax.nn.softmax(masked_logits(nnx.merge(graphdef, params), batch))
-        best, ids = jax.lax.top_k(probabilities, top_k)
-        return jnp.stack([best, ids.astype(jnp.float32)], axis=-2)
+        return Guesses(*jax.lax.top_k(probabilities, top_k))
 
     return MaskedTextModel(jax.jit(score), jax.jit(fill))

@@ -5,7 +5,7 @@ used for.
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,20 @@ from vlmo_jax.objectives.discrete_vae import (
     squared_error,
 )
 from vlmo_jax.tasks.gradients import summed_gradients
+from vlmo_jax.tasks.protocols import Batch, EncodesToCodes, Metrics
+from vlmo_jax.tasks.stateless import Stateless
+
+METRICS = (
+    "reconstruction_loss",
+    "usage_loss",
+    "certainty_loss",
+    "psnr",
+    "codes_in_use",
+    "code_perplexity",
+)
 
 
-def encode_codes(model, image):
+def encode_codes(model: EncodesToCodes, image: jax.Array) -> jax.Array:
     """The code of each place of the grid, row by row: what stage 1 predicts.
 
     Args:
@@ -39,7 +50,7 @@ def encode_codes(model, image):
     return jnp.argmax(model.logits(image), axis=-1).reshape(len(image), -1).astype(jnp.int32)
 
 
-def decode_codes(model, codes):
+def decode_codes(model: EncodesToCodes, codes: jax.Array) -> jax.Array:
     """The image that codes stand for.
 
     Args:
@@ -52,7 +63,7 @@ def decode_codes(model, codes):
     return pixels_from_statistics(model.decode(jax.nn.one_hot(codes, model.vocab_size)))
 
 
-def reconstruct(model, image):
+def reconstruct(model: EncodesToCodes, image: jax.Array) -> jax.Array:
     """An image after its way through the codes: [B, S, S, 3] of [0, 1] to float32 of the same
     shape; see `encode_codes`.
     """
@@ -60,7 +71,7 @@ def reconstruct(model, image):
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenizerTask:
+class VisualTokenizerTask(Stateless):
     """The loss of a discrete VAE: squared error of mapped pixels, and two weights that keep its
     codes in use.
 
@@ -87,83 +98,97 @@ class TokenizerTask:
     entropies, num_hidden 32, 13.2 dB, 10.
     """
 
+    gradients = summed_gradients
+    reads: ClassVar[tuple[str, ...]] = ("image",)
+
     temperature: float = 2.0
     gumbel: bool = False
     usage_weight: float = 0.005
     certainty_weight: float = 0.00125
 
-    gradients = summed_gradients
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights of error, even use of codes, and certainty."""
+        return {
+            "reconstruction_loss": 1.0,
+            "usage_loss": self.usage_weight,
+            "certainty_loss": self.certainty_weight,
+        }
 
-    def prepare(self, batch, extra):
-        """Counts the images of the whole batch; the batch stays as it is."""
-        return batch, jnp.asarray(len(batch["image"]), jnp.float32)
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Images of the whole batch."""
+        return dict.fromkeys(METRICS, len(batch["image"]))
 
-    def loss(self, model, batch, shared, key):
-        """The loss of a batch, or a part's share of it.
+    def sums(self, model: EncodesToCodes, batch: Batch, context: Any, key: jax.Array) -> Metrics:
+        """Losses and metrics of a batch, or of a part of it, summed over its images.
+
+        Entropies, codes in use and perplexity are of each part for itself: of small parts they are
+        smaller than of the whole batch. So training takes the batch in one part.
 
         Args:
             model: DiscreteVAE with a decoder.
             batch: image uint8 [B, S, S, 3].
-            shared: images in the whole batch.
+            context: nothing.
             key: random key.
 
         Returns:
-            The loss and metrics, to be summed over the parts. Entropies, codes in use and
-            perplexity are of each part for itself: of
-            small parts they are smaller than of the whole batch. So training takes the batch in one
-            part.
+            METRICS -> scalar.
         """
         image = batch["image"].astype(jnp.float32) / 255.0
-        share = len(image) / shared
+        images = len(image)
         logits = model.logits(image)
-        statistics = model.decode(
-            choose_codes(logits, self.temperature, key if self.gumbel else None)
-        )
+        codes = choose_codes(logits, self.temperature, key if self.gumbel else None)
+        statistics = model.decode(codes)
         error = squared_error(map_pixels(image), jax.nn.sigmoid(statistics[..., :3]))
         mean_entropy, entropy = code_entropies(logits)
-        usage = math.log(model.vocab_size) - mean_entropy
-        counts = code_counts(jnp.argmax(logits, -1), model.vocab_size)
-        metrics = {
-            "reconstruction_loss": error.sum() / shared,
-            "usage_loss": share * usage,
-            "certainty_loss": share * entropy,
-            "psnr": (
-                peak_signal_to_noise(squared_error(image, pixels_from_statistics(statistics))).sum()
-                / shared
-            ),
-            "codes_in_use": share * (counts > 0).sum(),
-            "code_perplexity": share * perplexity(counts),
+        used = code_counts(jnp.argmax(logits, -1), model.vocab_size)
+        psnr = peak_signal_to_noise(squared_error(image, pixels_from_statistics(statistics)))
+        return {
+            "reconstruction_loss": error.sum(),
+            "usage_loss": images * (math.log(model.vocab_size) - mean_entropy),
+            "certainty_loss": images * entropy,
+            "psnr": psnr.sum(),
+            "codes_in_use": images * (used > 0).sum(),
+            "code_perplexity": images * perplexity(used),
         }
-        loss = metrics["reconstruction_loss"] + self.usage_weight * metrics["usage_loss"]
-        return loss + self.certainty_weight * metrics["certainty_loss"], metrics
 
 
-class TokenizerModel(NamedTuple):
+class Reconstruction(NamedTuple):
+    """How well images are made again from their codes, and the codes.
+
+    Attributes:
+        error: [B] float32, mean squared error, pixels being in [0, 1].
+        codes: [B, h * w] int32.
+    """
+
+    error: jax.Array
+    codes: jax.Array
+
+
+class VisualTokenizerModel(NamedTuple):
     """Jitted functions of (params, batch of global arrays), rows in and rows out.
 
     Attributes:
-        score: {"image" uint8 [B, S, S, 3]} -> [B, 1 + h * w] float32: the mean squared error of the
-            reconstruction, pixels being in [0, 1], then the codes.
+        score: {"image" uint8 [B, S, S, 3]} -> Reconstruction.
         reconstruct: the same -> uint8 [B, S, S, 3].
     """
 
-    score: Callable
-    reconstruct: Callable
+    score: Callable[[Any, Batch], Reconstruction]
+    reconstruct: Callable[[Any, Batch], jax.Array]
 
 
-def make_tokenizer_model(graphdef):
+def make_visual_tokenizer_model(graphdef: nnx.GraphDef) -> VisualTokenizerModel:
     """Builds the functions from a model's graphdef."""
 
     def score(params, batch):
         model, image = nnx.merge(graphdef, params), batch["image"].astype(jnp.float32) / 255.0
-        codes = jnp.argmax(model.logits(image), axis=-1)
+        codes = jnp.argmax(model.logits(image), axis=-1).astype(jnp.int32)
         error = squared_error(image, decode_codes(model, codes))
-        return jnp.concatenate(
-            [error[:, None], codes.reshape(len(image), -1).astype(jnp.float32)], axis=1
-        )
+        return Reconstruction(error, codes.reshape(len(image), -1))
 
     def reconstruct_pixels(params, batch):
-        image = reconstruct(nnx.merge(graphdef, params), batch["image"].astype(jnp.float32) / 255.0)
+        image = batch["image"].astype(jnp.float32) / 255.0
+        image = reconstruct(nnx.merge(graphdef, params), image)
         return jnp.round(255.0 * image).astype(jnp.uint8)
 
-    return TokenizerModel(jax.jit(score), jax.jit(reconstruct_pixels))
+    return VisualTokenizerModel(jax.jit(score), jax.jit(reconstruct_pixels))

@@ -2,36 +2,42 @@
 data set.
 """
 
+from pathlib import Path
+from typing import Any
+
 import jax
 import numpy as np
 from flax import nnx
+from ml_collections import ConfigDict
 
 from vlmo_jax.checkpoints import store
-from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.commands.config_errors import ConfigError, naming
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.parallel import sharding
-from vlmo_jax.recipes import make_recipe
-from vlmo_jax.recipes.checks import NO_INIT, naming
+from vlmo_jax.recipes import Recipe
+from vlmo_jax.recipes import Recipe
+from vlmo_jax.recipes.tasks.settings import NO_INIT
 from vlmo_jax.reports.metrics import MetricWriter, announce
+from vlmo_jax.training.loop import picture_path
 
 
-def evaluate(config, workdir):
+def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
     """Evaluates `config.init_from`, or the work folder's latest checkpoint where that is unset or
     what the run started from.
 
     Args:
         config: ConfigDict of the recipe that made the checkpoint.
-        workdir: folder of the run; metrics and the picture go there.
+        workdir: folder of the run; metrics and pictures go there.
 
     Returns:
-        `eval/<split>/<metric>` -> value.
+        `eval/<evaluation>/<split>/<metric>` -> value.
 
     Raises:
         ConfigError: the config cannot run, or its preprocessing or tokenizer are not the
             checkpoint's.
         FileNotFoundError: there is no checkpoint or no data set.
     """
-    recipe = make_recipe(config)
+    recipe = Recipe(config)
     recipe.check(jax.device_count())
     recipe.open()
     mesh = sharding.make_mesh(config.mesh)
@@ -42,24 +48,32 @@ def evaluate(config, workdir):
         )
         with naming(config, "init_from"):
             path = _choose_checkpoint(config.init_from, workdir)
-            params, step, meta = store.load_params(path, shapes)
+            loaded = {
+                averaged: store.load_params(path, shapes, averaged=averaged)
+                for averaged in {config.evals[name].averaged for name in recipe.evaluations}
+            }
+        _, step, meta = next(iter(loaded.values()))
         _check_meta(recipe, meta, path)
         if jax.process_index() == 0:
             announce(f"Evaluating step {step} of {path}")
-        evaluation = recipe.make_evaluation(graphdef, mesh)
         workdir.mkdir(parents=True, exist_ok=True)
-        page = workdir / f"evaluation_{recipe.page}"
-        metrics = evaluation.run(params, step, page=page)
-        with MetricWriter(
+        metrics: dict[str, float] = {}
+        pages = {name: picture_path(workdir, f"evaluation_{name}") for name in recipe.evaluations}
+        for name, evaluation in recipe.make_evaluations(graphdef, mesh).items():
+            params = loaded[config.evals[name].averaged][0]
+            metrics |= evaluation.run(params, step, page=pages[name])
+        writer = MetricWriter(
             workdir, start_step=None, total_steps=step, enabled=jax.process_index() == 0
-        ) as writer:
+        )
+        with writer:
             writer.write(step, metrics)
     if jax.process_index() == 0:
-        announce(f"Metrics are in {workdir / 'metrics.jsonl'}, examples in {page}")
+        examples = ", ".join(str(page) for page in pages.values())
+        announce(f"Metrics are in {workdir / 'metrics.jsonl'}, examples in {examples}")
     return metrics
 
 
-def _choose_checkpoint(init_from, workdir):
+def _choose_checkpoint(init_from: str | None, workdir: Path) -> Path | str:
     if init_from in (None, "", NO_INIT):
         return workdir
     try:
@@ -69,9 +83,9 @@ def _choose_checkpoint(init_from, workdir):
     return workdir if started_from == init_from else init_from
 
 
-def _check_meta(recipe, meta, path):
+def _check_meta(recipe: Recipe, meta: dict[str, Any], path: Path | str) -> None:
     """Inputs must become arrays as they did when the checkpoint was trained."""
-    saved, now = meta["preprocessing"], recipe.preprocessing()
+    saved, now = meta["preprocessing"], recipe.data.preprocessing()
     for key in ("mean", "std"):
         if key in now and not np.allclose(saved.get(key, np.nan), now[key]):
             raise ConfigError(
@@ -82,11 +96,9 @@ def _check_meta(recipe, meta, path):
         return
     tokenizer = meta["tokenizer"]
     if tokenizer is None or tokenizer["sha256"] != recipe.tokenizer.fingerprint:
-        trained = (
-            f"({tokenizer['file']}, SHA-256 {tokenizer['sha256'][:12]}...)"
-            if tokenizer
-            else "(none)"
-        )
+        trained = "(none)"
+        if tokenizer:
+            trained = f"({tokenizer['file']}, SHA-256 {tokenizer['sha256'][:12]}...)"
         raise ConfigError(
             f"config.tokenizer={recipe.config.tokenizer} is not the tokenizer that {path} was"
             f" trained with {trained}; use that one"

@@ -5,16 +5,22 @@ import math
 import shutil
 import signal
 import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
 
-from vlmo_jax.checkpoints import store
+from vlmo_jax.checkpoints.state import TrainState
+from vlmo_jax.checkpoints.store import Checkpoints, find_metric
 from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.evals.evaluation import Evaluation
+from vlmo_jax.models.build import count_params
 from vlmo_jax.parallel import sharding
-from vlmo_jax.recipes import make_recipe
-from vlmo_jax.recipes.base import count_params
+from vlmo_jax.recipes import Recipe
 from vlmo_jax.reports.metrics import (
     MetricWriter,
     ProgressBar,
@@ -24,15 +30,31 @@ from vlmo_jax.reports.metrics import (
     read_metrics,
 )
 from vlmo_jax.reports.pictures import loss_curves
-from vlmo_jax.training.program import build_program, compiled_bytes, initial_state
-from vlmo_jax.training.train_step import abstract_trainable
+from vlmo_jax.training.program import Program, build_program, compiled_bytes, initial_state
+from vlmo_jax.training.train_step import AVERAGED
 
 
 class NonFiniteError(FloatingPointError):
     """A loss or the gradient became NaN or infinite."""
 
 
-def train(config, workdir):
+class Due(NamedTuple):
+    """What is to be done after a step.
+
+    Attributes:
+        stop: a signal ends this start here.
+        save: a checkpoint.
+        evaluations: names of evaluations.
+        log: a line of metrics.
+    """
+
+    stop: bool
+    save: bool
+    evaluations: tuple[str, ...]
+    log: bool
+
+
+def train(config: ConfigDict, workdir: Path) -> bool:
     """Trains a recipe to its end, or goes on where the work folder stands.
 
     Args:
@@ -47,38 +69,53 @@ def train(config, workdir):
         NonFiniteError: a loss became NaN or infinite; the last checkpoint is from before that.
     """
     started = time.perf_counter()
-    recipe = make_recipe(config)
+    recipe = Recipe(config)
     recipe.check(jax.device_count())
     recipe.open()
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         program = build_program(recipe, mesh)
-        evaluation = recipe.make_evaluation(program.graphdef, mesh)
-        checkpoints = store.Checkpoints(
+        evaluations = recipe.make_evaluations(program.update.graphdef, mesh)
+        checkpoints = Checkpoints(
             workdir / "checkpoints",
             keep_last=config.checkpoint.keep_last,
             best_metric=config.checkpoint.best_metric,
         )
         state, origin = initial_state(program, checkpoints)
         _describe(program, origin, workdir)
-        loop = Loop(program, state, checkpoints, evaluation, workdir)
+        loop = Loop(program, state, checkpoints, evaluations, workdir)
         try:
             finished = loop.run()
         finally:
             checkpoints.close()
             loop.writer.close()
         if jax.process_index() == 0:
-            _summarize(loop, workdir, finished, time.perf_counter() - started)
+            _summarize(loop, finished, time.perf_counter() - started)
     return finished
 
 
 class Loop:
-    """One start of a run: the state, and what is due when."""
+    """One start of a run: the state, and what is due when.
 
-    def __init__(self, program, state, checkpoints, evaluation, workdir):
+    Args:
+        program: of the run.
+        state: to start from.
+        checkpoints: of the work folder.
+        evaluations: name in `config.evals` -> evaluation.
+        workdir: folder of the run.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        state: TrainState,
+        checkpoints: Checkpoints,
+        evaluations: Mapping[str, Evaluation],
+        workdir: Path,
+    ) -> None:
         self.program, self.state = program, state
-        self.checkpoints, self.evaluation = checkpoints, evaluation
-        self.workdir, self.meta = workdir, _meta(program.recipe)
+        self.checkpoints, self.evaluations = checkpoints, evaluations
+        self.workdir, self.meta = workdir, program.recipe.meta()
         self.config = program.config
         self.first_step = int(state.step)
         self.writer = MetricWriter(
@@ -93,20 +130,20 @@ class Loop:
         self.steps_in_window = 0
         self.stop = False
         self.last_save = time.monotonic()
+        self.cut_texts = 0.0  # share of the texts so far that were cut
 
-    def run(self):
+    def run(self) -> bool:
         """Runs to the last step or to a signal; returns whether the run is finished."""
         config = self.config
         if self.first_step >= config.steps:
             return True
-        if self.first_step == 0 or self._evaluation_missing():
-            self.evaluate(self.first_step)
+        if missing := self._missing_evaluations():
+            self.evaluate(self.first_step, missing)
         batches = self.program.recipe.batches(self.first_step)
+        frozen = self.program.load_frozen()
         compiled, seconds, memory = self.program.compile()
-        _say(
-            f"Compiled the step in {seconds:.0f} s; it needs {compiled_bytes(memory) / 2**30:.2f}"
-            " GiB a device."
-        )
+        needed = compiled_bytes(memory) / 2**30
+        _say(f"Compiled the step in {seconds:.0f} s; it needs {needed:.2f} GiB a device.")
         bar = ProgressBar(
             config.steps, start_step=self.first_step, enabled=jax.process_index() == 0
         )
@@ -116,39 +153,49 @@ class Loop:
             with batches:
                 for step in range(self.first_step + 1, config.steps + 1):
                     with self.stopwatch("data"):
-                        batch = sharding.place_batch(next(batches), self.program.mesh)
-                    self.state, metrics = compiled(self.state, batch)
+                        batch = self.program.place_batch(next(batches))
+                    self.state, metrics = compiled(self.state, frozen, batch)
                     self._collect(bar)
                     self.pending = (step, metrics)
-                    if not self._after_step(step, bar):
-                        return False
+                    self.cut_texts = batches.truncated / max(batches.seen, 1)
+                    due = self._due(step)
+                    self._after_step(step, due, bar)
+                    if due.stop:
+                        return step == config.steps
         finally:
             bar.close()
             restore_signals()
         return True
 
-    def _after_step(self, step, bar):
-        """Evaluates and saves what is due after `step`; returns False if the run is to stop here."""
-        config, recipe, last = self.config, self.program.recipe, step == self.config.steps
+    def _due(self, step: int) -> Due:
+        """What is due after `step`; the same on every process."""
+        config, last = self.config, step == self.config.steps
         stop = self._agreed(self.stop, step)
         minutes = (time.monotonic() - self.last_save) / 60
-        save = last or stop or step % config.checkpoint.every_steps == 0
-        save = save or self._agreed(minutes >= config.checkpoint.every_minutes, step)
-        evaluate = last or (not stop and step % recipe.evaluation.every_steps == 0)
+        overdue = self._agreed(minutes >= config.checkpoint.every_minutes, step)
+        save = last or stop or overdue or step % config.checkpoint.every_steps == 0
+        evaluations = self._scheduled(step) if last or not stop else ()
+        log = save or bool(evaluations) or step % config.log_every == 0
+        return Due(stop, save, evaluations, log)
+
+    def _scheduled(self, step: int) -> tuple[str, ...]:
+        """The evaluations whose schedule has this step; at the last step, all of them."""
+        every = {name: self.config.evals[name].every_steps for name in self.evaluations}
+        return tuple(n for n in every if step % every[n] == 0 or step == self.config.steps)
+
+    def _after_step(self, step: int, due: Due, bar: ProgressBar) -> None:
         metrics = None
-        if save or evaluate or step % config.log_every == 0:
+        if due.log:
             self._collect(bar)
             self._log(step, bar)
-        if evaluate:
-            metrics = self.evaluate(step)
-        if save or evaluate:
+        if due.evaluations:
+            metrics = self.evaluate(step, due.evaluations)
+        if due.save or due.evaluations:
             self.checkpoints.save(self.state, self.meta, metrics)
             self.last_save = time.monotonic()
-        if save or evaluate:
             self.stopwatch.lap()
-        return not stop or last
 
-    def _agreed(self, flag, step):
+    def _agreed(self, flag: bool, step: int) -> bool:
         """Whether any process says so; asked at log steps when there are several, so that all act
         at the same step.
         """
@@ -156,19 +203,17 @@ class Loop:
             return False
         return _any_process(flag)
 
-    def _collect(self, bar):
+    def _collect(self, bar: ProgressBar) -> None:
         """Fetches the metrics of the step before: while it is read, the next one already runs."""
         if self.pending is None:
             return
         step, metrics = self.pending
         self.pending = None
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+        bad = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
         if bad:
             raise NonFiniteError(
-                f"step {step}: "
-                + ", ".join(f"{name} is {value}" for name, value in bad.items())
-                + "; the run stops with its last checkpoint at step"
+                f"step {step}: {', '.join(bad)}; the run stops with its last checkpoint at step"
                 f" {self.checkpoints.latest_step()}. Lower config.optimizer.learning_rate, set"
                 " config.optimizer.clip_norm=1.0, or look at the data"
             )
@@ -176,7 +221,7 @@ class Loop:
         self.steps_in_window += 1
         bar.update(step)
 
-    def _log(self, step, bar):
+    def _log(self, step: int, bar: ProgressBar) -> None:
         """Writes the means since the last line."""
         if not self.steps_in_window:
             return
@@ -188,45 +233,61 @@ class Loop:
         losses = {name: value for name, value in means.items() if name.endswith("loss")}
         bar.update(step, samples_per_second=rate, data_wait=wait, losses=losses)
         line = {f"train/{name}": value for name, value in means.items()}
-        self.writer.write(step, {**line, "train/samples_per_second": rate, "train/data_wait": wait})
+        speed = {"train/samples_per_second": rate, "train/data_wait": wait}
+        self.writer.write(step, {**line, **speed})
 
-    def _evaluation_missing(self):
-        """Whether the start before this one was stopped when an evaluation was due; the first
-        process, which writes, knows.
+    def _missing_evaluations(self) -> tuple[str, ...]:
+        """The evaluations that are due before the first step: all of them at step 0; later those
+        that were due when a signal stopped the start before this one.
+
+        The first process, which writes, knows.
         """
-        if self.first_step % self.program.recipe.evaluation.every_steps:
-            return False
-        measured = {}
+        due = self._scheduled(self.first_step)
+        if self.first_step == 0:
+            return due
+        measured: Mapping[str, Any] = {}
         if jax.process_index() == 0:
             measured = read_metrics(self.workdir / "metrics.jsonl")
-        done = any(
-            name.startswith("eval/") and self.first_step in steps
+        done = {
+            name.split("/")[1]
             for name, (steps, _) in measured.items()
+            if name.startswith("eval/") and self.first_step in steps
+        }
+        return tuple(
+            name for name in due if _any_process(jax.process_index() == 0 and name not in done)
         )
-        return _any_process(jax.process_index() == 0 and not done)
 
-    def evaluate(self, step):
-        """Runs every evaluation on the state; returns and writes `eval/...` metrics.
+    def evaluate(self, step: int, names: Iterable[str]) -> dict[str, float]:
+        """Runs evaluations on the state; returns and writes `eval/...` metrics.
 
         Raises:
-            ConfigError: `config.checkpoint.best_metric` is none of them.
+            ConfigError: `config.checkpoint.best_metric` is measured by no evaluation.
         """
-        recipe = self.program.recipe
-        drawn = step == self.config.steps or step == 0 and recipe.page_at_start
-        page = self.workdir / recipe.page if drawn else None
-        metrics = self.evaluation.run(self.state.params, step, page=page)
-        best = self.config.checkpoint.best_metric
-        if metrics and best and not store.find_metric(metrics, best):
-            raise ConfigError(
-                f"config.checkpoint.best_metric={best!r} is measured by no evaluation; use one of"
-                f" {', '.join(metrics)}, their last part alone for the mean of all splits, or"
-                " --config.checkpoint.best_metric= for none"
-            )
+        metrics: dict[str, float] = {}
+        for name in names:
+            part = self.program.recipe.evaluations[name]
+            averaged = self.config.evals[name].averaged
+            params = self.state.extra[AVERAGED] if averaged else self.state.params
+            drawn = step == self.config.steps or (step == 0 and part.page_at_start)
+            page = picture_path(self.workdir, name) if drawn else None
+            metrics |= self.evaluations[name].run(params, step, page=page)
+        self._check_best_metric(metrics)
         if metrics:
             self.writer.write(step, metrics)
         return metrics
 
-    def _catch_signals(self):
+    def _check_best_metric(self, metrics: Mapping[str, float]) -> None:
+        best = self.config.checkpoint.best_metric
+        measured = {name.split("/")[1] for name in metrics}
+        if not best or measured != set(self.evaluations) or find_metric(metrics, best):
+            return
+        raise ConfigError(
+            f"config.checkpoint.best_metric={best!r} is measured by no evaluation; use one of"
+            f" {', '.join(metrics)}, their last part alone for the mean of all splits, or"
+            " --config.checkpoint.best_metric= for none"
+        )
+
+    def _catch_signals(self) -> Callable[[], Any]:
         """SIGTERM and the first Ctrl-C end the run after the step under way, with a checkpoint."""
 
         def stop(number, frame):
@@ -234,74 +295,80 @@ class Loop:
             self.stop = True
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {
+            number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)
+        }
         return lambda: [signal.signal(number, handler) for number, handler in before.items()]
 
 
-def _any_process(flag):
+def picture_path(workdir: Path, evaluation: str) -> Path:
+    """The picture of an evaluation."""
+    return workdir / f"{evaluation}.png"
+
+
+def _any_process(flag: bool) -> bool:
     """Whether any process says so; all of them ask."""
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
-def _say(text):
+def _say(text: str) -> None:
     if jax.process_index() == 0:
         announce(text)
 
 
-def _meta(recipe):
-    return {
-        "config": json.loads(recipe.config.to_json()),
-        "preprocessing": recipe.preprocessing(),
-        "tokenizer": recipe.tokenizer_meta(),
-        "versions": {"jax": jax.__version__},
-    }
-
-
-def _describe(program, origin, workdir):
+def _describe(program: Program, origin: str, workdir: Path) -> None:
+    """Says what is about to run, and leaves config and tokenizer in the work folder."""
     if jax.process_index() != 0:
         return
+    recipe, config = program.recipe, program.config
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(program.config.to_json(indent=2) + "\n")
-    if tokenizer := program.recipe.tokenizer:
-        copy = workdir / f"tokenizer{tokenizer.path.suffix}"
-        if not (copy.exists() and copy.samefile(tokenizer.path)):
-            shutil.copy(tokenizer.path, copy)
+    (workdir / "config.json").write_text(config.to_json(indent=2) + "\n")
+    if recipe.tokenizer is not None:
+        copy = workdir / f"tokenizer{recipe.tokenizer.path.suffix}"
+        if not (copy.exists() and copy.samefile(recipe.tokenizer.path)):
+            shutil.copy(recipe.tokenizer.path, copy)
     devices = jax.devices()
     mesh = " x ".join(f"{axis} {size}" for axis, size in program.mesh.shape.items())
     announce(
         f"{len(devices)} {devices[0].device_kind} device(s) in {jax.process_count()} process(es),"
-        f" mesh {mesh}; {count_params(program.abstract_state.params):,}"
-        f" parameters{_frozen(program)}\n{program.recipe.describe_data()}; {program.config.steps:,}"
-        f" steps of {program.config.batch_size} {program.recipe.unit}\nStarting from {origin}."
-        f" Everything goes to {workdir}"
+        f" mesh {mesh}; {_counted_params(program)}\n{recipe.describe_data()}; {config.steps:,}"
+        f" steps of {config.batch_size} {recipe.data.unit}\nStarting from {origin}. Everything"
+        f" goes to {workdir}"
     )
 
 
-def _frozen(program):
-    if program.partition is None:
-        return ""
-    return (
-        f", {count_params(abstract_trainable(program.abstract_state.params, program.partition)):,}"
-        " of them trained"
-    )
+def _counted_params(program: Program) -> str:
+    optimizer, params = program.update.optimizer, program.abstract_state.params
+    total = f"{count_params(params):,} parameters"
+    if optimizer.partition is None:
+        return total
+    trained = jax.eval_shape(optimizer.trainable, params)
+    return f"{total}, {count_params(trained):,} of them trained"
 
 
-def _summarize(loop, workdir, finished, seconds):
-    curves, page = workdir / "curves.png", workdir / loop.program.recipe.page
+def _summarize(loop: Loop, finished: bool, seconds: float) -> None:
+    workdir, config = loop.workdir, loop.config
     if (workdir / "metrics.jsonl").exists():
-        loss_curves(workdir / "metrics.jsonl", curves)
+        loss_curves(workdir / "metrics.jsonl", workdir / "curves.png")
+    if loop.cut_texts:
+        announce(
+            f"{loop.cut_texts:.1%} of the texts were longer than config.model.text_length="
+            f"{config.model.text_length} tokens and were cut."
+        )
     if not finished:
         announce(
-            f"Stopped at step {int(loop.state.step)} of {loop.config.steps}. Run the same command"
-            " again to go on."
+            f"Stopped at step {int(loop.state.step)} of {config.steps}. Run the same command again"
+            " to go on."
         )
         return
+    pictures = [workdir / "curves.png"]
+    pictures += [picture_path(workdir, name) for name in loop.evaluations]
     announce(
-        f"\nFinished {loop.config.steps:,} steps after {seconds / 60:.1f} minutes.\n  checkpoints "
-        f" {workdir / 'checkpoints'}\n  metrics      {workdir / 'metrics.jsonl'}, TensorBoard:"
-        f" tensorboard --logdir {workdir}\n  pictures    "
-        f" {', '.join(str(picture) for picture in (curves, page) if picture.exists())}\nNext:"
-        f" {loop.program.recipe.next_step(workdir)}"
+        f"\nFinished {config.steps:,} steps after {seconds / 60:.1f} minutes.\n"
+        f"  checkpoints  {workdir / 'checkpoints'}\n"
+        f"  metrics      {workdir / 'metrics.jsonl'}, TensorBoard: tensorboard --logdir {workdir}\n"
+        f"  pictures     {', '.join(str(path) for path in pictures if path.exists())}\n"
+        f"Next: {loop.program.recipe.next_step(workdir)}"
     )

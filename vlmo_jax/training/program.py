@@ -8,26 +8,25 @@ checkpoint (exact resume), `config.init_from` (parameters of another run), or th
 import dataclasses
 import json
 import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
+from ml_collections import ConfigDict
 
-from vlmo_jax.checkpoints import store
+from vlmo_jax.checkpoints.state import TrainState
+from vlmo_jax.checkpoints.store import Checkpoints, abstract_like
 from vlmo_jax.checkpoints.warm_start.load import warm_start
-from vlmo_jax.commands.config_errors import ConfigError
-from vlmo_jax.models.build import abstract_model
+from vlmo_jax.commands.config_errors import ConfigError, naming
+from vlmo_jax.models.build import abstract_model, random_params
 from vlmo_jax.parallel import sharding
-from vlmo_jax.recipes.checks import NO_INIT, naming
+from vlmo_jax.recipes import Recipe
+from vlmo_jax.recipes.tasks.settings import NO_INIT
 from vlmo_jax.training.optimizer import make_optimizer
-from vlmo_jax.training.train_step import (
-    TrainState,
-    abstract_trainable,
-    init_state,
-    make_train_step,
-    state_shardings,
-)
+from vlmo_jax.training.train_step import Optimizer, Update, jit_step, state_shardings
 
 # Fields that may change between a run and its resumption; any other change makes it another run.
 RESUMABLE = (
@@ -46,94 +45,96 @@ RESUMABLE_DATA = ("num_workers", "num_threads", "prefetch", "max_broken_fraction
 
 @dataclasses.dataclass
 class Program:
-    """The compiled step with what it needs: shapes, shardings, and the parts it was built from."""
+    """The jitted step with what it needs: shapes, shardings, and the parts it was built from.
 
-    recipe: Any
+    Attributes:
+        recipe: of the run.
+        mesh: the mesh of the job.
+        update: what the step computes.
+        abstract_state: TrainState of shapes with shardings.
+        shardings: TrainState of shardings.
+        step: (state, frozen, batch) -> (state, metrics), jitted.
+    """
+
+    recipe: Recipe
     mesh: jax.sharding.Mesh
-    graphdef: Any
-    optimizer: Any
-    partition: Any
+    update: Update
     abstract_state: TrainState
     shardings: TrainState
-    step: Any
+    step: Callable
 
     @property
-    def config(self):
+    def config(self) -> ConfigDict:
+        """The recipe's config."""
         return self.recipe.config
 
-    def compile(self):
+    def compile(self) -> tuple[Callable, float, Any]:
         """Compiles the step before the loop; returns it with its compile seconds and memory
         analysis.
         """
-        batch = sharding.batch_sharding(self.mesh)
-        shapes = {
-            name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch)
-            for name, x in self.recipe.abstract_batch().items()
-        }
+        batch = self._place(self.recipe.abstract_batch(), sharding.batch_sharding(self.mesh))
+        frozen = self._place(self.recipe.abstract_frozen(), sharding.replicated(self.mesh))
         start = time.perf_counter()
-        compiled = self.step.lower(self.abstract_state, shapes).compile()
+        compiled = self.step.lower(self.abstract_state, frozen, batch).compile()
         return compiled, time.perf_counter() - start, compiled.memory_analysis()
 
-    def random_params(self):
-        """The parameters that the seed gives, as a pure nested dict."""
-        with nnx.use_eager_sharding(False):
-            return nnx.to_pure_dict(nnx.state(self.recipe.make_model(nnx.Rngs(self.config.seed))))
+    @staticmethod
+    def _place(shapes, where):
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes)
 
-    def random_state(self):
-        """A first TrainState with random parameters from the seed."""
-        return init_state(
-            self.recipe.make_model,
-            self.optimizer,
-            self.config.seed,
-            self.shardings,
-            partition=self.partition,
-            extra=self.recipe.load_extra(),
-        )
+    def load_frozen(self) -> Any:
+        """The parameters that never change, on every device."""
+        return jax.device_put(self.recipe.load_frozen(), sharding.replicated(self.mesh))
 
-    def first_state(self, params):
+    def place_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """The arrays of a batch that the step reads, on the devices."""
+        read = {name: batch[name] for name in self.update.task.reads}
+        return sharding.place_batch(read, self.mesh)
+
+    def random_params(self) -> Any:
+        """The parameters that the seed gives, as a pure nested dict; traced."""
+        return random_params(self.recipe.make_model, self.config.seed)
+
+    def random_state(self) -> TrainState:
+        """A first TrainState with random parameters from the seed, the same on every mesh."""
+        start = lambda: self.update.random_state(self.recipe.make_model)
+        return jax.jit(start, out_shardings=self.shardings)()
+
+    def first_state(self, params: Any) -> TrainState:
         """A first TrainState with the given parameters, already in their shards."""
-        trainable = params if self.partition is None else self.partition.trainable(params)
-        opt_state = jax.jit(self.optimizer.init, out_shardings=self.shardings.opt_state)(trainable)
-        zero, extra = jax.device_put(
-            (np.zeros((), np.int32), self.recipe.load_extra()),
-            (self.shardings.step, self.shardings.extra),
-        )
-        return TrainState(zero, params, opt_state, extra)
+        parts = lambda state: dataclasses.replace(state, params=None)
+        rest = jax.jit(
+            lambda params: parts(self.update.first_state(params)),
+            out_shardings=parts(self.shardings),
+        )(params)
+        return dataclasses.replace(rest, params=params)
 
 
-def build_program(recipe, mesh):
+def build_program(recipe: Recipe, mesh: jax.sharding.Mesh) -> Program:
     """Builds model, optimizer, shardings and jitted step of a recipe, without allocating anything."""
     config = recipe.config
-    graphdef, abstract_params = abstract_model(recipe.make_model)
-    shapes, extra = nnx.to_pure_dict(abstract_params), recipe.abstract_extra()
+    graphdef, params = abstract_model(recipe.make_model)
+    settings = config.optimizer.to_dict()
+    ema_decay = settings.pop("ema_decay")
     with naming(config, "optimizer.frozen"):
-        optimizer, schedule, partition = make_optimizer(
-            shapes, total_steps=config.steps, **config.optimizer.to_dict()
+        optimizer = Optimizer(
+            *make_optimizer(nnx.to_pure_dict(params), total_steps=config.steps, **settings),
+            ema_decay=ema_decay,
         )
-    shardings = state_shardings(abstract_params, optimizer, mesh, partition=partition, extra=extra)
-    step = make_train_step(
-        recipe.make_task(),
-        graphdef,
-        optimizer,
-        schedule,
-        seed=config.seed,
-        mesh=mesh,
-        shardings=shardings,
-        partition=partition,
-        accumulation=config.accumulation,
-    )
-    moments = jax.eval_shape(optimizer.init, abstract_trainable(shapes, partition))
-    abstract = TrainState(jax.ShapeDtypeStruct((), np.int32), shapes, moments, extra)
-    abstract = store.abstract_like(abstract, shardings)
-    return Program(recipe, mesh, graphdef, optimizer, partition, abstract, shardings, step)
+    update = Update(recipe.make_task(), optimizer, graphdef, config.seed, config.accumulation)
+    shapes = jax.eval_shape(update.first_state, nnx.to_pure_dict(params))
+    shardings = state_shardings(shapes, params, mesh, update.task.extra_axes)
+    step = jit_step(update, shardings, mesh)
+    return Program(recipe, mesh, update, abstract_like(shapes, shardings), shardings, step)
 
 
-def initial_state(program, checkpoints):
+def initial_state(program: Program, checkpoints: Checkpoints) -> tuple[TrainState, str]:
     """The state to start from, and where it came from in words.
 
-    1. A checkpoint in the work folder: everything, exactly as it was. 2. `config.init_from`: the
-    parameters of another run by `config.init_rules`; moments and step start anew. 3. Neither:
-    random parameters from the seed.
+    1. A checkpoint in the work folder: everything, exactly as it was.
+    2. `config.init_from`: the parameters of another run by `config.init_rules`; moments and step
+       start anew.
+    3. Neither: random parameters from the seed.
 
     Raises:
         ConfigError: the work folder holds a run with another config, or parameters alone.
@@ -148,10 +149,8 @@ def initial_state(program, checkpoints):
                 f" --config.init_from={checkpoints.directory.parent} and another --workdir"
             )
         _check_same_run(config, checkpoints.meta(step)["config"], checkpoints.directory)
-        return (
-            checkpoints.restore(step, program.abstract_state),
-            f"step {step} of {checkpoints.directory}",
-        )
+        state = checkpoints.restore(step, program.abstract_state)
+        return state, f"step {step} of {checkpoints.directory}"
     if config.init_from and config.init_from != NO_INIT:
         with naming(config, "init_from"):
             params, report = warm_start(
@@ -163,13 +162,11 @@ def initial_state(program, checkpoints):
                 model=config.model.to_dict(),
                 tokenizer=program.recipe.tokenizer_meta(),
             )
-        return program.first_state(params), "\n".join(report.summary()).removeprefix(
-            "Warm start from "
-        )
+        return program.first_state(params), "\n".join(report.summary()).removeprefix("Warm start from ")
     return program.random_state(), f"random parameters, seed {config.seed}"
 
 
-def _check_same_run(config, saved, directory):
+def _check_same_run(config: ConfigDict, saved: Mapping[str, Any], directory: Path) -> None:
     now = json.loads(config.to_json())
     differences = []
     for key in sorted(set(now) | set(saved)):
@@ -183,20 +180,16 @@ def _check_same_run(config, saved, directory):
         else:
             differences.append((key, saved.get(key), now.get(key)))
     if differences:
+        changes = [f"config.{key} was {old} and is {new}" for key, old, new in differences]
         raise ConfigError(
-            f"{directory} holds a run with another config: "
-            + ", ".join(f"config.{key} was {old} and is {new}" for key, old, new in differences)
-            + "; use another --workdir, or give the old values to go on"
+            f"{directory} holds a run with another config: {', '.join(changes)}; use another"
+            " --workdir, or give the old values to go on"
         )
 
 
-def compiled_bytes(memory):
+def compiled_bytes(memory: Any) -> int:
     """Bytes a device that a compiled program needs by its memory analysis: arguments, results and
     temporaries.
     """
-    return (
-        memory.temp_size_in_bytes
-        + memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-    )
+    needed = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    return needed - memory.alias_size_in_bytes

@@ -1,121 +1,161 @@
-"""One update: (state, batch) -> (state, metrics), jitted once over the mesh.
+"""One update: (state, frozen, batch) -> (state, metrics), jitted once over the mesh.
 
-A step is a pure function of the state and the batch. Its randomness is keyed by (seed, step), so a
-restart needs no random state beside the step.
+A step is a pure function of its arguments. Its randomness is keyed by (seed, step), so a restart
+needs no random state beside the step.
 """
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from vlmo_jax.parallel.sharding import batch_sharding, param_shardings, replicated
+from vlmo_jax.checkpoints.state import TrainState
+from vlmo_jax.models.build import ModelMaker, random_params
+from vlmo_jax.parallel.sharding import (
+    batch_sharding,
+    named_sharding,
+    param_shardings,
+    replicated,
+)
+from vlmo_jax.tasks.protocols import Task
+from vlmo_jax.training.averaging import update_average
+from vlmo_jax.training.partition import Partition
+
+AVERAGED = "averaged_params"  # of TrainState.extra, where config.optimizer.ema_decay is set
 
 
-@flax.struct.dataclass
-class TrainState:
-    """Everything that an update reads and writes.
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """How parameters are updated.
 
-    `params` and the moments in `opt_state` are pure nested dicts of float32 arrays; frozen
-    parameters have no moments. `extra` holds other state, such as the parameters of a frozen
-    tokenizer.
-    """
-
-    step: jax.Array
-    params: Any
-    opt_state: Any
-    extra: Any
-
-
-def state_shardings(abstract_params, optimizer, mesh, *, partition=None, extra=()):
-    """Shardings of a TrainState: moments lie where their parameters lie, the rest is replicated.
-
-    Args:
-        abstract_params: nnx.State from `abstract_model`.
-        optimizer: optax transformation of what trains.
-        mesh: the mesh.
+    Attributes:
+        transform: the optax transformation of what trains.
+        schedule: step -> learning rate.
         partition: what trains; None: everything.
-        extra: abstract tree of TrainState.extra.
+        ema_decay: of the averaged parameters that are kept beside the trained ones; 0: none are.
     """
-    params = param_shardings(abstract_params, mesh)
-    by_path = {
-        tuple(map(str, path)): s for path, s in nnx.traversals.flatten_mapping(params).items()
-    }
-    opt_state = jax.eval_shape(
-        optimizer.init, abstract_trainable(nnx.to_pure_dict(abstract_params), partition)
-    )
 
-    def sharding_of(path, leaf):
-        keys = tuple(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
-        return by_path.get(keys, replicated(mesh))
+    transform: optax.GradientTransformation
+    schedule: optax.Schedule
+    partition: Partition | None = None
+    ema_decay: float = 0.0
 
-    moments = jax.tree_util.tree_map_with_path(sharding_of, opt_state)
-    everywhere = jax.tree.map(lambda leaf: replicated(mesh), dict(extra))
-    return TrainState(step=replicated(mesh), params=params, opt_state=moments, extra=everywhere)
+    def trainable(self, params: Any) -> Any:
+        """The tree of what trains."""
+        return params if self.partition is None else self.partition.trainable(params)
+
+    def insert(self, params: Any, trainable: Any) -> Any:
+        """`params` with what trains replaced by `trainable`."""
+        return trainable if self.partition is None else self.partition.insert(params, trainable)
 
 
-def abstract_trainable(shapes, partition):
-    """Shapes of what trains of a pure tree of shapes."""
-    return shapes if partition is None else jax.eval_shape(partition.trainable, shapes)
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """What makes one state from another.
 
-
-def init_state(make_model, optimizer, seed, shardings, *, partition=None, extra=()):
-    """Initialises a TrainState directly in its shards; the same values on every mesh."""
-
-    def init(extra):
-        with nnx.use_eager_sharding(False):
-            params = nnx.to_pure_dict(nnx.state(make_model(nnx.Rngs(seed))))
-        trainable = params if partition is None else partition.trainable(params)
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(trainable), extra)
-
-    return jax.jit(init, out_shardings=shardings)(dict(extra))
-
-
-def make_train_step(
-    task, graphdef, optimizer, schedule, *, seed, mesh, shardings, partition=None, accumulation=1
-):
-    """Builds the jitted step.
-
-    Args:
-        task: see gradients.py.
+    Attributes:
+        task: the losses.
+        optimizer: of what trains.
         graphdef: of the model.
-        optimizer, schedule: see optimizer.py; the optimizer is that of what trains.
-        seed: of dropout, drop-path and whatever else the task draws.
-        mesh: the mesh; the jitted function must run inside `jax.set_mesh(mesh)`.
-        shardings: TrainState of shardings; the state is donated.
-        partition: what trains; None: everything.
-        accumulation: parts in which the batch goes through the model; the update is that of the
+        seed: of parameters, dropout, drop-path and whatever else the task draws.
+        accumulation: parts in which a batch goes through the model; the update is that of the
             whole batch.
-
-    Returns:
-        (TrainState, batch of [B, ...] arrays) -> (TrainState, metrics name -> scalar).
     """
 
-    def step(state, batch):
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        batch, shared = task.prepare(batch, state.extra)
-        trainable = state.params if partition is None else partition.trainable(state.params)
+    task: Task
+    optimizer: Optimizer
+    graphdef: nnx.GraphDef
+    seed: int
+    accumulation: int = 1
+
+    def first_state(self, params: Any) -> TrainState:
+        """A first TrainState with the given parameters; traced."""
+        extra = self.task.initial_extra(params)
+        if self.optimizer.ema_decay:
+            extra = {**extra, AVERAGED: params}
+        moments = self.optimizer.transform.init(self.optimizer.trainable(params))
+        return TrainState(jnp.zeros((), jnp.int32), params, moments, extra)
+
+    def random_state(self, make_model: ModelMaker) -> TrainState:
+        """A first TrainState with the parameters that the seed gives; traced."""
+        return self.first_state(random_params(make_model, self.seed))
+
+    def step(self, state: TrainState, frozen: Any, batch: Mapping[str, jax.Array]) -> tuple:
+        """One update.
+
+        Args:
+            state: TrainState.
+            frozen: parameters that never change, such as those of the visual tokenizer.
+            batch: arrays [B, ...], those that the task reads.
+
+        Returns:
+            The next TrainState, and metrics name -> scalar.
+        """
+        optimizer = self.optimizer
+        key = jax.random.fold_in(jax.random.key(self.seed), state.step)
+        prepared = self.task.prepare(batch, state.params, state.extra, frozen)
+        trainable = optimizer.trainable(state.params)
 
         def build(trainable):
-            return nnx.merge(
-                graphdef,
-                trainable if partition is None else partition.insert(state.params, trainable),
-            )
+            return nnx.merge(self.graphdef, optimizer.insert(state.params, trainable))
 
-        grads, metrics = task.gradients(build, trainable, batch, shared, key, accumulation)
-        updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
+        grads, metrics = self.task.gradients(build, trainable, prepared, key, self.accumulation)
+        updates, moments = optimizer.transform.update(grads, state.opt_state, trainable)
         metrics["grad_norm"] = optax.tree.norm(grads)
-        metrics["learning_rate"] = schedule(state.step)
-        trainable = optax.apply_updates(trainable, updates)
-        params = trainable if partition is None else partition.insert(state.params, trainable)
-        return TrainState(state.step + 1, params, opt_state, state.extra), metrics
+        metrics["learning_rate"] = optimizer.schedule(state.step)
+        params = optimizer.insert(state.params, optax.apply_updates(trainable, updates))
+        extra = dict(prepared.extra)
+        if optimizer.ema_decay:
+            extra[AVERAGED] = update_average(state.extra[AVERAGED], params, optimizer.ema_decay)
+        return TrainState(state.step + 1, params, moments, extra), metrics
 
+
+def state_shardings(
+    abstract: TrainState, params: Any, mesh: jax.sharding.Mesh, extra_axes: Mapping[str, tuple]
+) -> TrainState:
+    """Shardings of a TrainState.
+
+    Moments, averages and other copies of parameters lie where their parameters lie, known by the
+    end of their path. The task says how its other arrays lie. The rest is replicated.
+
+    Args:
+        abstract: TrainState of shapes.
+        params: nnx.State of the model's abstract parameters, with their logical axes.
+        mesh: the mesh.
+        extra_axes: name in `extra` -> logical axes, see tasks/protocols.py.
+    """
+    shardings = param_shardings(params, mesh)
+    by_path = {
+        tuple(map(str, path)): sharding
+        for path, sharding in nnx.traversals.flatten_mapping(shardings).items()
+    }
+
+    def sharding_of(path, leaf):
+        keys = tuple(str(k.key) for k in path if isinstance(k, jax.tree_util.DictKey))
+        if keys and keys[0] in extra_axes:
+            return named_sharding(mesh, extra_axes[keys[0]])
+        ends = (keys[start:] for start in range(len(keys)))
+        return next((by_path[end] for end in ends if end in by_path), replicated(mesh))
+
+    return TrainState(
+        step=replicated(mesh),
+        params=shardings,
+        opt_state=jax.tree_util.tree_map_with_path(sharding_of, abstract.opt_state),
+        extra=jax.tree_util.tree_map_with_path(sharding_of, abstract.extra),
+    )
+
+
+def jit_step(
+    update: Update, shardings: TrainState, mesh: jax.sharding.Mesh
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """The jitted `Update.step`, which donates the state; run it inside `jax.set_mesh(mesh)`."""
     return jax.jit(
-        step,
-        in_shardings=(shardings, batch_sharding(mesh)),
+        update.step,
+        in_shardings=(shardings, replicated(mesh), batch_sharding(mesh)),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
     )

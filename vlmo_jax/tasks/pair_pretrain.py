@@ -10,7 +10,7 @@ features alone, so that a step may also be taken in pieces with the negatives of
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +22,23 @@ from vlmo_jax.objectives.contrastive import (
     duplicate_pairs,
     retrieval_accuracy,
 )
-from vlmo_jax.objectives.masked_language import count_masked, masked_language_metrics
+from vlmo_jax.objectives.masked_language import masked_counts, masked_totals
 from vlmo_jax.objectives.matching import matching_loss, sample_hard_negatives
 from vlmo_jax.parallel.sharding import constrain
-from vlmo_jax.tasks.gradients import cached_gradients
+from vlmo_jax.tasks.gradients import contrastive_gradients
+from vlmo_jax.tasks.protocols import Batch, Metrics, PretrainsOnPairs
+from vlmo_jax.tasks.stateless import Stateless
+
+# The arrays of a batch that the losses read, and those that tell duplicates.
+PAIR_ARRAYS = (
+    "image",
+    "token_ids",
+    "token_mask",
+    "mlm_token_ids",
+    "mlm_positions",
+    "mlm_labels",
+)
+PAIR_IDS = ("image_id", "text_id")
 
 
 class Features(NamedTuple):
@@ -39,17 +52,21 @@ class Features(NamedTuple):
     logit_scale_vl: jax.Array
 
 
-class Shared(NamedTuple):
-    """What the fused passes of any part of the batch need of the whole batch."""
+class Negatives(NamedTuple):
+    """Rows of the global batch that serve as hard negatives.
 
-    image_negatives: jax.Array  # [B] int32, a row of the global batch for each text
-    text_negatives: jax.Array  # [B] int32, a row of the global batch for each image
-    num_masked: jax.Array  # scalar float32, masked tokens in the global batch
+    Attributes:
+        image: [B] int32, an image for each text.
+        text: [B] int32, a text for each image.
+    """
+
+    image: jax.Array
+    text: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class PretrainTask:
-    """Losses of stage 3.
+class PairPretrainTask(Stateless):
+    """Losses of stage 3; a ContrastiveTask.
 
     Args:
         mean, std: triples of [0, 1] that normalise the uint8 images of a batch. Float images are
@@ -59,48 +76,51 @@ class PretrainTask:
         dropout: whether dropout and drop-path draw anything.
     """
 
-    gradients = cached_gradients
+    gradients = contrastive_gradients
 
-    mean: tuple = (0.5, 0.5, 0.5)
-    std: tuple = (0.5, 0.5, 0.5)
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
     itc_weight: float = 1.0
     itm_weight: float = 1.0
     mlm_weight: float = 0.25
     mask_duplicates: bool = False
     dropout: bool = False
 
-    def prepare(self, batch, extra):
-        """The batch as it is: what its parts share depends on the features (see `contrast`)."""
-        return batch, ()
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the arrays of a batch; ids only where duplicates are looked for."""
+        return PAIR_ARRAYS + (PAIR_IDS if self.mask_duplicates else ())
 
-    def features(self, model, batch, key):
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights of the fused losses."""
+        return {"itm_loss": self.itm_weight, "mlm_loss": self.mlm_weight}
+
+    def features(self, model: PretrainsOnPairs, batch: Batch, key: jax.Array | None) -> Features:
         """ITC features of a batch or of a part of one."""
         image_key, text_key = _split(key, 2)
         image, image_vl = model.image_features(self._normalize(batch["image"]), image_key)
         text, text_vl = model.text_features(batch["token_ids"], batch["token_mask"], text_key)
-        return Features(
-            image,
-            text,
-            image_vl,
-            text_vl,
-            model.itc.logit_scale[...],
-            model.itc_vl.logit_scale[...],
-        )
+        scale, scale_vl = model.itc.logit_scale[...], model.itc_vl.logit_scale[...]
+        return Features(image, text, image_vl, text_vl, scale, scale_vl)
 
-    def contrast(self, features, batch, key):
+    def contrast(
+        self, features: Features, batch: Batch, context: Any, key: jax.Array
+    ) -> tuple[jax.Array, Negatives, Metrics]:
         """The contrastive loss of the global batch and the negatives drawn by its V/L branch.
 
         Args:
             features: Features of the global batch.
             batch: the global batch.
+            context: nothing.
             key: random key of the negatives.
 
         Returns:
-            Weighted loss, Shared, and metrics name -> scalar.
+            Weighted loss, Negatives, and metrics name -> scalar.
         """
-        ignored = (
-            duplicate_pairs(batch["image_id"], batch["text_id"]) if self.mask_duplicates else None
-        )
+        ignored = None
+        if self.mask_duplicates:
+            ignored = duplicate_pairs(batch["image_id"], batch["text_id"])
         image_to_text, text_to_image = contrastive_logits(
             features.image, features.text, features.logit_scale
         )
@@ -110,10 +130,9 @@ class PretrainTask:
             ignored,
         )
         image_key, text_key = jax.random.split(key)
-        shared = Shared(
-            image_negatives=sample_hard_negatives(image_key, text_to_image, ignored),
-            text_negatives=sample_hard_negatives(text_key, image_to_text, ignored),
-            num_masked=count_masked(batch["mlm_labels"]),
+        negatives = Negatives(
+            image=sample_hard_negatives(image_key, text_to_image, ignored),
+            text=sample_hard_negatives(text_key, image_to_text, ignored),
         )
         metrics = {
             "itc_loss": 0.5 * (itc + itc_vl),
@@ -121,47 +140,49 @@ class PretrainTask:
             "itc_text_to_image_accuracy": retrieval_accuracy(text_to_image),
             "logit_scale": jnp.exp(features.logit_scale),
         }
-        return self.itc_weight * metrics["itc_loss"], shared, metrics
+        return self.itc_weight * metrics["itc_loss"], negatives, metrics
 
-    def negatives(self, batch, shared):
+    def fetch_negatives(self, batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
         """Fetches the hard negatives of the whole batch: images (as they came, uint8) and texts.
 
         Images are gathered before they become floats: a fourth of the bytes between devices.
         """
-        rows = constrain(shared.image_negatives, None)
+        rows = constrain(negatives.image, None)
         images = constrain(jnp.take(constrain(batch["image"], None), rows, axis=0), "batch")
         texts = {
-            name: jnp.take(batch[name], shared.text_negatives, axis=0)
+            f"negative_{name}": jnp.take(batch[name], negatives.text, axis=0)
             for name in ("token_ids", "token_mask")
         }
-        return {
-            "negative_image": images,
-            **{f"negative_{name}": value for name, value in texts.items()},
-        }
+        return {"negative_image": images, **texts}
 
-    def fuse(self, model, batch, shared, global_batch_size, key):
-        """The four fused passes: this part's share of the global ITM and MLM losses.
+    def counts(self, batch: Batch) -> dict[str, Any]:
+        """What the sums of the fused passes are divided by: 3 matches a pair, masked tokens."""
+        matches = 3 * len(batch["token_ids"])
+        masked = masked_counts(batch["mlm_labels"])
+        return {"itm_loss": matches, "itm_accuracy": matches, **masked}
+
+    def fused_sums(
+        self, model: PretrainsOnPairs, batch: Batch, context: Any, key: jax.Array | None
+    ) -> Metrics:
+        """The four fused passes: losses and accuracies summed over matches and masked tokens.
 
         Args:
             model: VLMo.
             batch: the global batch or a part of it with its negatives.
-            shared: see `contrast`.
-            global_batch_size: B of the whole batch; sums over parts are means over the batch.
+            context: nothing.
             key: random key or None.
 
         Returns:
-            Weighted loss and metrics, to be summed over the parts.
+            itm_loss, itm_accuracy, mlm_loss, mlm_accuracy: scalars float32.
         """
         states = self._fused_states(model, batch, key)
         itm_logits = model.itm_head(model.pooler(states[:, 1:, 0])).astype(jnp.float32)
         itm_labels = jnp.broadcast_to(jnp.asarray([1, 0, 0]), itm_logits.shape[:2])
-        itm = matching_loss(itm_logits, itm_labels).sum() / (3 * global_batch_size)
-        mlm = masked_language_metrics(
-            model.mlm_head(states[:, 0]), batch["mlm_labels"], shared.num_masked
-        )
-        right = (jnp.argmax(itm_logits, axis=-1) == itm_labels).sum() / (3 * global_batch_size)
-        metrics = {"itm_loss": itm, "itm_accuracy": right, **mlm}
-        return self.itm_weight * itm + self.mlm_weight * mlm["mlm_loss"], metrics
+        return {
+            "itm_loss": matching_loss(itm_logits, itm_labels).sum(),
+            "itm_accuracy": (jnp.argmax(itm_logits, axis=-1) == itm_labels).sum(),
+            **masked_totals(model.mlm_head(states[:, 0]), batch["mlm_labels"]),
+        }
 
     def _fused_states(self, model, batch, key):
         """States [B, 4, M, D] that the heads read: masked places of pass 0, first tokens of passes
@@ -172,7 +193,7 @@ class PretrainTask:
         image = model.embed_image(self._normalize(batch["image"]))
         negative_image = model.embed_image(self._normalize(batch["negative_image"]))
         ids = (batch["mlm_token_ids"], batch["token_ids"], batch["negative_token_ids"])
-        masked, text, negative_text = (model.embed_text(i, k) for i, k in zip(ids, text_keys))
+        masked, text, negative_text = map(model.embed_text, ids, text_keys)
         mask, negative_mask = batch["token_mask"], batch["negative_token_mask"]
         positions = batch["mlm_positions"]
         first = jnp.zeros_like(positions)

@@ -1,0 +1,71 @@
+"""What a run asks of its evaluations, and the splits that they score."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from vlmo_jax.datasets.sources import open_source, split_sizes
+
+
+class Evaluation(Protocol):
+    """One named evaluation: a protocol, the splits it scores, and the model's functions."""
+
+    def run(self, params: Any, step: int, page: Path | None = None) -> dict[str, float]:
+        """Scores every split.
+
+        Args:
+            params: parameters of the model.
+            step: updates that made them.
+            page: file for a picture of examples; None: no picture.
+
+        Returns:
+            `eval/<evaluation>/<split>/<metric>` -> value.
+        """
+
+
+def metric_names(evaluation: str, split: str, scores: Mapping[str, float]) -> dict[str, float]:
+    """The scores of a split by the names that they are written under."""
+    return {f"eval/{evaluation}/{split}/{name}": value for name, value in scores.items()}
+
+
+def largest(evaluators: Iterable[Any]) -> Any:
+    """The evaluator with the most records, of which examples are shown; None where there is none."""
+    return max(evaluators, key=lambda evaluator: evaluator.num_records, default=None)
+
+
+def evaluation_splits(
+    evaluation: Any,
+    train_source: str | None,
+    train_split: str,
+    open_split: Callable[[str, str], Sequence] = open_source,
+) -> dict[str, Sequence]:
+    """Opens the splits of a member of `config.evals`.
+
+    Where the config names no splits, these are all of the data set (of each, where several are
+    joined by "+"), save the one that is trained on or on a part of it, such as "train[:90%]".
+
+    Args:
+        evaluation: the member.
+        train_source, train_split: the training data; the data set too where `evaluation` names
+            none.
+        open_split: function of a data set and a split.
+
+    Returns:
+        dict name, such as "emoji_unseen_artist" -> records.
+
+    Raises:
+        FileNotFoundError, ValueError: no such data set or split.
+    """
+    parts = [part.partition("[")[0] for part in str(train_split).split("+")]
+    trained = {(source, part) for source in str(train_source).split("+") for part in parts}
+    opened: dict[str, Sequence] = {}
+    for source in str(evaluation.source or train_source).split("+"):
+        unseen = (split for split in split_sizes(source) if (source, split) not in trained)
+        for split in tuple(evaluation.splits) or tuple(unseen):
+            name = f"{Path(source).name}_{split}"
+            if name in opened:
+                raise ValueError(
+                    f"two data sets have a split named {name}; rename the folder of one"
+                )
+            opened[name] = open_split(source, split)
+    return opened

@@ -1,0 +1,46 @@
+"""The retrieval evaluation of a run: an evaluator a split, and a page of example queries."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vlmo_jax.evals.evaluation import largest, metric_names
+from vlmo_jax.evals.retrieval import RetrievalEvaluator
+from vlmo_jax.reports.pictures import retrieval_page
+from vlmo_jax.tasks.retrieval import Encoders
+
+
+@dataclasses.dataclass
+class RetrievalEvaluation:
+    """The evaluators of a run and the model's functions they call; see `evaluation.Evaluation`.
+
+    Attributes:
+        name: of the evaluation.
+        evaluators: one a split.
+        encoders: functions of the model.
+        rerank_top_k: candidates of a query that the ITM head ranks again where a picture is drawn,
+            which is at the end of a run; 0: none.
+    """
+
+    name: str
+    evaluators: list[RetrievalEvaluator]
+    encoders: Encoders
+    rerank_top_k: int
+
+    def run(self, params: Any, step: int, page: Path | None = None) -> dict[str, float]:
+        """Evaluates every split; with a picture re-ranked by the ITM head too."""
+        metrics, shown = {}, largest(self.evaluators)
+        top_k = 0 if page is None else self.rerank_top_k
+        for evaluator in self.evaluators:
+            if page is not None and evaluator is shown:
+                scores, examples = evaluator.evaluate_with_examples(
+                    self.encoders, params, step, top_k
+                )
+                if jax.process_index() == 0:
+                    retrieval_page(*examples, page, title=evaluator.name)
+            else:
+                scores = evaluator.evaluate(self.encoders, params, step, top_k)
+            metrics |= metric_names(self.name, evaluator.name, scores)
+        return metrics

@@ -1,0 +1,30 @@
+"""Losses as sums and counts.
+
+A batch may go through the model in parts. A mean over the whole batch is then the sum of its parts'
+sums, each divided by the count of the whole: tasks give sums and counts, and never divide.
+"""
+
+from collections.abc import Mapping
+
+import jax
+
+Scalars = Mapping[str, jax.Array | float]
+
+
+def weighted_total(sums: Scalars, counts: Scalars, weights: Mapping[str, float]) -> jax.Array:
+    """The part's share of the whole batch's loss.
+
+    Args:
+        sums: name -> sum over the part.
+        counts: name -> what that sum is divided by, of the whole batch.
+        weights: name of a loss -> its weight in the total.
+
+    Returns:
+        Scalar float32.
+    """
+    return sum(weight * (sums[name] / counts[name]) for name, weight in weights.items())
+
+
+def shares(sums: Scalars, counts: Scalars) -> dict[str, jax.Array]:
+    """Each sum over the count of the whole batch: what is added up over the parts is the mean."""
+    return {name: total / counts[name] for name, total in sums.items()}

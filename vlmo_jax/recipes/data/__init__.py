@@ -1,0 +1,13 @@
+"""What `config.data.kind` may be: how records become training batches."""
+
+from vlmo_jax.recipes.data.images import ImagesData
+from vlmo_jax.recipes.data.masked_images import MaskedImagesData
+from vlmo_jax.recipes.data.pairs import PairsData
+from vlmo_jax.recipes.data.texts import TextsData
+
+DATA = {
+    "pairs": PairsData,
+    "texts": TextsData,
+    "masked_images": MaskedImagesData,
+    "images": ImagesData,
+}

@@ -1,0 +1,65 @@
+"""Images alone, one random view of each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vlmo_jax.input.images.augmentation import Augmentation
+from vlmo_jax.input.pipeline import TrainBatches
+from vlmo_jax.input.plain_images import ImageExamples, ImageRows
+from vlmo_jax.recipes.data import opening
+
+
+class ImagesData:
+    """Any set of images; their texts are not read. See `protocols.Data`.
+
+    Args:
+        config: of a recipe.
+    """
+
+    unit = "images"
+    tokenizer = None
+
+    def __init__(self, config: ConfigDict) -> None:
+        self._config = config
+        self.source: Sequence | None = None
+
+    @property
+    def rows(self) -> ImageRows:
+        """Sizes that say what a batch consists of."""
+        return ImageRows(self._config.model.image_size)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How views of the images are drawn."""
+        data = self._config.data
+        return Augmentation(crop_scale=tuple(data.crop_scale), flip=data.flip, randaugment=())
+
+    def check_inputs(self) -> None:
+        """See `protocols.Data`."""
+        opening.check_source(
+            self._config, build="build", embedded="emoji for the embedded drawings"
+        )
+
+    def check(self) -> None:
+        """See `protocols.Data`."""
+        _ = self.rows, self.augmentation, opening.loading(self._config)  # which refuse
+
+    def open(self, *, training: bool) -> None:
+        """See `protocols.Data`."""
+        if training:
+            self.source = opening.open_train_source(self._config)
+
+    def batches(self, start_step: int) -> TrainBatches:
+        """See `protocols.Data`."""
+        maker = ImageExamples(self.source, self.rows, self._config.seed, self.augmentation)
+        return opening.stream(self._config, maker, start_step)
+
+    def describe(self) -> str:
+        """See `protocols.Data`."""
+        return f"{len(self.source):,} training images from {self._config.data.source}"
+
+    def preprocessing(self) -> dict[str, Any]:
+        """See `protocols.Data`."""
+        return opening.image_preprocessing(self._config)

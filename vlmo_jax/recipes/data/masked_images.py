@@ -1,0 +1,61 @@
+"""Images alone, in two views, with hidden patches."""
+
+from typing import Any
+
+from vlmo_jax.input.images.color_jitter import check_color_jitter
+from vlmo_jax.input.images.normalisation import check_normalisation
+from vlmo_jax.input.images.pixels import check_crop
+from vlmo_jax.input.masked_images import MaskedImageExamples, MaskedViews
+from vlmo_jax.input.pipeline import TrainBatches
+from vlmo_jax.recipes.data import opening
+from vlmo_jax.recipes.data.images import ImagesData
+
+
+class MaskedImagesData(ImagesData):
+    """Images whose patches are hidden from the model, and shown to a visual tokenizer; see
+    `protocols.Data`.
+    """
+
+    @property
+    def rows(self) -> MaskedViews:
+        """Sizes that say what a batch consists of."""
+        model, data = self._config.model, self._config.data
+        return MaskedViews(
+            image_size=model.image_size,
+            tokenizer_image_size=data.tokenizer_image_size,
+            patch_size=model.patch_size,
+            num_masked=data.num_masked,
+            min_block=data.min_block,
+        )
+
+    def check(self) -> None:
+        """See `protocols.Data`."""
+        data = self._config.data
+        check_normalisation(data.mean, data.std)
+        check_crop(data.crop_scale)
+        check_color_jitter(data.color_jitter)
+        _ = self.rows, opening.loading(self._config)  # which refuse impossible numbers
+
+    def batches(self, start_step: int) -> TrainBatches:
+        """See `protocols.Data`."""
+        config, data = self._config, self._config.data
+        maker = MaskedImageExamples(
+            self.source,
+            self.rows,
+            config.seed,
+            crop_scale=tuple(data.crop_scale),
+            flip=data.flip,
+            color_jitter=tuple(data.color_jitter),
+        )
+        return opening.stream(config, maker, start_step)
+
+    def describe(self) -> str:
+        """See `protocols.Data`."""
+        grid = self._config.model.image_size // self._config.model.patch_size
+        hidden = f"{self._config.data.num_masked} of {grid**2} patches hidden"
+        return f"{super().describe()}, {hidden}"
+
+    def preprocessing(self) -> dict[str, Any]:
+        """See `protocols.Data`."""
+        size = self._config.data.tokenizer_image_size
+        return {**super().preprocessing(), "tokenizer_image_size": size}

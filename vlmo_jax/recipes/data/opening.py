@@ -1,0 +1,105 @@
+"""Opening of data sets and tokenizers, with refusals that name the field they stand in."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+from ml_collections import ConfigDict
+
+from vlmo_jax.commands.config_errors import naming, require
+from vlmo_jax.datasets import open_source
+from vlmo_jax.input.hosts import Host
+from vlmo_jax.input.pipeline import ExampleMaker, Loading, TrainBatches, stream_batches
+from vlmo_jax.input.text.tokenizer import Tokenizer, load_tokenizer
+
+SYNTHETIC = "synthetic"  # stands for a data set, or a tokenizer, that is not read
+
+
+def check_source(config: ConfigDict, *, build: str, embedded: str) -> None:
+    """Refuses a run without data; an evaluation alone may have its own.
+
+    Args:
+        config: of a recipe.
+        build: the module of vlmo_jax.datasets that makes such data.
+        embedded: a data set that comes with the package, in words, for the message.
+    """
+    own = config.mode == "eval" and all(part.source for part in config.evals.values())
+    require(
+        bool(config.data.source or own),
+        "config.data.source is not set; give --config.data.source=DIR, a folder made by"
+        f" `python -m vlmo_jax.datasets.{build}`, or --config.data.source={embedded}",
+    )
+
+
+def check_tokenizer(config: ConfigDict) -> None:
+    """Refuses a recipe of texts without a tokenizer."""
+    require(
+        bool(config.tokenizer),
+        "config.tokenizer is not set; give --config.tokenizer=FILE, a SentencePiece .model made by"
+        " `python -m vlmo_jax.input.train_tokenizer` or a BERT vocab.txt",
+    )
+
+
+def open_train_source(
+    config: ConfigDict, open_split: Callable[[str, str], Sequence] = open_source
+) -> Sequence:
+    """Opens the training records.
+
+    Raises:
+        ConfigError: there is no such data set or split, or it is damaged or of another kind.
+    """
+    with naming(config, "data.source", "data.split"):
+        return open_split(config.data.source, config.data.split)
+
+
+def open_tokenizer(config: ConfigDict) -> Tokenizer:
+    """Loads the tokenizer of a config and checks that the model's vocabulary holds all of its ids.
+
+    Raises:
+        ConfigError: the vocabulary is too small, or [PAD] is not token 0.
+    """
+    with naming(config, "tokenizer"):
+        tokenizer = load_tokenizer(config.tokenizer)
+    require(
+        tokenizer.vocab_size <= config.model.vocab_size,
+        f"config.tokenizer={config.tokenizer} has {tokenizer.vocab_size} tokens, more than"
+        f" config.model.vocab_size={config.model.vocab_size}; set"
+        f" --config.model.vocab_size={tokenizer.vocab_size}",
+    )
+    require(
+        tokenizer.pad_id == 0,
+        f"config.tokenizer={config.tokenizer} has [PAD] at {tokenizer.pad_id}; it must be token 0",
+    )
+    return tokenizer
+
+
+def stream(config: ConfigDict, maker: ExampleMaker, start_step: int) -> TrainBatches:
+    """The batches of this process, of the examples that `maker` writes."""
+    return stream_batches(
+        maker,
+        batch_size=config.batch_size,
+        start_step=start_step,
+        end_step=config.steps,
+        host=Host(jax.process_index(), jax.process_count()),
+        loading=loading(config),
+    )
+
+
+def loading(config: ConfigDict) -> Loading:
+    """How batches are made, by `config.data`.
+
+    Raises:
+        ConfigError: a number is impossible.
+    """
+    data = config.data
+    return Loading(data.num_workers, data.num_threads, data.prefetch, data.max_broken_fraction)
+
+
+def image_preprocessing(config: ConfigDict) -> dict:
+    """How images become arrays: plain JSON values."""
+    data = config.data
+    return {
+        "image_size": config.model.image_size,
+        "resize": "square bicubic",
+        "mean": list(data.mean) if "mean" in data else [0.0] * 3,
+        "std": list(data.std) if "std" in data else [1.0] * 3,
+    }

@@ -1,0 +1,92 @@
+"""Image-text pairs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vlmo_jax.input.images.augmentation import Augmentation
+from vlmo_jax.input.images.normalisation import check_normalisation
+from vlmo_jax.input.pairs import PairExamples, PairRows
+from vlmo_jax.input.pipeline import TrainBatches
+from vlmo_jax.input.text.captions import check_captions
+from vlmo_jax.input.text.masking import check_mask_rate
+from vlmo_jax.input.text.tokenizer import Tokenizer
+from vlmo_jax.recipes.data import opening
+
+
+class PairsData:
+    """Images with captions, of which one is drawn each time; see `protocols.Data`.
+
+    Args:
+        config: of a recipe.
+    """
+
+    unit = "pairs"
+
+    def __init__(self, config: ConfigDict) -> None:
+        self._config = config
+        self.tokenizer: Tokenizer | None = None
+        self.source: Sequence | None = None
+
+    @property
+    def rows(self) -> PairRows:
+        """Sizes that say what a batch consists of."""
+        model, data = self._config.model, self._config.data
+        return PairRows(model.image_size, model.text_length, data.max_masked_tokens)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How views of the images are drawn."""
+        data = self._config.data
+        return Augmentation(
+            crop_scale=tuple(data.crop_scale),
+            flip=data.flip,
+            randaugment=tuple(data.randaugment),
+            randaugment_fill=tuple(data.randaugment_fill),
+            color_jitter=tuple(data.color_jitter),
+        )
+
+    def check_inputs(self) -> None:
+        """See `protocols.Data`."""
+        opening.check_source(
+            self._config, build="build", embedded="emoji for the embedded drawings"
+        )
+        opening.check_tokenizer(self._config)
+
+    def check(self) -> None:
+        """See `protocols.Data`."""
+        data = self._config.data
+        check_mask_rate(data.mask_rate)
+        check_normalisation(data.mean, data.std)
+        check_captions(data.captions)
+        # These refuse impossible sizes and strengths.
+        _ = self.rows, self.augmentation, opening.loading(self._config)
+
+    def open(self, *, training: bool) -> None:
+        """See `protocols.Data`."""
+        self.tokenizer = opening.open_tokenizer(self._config)
+        if training:
+            self.source = opening.open_train_source(self._config)
+
+    def batches(self, start_step: int) -> TrainBatches:
+        """See `protocols.Data`."""
+        config = self._config
+        maker = PairExamples(
+            self.source,
+            self.tokenizer,
+            self.rows,
+            config.seed,
+            captions=config.data.captions,
+            augmentation=self.augmentation,
+            mask_rate=config.data.mask_rate,
+        )
+        return opening.stream(config, maker, start_step)
+
+    def describe(self) -> str:
+        """See `protocols.Data`."""
+        return f"{len(self.source):,} training images from {self._config.data.source}"
+
+    def preprocessing(self) -> dict[str, Any]:
+        """See `protocols.Data`."""
+        return opening.image_preprocessing(self._config)

@@ -1,0 +1,73 @@
+"""Texts alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vlmo_jax.datasets import open_text_source
+from vlmo_jax.input.masked_texts import MaskedTextExamples
+from vlmo_jax.input.pipeline import TrainBatches
+from vlmo_jax.input.text.masked_rows import TextRows
+from vlmo_jax.input.text.masking import check_mask_rate
+from vlmo_jax.input.text.tokenizer import Tokenizer
+from vlmo_jax.recipes.data import opening
+
+
+class TextsData:
+    """Rows of text with masked words; see `protocols.Data`.
+
+    Args:
+        config: of a recipe.
+    """
+
+    unit = "texts"
+
+    def __init__(self, config: ConfigDict) -> None:
+        self._config = config
+        self.tokenizer: Tokenizer | None = None
+        self.source: Sequence | None = None
+
+    @property
+    def rows(self) -> TextRows:
+        """Sizes that say what a batch consists of."""
+        return TextRows(self._config.model.text_length, self._config.data.max_masked_tokens)
+
+    def check_inputs(self) -> None:
+        """See `protocols.Data`."""
+        opening.check_source(
+            self._config, build="build_text", embedded="glosses for the embedded texts"
+        )
+        opening.check_tokenizer(self._config)
+
+    def check(self) -> None:
+        """See `protocols.Data`."""
+        check_mask_rate(self._config.data.mask_rate)
+        _ = self.rows, opening.loading(self._config)  # which refuse impossible numbers
+
+    def open(self, *, training: bool) -> None:
+        """See `protocols.Data`."""
+        self.tokenizer = opening.open_tokenizer(self._config)
+        if training:
+            self.source = opening.open_train_source(self._config, open_text_source)
+
+    def batches(self, start_step: int) -> TrainBatches:
+        """See `protocols.Data`."""
+        config = self._config
+        maker = MaskedTextExamples(
+            self.source,
+            self.tokenizer,
+            self.rows,
+            config.seed,
+            mask_rate=config.data.mask_rate,
+            packing=config.data.packing,
+        )
+        return opening.stream(config, maker, start_step)
+
+    def describe(self) -> str:
+        """See `protocols.Data`."""
+        return f"{len(self.source):,} training texts from {self._config.data.source}"
+
+    def preprocessing(self) -> dict[str, Any]:
+        """See `protocols.Data`."""
+        return {"image_size": self._config.model.image_size}

@@ -1,0 +1,52 @@
+"""Image-text retrieval."""
+
+import jax
+from flax import nnx
+
+from vlmo_jax.commands.config_errors import not_negative, one_of
+from vlmo_jax.evals.protocols import PROTOCOLS
+from vlmo_jax.evals.retrieval import RetrievalEvaluator
+from vlmo_jax.evals.retrieval_evaluation import RetrievalEvaluation
+from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
+from vlmo_jax.tasks.protocols import DualEncoder
+from vlmo_jax.tasks.retrieval import Encoders, make_encoders
+
+
+class RetrievalRecipe(SplitsRecipe):
+    """Recall both ways of a dual encoder, re-ranked by a fusion encoder on wish; see
+    `protocols.EvaluationRecipe`.
+    """
+
+    needs = DualEncoder
+
+    def check(self, batch_shards: int) -> None:
+        """See `protocols.EvaluationRecipe`."""
+        super().check(batch_shards)
+        not_negative(
+            f"evals.{self.name}.rerank_top_k", self.fields.rerank_top_k, "no re-ranking"
+        )
+        one_of(f"evals.{self.name}.protocol", self.fields.protocol, tuple(PROTOCOLS))
+
+    def encoders(self, graphdef: nnx.GraphDef) -> Encoders:
+        """The model's functions."""
+        data = self.config.data
+        return make_encoders(graphdef, mean=tuple(data.mean), std=tuple(data.std))
+
+    def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> RetrievalEvaluation:
+        """See `protocols.EvaluationRecipe`."""
+        model = self.config.model
+        evaluators = [
+            RetrievalEvaluator(
+                source,
+                self.data.tokenizer,
+                name=name,
+                image_size=model.image_size,
+                text_length=model.text_length,
+                batch_size=self.fields.batch_size,
+                mesh=mesh,
+                protocol=self.fields.protocol,
+            )
+            for name, source in self.splits.items()
+        ]
+        top_k = self.fields.rerank_top_k
+        return RetrievalEvaluation(self.name, evaluators, self.encoders(graphdef), top_k)

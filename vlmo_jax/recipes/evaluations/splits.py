@@ -1,0 +1,64 @@
+"""What all evaluations have: a name, a schedule, and the splits that they score."""
+
+from collections.abc import Callable, Sequence
+
+from ml_collections import ConfigDict
+
+from vlmo_jax.commands.config_errors import multiple, naming, positive, require
+from vlmo_jax.datasets import open_source
+from vlmo_jax.evals.evaluation import evaluation_splits
+from vlmo_jax.recipes.protocols import Data, TaskRecipe
+
+
+class SplitsRecipe:
+    """The part of an EvaluationRecipe of `protocols.py` that does not depend on what is measured.
+
+    Args:
+        name: in `config.evals`.
+        config: of a recipe.
+        data, task: of the same recipe.
+
+    Attributes:
+        fields: `config.evals.<name>`.
+        splits: name -> records, once it is open.
+    """
+
+    page_at_start = False
+
+    def __init__(self, name: str, config: ConfigDict, data: Data, task: TaskRecipe) -> None:
+        self.name, self.config, self.data, self.task = name, config, data, task
+        self.fields = config.evals[name]
+        self.splits: dict[str, Sequence] = {}
+
+    def check(self, batch_shards: int) -> None:
+        """See `protocols.EvaluationRecipe`."""
+        for field in ("batch_size", "every_steps"):
+            positive(f"evals.{self.name}.{field}", self.fields[field])
+        multiple(
+            f"evals.{self.name}.batch_size",
+            self.fields.batch_size,
+            batch_shards,
+            "the batch shards, mesh data x fsdp",
+        )
+        require(
+            not self.fields.averaged or self.config.optimizer.ema_decay > 0,
+            f"config.evals.{self.name}.averaged=True needs averaged parameters; set"
+            " --config.optimizer.ema_decay=0.9999 for a run that keeps them",
+        )
+
+    def open(self) -> None:
+        """See `protocols.EvaluationRecipe`."""
+        self.open_splits(open_source)
+
+    def open_splits(self, open_split: Callable[[str, str], Sequence]) -> None:
+        """Opens the splits.
+
+        Args:
+            open_split: function of a data set and a split.
+
+        Raises:
+            ConfigError: there is no such data set or split, or it is damaged or of another kind.
+        """
+        data = self.config.data
+        with naming(self.config, f"evals.{self.name}.source", f"evals.{self.name}.splits"):
+            self.splits = evaluation_splits(self.fields, data.source, data.split, open_split)

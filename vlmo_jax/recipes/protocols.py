@@ -1,0 +1,146 @@
+"""The parts of a recipe, and what they ask of each other.
+
+A recipe is four fields of a config: `model`, `data`, `task` and `evals`. Each names its kind, which
+is looked up in a table: models/build.py, and `data`, `tasks` and `evaluations` beside this file. A
+part reads its own field; of other fields it reads sizes that both must agree on, such as
+`config.model.image_size`.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from flax import nnx
+
+from vlmo_jax.evals.evaluation import Evaluation
+from vlmo_jax.input.schema import Batch, Rows
+from vlmo_jax.input.text.tokenizer import Tokenizer
+from vlmo_jax.tasks.protocols import Task
+
+
+class Batches(Iterator[Batch], Protocol):
+    """The training batches of a process; a context manager, whose end ends what makes them.
+
+    Attributes:
+        seen: records tried so far.
+        truncated: texts that were cut.
+    """
+
+    seen: int
+    truncated: int
+
+    def __enter__(self) -> "Batches":
+        """Itself."""
+
+    def __exit__(self, *exception: Any) -> None:
+        """Ends threads and processes."""
+
+
+class Data(Protocol):
+    """What is trained on: records, and how they become batches.
+
+    Attributes:
+        unit: what a batch is made of, in the plural.
+        tokenizer: of the texts, once the data are open; None where there are none.
+        rows: sizes that say what a batch consists of.
+    """
+
+    unit: str
+    tokenizer: Tokenizer | None
+
+    @property
+    def rows(self) -> Rows:
+        """Sizes that say what a batch consists of."""
+
+    def check_inputs(self) -> None:
+        """Refuses configs that do not say what to read; opens nothing.
+
+        Raises:
+            ConfigError: at the first field that is not set.
+        """
+
+    def check(self) -> None:
+        """Refuses impossible values of `config.data`.
+
+        Raises:
+            ConfigError: at the first of them.
+        """
+
+    def open(self, *, training: bool) -> None:
+        """Opens the tokenizer and, for training, the records.
+
+        Raises:
+            ConfigError: one that is missing, damaged, or does not fit.
+        """
+
+    def batches(self, start_step: int) -> Batches:
+        """The training batches of this process from `start_step` to the end."""
+
+    def describe(self) -> str:
+        """What is trained on, in a few words."""
+
+    def preprocessing(self) -> dict[str, Any]:
+        """How inputs become arrays, kept with every checkpoint: plain JSON values."""
+
+
+class TaskRecipe(Protocol):
+    """What is learned: builds a Task, and knows what the run needs for it.
+
+    Attributes:
+        needs: Protocol of tasks/protocols.py that the model must fulfil.
+    """
+
+    needs: type
+
+    def check_inputs(self) -> None:
+        """Refuses configs that do not say what to start from; opens nothing."""
+
+    def check(self) -> None:
+        """Refuses impossible values of `config.task` and of what else the task reads."""
+
+    def open(self) -> None:
+        """Opens what the task reads beside the data, such as another model's checkpoint."""
+
+    def make(self) -> Task:
+        """The task."""
+
+    def load_frozen(self) -> Any:
+        """Parameters that the step reads and never changes: a tree of numpy arrays."""
+
+    def abstract_frozen(self) -> Any:
+        """Shapes and types of `load_frozen`, without reading anything."""
+
+    def forward_flops(self) -> int:
+        """FLOPs of the forward passes of a training step, an example (see models/flops.py)."""
+
+    def describe(self) -> str:
+        """What is learned, in a few words behind those of the data; may be empty."""
+
+    def next_step(self, workdir: Path) -> str:
+        """What to do with the finished run in `workdir`, in words and commands."""
+
+
+class EvaluationRecipe(Protocol):
+    """A named member of `config.evals`.
+
+    Attributes:
+        page_at_start: whether the evaluation before the first step draws its picture too, for one
+            of before and after.
+        needs: Protocol of tasks/protocols.py that the model must fulfil.
+    """
+
+    page_at_start: bool
+    needs: type
+
+    def check(self, batch_shards: int) -> None:
+        """Refuses impossible values, on a mesh that splits a batch so many ways."""
+
+    def open(self) -> None:
+        """Opens its splits."""
+
+    def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> Evaluation:
+        """The evaluation, once the data are open."""
+
+

@@ -1,0 +1,221 @@
+"""A run as fields: its model, data, task and evaluations, built from a config."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from vlmo_jax.commands.config_errors import ConfigError, multiple, one_of, positive, require
+from vlmo_jax.evals.evaluation import Evaluation
+from vlmo_jax.input.schema import Batch
+from vlmo_jax.input.text.tokenizer import Tokenizer
+from vlmo_jax.models.build import MODELS, check_model, model_maker
+from vlmo_jax.parallel import sharding
+from vlmo_jax.recipes.data import DATA
+from vlmo_jax.recipes.evaluations import EVALUATIONS
+from vlmo_jax.recipes.protocols import Batches, Data, EvaluationRecipe, TaskRecipe
+from vlmo_jax.recipes.tasks import TASKS
+from vlmo_jax.tasks.protocols import Task
+from vlmo_jax.training.optimizer import check_optimizer
+
+
+class Recipe:
+    """What train, evaluate and bench ask of a config.
+
+    `check` comes first, then, for a run that reads data, `open`. Neither model nor batches are made
+    before they are asked for.
+
+    Args:
+        config: ConfigDict of a recipe.
+
+    Attributes:
+        config: the same.
+        data, task: see protocols.py.
+        evaluations: name in `config.evals` -> EvaluationRecipe.
+
+    Raises:
+        ConfigError: a kind that is not known, or parts that do not go together.
+    """
+
+    def __init__(self, config: ConfigDict) -> None:
+        self.config = config
+        one_of("model.kind", config.model.kind, tuple(MODELS))
+        one_of("data.kind", config.data.kind, tuple(DATA))
+        one_of("task.kind", config.task.kind, tuple(TASKS))
+        for name, part in config.evals.items():
+            one_of(f"evals.{name}.kind", part.kind, tuple(EVALUATIONS))
+        self.data: Data = DATA[config.data.kind](config)
+        self.task: TaskRecipe = TASKS[config.task.kind](config)
+        self.evaluations: dict[str, EvaluationRecipe] = {
+            name: EVALUATIONS[part.kind](name, config, self.data, self.task)
+            for name, part in config.evals.items()
+        }
+        needed = {"task": self.task.needs}
+        needed |= {f"evals.{name}": part.needs for name, part in self.evaluations.items()}
+        for name, protocol in needed.items():
+            self._check_model_serves(name, protocol)
+
+    def _check_model_serves(self, part: str, protocol: type) -> None:
+        fitting = [kind for kind, model in MODELS.items() if issubclass(model, protocol)]
+        kind = self.config.model.kind
+        require(
+            kind in fitting,
+            f"config.model.kind={kind!r} has not what config.{part} asks of a model"
+            f" ({protocol.__name__}); use one of {', '.join(fitting)}",
+        )
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """Of the texts, once the recipe is open; None where there are none."""
+        return self.data.tokenizer
+
+    def check_inputs(self) -> None:
+        """Refuses configs that do not say what to read; opens nothing, and asks nothing of the
+        devices.
+
+        Raises:
+            ConfigError: at the first field that is not set.
+        """
+        self.data.check_inputs()
+        self.task.check_inputs()
+
+    def check(self, num_devices: int) -> None:
+        """Refuses impossible configs for a job of `num_devices` devices, those of `check_inputs`
+        included.
+
+        Raises:
+            ConfigError: at the first impossible value or combination.
+        """
+        mesh = self._check_run(num_devices)
+        shards = mesh[0] * mesh[1]
+        for evaluation in self.evaluations.values():
+            evaluation.check(shards)
+        check_model(self.config.model, mesh)
+        self.check_inputs()
+        self.data.check()
+        self.task.check()
+
+    def _check_run(self, num_devices: int) -> tuple[int, int, int]:
+        """Checks the fields that belong to no part; returns the shape of the mesh."""
+        config = self.config
+        one_of("mode", config.mode, ("train", "eval"))
+        for name in ("batch_size", "steps", "accumulation", "log_every"):
+            positive(name, config[name])
+        require(config.seed >= 0, f"config.seed={config.seed} must be 0 or more")
+        try:
+            mesh = sharding.mesh_shape(config.mesh, num_devices)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        if config.mode == "train":
+            self._check_training(mesh[0] * mesh[1])
+        return mesh
+
+    def _check_training(self, shards: int) -> None:
+        config, size = self.config, self.config.batch_size
+        multiple("batch_size", size, shards, "the batch shards, mesh data x fsdp")
+        parts = shards * config.accumulation
+        multiple("batch_size", size, parts, "batch shards x config.accumulation")
+        multiple("batch_size", size, jax.process_count(), "the processes of this job")
+        check_optimizer(config.optimizer, config.steps)
+        for name in ("every_steps", "every_minutes", "keep_last"):
+            positive(f"checkpoint.{name}", config.checkpoint[name])
+
+    def open(self) -> None:
+        """Opens data sets and tokenizers.
+
+        Raises:
+            ConfigError: one that is missing, damaged, or does not fit.
+        """
+        self.task.open()
+        self.data.open(training=self.config.mode == "train")
+        for evaluation in self.evaluations.values():
+            evaluation.open()
+
+    def make_model(self, rngs: nnx.Rngs) -> nnx.Module:
+        """Builds the model."""
+        return model_maker(self.config.model)(rngs)
+
+    def make_task(self) -> Task:
+        """The task.
+
+        Raises:
+            ConfigError: it reads arrays that the data do not give.
+        """
+        task = self.task.make()
+        missing = sorted(set(task.reads) - set(self.data.rows.columns))
+        require(
+            not missing,
+            f"config.task.kind={self.config.task.kind!r} reads {', '.join(missing)}, which"
+            f" config.data.kind={self.config.data.kind!r} does not give; use data that do",
+        )
+        return task
+
+    def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of what the step reads of a batch, by name."""
+        columns, size = self.data.rows.columns, self.config.batch_size
+        return {
+            name: jax.ShapeDtypeStruct((size, *columns[name].shape), columns[name].dtype)
+            for name in self.make_task().reads
+        }
+
+    def synthetic_batch(self) -> Batch:
+        """What this process contributes to a made-up batch, for benchmarks: numpy arrays."""
+        process, rows = jax.process_index(), self.config.batch_size // jax.process_count()
+        rng = np.random.default_rng(self.config.seed + process)
+        vocab_size = self.config.model.vocab_size
+        return self.data.rows.synthetic(
+            rows, rng, vocab_size=vocab_size, first_row=rows * process
+        )
+
+    def batches(self, start_step: int) -> Batches:
+        """The training batches of this process from `start_step` to the end: an iterator and
+        context manager.
+        """
+        return self.data.batches(start_step)
+
+    def load_frozen(self) -> Any:
+        """What a step reads and never changes, such as the parameters of a frozen tokenizer: a tree
+        of numpy arrays.
+        """
+        return self.task.load_frozen()
+
+    def abstract_frozen(self) -> Any:
+        """Shapes and types of `load_frozen`, without reading anything."""
+        return self.task.abstract_frozen()
+
+    def forward_flops(self) -> int:
+        """FLOPs of the forward passes of a training step, an example (see models/flops.py)."""
+        return self.task.forward_flops()
+
+    def make_evaluations(
+        self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh
+    ) -> dict[str, Evaluation]:
+        """The evaluations of the run by name."""
+        return {name: part.make(graphdef, mesh) for name, part in self.evaluations.items()}
+
+    def describe_data(self) -> str:
+        """What is trained on, in a few words."""
+        return ", ".join(filter(None, (self.data.describe(), self.task.describe())))
+
+    def next_step(self, workdir: Path) -> str:
+        """What to do with the finished run in `workdir`, in words and commands."""
+        return self.task.next_step(workdir)
+
+    def tokenizer_meta(self) -> dict[str, str] | None:
+        """File and SHA-256 of the text tokenizer, or None."""
+        if self.tokenizer is None:
+            return None
+        return {"file": str(self.tokenizer.path), "sha256": self.tokenizer.fingerprint}
+
+    def meta(self) -> dict[str, Any]:
+        """What is kept with every checkpoint: plain JSON values."""
+        return {
+            "config": json.loads(self.config.to_json()),
+            "preprocessing": self.data.preprocessing(),
+            "tokenizer": self.tokenizer_meta(),
+            "versions": {"jax": jax.__version__},
+        }

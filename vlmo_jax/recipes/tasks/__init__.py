@@ -1,0 +1,13 @@
+"""What `config.task.kind` may be: what is learned."""
+
+from vlmo_jax.recipes.tasks.image_pretrain import ImagePretrainRecipe
+from vlmo_jax.recipes.tasks.pair_pretrain import PairPretrainRecipe
+from vlmo_jax.recipes.tasks.text_pretrain import TextPretrainRecipe
+from vlmo_jax.recipes.tasks.visual_tokenizer import VisualTokenizerRecipe
+
+TASKS = {
+    "pair_pretrain": PairPretrainRecipe,
+    "text_pretrain": TextPretrainRecipe,
+    "image_pretrain": ImagePretrainRecipe,
+    "visual_tokenizer": VisualTokenizerRecipe,
+}

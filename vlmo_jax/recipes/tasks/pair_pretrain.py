@@ -1,0 +1,42 @@
+"""Stage 3: vision-language pre-training on pairs."""
+
+from pathlib import Path
+
+from vlmo_jax.commands.config_errors import require
+from vlmo_jax.models.flops import pair_pretrain_flops
+from vlmo_jax.recipes.tasks.settings import Settings
+from vlmo_jax.tasks.pair_pretrain import PairPretrainTask
+from vlmo_jax.tasks.protocols import PretrainsOnPairs
+
+
+class PairPretrainRecipe(Settings):
+    """Contrast, matching and masked language modelling; see `protocols.TaskRecipe`."""
+
+    needs = PretrainsOnPairs
+
+    def check(self) -> None:
+        """See `protocols.TaskRecipe`."""
+        if self.config.mode == "train":
+            require(
+                self.config.batch_size >= 2,
+                f"config.batch_size={self.config.batch_size} leaves no negatives; use at least 2",
+            )
+
+    def make(self) -> PairPretrainTask:
+        """See `protocols.TaskRecipe`."""
+        data = self.config.data
+        return PairPretrainTask(
+            mean=tuple(data.mean), std=tuple(data.std), dropout=self.dropout, **self.weights
+        )
+
+    def forward_flops(self) -> int:
+        """See `protocols.TaskRecipe`."""
+        return pair_pretrain_flops(self.config.model, self.config.data)
+
+    def next_step(self, workdir: Path) -> str:
+        """See `protocols.TaskRecipe`."""
+        return (
+            "evaluate on your own pictures, python -m vlmo_jax.datasets.build IMAGES DIR"
+            " --captions FILE, then add\n  --config.mode=eval --config.evals.retrieval.source=DIR"
+            f" --workdir={workdir} to the command of this run."
+        )

@@ -1,0 +1,164 @@
+"""What the train step asks of a task, and what tasks ask of a model.
+
+A task is a frozen dataclass of settings. Its arrays come from outside: a batch [B, ...], the state
+that it keeps from step to step (`extra`), and what never changes (`frozen`).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+
+Batch = Mapping[str, jax.Array]
+Build = Callable[[Any], Any]  # parameters that train -> model
+Metrics = dict[str, jax.Array]
+
+
+class Prepared(NamedTuple):
+    """What a task makes of a batch before any gradient.
+
+    Attributes:
+        batch: arrays [B, ...], which may be cut into parts by rows.
+        context: what the losses read beside it, the same for all parts, such as queued features.
+        extra: the task's state after this step.
+    """
+
+    batch: Batch
+    context: Any
+    extra: Mapping[str, Any]
+
+
+class Task(Protocol):
+    """A bundle of losses, and how their gradients are taken.
+
+    Attributes:
+        reads: names of the arrays of a batch that it reads; no others are sent to the devices.
+        gradients: a function of gradients.py.
+    """
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the arrays of a batch."""
+
+    @property
+    def extra_axes(self) -> Mapping[str, tuple]:
+        """Logical axes of the arrays in `extra`, by name; of trees like the parameters, nothing."""
+
+    def initial_extra(self, params: Any) -> dict[str, Any]:
+        """The task's state before the first step; traced. Most tasks have none: {}."""
+
+    def prepare(self, batch: Batch, params: Any, extra: Mapping[str, Any], frozen: Any) -> Prepared:
+        """Does what needs no gradient: labels from a frozen model, momentum towers, queues."""
+
+    def gradients(
+        self, build: Build, params: Any, prepared: Prepared, key: jax.Array, parts: int
+    ) -> tuple[Any, Metrics]:
+        """Gradients like `params`, and metrics; see gradients.py."""
+
+
+class SummedTask(Task, Protocol):
+    """A task whose loss is a sum over examples.
+
+    Attributes:
+        weights: name of a loss -> its weight in the total.
+    """
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Name of a loss -> its weight in the total."""
+
+    def counts(self, batch: Batch) -> Mapping[str, Any]:
+        """What each of `sums` is divided by: numbers of the whole batch."""
+
+    def sums(self, model: Any, batch: Batch, context: Any, key: jax.Array) -> Metrics:
+        """Losses and other metrics of a batch, or of a part of it, summed over its examples."""
+
+
+class ContrastiveTask(Task, Protocol):
+    """A task with a loss that compares each example with all others, and fused passes after it.
+
+    Attributes:
+        dropout: whether the model draws anything.
+        weights: name of a loss of the fused passes -> its weight in the total.
+    """
+
+    dropout: bool
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Name of a loss of the fused passes -> its weight in the total."""
+
+    def features(self, model: Any, batch: Batch, key: jax.Array | None) -> Any:
+        """A tree of features [B, ...] and scalars of a batch, or of a part of it."""
+
+    def contrast(
+        self, features: Any, batch: Batch, context: Any, key: jax.Array
+    ) -> tuple[jax.Array, Any, Metrics]:
+        """The weighted loss of the whole batch, the negatives drawn (a tree [B]), and metrics."""
+
+    def fetch_negatives(self, batch: Batch, negatives: Any) -> dict[str, jax.Array]:
+        """The arrays [B, ...] of the negatives."""
+
+    def counts(self, batch: Batch) -> Mapping[str, Any]:
+        """What each of `fused_sums` is divided by: numbers of the whole batch."""
+
+    def fused_sums(self, model: Any, batch: Batch, context: Any, key: jax.Array | None) -> Metrics:
+        """Losses and metrics of the fused passes of a batch and its negatives, or of a part."""
+
+
+@runtime_checkable
+class PredictsMaskedImages(Protocol):
+    """A model for masked image modelling."""
+
+    def predict_masked(self, image: jax.Array, masked_positions: jax.Array, key: Any) -> jax.Array:
+        """Logits [B, M, V] at hidden patches."""
+
+
+@runtime_checkable
+class EncodesText(Protocol):
+    """A model for masked language modelling on text alone."""
+
+    def embed_text(self, token_ids: jax.Array, key: Any) -> jax.Array:
+        """[B, T] -> [B, T, D]."""
+
+    def encode_text(self, text: jax.Array, token_mask: jax.Array) -> jax.Array:
+        """[B, T, D] -> [B, 1, T or R, D]."""
+
+
+@runtime_checkable
+class DualEncoder(Protocol):
+    """A model that gives images and texts vectors in one space."""
+
+    def retrieval_image(self, image: jax.Array) -> jax.Array:
+        """[B, S, S, 3] -> [B, D] of length 1."""
+
+    def retrieval_text(self, token_ids: jax.Array, token_mask: jax.Array) -> jax.Array:
+        """[B, T] -> [B, D] of length 1."""
+
+
+@runtime_checkable
+class PretrainsOnPairs(EncodesText, Protocol):
+    """A model with both contrastive branches and a fused encoder."""
+
+    def image_features(self, image: jax.Array, key: Any) -> Any:
+        """Contrastive features of images."""
+
+    def text_features(self, token_ids: jax.Array, token_mask: jax.Array, key: Any) -> Any:
+        """Contrastive features of texts."""
+
+    def embed_image(self, image: jax.Array) -> jax.Array:
+        """[B, S, S, 3] -> [B, P, D]."""
+
+    def encode_fused(self, text: jax.Array, token_mask: jax.Array, image: jax.Array) -> jax.Array:
+        """[B, T, D] and [B, P, D] -> [B, N or R, D]."""
+
+
+@runtime_checkable
+class EncodesToCodes(Protocol):
+    """A visual tokenizer."""
+
+    def logits(self, image: jax.Array) -> jax.Array:
+        """[B, S, S, 3] -> logits of codes [B, h, w, V]."""
+
+    def decode(self, codes: jax.Array) -> jax.Array:
+        """One-hot codes [B, h, w, V] -> statistics of pixels."""
