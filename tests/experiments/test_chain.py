@@ -11,7 +11,7 @@ from vlmo_jax.commands.recipe_files import project_recipes
 from vlmo_jax.experiments import chain, compare
 from vlmo_jax.experiments.runs import RunStopped, Usage, run_recipe
 from vlmo_jax.experiments.summary_page import Section, summary_page
-from vlmo_jax.reports import pictures
+from vlmo_jax.reports import curves
 
 
 def test_settings_go_to_their_stage():
@@ -159,7 +159,7 @@ def test_table_of_a_comparison(tmp_path):
     ]
     with open(tmp_path / "a2" / "metrics.jsonl", "a") as file:  # where a signal stopped the run
         file.write(json.dumps({"step": 13, "train/loss": 1.0, "train/other_loss": 1.0}) + "\n")
-    pictures.compare_losses(
+    curves.compare_losses(
         {kind: [f / "metrics.jsonl" for f in folders] for kind, folders in runs.items()},
         tmp_path / "c.png",
     )

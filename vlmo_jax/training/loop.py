@@ -15,6 +15,7 @@ from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import make_recipe
 from vlmo_jax.recipes.base import count_params
+from vlmo_jax.reports.curves import loss_curves
 from vlmo_jax.reports.metrics import (
     MetricWriter,
     ProgressBar,
@@ -23,7 +24,6 @@ from vlmo_jax.reports.metrics import (
     announce,
     read_metrics,
 )
-from vlmo_jax.reports.pictures import loss_curves
 from vlmo_jax.training.program import build_program, compiled_bytes, initial_state
 from vlmo_jax.training.train_step import abstract_trainable
 
