@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 from vlmo_jax.commands.command_line import read_config
+from vlmo_jax.commands.recipe_files import project_recipes
 from vlmo_jax.experiments import chain, compare
-from vlmo_jax.experiments.runs import ROOT, RunStopped, Usage, run_recipe
+from vlmo_jax.experiments.runs import RunStopped, Usage, run_recipe
 from vlmo_jax.experiments.summary_page import Section, summary_page
-from vlmo_jax.reports import pictures
+from vlmo_jax.reports import curves
 
 
 def test_settings_go_to_their_stage():
@@ -39,7 +40,7 @@ def test_settings_go_to_their_stage():
         (
             ["stage3.batchsize=3"],
             None,
-            'configs/stage3.py .*--config.batchsize=3: .* Did you mean "batch_size"',
+            '--config=stage3 .*--config.batchsize=3: .* Did you mean "batch_size"',
         ),
         (["stage2.steps=many"], None, "--config.steps=many"),
         (
@@ -65,7 +66,7 @@ def test_the_tokenizer_has_the_codes_of_stage_1_at_every_size():
     tokenizer, stage1 = chain.STAGES[:2]
     for size in (None, "tiny", "base", "base,384", "large"):
         codes = [
-            read_config(ROOT / chain.stage_recipe(stage, size), {}).model.vocab_size
+            read_config(chain.stage_recipe(stage, size), {}).model.vocab_size
             for stage in (tokenizer, stage1)
         ]
         assert codes[0] == codes[1]
@@ -98,7 +99,7 @@ def test_time_of_a_stage_adds_up_over_its_starts(tmp_path, monkeypatch):
 def test_every_stage_has_a_recipe_and_starts_from_one_before():
     names = [stage.name for stage in chain.STAGES]
     for number, stage in enumerate(chain.STAGES):
-        assert (ROOT / stage.config).is_file()
+        assert stage.config in project_recipes()
         assert set(stage.starts.values()) <= set(names[:number])
 
 
@@ -158,7 +159,7 @@ def test_table_of_a_comparison(tmp_path):
     ]
     with open(tmp_path / "a2" / "metrics.jsonl", "a") as file:  # where a signal stopped the run
         file.write(json.dumps({"step": 13, "train/loss": 1.0, "train/other_loss": 1.0}) + "\n")
-    pictures.compare_losses(
+    curves.compare_losses(
         {kind: [f / "metrics.jsonl" for f in folders] for kind, folders in runs.items()},
         tmp_path / "c.png",
     )

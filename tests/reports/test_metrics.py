@@ -168,7 +168,8 @@ def test_stopwatch_shares(monkeypatch):
     assert stopwatch.lap() == (1.0, {})
 
 
-def test_progress_bar_shows_the_run(capsys):
+def test_progress_bar_shows_the_run(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     bar = metrics.ProgressBar(200, start_step=50)
     bar.update(
         100,
@@ -180,6 +181,18 @@ def test_progress_bar_shows_the_run(capsys):
     shown = capsys.readouterr().err
     assert "step 100/200  50%" in shown
     assert "321 samples/s, data wait 3%, itc 2.500, itm 0.690" in shown
+
+
+def test_a_log_gets_one_line_a_step(tmp_path, capsys):
+    bar = metrics.ProgressBar(2)
+    with metrics.MetricWriter(tmp_path, start_step=0, total_steps=2) as writer:
+        for step in (1, 2):
+            bar.update(step, samples_per_second=321.4, losses={"train/loss": 2.5})
+            writer.write(step, {"train/loss": 2.5})
+    bar.close()
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [f"step {step}/2  train: loss 2.5" for step in (1, 2)]
+    assert err == ""
 
 
 def test_progress_passes_items_through(capsys):

@@ -17,7 +17,7 @@ from vlmo_jax.evals.masked import check_batch_size, score_split
 from vlmo_jax.input.evaluation import split_batches
 from vlmo_jax.input.masked_images import EvalMaskedImages, MaskedViews
 from vlmo_jax.reports.metrics import announce
-from vlmo_jax.reports.pictures import masked_images_page
+from vlmo_jax.reports.pages.masked_images import masked_images_page
 from vlmo_jax.tasks.image_pretrain import (
     MaskedImageModel,
 )

@@ -22,7 +22,7 @@ from vlmo_jax.input.text import captions
 from vlmo_jax.input.text import rows as text_rows
 from vlmo_jax.input.text.tokenizer import SPECIAL_TOKENS, Tokenizer
 from vlmo_jax.reports.metrics import announce
-from vlmo_jax.reports.pictures import fill_in_page
+from vlmo_jax.reports.pages.masked_text import fill_in_page
 from vlmo_jax.tasks.text_pretrain import MaskedTextModel
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from vlmo_jax.evals.evaluation import largest, metric_names
 from vlmo_jax.evals.masked import check_batch_size
 from vlmo_jax.input.evaluation import image_batches
 from vlmo_jax.reports.metrics import announce, progress
-from vlmo_jax.reports.pictures_visual_tokenizer import reconstruction_page
+from vlmo_jax.reports.pages.reconstruction import reconstruction_page
 from vlmo_jax.tasks.visual_tokenizer import VisualTokenizerModel
 
 NUM_EXAMPLES = 24  # images in the picture

@@ -28,7 +28,7 @@ class Embeddings(NamedTuple):
 
 class RetrievalExamples(NamedTuple):
     """A few queries both ways with what they retrieve, best first; the first arguments of
-    `pictures.retrieval_page`.
+    `reports.pages.retrieval.retrieval_page`.
     """
 
     captions: list[str]  # [Q] captions as queries

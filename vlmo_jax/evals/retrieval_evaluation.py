@@ -8,7 +8,7 @@ import jax
 
 from vlmo_jax.evals.evaluation import largest, metric_names
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
-from vlmo_jax.reports.pictures import retrieval_page
+from vlmo_jax.reports.pages.retrieval import retrieval_page
 from vlmo_jax.tasks.retrieval import Encoders
 
 

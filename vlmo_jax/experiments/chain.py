@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from vlmo_jax.commands.command_line import read_config
 from vlmo_jax.commands.config_errors import ConfigError
-from vlmo_jax.experiments.runs import ROOT, RunStopped, run_recipe
+from vlmo_jax.experiments.runs import RunStopped, run_recipe
 from vlmo_jax.experiments.summary_page import Section, summary_page
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.reports.metrics import announce, read_metrics
@@ -46,28 +46,28 @@ STAGES = (
     Stage(
         "tokenizer",
         "Visual tokenizer",
-        "configs/tokenizer.py",
+        "tokenizer",
         {},
         ("curves.png", "reconstructions.png"),
     ),
     Stage(
         "stage1",
         "Stage 1, images",
-        "configs/stage1.py",
+        "stage1",
         {"visual_tokenizer": "tokenizer"},
         ("curves.png", "masked_images.png"),
     ),
     Stage(
         "stage2",
         "Stage 2, texts",
-        "configs/stage2.py",
+        "stage2",
         {"init_from": "stage1"},
         ("curves.png", "fill_in.png"),
     ),
     Stage(
         "stage3",
         "Stage 3, pairs",
-        "configs/stage3.py",
+        "stage3",
         {"init_from": "stage2"},
         ("curves.png", "retrieval.png"),
     ),
@@ -127,9 +127,7 @@ def run_chain(workdir, *, size=None, settings=()):
             **{field: workdir / start for field, start in stage.starts.items()},
             **settings[stage.name],
         }
-    _check_inputs(
-        {name: read_config(ROOT / recipe, settings[name]) for name, recipe in recipes.items()}
-    )
+    _check_inputs({name: read_config(recipe, settings[name]) for name, recipe in recipes.items()})
     workdir.mkdir(parents=True, exist_ok=True)
     record = workdir / "chain.json"
     usage = json.loads(record.read_text()) if record.exists() else {}

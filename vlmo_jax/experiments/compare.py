@@ -15,8 +15,8 @@ import numpy as np
 
 from vlmo_jax.checkpoints.store import find_checkpoint
 from vlmo_jax.experiments.runs import RunStopped, run_recipe
+from vlmo_jax.reports.curves import compare_losses
 from vlmo_jax.reports.metrics import announce, read_metrics
-from vlmo_jax.reports.pictures import compare_losses
 
 SHOWN = ("recall_at_1", "recall_at_10", "mean_recall")
 

@@ -1,7 +1,6 @@
 """Runs recipes as processes of their own, one after another, as `python -m vlmo_jax.main` does."""
 
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -9,8 +8,6 @@ import time
 from typing import NamedTuple
 
 from vlmo_jax.main import STOPPED
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 class Usage(NamedTuple):
@@ -33,8 +30,7 @@ def run_recipe(config, workdir, settings):
     console.
 
     Args:
-        config: recipe file with its argument, such as "configs/stage3.py:base", seen from the
-            project's root.
+        config: recipe with its argument, such as "configs/stage3.py:base" or "stage3:base".
         workdir: its work folder.
         settings: mapping config field -> value, such as {"optimizer.learning_rate": 1e-3}.
 
@@ -48,16 +44,12 @@ def run_recipe(config, workdir, settings):
         sys.executable,
         "-m",
         "vlmo_jax.main",
-        f"--config={ROOT / config}",
+        f"--config={config}",
         f"--workdir={workdir}",
     ]
     command += [f"--config.{field}={value}" for field, value in settings.items()]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-    }
     start = time.monotonic()
-    process = subprocess.Popen(command, env=environment)
+    process = subprocess.Popen(command)
     # Ctrl-C reaches the run by itself; it saves and ends, and so do we.
     handlers = {
         signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),

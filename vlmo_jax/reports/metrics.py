@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
 
 import numpy as np
 import tensorboardX
@@ -26,8 +27,8 @@ class WeightedMeans:
     terms.
     """
 
-    def __init__(self):
-        self._totals = {}
+    def __init__(self) -> None:
+        self._totals: dict[str, np.ndarray] = {}
 
     def add(self, pairs: Mapping[str, tuple[float, float]]) -> None:
         """Adds one step's name -> (sum, weight)."""
@@ -54,9 +55,9 @@ class Stopwatch:
         batch = next(batches)
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._start = time.perf_counter()
-        self._seconds = {}
+        self._seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -106,7 +107,8 @@ def progress(
         unit=unit,
         leave=False,
         delay=3,
-        mininterval=_bar_interval(),
+        # A log file gets a line every ten seconds instead of ten a second.
+        mininterval=0.2 if sys.stderr.isatty() else 10.0,
         disable=not enabled,
         dynamic_ncols=True,
     )
@@ -116,21 +118,23 @@ class ProgressBar:
     """The bar of a training run: step, time left, samples a second, share of data waiting, each
     loss.
 
+    Only a terminal has it: in a log, the lines of the metrics say the same.
+
     Args:
         total_steps: steps of the whole run.
         start_step: steps already done by an earlier start.
         enabled: False shows nothing.
     """
 
-    def __init__(self, total_steps: int, *, start_step: int = 0, enabled: bool = True):
+    def __init__(self, total_steps: int, *, start_step: int = 0, enabled: bool = True) -> None:
         self._bar = tqdm.tqdm(
             total=total_steps,
             initial=start_step,
             unit="step",
-            mininterval=_bar_interval(),
+            mininterval=0.2,
             smoothing=0.1,
             dynamic_ncols=True,
-            disable=not enabled,
+            disable=not (enabled and sys.stderr.isatty()),
             bar_format=(
                 "step {n_fmt}/{total_fmt} {percentage:3.0f}%|{bar:16}|"
                 " {elapsed}<{remaining}{postfix}"
@@ -194,7 +198,7 @@ class MetricWriter:
         start_step: int | None,
         total_steps: int,
         enabled: bool = True,
-    ):
+    ) -> None:
         self._enabled = enabled
         self._total_steps = total_steps
         if not enabled:
@@ -203,9 +207,8 @@ class MetricWriter:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         _drop_later_steps(path, start_step)
-        self._lines = open(
-            path, "ab", buffering=0
-        )  # one line is one write: whole or, after a kill, the last
+        # Unbuffered: one line is one write, whole or, after a kill, the last.
+        self._lines = open(path, "ab", buffering=0)  # noqa: SIM115 - `close` closes it
         purge_step = start_step + 1 if start_step else start_step
         self._tensorboard = tensorboardX.SummaryWriter(
             str(folder / "tensorboard"), purge_step=purge_step, flush_secs=10
@@ -240,10 +243,10 @@ class MetricWriter:
             self._lines.close()
             self._tensorboard.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -260,7 +263,7 @@ def read_metrics(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndar
     Raises:
         ValueError: a line is no metrics object.
     """
-    series = {}
+    series: dict[str, dict[int, float]] = {}
     for record, _ in _parse(pathlib.Path(path)):
         for name, value in record.items():
             if name != "step":
@@ -309,7 +312,7 @@ def _drop_later_steps(path: pathlib.Path, start_step: int | None) -> None:
         os.replace(partial, path)
 
 
-def _number(name, value):
+def _number(name: str, value: Any) -> int | float:
     array = np.asarray(value)
     if array.size != 1 or array.dtype.kind in "cmMOSU":
         raise ValueError(f"metric {name!r} is {value!r}; a metric is one number")
@@ -319,17 +322,12 @@ def _number(name, value):
     return float(str(array.astype(np.promote_types(array.dtype, np.float32)).reshape(())[()]))
 
 
-def _console_lines(values):
+def _console_lines(values: Mapping[str, float]) -> list[str]:
     """One text a folder of metric names: `train: itc_loss 3.21, ...`."""
-    groups = {}
+    groups: dict[str, list[str]] = {}
     for name, value in values.items():
         folder, _, short = name.rpartition("/")
         groups.setdefault(folder, []).append(f"{short} {value:.4g}")
     return [
         (f"{folder}: " if folder else "") + ", ".join(texts) for folder, texts in groups.items()
     ]
-
-
-def _bar_interval():
-    # A log file gets a line every ten seconds instead of ten a second.
-    return 0.2 if sys.stderr.isatty() else 10.0

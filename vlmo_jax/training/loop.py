@@ -29,7 +29,7 @@ from vlmo_jax.reports.metrics import (
     announce,
     read_metrics,
 )
-from vlmo_jax.reports.pictures import loss_curves
+from vlmo_jax.reports.curves import loss_curves
 from vlmo_jax.training.program import Program, build_program, compiled_bytes, initial_state
 from vlmo_jax.training.train_step import AVERAGED
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlmo_jax.reports.pictures_visual_tokenizer import code_colours, reconstruction_page
+from vlmo_jax.reports.pages.reconstruction import code_colours, reconstruction_page
 
 
 @pytest.mark.parametrize("vocab_size", [1, 256, 8192])

@@ -1,4 +1,4 @@
-"""Picture of a visual tokenizer: images, their codes as colours, and what the codes give back."""
+"""The page of a visual tokenizer: images, their codes as colours, and what the codes give back."""
 
 import colorsys
 import math
@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-_INK, _GREY = "#1f2937", "#6b7280"
-_GAP, _MARGIN, _LINE = 6, 18, 26
+from vlmo_jax.reports.canvas import GREY, INK
+
+_GAP, _MARGIN, _LINE = 6, 18, 26  # in pixels
 _GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, modulo 1, spread evenly however many there are
 
 
@@ -54,33 +55,37 @@ def reconstruction_page(
     columns = max(1, min(columns, len(images)))
     head = _MARGIN + _LINE * (2 if title else 1)
     width = 2 * _MARGIN + columns * triple + (columns - 1) * _MARGIN
-    page = Image.new(
-        "RGB", (width, head + -(-len(images) // columns) * row_height + _MARGIN), "white"
-    )
+    rows = -(-len(images) // columns)
+    page = Image.new("RGB", (width, head + rows * row_height + _MARGIN), "white")
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(14)
     if title:
-        draw.text((_MARGIN, _MARGIN - 6), title, fill=_INK, font=ImageFont.load_default(18))
+        draw.text((_MARGIN, _MARGIN - 6), title, fill=INK, font=ImageFont.load_default(18))
     for column in range(columns):
         for place, name in enumerate(("image", "codes", "from codes")):
             left = _MARGIN + column * (triple + _MARGIN) + place * (cell + _GAP)
-            draw.text((left, head - _LINE + 4), name, fill=_GREY, font=font)
+            draw.text((left, head - _LINE + 4), name, fill=GREY, font=font)
     for number, (image, grid, again) in enumerate(zip(images, codes, reconstructions, strict=True)):
         row, column = divmod(number, columns)
         left, top = _MARGIN + column * (triple + _MARGIN), head + row * row_height
-        for place, pixels in enumerate((image, colours[grid], again)):
-            resample = (
-                Image.Resampling.NEAREST
-                if place == 1 or cell % len(pixels) == 0
-                else Image.Resampling.BICUBIC
-            )
-            drawn = Image.fromarray(np.ascontiguousarray(pixels, np.uint8)).resize(
-                (cell, cell), resample
-            )
-            page.paste(drawn, (left + place * (cell + _GAP), top))
-        draw.text(
-            (left + 2 * (cell + _GAP), top + cell + 2),
-            f"{psnr[number]:.1f} dB",
-            fill=_GREY,
-            font=font,
-        )
+        forms = _resized(image, cell), _in_blocks(colours[grid], cell), _resized(again, cell)
+        for place, form in enumerate(forms):
+            page.paste(form, (left + place * (cell + _GAP), top))
+        below = (left + 2 * (cell + _GAP), top + cell + 2)
+        draw.text(below, f"{psnr[number]:.1f} dB", fill=GREY, font=font)
     page.save(png)
+
+
+def _resized(pixels: np.ndarray, side: int) -> Image.Image:
+    """An image [S, S, 3] of another side; no colour is mixed where S divides it."""
+    if side % len(pixels) == 0:
+        return _in_blocks(pixels, side)
+    return _as_image(pixels).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def _in_blocks(pixels: np.ndarray, side: int) -> Image.Image:
+    """An image [S, S, 3] of another side in which every pixel is a block of one colour."""
+    return _as_image(pixels).resize((side, side), Image.Resampling.NEAREST)
+
+
+def _as_image(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(pixels, np.uint8))
