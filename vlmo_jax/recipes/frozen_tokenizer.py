@@ -9,7 +9,7 @@ from vlmo_jax.checkpoints.store import SavedParams
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.dvae import DiscreteVAE
 
-KIND = "tokenizer"  # config.kind of the runs that make one
+KIND = "discrete_vae"  # config.model.kind of the runs that make one
 DALLE_HIDDEN = 256
 
 
@@ -33,9 +33,10 @@ class VisualTokenizer:
     def __init__(self, path):
         self._saved = SavedParams(path)
         config = self._saved.meta.get("config", {})
-        if config.get("kind") != KIND:
+        kind = config.get("model", {}).get("kind")
+        if kind != KIND:
             raise ValueError(
-                f"checkpoint {self._saved.name} is of kind {config.get('kind')!r}, not {KIND!r};"
+                f"checkpoint {self._saved.name} is of kind {kind!r}, not {KIND!r};"
                 " give the work folder of a run of configs/tokenizer.py, or a converted DALL-E"
                 " encoder"
             )

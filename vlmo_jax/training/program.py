@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 
 from vlmo_jax.checkpoints import store
+from vlmo_jax.checkpoints.earlier import upgrade_config
 from vlmo_jax.checkpoints.warm_start.load import warm_start
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.models.build import abstract_model
@@ -170,7 +171,7 @@ def initial_state(program, checkpoints):
 
 
 def _check_same_run(config, saved, directory):
-    now = json.loads(config.to_json())
+    now = upgrade_config(json.loads(config.to_json()))
     differences = []
     for key in sorted(set(now) | set(saved)):
         if key in RESUMABLE or now.get(key) == saved.get(key):

@@ -4,30 +4,13 @@ A step is a pure function of the state and the batch. Its randomness is keyed by
 restart needs no random state beside the step.
 """
 
-from typing import Any
-
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from vlmo_jax.checkpoints.state import TrainState
 from vlmo_jax.parallel.sharding import batch_sharding, param_shardings, replicated
-
-
-@flax.struct.dataclass
-class TrainState:
-    """Everything that an update reads and writes.
-
-    `params` and the moments in `opt_state` are pure nested dicts of float32 arrays; frozen
-    parameters have no moments. `extra` holds other state, such as the parameters of a frozen
-    tokenizer.
-    """
-
-    step: jax.Array
-    params: Any
-    opt_state: Any
-    extra: Any
 
 
 def state_shardings(abstract_params, optimizer, mesh, *, partition=None, extra=()):
