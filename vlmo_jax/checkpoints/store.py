@@ -124,14 +124,13 @@ class Checkpoints:
                     " config.init_from"
                 )
             items["extra"] = ocp.args.StandardRestore(dict(abstract.extra))
-        of_earlier_version = (
-            "extra" in ocp.PyTreeCheckpointHandler().metadata(folder / "optimizer").tree
-        )
+        moments = ocp.PyTreeCheckpointHandler().metadata(folder / "optimizer").tree
+        of_earlier_version = "extra" in moments
         if not of_earlier_version:
             items["optimizer"] = ocp.args.StandardRestore(_optimizer_item(abstract))
         restored = self._manager.restore(step, args=ocp.args.Composite(**items))
         if of_earlier_version:
-            optimizer = _restore_part(folder / "optimizer", _optimizer_item(abstract))
+            optimizer = _restore_without_extra(folder, moments, _optimizer_item(abstract))
         else:
             optimizer = restored.optimizer
         return TrainState(
@@ -157,18 +156,28 @@ def _optimizer_item(state: TrainState) -> dict[str, Any]:
     return {"step": state.step, "opt_state": state.opt_state}
 
 
-def _restore_part(folder: pathlib.Path, wanted: Any) -> Any:
-    """Restores a part of a saved tree.
+def _restore_without_extra(
+    folder: pathlib.Path, saved: dict[str, Any], wanted: dict[str, Any]
+) -> dict[str, Any]:
+    """Restores `optimizer` of version 0.1, but not the extra state in it.
 
     Args:
-        folder: of an item.
-        wanted: tree of jax.ShapeDtypeStruct with shardings; what it lacks is not read.
+        folder: of the checkpoint.
+        saved: tree of the item, as Orbax describes it.
+        wanted: tree of jax.ShapeDtypeStruct with shardings.
     """
-    # Of its own: a manager that reads an item whole does not read a part of it.
-    checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-    how = ocp.checkpoint_utils.construct_restore_args(wanted)
-    args = ocp.args.PyTreeRestore(item=wanted, restore_args=how, partial_restore=True)
-    return checkpointer.restore(folder, args=args)
+    kept = {path for path in ocp.tree.to_flat_dict(saved) if path[0] != "extra"}
+    # A part is read leniently: what is missing would stay abstract.
+    if others := kept ^ set(ocp.tree.to_flat_dict(wanted)):
+        some = ", ".join("/".join(path) for path in sorted(others)[:5])
+        raise ValueError(f"checkpoint {folder} has the moments of other parameters: {some}")
+    args = ocp.args.PyTreeRestore(
+        item=wanted,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+        partial_restore=True,
+    )
+    # By hand: a manager that reads an item whole does not read a part of it.
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(folder / "optimizer", args=args)
 
 
 def _upgrade_meta(meta: dict[str, Any]) -> dict[str, Any]:
