@@ -26,6 +26,8 @@ FLOORS = {
     "tasks": 3,
     "interop": 3,
     "training.partition": 3,
+    "training.layer_decay": 3,
+    "training.averaging": 3,
     "training.optimizer": 4,
     "training.train_step": 4,
     "checkpoints": 4,

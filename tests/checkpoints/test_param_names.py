@@ -6,7 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from vlmo_jax.checkpoints.param_names import Slot, flatten, group_names, named_parameters
+from vlmo_jax.checkpoints.param_names import (
+    Slot,
+    flatten,
+    group_names,
+    named_parameters,
+    tower_depths,
+    towers_of,
+)
 
 
 def array(*shape):
@@ -88,4 +95,72 @@ def test_names_are_grouped_by_module():
         "transformer/blocks/norm": ["bias"],
         "transformer/norm": ["bias"],
         "transformer/relative_position_bias": [],
+    }
+
+
+def towers():
+    """Two towers, one of two stacks and one of a single stack, and a copy of the first."""
+    layer = lambda layers: {"norm": {"scale": array(layers, 4)}}
+    image = {
+        "patch": array(3, 4),
+        "transformer": {"upper": layer(1), "lower": layer(2), "norm": {"scale": array(4)}},
+    }
+    text = {"blocks": {**layer(4), "experts": {"stacked": {"up": {"bias": array(4, 2, 8)}}}}}
+    return {"momentum": {"image_encoder": image}, "image_encoder": image, "text_encoder": text}
+
+
+def test_stacks_are_found_wherever_they_stand():
+    names = named_parameters(flatten(towers()))
+    assert {name: param.shape for name, param in names.items()} == {
+        "image_encoder/patch": (3, 4),
+        "image_encoder/transformer/blocks/norm/scale": (3, 4),
+        "image_encoder/transformer/norm/scale": (4,),
+        "momentum/image_encoder/patch": (3, 4),
+        "momentum/image_encoder/transformer/blocks/norm/scale": (3, 4),
+        "momentum/image_encoder/transformer/norm/scale": (4,),
+        "text_encoder/blocks/norm/scale": (4, 4),
+        "text_encoder/blocks/experts/image/up/bias": (4, 8),
+        "text_encoder/blocks/experts/text/up/bias": (4, 8),
+    }
+    scale = ("image_encoder", "transformer", "lower", "norm", "scale")
+    assert names["image_encoder/transformer/blocks/norm/scale"].slots == (
+        Slot(scale, None, 0, 2, True),
+        Slot((*scale[:2], "upper", *scale[3:]), None, 2, 3, True),
+    )
+    stacked = ("text_encoder", "blocks", "experts", "stacked", "up", "bias")
+    assert names["text_encoder/blocks/experts/text/up/bias"].slots == (
+        Slot(stacked, 1, 0, 4, True),
+    )
+
+
+def test_towers_have_depths():
+    transformer = ("image_encoder", "transformer")
+    expected = {transformer: 3, ("momentum", *transformer): 3, ("text_encoder",): 4}
+    assert tower_depths(flatten(towers())) == expected
+    assert towers_of(named_parameters(flatten(towers()))) == set(expected)
+    assert tower_depths(flatten(tree())) == {("transformer",): 5}
+
+
+def test_a_module_of_blocks_that_are_not_alike_is_no_stack():
+    """Such as the discrete VAE's."""
+    blocks = {"group_1": {"kernel": array(3, 3, 8, 8), "bias": array(8)}}
+    leaves = flatten({"encoder": {"blocks": blocks}})
+    assert tower_depths(leaves) == {}
+    slots = {name: param.slots for name, param in named_parameters(leaves).items()}
+    path = ("encoder", "blocks", "group_1", "bias")
+    assert slots["/".join(path)] == (Slot(path, None, 0, 1, False),)
+
+
+def test_names_of_towers_are_grouped_by_module():
+    names = named_parameters(flatten(towers()))
+    assert group_names(names, towers_of(names)) == {
+        "image_encoder": ["patch"],
+        "image_encoder/transformer/blocks/norm": ["scale"],
+        "image_encoder/transformer/norm": ["scale"],
+        "momentum": ["image_encoder/patch"],
+        "momentum/image_encoder/transformer/blocks/norm": ["scale"],
+        "momentum/image_encoder/transformer/norm": ["scale"],
+        "text_encoder/blocks/experts/image": ["up/bias"],
+        "text_encoder/blocks/experts/text": ["up/bias"],
+        "text_encoder/blocks/norm": ["scale"],
     }

@@ -1,1 +1,1 @@
-"""The state of a run, kept and found again, and the parameters of one run as the first ones of the next."""
+"""The state of a run, kept and found again; one run's parameters as the next one's first."""

@@ -6,20 +6,30 @@ E, D, F] and its `upper` sibling are seen as `transformer/blocks/experts/image/u
 F] and so on. An expert that the lower blocks lack has one layer a block that has it, the topmost
 ones.
 
+A model may have several such towers, wherever they stand: `text_encoder/lower/...` and its sibling
+are `text_encoder/blocks/...`, and so is the only stack of a tower that is stored under this name.
+
 Rules of the optimizer and for freezing speak of one model and keep its stacks, of which
 `expert_paths` tells the experts apart; warm starts join two models whose stacks may differ, by
 `named_parameters`.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
+import numpy as np
 from flax import nnx
 
 from vlmo_jax.layers.modality_experts import EXPERTS
 
-STACKS = ("lower", "upper")  # in the order of depth
+Path = tuple[str, ...]
+
+LOWER, UPPER = "lower", "upper"  # the stacks of a tower, in the order of depth
+BLOCKS = "blocks"  # its only stack, and the name of both joined
+EXPERTS_OF_BLOCK = "experts"
 STACKED = "stacked"
 EXPERT_AXIS = 1  # of stacked experts, [layers, experts, ...]
+TRANSFORMER = ("transformer",)  # the one tower of VLMo and BEiT
 
 
 class Slot(NamedTuple):
@@ -29,13 +39,13 @@ class Slot(NamedTuple):
     first axis counts layers. A parameter outside the blocks counts as one layer.
     """
 
-    path: tuple
+    path: Path
     expert: int | None
     start: int
     stop: int
     stacked: bool
 
-    def view(self, array):
+    def view(self, array: np.ndarray) -> np.ndarray:
         """The place in the stored array, layers first."""
         if not self.stacked:
             return array[None]
@@ -45,45 +55,91 @@ class Slot(NamedTuple):
 class NamedParameter(NamedTuple):
     """Shape of a named parameter and the slots that hold it, in the order of its layers."""
 
-    shape: tuple
-    slots: tuple
+    shape: tuple[int, ...]
+    slots: tuple[Slot, ...]
 
 
-def flatten(tree):
+def flatten(tree: Any) -> dict[Path, Any]:
     """A nested dict of parameters as path -> leaf; paths are tuples of strings."""
     return {
         tuple(map(str, path)): leaf for path, leaf in nnx.traversals.flatten_mapping(tree).items()
     }
 
 
-def named_parameters(leaves):
+def stack_path(path: Path) -> Path | None:
+    """The path of the stack of blocks that an array is in by its path, or None."""
+    for place, key in enumerate(path[:-1]):
+        if key in (LOWER, UPPER, BLOCKS):
+            return path[: place + 1]
+    return None
+
+
+def find_stacks(leaves: Mapping[Path, Any]) -> dict[Path, int]:
+    """Finds the stacks of blocks of a model, the lower one of a tower before its upper one.
+
+    Args:
+        leaves: path -> anything with a shape.
+
+    Returns:
+        Path of a stack -> number of its layers, the first axis of all its arrays. Modules that are
+        called like a stack and whose arrays differ in that are none: the discrete VAE has some.
+    """
+    first_axes: dict[Path, set] = {}
+    for path, leaf in leaves.items():
+        if stack := stack_path(path):
+            first_axes.setdefault(stack, set()).add(tuple(leaf.shape[:1]))
+    stacks = {
+        stack: axes.pop()[0]
+        for stack, axes in first_axes.items()
+        if len(axes) == 1 and axes != {()}
+    }
+    return {stack: stacks[stack] for stack in sorted(stacks, key=_is_upper)}
+
+
+def _is_upper(stack: Path | None) -> bool:
+    return stack is not None and stack[-1] == UPPER
+
+
+def tower_depths(leaves: Mapping[Path, Any]) -> dict[Path, int]:
+    """Finds the towers of a model: path of the module that has the stacks -> number of blocks."""
+    depths: dict[Path, int] = {}
+    for stack, layers in find_stacks(leaves).items():
+        tower = stack[:-1]
+        depths[tower] = depths.get(tower, 0) + layers
+    return depths
+
+
+def named_parameters(leaves: Mapping[Path, Any]) -> dict[str, NamedParameter]:
     """Names the parameters of a model.
 
     Args:
-        leaves: mapping path (tuple of strings) -> anything with a shape.
-
-    Returns:
-        dict name -> NamedParameter.
+        leaves: path -> anything with a shape.
     """
-    slots, shapes = {}, {}
-    for path in sorted(leaves, key=lambda path: path[:2] == ("transformer", "upper")):
+    stacks = find_stacks(leaves)
+    slots: dict[str, list[Slot]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(leaves, key=lambda path: _is_upper(stack_path(path))):
         shape = tuple(leaves[path].shape)
-        for name, expert in _names(path, shape):
-            stacked = name != "/".join(path)
+        stack = stack_path(path)
+        stacked = stack in stacks
+        for own_path, expert in expert_paths(path, shape):
+            joined = (
+                (*stack[:-1], BLOCKS, *own_path[len(stack) :]) if stack and stacked else own_path
+            )
+            name = "/".join(joined)
             start = slots[name][-1].stop if name in slots else 0
             stop = start + (shape[0] if stacked else 1)
             slots.setdefault(name, []).append(Slot(path, expert, start, stop, stacked))
-            rest = shape[1:] if expert is None else shape[2:]
-            shapes[name] = (stop, *rest) if stacked else shape
+            of_a_layer = shape[1:] if expert is None else shape[2:]
+            shapes[name] = (stop, *of_a_layer) if stacked else shape
     return {name: NamedParameter(shapes[name], tuple(slots[name])) for name in slots}
 
 
-def expert_paths(path, shape):
+def expert_paths(path: Path, shape: tuple[int, ...]) -> list[tuple[Path, int | None]]:
     """The experts that an array holds, each with a path of its own.
 
     Args:
-        path: tuple of strings; `.../experts/stacked/up/kernel` becomes
-            `.../experts/image/up/kernel` and so on.
+        path: `.../experts/stacked/up/kernel` becomes `.../experts/image/up/kernel` and so on.
         shape: of the array.
 
     Returns:
@@ -99,35 +155,38 @@ def expert_paths(path, shape):
     ]
 
 
-def _names(path, shape):
-    in_stack = path[0] == "transformer" and len(path) > 2 and path[1] in STACKS
-    paths = expert_paths(path, shape)
-    return [
-        ("/".join(("transformer", "blocks", *named[2:]) if in_stack else named), index)
-        for named, index in paths
-    ]
+def towers_of(named: Mapping[str, NamedParameter]) -> frozenset[Path]:
+    """The paths of the modules that have the blocks of named parameters."""
+    slots = (slot for param in named.values() for slot in param.slots if slot.stacked)
+    return frozenset(stack[:-1] for slot in slots if (stack := stack_path(slot.path)))
 
 
-def group_names(names):
+def group_names(
+    names: Iterable[str], towers: Iterable[Path] = (TRANSFORMER,)
+) -> dict[str, list[str]]:
     """Gathers names by the module they belong to.
 
+    Args:
+        names: some names of a model.
+        towers: paths of the modules that have blocks: what stands beside the blocks there is a
+            module of its own.
+
     Returns:
-        dict module path -> sorted names within it; a parameter of no module stands for itself, with
-        no names.
+        Module path -> sorted names within it; a parameter of no module stands for itself, with no
+        names.
     """
-    groups = {}
+    groups: dict[str, list[str]] = {}
     for name in sorted(names):
-        parts = name.split("/")
-        depth = (
-            4
-            if parts[2:3] == ["experts"]
-            else 3
-            if parts[1:2] == ["blocks"]
-            else 2
-            if parts[0] == "transformer"
-            else 1
-        )
-        groups.setdefault("/".join(parts[:depth]), []).extend(
-            ["/".join(parts[depth:])] if parts[depth:] else []
-        )
+        parts = tuple(name.split("/"))
+        length = _module_length(parts, towers)
+        inside = groups.setdefault("/".join(parts[:length]), [])
+        if parts[length:]:
+            inside.append("/".join(parts[length:]))
     return groups
+
+
+def _module_length(parts: Path, towers: Iterable[Path]) -> int:
+    if BLOCKS in parts:
+        place = parts.index(BLOCKS)
+        return place + (3 if EXPERTS_OF_BLOCK in parts[place + 1 : place + 2] else 2)
+    return 1 + max((len(tower) for tower in towers if parts[: len(tower)] == tower), default=0)

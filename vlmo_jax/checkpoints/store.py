@@ -1,14 +1,19 @@
 """Checkpoints with Orbax: saved in the background, restored exactly, on any mesh and process count.
 
-A checkpoint has three items: `params` (all that evaluation and warm starts need), `optimizer`
-(step, moments, extra state) and `meta` (the config, the preprocessing, the tokenizer's
-fingerprint). There is no data position to save: what a step reads is a function of the seed and the
-step.
+A checkpoint has these items: `params` (all that evaluation and warm starts need), `optimizer`
+(step and moments), `extra` (what a state has beside these, averaged parameters for one; only where
+there is something) and `meta` (the config, the preprocessing, the tokenizer's fingerprint). There
+is no data position to save: what a step reads is a function of the seed and the step.
+
+Version 0.1 had `extra` within `optimizer`, with the frozen visual tokenizer of stage 1 in it; such
+checkpoints are restored without reading that.
 """
 
 import contextlib
 import math
 import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,10 +21,11 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from orbax.checkpoint import checkpoint_managers
 
-from vlmo_jax.checkpoints.param_names import flatten
-from vlmo_jax.training.train_step import TrainState
+from vlmo_jax.checkpoints.earlier import upgrade_config
+from vlmo_jax.checkpoints.param_names import Path, flatten
+from vlmo_jax.checkpoints.state import AVERAGED, TrainState
 
-ITEMS = ("params", "optimizer", "meta")
+ITEMS = ("params", "optimizer", "extra", "meta")
 
 
 class Checkpoints:
@@ -32,7 +38,9 @@ class Checkpoints:
             `find_metric`), or None.
     """
 
-    def __init__(self, directory, *, keep_last, best_metric=None):
+    def __init__(
+        self, directory: str | pathlib.Path, *, keep_last: int, best_metric: str | None = None
+    ) -> None:
         self.directory = pathlib.Path(directory).absolute()
         self._best_metric = best_metric
         keep = [checkpoint_managers.LatestN(n=keep_last)]
@@ -51,24 +59,28 @@ class Checkpoints:
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options, item_names=ITEMS)
 
-    def _score(self, metrics):
+    def _score(self, metrics: Mapping[Any, float]) -> float:
         score = metrics.get(self._best_metric, -math.inf)
         return score if math.isfinite(score) else -math.inf
 
-    def latest_step(self):
+    def latest_step(self) -> int | None:
         """Step of the latest whole checkpoint, or None."""
         return self._manager.latest_step()
 
-    def can_resume(self, step):
+    def can_resume(self, step: int) -> bool:
         """Whether a checkpoint holds moments too: `save_params` saves parameters alone."""
         return (self.directory / str(step) / "optimizer").is_dir()
 
-    def save(self, state, meta, metrics=None):
+    def save(
+        self,
+        state: TrainState,
+        meta: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
         """Starts saving a TrainState; returns while the files are written in the background.
 
         Args:
-            state: TrainState; its step names the checkpoint. A step that is saved already is left
-                as it is.
+            state: its step names the checkpoint. A step that is saved already is left as it is.
             meta: plain JSON values.
             metrics: name -> float of the evaluation at this step, if there was one.
         """
@@ -77,51 +89,102 @@ class Checkpoints:
             return
         found = find_metric(metrics or {}, self._best_metric)
         best = {self._best_metric: float(np.mean(found))} if found else {}
-        optimizer = {"step": state.step, "opt_state": state.opt_state, "extra": state.extra}
+        items = {
+            "params": ocp.args.StandardSave(state.params),
+            "optimizer": ocp.args.StandardSave(_optimizer_item(state)),
+            "meta": ocp.args.JsonSave(meta),
+        }
+        if jax.tree.leaves(state.extra):
+            items["extra"] = ocp.args.StandardSave(dict(state.extra))
         self._manager.save(
             step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params),
-                optimizer=ocp.args.StandardSave(optimizer),
-                meta=ocp.args.JsonSave(meta),
-            ),
+            args=ocp.args.Composite(**items),
             metrics=best if self._best_metric else None,
         )
 
-    def restore(self, step, abstract):
+    def restore(self, step: int, abstract: TrainState) -> TrainState:
         """Restores a TrainState saved at `step`.
 
         Args:
             step: of a checkpoint.
             abstract: TrainState of jax.ShapeDtypeStruct with the shardings wanted now.
-        """
-        optimizer = {
-            "step": abstract.step,
-            "opt_state": abstract.opt_state,
-            "extra": abstract.extra,
-        }
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(abstract.params),
-                optimizer=ocp.args.StandardRestore(optimizer),
-            ),
-        )
-        return TrainState(params=restored.params, **restored.optimizer)
 
-    def meta(self, step):
-        """The JSON values saved beside a checkpoint."""
-        return self._manager.restore(
+        Raises:
+            ValueError: `abstract.extra` asks for what the checkpoint has not.
+        """
+        self._manager.wait_until_finished()
+        folder = self.directory / str(step)
+        items = {"params": ocp.args.StandardRestore(abstract.params)}
+        wants_extra = bool(jax.tree.leaves(abstract.extra))
+        if wants_extra:
+            if not (folder / "extra").is_dir():
+                raise ValueError(
+                    f"checkpoint {folder} has nothing of {', '.join(abstract.extra)}; a run that"
+                    " keeps them cannot go on from it, but start from its parameters with"
+                    " config.init_from"
+                )
+            items["extra"] = ocp.args.StandardRestore(dict(abstract.extra))
+        moments = ocp.PyTreeCheckpointHandler().metadata(folder / "optimizer").tree
+        of_earlier_version = "extra" in moments
+        if not of_earlier_version:
+            items["optimizer"] = ocp.args.StandardRestore(_optimizer_item(abstract))
+        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        if of_earlier_version:
+            optimizer = _restore_without_extra(folder, moments, _optimizer_item(abstract))
+        else:
+            optimizer = restored.optimizer
+        return TrainState(
+            params=restored.params,
+            extra=restored.extra if wants_extra else abstract.extra,
+            **optimizer,
+        )
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """The JSON values saved beside a checkpoint, the config in the form of today."""
+        meta = self._manager.restore(
             step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
         ).meta
+        return _upgrade_meta(meta)
 
-    def close(self):
+    def close(self) -> None:
         """Waits for saves under way."""
         self._manager.wait_until_finished()
         self._manager.close()
 
 
-def find_metric(metrics, name):
+def _optimizer_item(state: TrainState) -> dict[str, Any]:
+    return {"step": state.step, "opt_state": state.opt_state}
+
+
+def _restore_without_extra(
+    folder: pathlib.Path, saved: dict[str, Any], wanted: dict[str, Any]
+) -> dict[str, Any]:
+    """Restores `optimizer` of version 0.1, but not the extra state in it.
+
+    Args:
+        folder: of the checkpoint.
+        saved: tree of the item, as Orbax describes it.
+        wanted: tree of jax.ShapeDtypeStruct with shardings.
+    """
+    kept = {path for path in ocp.tree.to_flat_dict(saved) if path[0] != "extra"}
+    # A part is read leniently: what is missing would stay abstract.
+    if others := kept ^ set(ocp.tree.to_flat_dict(wanted)):
+        some = ", ".join("/".join(path) for path in sorted(others)[:5])
+        raise ValueError(f"checkpoint {folder} has the moments of other parameters: {some}")
+    args = ocp.args.PyTreeRestore(
+        item=wanted,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+        partial_restore=True,
+    )
+    # By hand: a manager that reads an item whole does not read a part of it.
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(folder / "optimizer", args=args)
+
+
+def _upgrade_meta(meta: dict[str, Any]) -> dict[str, Any]:
+    return {**meta, "config": upgrade_config(meta["config"])} if "config" in meta else meta
+
+
+def find_metric(metrics: Mapping[str, float], name: str | None) -> list[float]:
     """The values of a metric.
 
     Args:
@@ -134,7 +197,9 @@ def find_metric(metrics, name):
     return [value for known, value in metrics.items() if name in (known, known.rpartition("/")[2])]
 
 
-def save_params(directory, params, meta):
+def save_params(
+    directory: str | pathlib.Path, params: dict[str, Any], meta: Mapping[str, Any]
+) -> None:
     """Saves parameters alone as checkpoint 0 of a new folder: enough for evaluation and warm
     starts, not for resuming.
 
@@ -161,7 +226,7 @@ def save_params(directory, params, meta):
         )
 
 
-def _put_on_host(tree):
+def _put_on_host(tree: dict[str, Any]) -> None:
     """Makes jax arrays of numpy arrays one by one: those Orbax copies all before it writes the
     first, these a few at a time.
     """
@@ -172,7 +237,7 @@ def _put_on_host(tree):
             tree[key] = jax.block_until_ready(jax.device_put(value, jax.devices("cpu")[0]))
 
 
-def find_checkpoint(path):
+def find_checkpoint(path: str | pathlib.Path) -> tuple[pathlib.Path, int]:
     """Finds the checkpoint that a path means: a work folder, its `checkpoints`, or one numbered
     checkpoint.
 
@@ -204,36 +269,55 @@ class SavedParams:
 
     Args:
         path: see `find_checkpoint`.
+        averaged: read the averaged parameters in place of those that were trained.
 
     Attributes:
         name: folder of the checkpoint.
         step: at which it was saved.
-        meta: the JSON values saved beside it.
+        meta: the JSON values saved beside it, the config in the form of today.
         shapes: path (tuple of strings) -> jax.ShapeDtypeStruct of every parameter.
 
     Raises:
         FileNotFoundError: no checkpoint there.
-        ValueError: its files are damaged.
+        ValueError: its files are damaged, or there are no averaged parameters.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | pathlib.Path, *, averaged: bool = False) -> None:
         directory, self.step = find_checkpoint(path)
         self.name = directory / str(self.step)
+        # Where the parameters are: an item, and a path within its tree.
+        self._item = "extra" if averaged else "params"
+        self._root: Path = (AVERAGED,) if averaged else ()
         # Few bytes under way at a time, so that reading adds little to the memory of what is read.
         self._handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=1)
         with self._naming_damage():
-            self.meta = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(self.name / "meta")
-            self.shapes = {
-                tuple(str(key.key) for key in path): jax.ShapeDtypeStruct(
-                    tuple(leaf.shape), leaf.dtype
-                )
-                for path, leaf in jax.tree_util.tree_leaves_with_path(
-                    self._handler.metadata(self.name / "params").tree
-                )
-            }
+            meta = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(self.name / "meta")
+            self.meta = _upgrade_meta(meta)
+        if averaged and not self._has_average():
+            raise ValueError(
+                f"checkpoint {self.name} has no averaged parameters: its run kept none; train with"
+                " --config.optimizer.ema_decay=0.9999, or use the parameters that were trained"
+            )
+        with self._naming_damage():
+            self.shapes = self._read_shapes()
+
+    def _has_average(self) -> bool:
+        if not (self.name / "extra").is_dir():
+            return False
+        with self._naming_damage():
+            return AVERAGED in self._handler.metadata(self.name / "extra").tree
+
+    def _read_shapes(self) -> dict[Path, jax.ShapeDtypeStruct]:
+        tree = self._handler.metadata(self.name / self._item).tree
+        for key in self._root:
+            tree = tree[key]
+        return {
+            path: jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype)
+            for path, leaf in flatten(tree).items()
+        }
 
     @contextlib.contextmanager
-    def _naming_damage(self):
+    def _naming_damage(self) -> Iterator[None]:
         try:
             yield
         # Orbax and TensorStore raise many kinds for files that are missing, cut or changed
@@ -244,13 +328,12 @@ class SavedParams:
                 " or use another step"
             ) from error
 
-    def read(self, paths):
-        """Reads whole parameters to the host of every process: path -> numpy array."""
-        return self._restore(
-            {path: (self.shapes[path], ocp.RestoreArgs(restore_type=np.ndarray)) for path in paths}
-        )
+    def read(self, paths: Iterable[Path]) -> dict[Path, np.ndarray]:
+        """Reads whole parameters to the host of every process."""
+        how = ocp.RestoreArgs(restore_type=np.ndarray)
+        return self._restore({path: (self.shapes[path], how) for path in paths})
 
-    def read_sharded(self, wanted):
+    def read_sharded(self, wanted: Mapping[Path, jax.ShapeDtypeStruct]) -> dict[Path, jax.Array]:
         """Reads parameters straight to their shards: each device gets what it holds and no more.
 
         Args:
@@ -269,38 +352,43 @@ class SavedParams:
             }
         )
 
-    def _restore(self, wanted):
+    def _restore(self, wanted: Mapping[Path, tuple[Any, ocp.RestoreArgs]]) -> dict[Path, Any]:
         if not wanted:
             return {}
         item, how = (
-            nnx.traversals.unflatten_mapping({path: pair[number] for path, pair in wanted.items()})
+            nnx.traversals.unflatten_mapping(
+                {(*self._root, *path): pair[number] for path, pair in wanted.items()}
+            )
             for number in (0, 1)
         )
         args = ocp.args.PyTreeRestore(item=item, restore_args=how, partial_restore=True)
         with self._naming_damage():
-            restored = ocp.Checkpointer(self._handler).restore(self.name / "params", args=args)
-        return flatten(restored)
+            restored = ocp.Checkpointer(self._handler).restore(self.name / self._item, args=args)
+        return {path[len(self._root) :]: leaf for path, leaf in flatten(restored).items()}
 
 
-def load_params(path, abstract_params):
+def load_params(
+    path: str | pathlib.Path, abstract_params: Any, *, averaged: bool = False
+) -> tuple[dict[str, Any], int, dict[str, Any]]:
     """Loads the parameters of a checkpoint into the shardings wanted now.
 
     Args:
         path: see `find_checkpoint`.
         abstract_params: tree of jax.ShapeDtypeStruct with shardings.
+        averaged: load the averaged parameters in place of those that were trained.
 
     Returns:
         The parameters, the step they were saved at, and the checkpoint's meta.
 
     Raises:
         FileNotFoundError: no checkpoint there.
-        ValueError: parameters are missing, unexpected or of another shape, and names them; or its
-            files are damaged.
+        ValueError: parameters are missing, unexpected or of another shape, and names them; its
+            files are damaged; or there are no averaged parameters.
     """
-    saved = SavedParams(path)
+    saved = SavedParams(path, averaged=averaged)
     wanted = flatten(abstract_params)
-    sizes = lambda shapes: {path: tuple(leaf.shape) for path, leaf in shapes.items()}
-    in_checkpoint, in_model = sizes(saved.shapes), sizes(wanted)
+    in_checkpoint = {path: tuple(leaf.shape) for path, leaf in saved.shapes.items()}
+    in_model = {path: tuple(leaf.shape) for path, leaf in wanted.items()}
     problems = [
         f"{'/'.join(path)}: {in_checkpoint.get(path, 'not there')} in the checkpoint,"
         f" {in_model.get(path, 'not there')} in the model"
@@ -315,7 +403,7 @@ def load_params(path, abstract_params):
     return nnx.traversals.unflatten_mapping(saved.read_sharded(wanted)), saved.step, saved.meta
 
 
-def abstract_like(shapes, shardings):
+def abstract_like(shapes: Any, shardings: Any) -> Any:
     """Joins shapes and shardings to one tree of jax.ShapeDtypeStruct."""
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=sharding),

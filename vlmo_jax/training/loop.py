@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from vlmo_jax.checkpoints.state import TrainState
+from vlmo_jax.checkpoints.state import AVERAGED, TrainState
 from vlmo_jax.checkpoints.store import Checkpoints, find_metric
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.evals.evaluation import Evaluation
@@ -31,7 +31,6 @@ from vlmo_jax.reports.metrics import (
 )
 from vlmo_jax.reports.curves import loss_curves
 from vlmo_jax.training.program import Program, build_program, compiled_bytes, initial_state
-from vlmo_jax.training.train_step import AVERAGED
 
 
 class NonFiniteError(FloatingPointError):

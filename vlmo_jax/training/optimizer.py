@@ -2,13 +2,15 @@
 
 import logging
 import re
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from vlmo_jax.training.layer_decay import layer_factors
 from vlmo_jax.training.partition import Partition
 
 log = logging.getLogger(__name__)
@@ -16,9 +18,12 @@ log = logging.getLogger(__name__)
 SCHEDULES = ("polynomial", "cosine", "constant")
 
 
-def match_rules(params, rules, *, key):
+def match_rules(params: Any, rules: Sequence[tuple[str, Any]], *, key: str) -> dict[str, Any]:
     """Applies rules (path regex, value) to parameters; the first rule that matches a whole path
     wins.
+
+    Paths are those of stored arrays, such as `transformer/lower/attention/qkv`: a rule speaks of
+    all layers and experts of a stack.
 
     Args:
         params: pure parameter tree.
@@ -42,7 +47,7 @@ def match_rules(params, rules, *, key):
             )
         values[path] = rules[number][1]
         matched[number] += 1
-    for (regex, value), count in zip(rules, matched):
+    for (regex, value), count in zip(rules, matched, strict=True):
         if not count:
             raise ValueError(
                 f"config.{key}: {regex!r} matches no parameter (or none that earlier rules left);"
@@ -52,7 +57,15 @@ def match_rules(params, rules, *, key):
     return nnx.traversals.unflatten_mapping(values)
 
 
-def learning_rate_schedule(name, *, peak, warmup_steps, total_steps, end=0.0, power=1.0):
+def learning_rate_schedule(
+    name: str,
+    *,
+    peak: float,
+    warmup_steps: int,
+    total_steps: int,
+    end: float = 0.0,
+    power: float = 1.0,
+) -> optax.Schedule:
     """Learning rate by step: linear warm-up from 0, so the first step has rate 0, then decay to
     `end`.
 
@@ -87,12 +100,21 @@ def learning_rate_schedule(name, *, peak, warmup_steps, total_steps, end=0.0, po
 
 
 class AdamWState(NamedTuple):
-    count: jax.Array
+    """Updates so far, and both moments as trees like the parameters."""
+
+    count: jax.Array  # type: ignore[assignment]  # optax's name, and that of checkpoints
     mean: optax.Updates
     variance: optax.Updates
 
 
-def adamw(schedule, *, betas, epsilon, decay, multiplier):
+def adamw(
+    schedule: optax.Schedule,
+    *,
+    betas: tuple[float, float],
+    epsilon: float,
+    decay: Any,
+    multiplier: Any,
+) -> optax.GradientTransformation:
     """AdamW as transformers' own class, which trained the published weights.
 
     It differs from `optax.adamw` in two ways: epsilon is added to sqrt(v) before the bias
@@ -103,11 +125,12 @@ def adamw(schedule, *, betas, epsilon, decay, multiplier):
         betas: decay rates of both moments.
         epsilon: see above.
         decay: tree like the parameters of weight-decay factors.
-        multiplier: tree like the parameters that multiplies the learning rate.
+        multiplier: tree like the parameters that multiplies the learning rate: numbers, or arrays
+            that broadcast over the parameter.
     """
     beta1, beta2 = betas
 
-    def init(params):
+    def init(params: Any) -> AdamWState:
         zeros = lambda: jax.tree.map(jnp.zeros_like, params)
         return AdamWState(jnp.zeros((), jnp.int32), zeros(), zeros())
 
@@ -132,34 +155,44 @@ def adamw(schedule, *, betas, epsilon, decay, multiplier):
 
 
 def make_optimizer(
-    params,
+    params: Any,
     *,
-    schedule,
-    learning_rate,
-    warmup_steps,
-    total_steps,
-    end_learning_rate,
-    betas,
-    epsilon,
-    weight_decay,
-    power,
-    no_decay,
-    rate_multipliers,
-    clip_norm,
-    frozen=(),
-):
+    schedule: str,
+    learning_rate: float,
+    warmup_steps: int,
+    total_steps: int,
+    end_learning_rate: float,
+    betas: Sequence[float],
+    epsilon: float,
+    weight_decay: float,
+    power: float,
+    no_decay: Sequence[str],
+    rate_multipliers: Sequence[tuple[str, float]],
+    clip_norm: float,
+    frozen: Sequence[str] = (),
+    layer_decay: float = 1.0,
+) -> tuple[optax.GradientTransformation, optax.Schedule, Partition | None]:
     """Builds the optimizer of a recipe; arguments are the fields of `config.optimizer`.
 
     Args:
         params: pure tree of (abstract) parameters, for the rules.
+        schedule, learning_rate, warmup_steps, total_steps, end_learning_rate, power: see
+            `learning_rate_schedule`.
+        betas, epsilon: see `adamw`.
+        weight_decay: of all parameters but those of `no_decay`.
         no_decay: regexes of parameter paths without weight decay.
         rate_multipliers: (regex, factor) pairs; everything else has factor 1.
         clip_norm: gradients are scaled down to this global norm; 0: never.
         frozen: regexes of parameters that do not train (see partition.py).
+        layer_decay: each layer learns that much slower than the one above it, on top of
+            `rate_multipliers` (see layer_decay.py); 1: all alike.
 
     Returns:
         The optax transformation of what trains, the schedule, and the Partition (None: everything
         trains).
+
+    Raises:
+        ValueError: names the field that makes no sense, or rules that match nothing.
     """
     rates = learning_rate_schedule(
         schedule,
@@ -173,12 +206,14 @@ def make_optimizer(
     rate_rules = [(regex, float(factor)) for regex, factor in rate_multipliers] + [(".*", 1.0)]
     decay = match_rules(params, decay_rules, key="optimizer.no_decay")
     multiplier = match_rules(params, rate_rules, key="optimizer.rate_multipliers")
+    if layer_decay != 1:
+        factors = layer_factors(params, layer_decay)
+        multiplier = jax.tree.map(lambda rate, factor: rate * factor, multiplier, factors)
     partition = Partition.by_rules(params, tuple(frozen)) if frozen else None
     if partition is not None:
         decay, multiplier = partition.select(decay), partition.select(multiplier)
-    update = adamw(rates, betas=tuple(betas), epsilon=epsilon, decay=decay, multiplier=multiplier)
-    return (
-        (optax.chain(optax.clip_by_global_norm(clip_norm), update) if clip_norm else update),
-        rates,
-        partition,
-    )
+    beta1, beta2 = betas
+    update = adamw(rates, betas=(beta1, beta2), epsilon=epsilon, decay=decay, multiplier=multiplier)
+    if clip_norm:
+        update = optax.chain(optax.clip_by_global_norm(clip_norm), update)
+    return update, rates, partition

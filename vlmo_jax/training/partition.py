@@ -8,7 +8,10 @@ moments of the rest exist nowhere.
 import dataclasses
 import logging
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -17,7 +20,7 @@ from vlmo_jax.checkpoints.param_names import expert_paths
 log = logging.getLogger(__name__)
 
 
-def rule_paths(path, shape):
+def rule_paths(path: tuple, shape: tuple[int, ...]) -> list[str]:
     """The names by which rules know a parameter: one, or for stacked experts one each.
 
     Args:
@@ -32,10 +35,12 @@ def rule_paths(path, shape):
 class Partition:
     """The choice: path -> True (trains), False (frozen) or the tuple of experts that train."""
 
-    choices: dict
+    choices: Mapping[tuple, bool | tuple[int, ...]]
 
     @classmethod
-    def by_rules(cls, params, frozen, *, key="optimizer.frozen"):
+    def by_rules(
+        cls, params: Any, frozen: Sequence[str], *, key: str = "optimizer.frozen"
+    ) -> "Partition":
         """Freezes what the rules match.
 
         Args:
@@ -68,7 +73,7 @@ class Partition:
             raise ValueError(f"config.{key}={tuple(frozen)} leaves nothing to train")
         return cls(choices)
 
-    def trainable(self, params):
+    def trainable(self, params: Any) -> dict[str, Any]:
         """The tree of what trains; of a partly frozen stack the experts that train."""
         flat = nnx.traversals.flatten_mapping(params)
         kept = {
@@ -76,14 +81,16 @@ class Partition:
         }
         return nnx.traversals.unflatten_mapping(kept)
 
-    def select(self, tree):
-        """The entries of a tree like the parameters, such as shardings, that belong to what trains."""
+    def select(self, tree: Any) -> dict[str, Any]:
+        """The entries of a tree like the parameters, such as shardings, that belong to what
+        trains.
+        """
         flat = nnx.traversals.flatten_mapping(tree)
         return nnx.traversals.unflatten_mapping(
             {path: flat[path] for path, choice in self.choices.items() if choice}
         )
 
-    def insert(self, params, trainable):
+    def insert(self, params: Any, trainable: Any) -> dict[str, Any]:
         """`params` with what trains replaced by `trainable`."""
         flat, new = (
             nnx.traversals.flatten_mapping(params),
@@ -97,5 +104,5 @@ class Partition:
         return nnx.traversals.unflatten_mapping(flat)
 
     @staticmethod
-    def _cut(leaf, choice):
+    def _cut(leaf: jax.Array, choice: bool | tuple[int, ...]) -> jax.Array:
         return leaf[:, jnp.asarray(choice)] if isinstance(choice, tuple) else leaf

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from vlmo_jax.checkpoints.state import TrainState
+from vlmo_jax.checkpoints.state import AVERAGED, TrainState
 from vlmo_jax.models.build import ModelMaker, random_params
 from vlmo_jax.parallel.sharding import (
     batch_sharding,
@@ -24,8 +24,6 @@ from vlmo_jax.parallel.sharding import (
 from vlmo_jax.tasks.protocols import Task
 from vlmo_jax.training.averaging import update_average
 from vlmo_jax.training.partition import Partition
-
-AVERAGED = "averaged_params"  # of TrainState.extra, where config.optimizer.ema_decay is set
 
 
 @dataclasses.dataclass(frozen=True)

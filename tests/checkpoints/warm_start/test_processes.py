@@ -20,12 +20,16 @@ from tests.checkpoints.warm_start import models
 
 workdir, expected = sys.argv[1], np.load(sys.argv[2])
 assert jax.process_count() == 2 and jax.local_device_count() == 4
-params, report = models.start(workdir, "stage3", models.drawn("stage3", image_size=32), mesh_shape=(2, 2, 2), image_size=32)
+initialise = models.drawn("stage3", image_size=32)
+params, report = models.start(
+    workdir, "stage3", initialise, mesh_shape=(2, 2, 2), image_size=32
+)
 shards = 0
 for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     assert len(leaf.addressable_shards) == 4 and not leaf.is_fully_addressable
+    whole = expected[jax.tree_util.keystr(path)]
     for shard in leaf.addressable_shards:
-        np.testing.assert_array_equal(shard.data, expected[jax.tree_util.keystr(path)][shard.index], str(path))
+        np.testing.assert_array_equal(shard.data, whole[shard.index], str(path))
         shards += 1
 print(shards, "shards,", len(report.fresh), "fresh,", len(report.resampled), "resampled")
 """

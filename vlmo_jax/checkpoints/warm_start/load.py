@@ -2,14 +2,28 @@
 
 import dataclasses
 import logging
+import math
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
 
-from vlmo_jax.checkpoints.param_names import flatten, group_names, named_parameters
+from vlmo_jax.checkpoints.param_names import (
+    TRANSFORMER,
+    NamedParameter,
+    Path,
+    Slot,
+    flatten,
+    group_names,
+    named_parameters,
+    towers_of,
+)
 from vlmo_jax.checkpoints.store import SavedParams
-from vlmo_jax.checkpoints.warm_start.plan import check_tokenizer, make_plan
+from vlmo_jax.checkpoints.warm_start.plan import Plan, check_tokenizer, make_plan
+from vlmo_jax.checkpoints.warm_start.resize import Resize
 
 log = logging.getLogger(__name__)
 
@@ -19,32 +33,33 @@ class WarmStartReport:
     """What a warm start did, in names of `param_names`.
 
     `resampled` pairs each name with what changed; `fresh` has the rows that a resampled table
-    lacked, too.
+    lacked, too; `idle` are patterns that match nothing. `towers`: see `param_names.towers_of`.
     """
 
     checkpoint: str
     step: int
-    matched: tuple
-    resampled: tuple
-    fresh: tuple
-    unused: tuple
-    idle: tuple
+    matched: tuple[str, ...]
+    resampled: tuple[tuple[str, str], ...]
+    fresh: tuple[str, ...]
+    unused: tuple[str, ...]
+    idle: tuple[str, ...]
+    towers: frozenset[Path] = frozenset({TRANSFORMER})
 
-    def summary(self):
+    def summary(self) -> list[str]:
         """A few lines for the console."""
         resampled = ", ".join(f"{name} ({change})" for name, change in self.resampled) or "none"
         lines = [
             f"Warm start from {self.checkpoint}",
-            f"  {len(self.matched)} parameters as they were: {_counted(self.matched)}",
+            f"  {len(self.matched)} parameters as they were: {self._counted(self.matched)}",
             f"  {len(self.resampled)} resampled: {resampled}",
-            f"  {len(self.fresh)} fresh from the seed: {_counted(self.fresh)}",
-            f"  {len(self.unused)} of the checkpoint left out: {_counted(self.unused)}",
+            f"  {len(self.fresh)} fresh from the seed: {self._counted(self.fresh)}",
+            f"  {len(self.unused)} of the checkpoint left out: {self._counted(self.unused)}",
         ]
-        return lines + (
-            [f"  patterns that match nothing: {', '.join(self.idle)}"] if self.idle else []
-        )
+        if self.idle:
+            lines.append(f"  patterns that match nothing: {', '.join(self.idle)}")
+        return lines
 
-    def details(self):
+    def details(self) -> list[str]:
         """A line a parameter, for the log."""
         resampled = [f"resampled {name}: {change}" for name, change in self.resampled]
         return resampled + [
@@ -53,22 +68,28 @@ class WarmStartReport:
             for name in getattr(self, kind)
         ]
 
-
-def _counted(names):
-    return (
-        ", ".join(
-            f"{group} ({len(inside)})" if inside else group
-            for group, inside in group_names(names).items()
-        )
-        or "none"
-    )
+    def _counted(self, names: Iterable[str]) -> str:
+        groups = group_names(names, self.towers)
+        counted = [
+            f"{group} ({len(inside)})" if inside else group for group, inside in groups.items()
+        ]
+        return ", ".join(counted) or "none"
 
 
-def warm_start(path, abstract_params, initialise, *, rules, fresh, model, tokenizer=None):
+def warm_start(
+    path: str | pathlib.Path,
+    abstract_params: Any,
+    initialise: Callable[[], Any],
+    *,
+    rules: Sequence[Sequence[str]],
+    fresh: Sequence[str],
+    model: Mapping[str, Any],
+    tokenizer: Mapping[str, str] | None = None,
+) -> tuple[dict[str, Any], WarmStartReport]:
     """Makes the first parameters of a run from those of a checkpoint.
 
     Args:
-        path: of a run or a checkpoint, see `checkpoint.find_checkpoint`.
+        path: of a run or a checkpoint, see `store.find_checkpoint`.
         abstract_params: nested dict of jax.ShapeDtypeStruct with the shardings wanted.
         initialise: function of no arguments, traced, to a nested dict of the same shape: the seed's
             own parameters. What the checkpoint fills is not computed.
@@ -105,18 +126,19 @@ def warm_start(path, abstract_params, initialise, *, rules, fresh, model, tokeni
     check_tokenizer(
         plan, saved=saved.meta.get("tokenizer"), wanted=tokenizer, checkpoint=saved.name
     )
-    leaves = _fill(saved, source, target, wanted, plan, initialise)
+    arrays = _list_arrays(saved, source, target, wanted, plan)
+    leaves = _fill(saved, arrays, initialise)
     params = {
         keys: leaves[tuple(map(str, keys))]
         for keys in nnx.traversals.flatten_mapping(abstract_params)
     }
-    report = _report(saved, plan)
+    report = _report(saved, plan, towers_of(source) | towers_of(target))
     for line in report.details():
         log.info("%s", line)
     return nnx.traversals.unflatten_mapping(params), report
 
 
-def _report(saved, plan):
+def _report(saved: SavedParams, plan: Plan, towers: frozenset[Path]) -> WarmStartReport:
     resized = {name: fill.resize for name, fill in plan.fills.items() if fill.resize}
     return WarmStartReport(
         checkpoint=str(saved.name),
@@ -126,99 +148,149 @@ def _report(saved, plan):
         fresh=plan.fresh,
         unused=plan.unused,
         idle=plan.idle,
+        towers=towers,
     )
 
 
-def _fill(saved, source, target, wanted, plan, initialise):
-    """All arrays of the model by path; what needs most memory beside itself comes first, while
-    little else is there.
+class _Part(NamedTuple):
+    """A part of an array of the model, and the slots of the checkpoint that fill it, none where the
+    seed does.
     """
-    parts = {}
+
+    slot: Slot
+    sources: tuple[Slot, ...]
+    resize: Resize | None
+
+    @property
+    def needs_seed(self) -> bool:
+        return not self.sources or bool(self.resize and self.resize.fresh_part)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Array:
+    """An array of the model, with the parts that it is put together from.
+
+    Attributes:
+        path: in the model.
+        leaf: shape, type and sharding.
+        parts: together the whole array.
+        twin: path of the saved array that is to be this one as it is, or None.
+    """
+
+    path: Path
+    leaf: jax.ShapeDtypeStruct
+    parts: tuple[_Part, ...]
+    twin: Path | None
+
+    @property
+    def needs_seed(self) -> bool:
+        return any(part.needs_seed for part in self.parts)
+
+    @property
+    def sources(self) -> set[Path]:
+        """Paths of the saved arrays that fill a part of it."""
+        return {slot.path for part in self.parts for slot in part.sources}
+
+
+def _list_arrays(
+    saved: SavedParams,
+    source: Mapping[str, NamedParameter],
+    target: Mapping[str, NamedParameter],
+    wanted: Mapping[Path, jax.ShapeDtypeStruct],
+    plan: Plan,
+) -> list[_Array]:
+    """All arrays of the model, largest first."""
+    parts: dict[Path, list[_Part]] = {}
     for name, param in target.items():
+        fill = plan.fills.get(name)
         for slot in param.slots:
-            parts.setdefault(slot.path, []).append((slot, plan.fills.get(name)))
-    seeded = [
-        path
-        for path, fills in parts.items()
-        if any(not fill or fill.resize and fill.resize.fresh_part for _, fill in fills)
+            sources, resize = (source[fill.source].slots, fill.resize) if fill else ((), None)
+            parts.setdefault(slot.path, []).append(_Part(slot, sources, resize))
+    arrays = [
+        _Array(path, wanted[path], tuple(own), _find_twin(wanted[path], own, saved.shapes))
+        for path, own in parts.items()
     ]
-    arrays = _initial(initialise, {path: wanted[path].sharding for path in seeded})
-    direct = {
-        path: twin
-        for path in parts
-        if (twin := _twin(wanted[path], parts[path], source, saved.shapes))
-    }
-    by_size = sorted(parts, key=lambda path: -np.prod(wanted[path].shape))
-    mixed = [
-        path for path in by_size if path not in direct and any(fill for _, fill in parts[path])
-    ]
-    needs = {
-        path: {slot.path for _, fill in parts[path] if fill for slot in source[fill.source].slots}
-        for path in mixed
-    }
-    host = {}
-    for number, path in enumerate(mixed):
-        host.update(saved.read(sorted(needs[path] - set(host))))
-        values, filled = _compose(wanted[path], parts[path], source, host)
-        later = set().union(*(needs[other] for other in mixed[number + 1 :]))
-        host = {leaf: array for leaf, array in host.items() if leaf in later}
-        arrays[path] = _place(wanted[path], values, filled, arrays.get(path))
-    for path in filter(
-        direct.get, by_size
-    ):  # one at a time: read together, they take twice their memory for a while
-        arrays[path] = saved.read_sharded({direct[path]: wanted[path]})[direct[path]]
-    return arrays
+    return sorted(arrays, key=lambda array: -math.prod(array.leaf.shape))
 
 
-def _initial(initialise, shardings):
-    """The seed's own values of some parameters, in their shards; the compiler drops the others."""
-    if not shardings:
-        return {}
-    names = {"/".join(path): path for path in shardings}
-    leaves = jax.jit(
-        lambda: (lambda flat: {name: flat[path] for name, path in names.items()})(
-            flatten(initialise())
-        ),
-        out_shardings={name: shardings[path] for name, path in names.items()},
-    )()
-    return {path: leaves[name] for name, path in names.items()}
-
-
-def _twin(leaf, parts, source, shapes):
+def _find_twin(
+    leaf: jax.ShapeDtypeStruct,
+    parts: Sequence[_Part],
+    shapes: Mapping[Path, jax.ShapeDtypeStruct],
+) -> Path | None:
     """The saved array that holds exactly what an array of the model is to hold, in the same places,
     or None.
     """
-    twins = []
-    for slot, fill in parts:
-        if not fill or fill.resize:
-            return None
-        twins.append({twin.path for twin in source[fill.source].slots if twin[1:] == slot[1:]})
-    shared = set.intersection(*twins)
+    if any(part.resize for part in parts):
+        return None
+    candidates = [
+        {place.path for place in part.sources if place[1:] == part.slot[1:]} for part in parts
+    ]
+    shared = set.intersection(*candidates)
     return next((path for path in shared if shapes[path].shape == leaf.shape), None)
 
 
-def _compose(leaf, parts, source, host):
+def _fill(
+    saved: SavedParams, arrays: Sequence[_Array], initialise: Callable[[], Any]
+) -> dict[Path, jax.Array]:
+    """The arrays of the model by path. What needs most memory beside itself comes first, while
+    little else is there: what is initialised, then what is put together on the host, then what is
+    read straight to its shards.
+    """
+    seeded = [array for array in arrays if array.needs_seed]
+    filled = _initialise(initialise, {array.path: array.leaf.sharding for array in seeded})
+    mixed = [array for array in arrays if array.sources and not array.twin]
+    host: dict[Path, np.ndarray] = {}
+    for number, array in enumerate(mixed):
+        host.update(saved.read(sorted(array.sources - set(host))))
+        values, mask = _compose(array, host)
+        needed_later = {path for later in mixed[number + 1 :] for path in later.sources}
+        host = {path: host[path] for path in host if path in needed_later}
+        filled[array.path] = _place(array.leaf, values, mask, filled.get(array.path))
+    # One at a time: read together, they take twice their memory for a while.
+    for array in arrays:
+        if array.twin:
+            filled[array.path] = saved.read_sharded({array.twin: array.leaf})[array.twin]
+    return filled
+
+
+def _initialise(
+    initialise: Callable[[], Any], shardings: Mapping[Path, Any]
+) -> dict[Path, jax.Array]:
+    """The seed's own values of some parameters, in their shards; the compiler drops the others."""
+    if not shardings:
+        return {}
+
+    def chosen() -> dict[Path, jax.Array]:
+        params = flatten(initialise())
+        return {path: params[path] for path in shardings}
+
+    return jax.jit(chosen, out_shardings=dict(shardings))()
+
+
+def _compose(array: _Array, host: Mapping[Path, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """An array of the model on the host, and which of its values the checkpoint fills."""
-    values, filled = np.empty(leaf.shape, leaf.dtype), np.zeros(leaf.shape, bool)
-    for slot, fill in parts:
-        if not fill:
-            continue
+    values = np.empty(array.leaf.shape, array.leaf.dtype)
+    filled = np.zeros(array.leaf.shape, bool)
+    for slot, sources, resize in array.parts:
         here, mark = slot.view(values), slot.view(filled)
-        slots = source[fill.source].slots
-        if fill.resize:
-            here[0], mark[0] = fill.resize.apply(host[slots[0].path])
+        if resize:
+            here[0], mark[0] = resize.apply(host[sources[0].path])
             continue
-        mark[...] = True
-        for place in slots:
+        for place in sources:
             first, last = max(slot.start, place.start), min(slot.stop, place.stop)
             if first < last:
-                here[first - slot.start : last - slot.start] = place.view(host[place.path])[
+                layers = place.view(host[place.path])
+                here[first - slot.start : last - slot.start] = layers[
                     first - place.start : last - place.start
                 ]
+        mark[...] = bool(sources)
     return values, filled
 
 
-def _place(leaf, values, filled, seeded):
+def _place(
+    leaf: jax.ShapeDtypeStruct, values: np.ndarray, filled: np.ndarray, seeded: Any
+) -> jax.Array:
     """Puts an array of the host in its shards, over the seed's values where it is not filled."""
     if filled.all():
         return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: values[index])

@@ -3,9 +3,10 @@ compiled.
 """
 
 import re
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from vlmo_jax.checkpoints.param_names import group_names
+from vlmo_jax.checkpoints.param_names import NamedParameter, Path, group_names, towers_of
 from vlmo_jax.checkpoints.warm_start.resize import RESIZES, Resize, plan_resize
 from vlmo_jax.layers.modality_experts import EXPERTS
 
@@ -32,28 +33,52 @@ class Plan(NamedTuple):
     patterns that match nothing.
     """
 
-    fills: dict
-    fresh: tuple
-    unused: tuple
-    idle: tuple
+    fills: dict[str, Fill]
+    fresh: tuple[str, ...]
+    unused: tuple[str, ...]
+    idle: tuple[str, ...]
+
+
+class Rule(NamedTuple):
+    """What happens to the saved parameters whose whole name the regex matches."""
+
+    regex: re.Pattern
+    action: str
+    template: str | None
 
 
 class Problems(NamedTuple):
-    unexplained: list  # names in the checkpoint
-    unfilled: list  # names in the model
-    misfits: dict  # name in the model -> (shape in the checkpoint, shape in the model, why)
-    doubled: list  # names in the model that two parameters are to fill
+    """What the rules leave open.
+
+    `unexplained`: names in the checkpoint. `unfilled`, `doubled`: names in the model that nothing
+    fills, and that two parameters are to fill. `misfits`: name in the model -> (shape in the
+    checkpoint, shape in the model, why there is no way from one to the other).
+    """
+
+    unexplained: list[str]
+    unfilled: list[str]
+    misfits: dict[str, tuple[tuple[int, ...], tuple[int, ...], str]]
+    doubled: list[str]
 
 
-def make_plan(source, target, *, rules, fresh, source_model, model, checkpoint):
-    """Applies the rules to every parameter of the checkpoint and of the model.
+def make_plan(
+    source: Mapping[str, NamedParameter],
+    target: Mapping[str, NamedParameter],
+    *,
+    rules: Sequence[Sequence[str]],
+    fresh: Sequence[str],
+    source_model: Mapping[str, Any],
+    model: Mapping[str, Any],
+    checkpoint: Any,
+) -> Plan:
+    r"""Applies the rules to every parameter of the checkpoint and of the model.
 
     Args:
         source, target: name -> NamedParameter of the checkpoint and of the model.
         rules: (path regex, action) or (path regex, action, target template) each; the first that
             matches the whole name of a saved parameter decides. Actions: "copy" (same shape),
             "resample" (copy, and let `resize` change the shape where it must), "skip". A template
-            such as r"new/\\1" may use groups of the regex.
+            such as r"new/\1" may use groups of the regex.
         fresh: regexes of names in the model that the seed fills if the checkpoint does not. Rows
             that a resampled table lacks have names of their own:
             `transformer/relative_position_bias/text_rows` and `text_embedding/position/new_rows`.
@@ -64,53 +89,70 @@ def make_plan(source, target, *, rules, fresh, source_model, model, checkpoint):
         ValueError: a rule that makes no sense, or parameters that the rules leave unexplained;
             names them all.
     """
-    rules, patterns = _compile_rules(rules), [_compile(regex, "init_fresh") for regex in fresh]
+    compiled = _compile_rules(rules)
+    patterns = [_compile(regex, "init_fresh") for regex in fresh]
     grid, new_grid = _grid(source_model), _grid(model)
-    fills, unused, used = {}, [], set()
+    fills: dict[str, Fill] = {}
     problems = Problems([], [], {}, [])
+    unused, used = [], set()
     for name, saved in source.items():
-        number, match = next(
-            ((n, m) for n, (regex, *_) in enumerate(rules) if (m := regex.fullmatch(name))),
-            (None, None),
-        )
-        if match is None:
+        number = next((n for n, rule in enumerate(compiled) if rule.regex.fullmatch(name)), None)
+        if number is None:
             problems.unexplained.append(name)
             continue
         used.add(number)
-        _, action, template = rules[number]
-        place = match.expand(template) if template else name
-        if action == "skip":
+        rule = compiled[number]
+        place = _new_name(rule, name)
+        if rule.action == "skip":
             unused.append(name)
         elif place not in target:
             problems.unexplained.append(name)
         elif place in fills or place in problems.misfits:
             problems.doubled.append(place)
         else:
+            shape, new_shape = saved.shape, target[place].shape
             try:
-                fills[place] = Fill(
-                    name, _resize(action, place, saved.shape, target[place].shape, grid, new_grid)
-                )
+                resize = _resize(rule.action, place, shape, new_shape, grid, new_grid)
+                fills[place] = Fill(name, resize)
             except ValueError as error:
-                problems.misfits[place] = saved.shape, target[place].shape, str(error)
+                problems.misfits[place] = shape, new_shape, str(error)
     started = [name for name in target if name not in fills and name not in problems.misfits]
-    started += [
-        f"{name}/{fill.resize.fresh_part}"
-        for name, fill in fills.items()
-        if fill.resize and fill.resize.fresh_part
-    ]
-    problems.unfilled.extend(
-        name for name in started if not any(regex.fullmatch(name) for regex in patterns)
-    )
+    started += _fresh_parts(fills)
+    problems.unfilled.extend(name for name in started if not _any_matches(patterns, name))
     if any(problems):
         raise ValueError(_explain(problems, source, target, source_model, model, checkpoint))
-    idle = [regex.pattern for number, (regex, *_) in enumerate(rules) if number not in used]
+    idle = [rule.regex.pattern for number, rule in enumerate(compiled) if number not in used]
     idle += [
         regex.pattern for regex in patterns if not any(regex.fullmatch(name) for name in started)
     ]
     return Plan(fills, tuple(started), tuple(unused), tuple(idle))
 
 
-def check_tokenizer(plan, *, saved, wanted, checkpoint):
+def _new_name(rule: Rule, name: str) -> str:
+    match = rule.regex.fullmatch(name)
+    return match.expand(rule.template) if match and rule.template else name
+
+
+def _fresh_parts(fills: Mapping[str, Fill]) -> list[str]:
+    """Names of the rows that resampled tables lack."""
+    return [
+        f"{name}/{fill.resize.fresh_part}"
+        for name, fill in fills.items()
+        if fill.resize and fill.resize.fresh_part
+    ]
+
+
+def _any_matches(patterns: Iterable[re.Pattern], name: str) -> bool:
+    return any(regex.fullmatch(name) for regex in patterns)
+
+
+def check_tokenizer(
+    plan: Plan,
+    *,
+    saved: Mapping[str, str] | None,
+    wanted: Mapping[str, str] | None,
+    checkpoint: Any,
+) -> None:
     """Refuses rows of a vocabulary that another tokenizer numbers.
 
     Args:
@@ -140,40 +182,44 @@ def _leave_out_vocabulary(tables):
     )
 
 
-def _compile_rules(rules):
+def _compile_rules(rules: Sequence[Sequence[str]]) -> list[Rule]:
     compiled = []
     for rule in rules:
-        regex, action, template = (*rule, None)[:3] if len(rule) in (2, 3) else (None, None, None)
+        regex, action, *rest = rule if len(rule) in (2, 3) else ("", "")
+        template = rest[0] if rest else None
         if action not in ACTIONS or (action == "skip" and template):
             raise ValueError(
                 f'config.init_rules: {tuple(rule)!r} is not a rule; write (regex, "skip"), (regex,'
                 ' "copy") or (regex, "resample"), the last two with the target\'s name as a third'
                 " part if it is another"
             )
-        regex = _compile(regex, "init_rules")
-        for group in re.findall(r"\\(?:(\d+)|g<(\w+)>)", template or ""):
-            known = (
-                int(group[0]) <= regex.groups
-                if group[0]
-                else group[1] in regex.groupindex or group[1].isdigit()
+        pattern = _compile(regex, "init_rules")
+        if group := _unknown_group(pattern, template or ""):
+            raise ValueError(
+                f"config.init_rules: {tuple(rule)!r} uses group {group}, which its regex has not"
             )
-            if not known:
-                raise ValueError(
-                    f"config.init_rules: {tuple(rule)!r} uses group {group[0] or group[1]}, which"
-                    " its regex has not"
-                )
-        compiled.append((regex, action, template))
+        compiled.append(Rule(pattern, action, template))
     return compiled
 
 
-def _compile(regex, key):
+def _unknown_group(pattern: re.Pattern, template: str) -> str | None:
+    """The first group that a template uses and the regex has not, or None."""
+    for number, name in re.findall(r"\\(?:(\d+)|g<(\w+)>)", template):
+        if number and int(number) > pattern.groups:
+            return number
+        if name and not name.isdigit() and name not in pattern.groupindex:
+            return name
+    return None
+
+
+def _compile(regex: str, key: str) -> re.Pattern:
     try:
         return re.compile(regex)
     except re.error as error:
         raise ValueError(f"config.{key}: {regex!r} is not a regular expression: {error}") from error
 
 
-def _grid(model):
+def _grid(model: Mapping[str, Any]) -> int | None:
     return model["image_size"] // model["patch_size"] if "patch_size" in model else None
 
 
@@ -203,8 +249,9 @@ def _explain(problems, source, target, source_model, model, checkpoint):
         )
     words = [name for name in VOCABULARY if name in problems.misfits]
     if words:
-        axis = 0 if words[0] != "mlm_head/decoder/kernel" else 1
-        old, new = (problems.misfits[words[0]][number][axis] for number in (0, 1))
+        axis = 1 if words[0] == "mlm_head/decoder/kernel" else 0
+        shape, new_shape, _ = problems.misfits[words[0]]
+        old, new = shape[axis], new_shape[axis]
         return (
             f"config.model.vocab_size={new} does not fit the {old} tokens of checkpoint"
             f" {checkpoint} ({', '.join(words)}); use its tokenizer and"
@@ -220,25 +267,21 @@ def _explain(problems, source, target, source_model, model, checkpoint):
             f"checkpoint {checkpoint} is of stage {stage}, this model of stage {new_stage}, which"
             f" starts from stage {max(new_stage - 1, 1)}; give a checkpoint of that stage"
         )
+    towers = towers_of(source) | towers_of(target)
     if problems.unexplained:
-        lines.append(
+        skips = [f'({pattern!r}, "skip")' for pattern in _patterns(problems.unexplained, towers)]
+        lines += [
             f"in the checkpoint, neither used nor skipped ({len(problems.unexplained)}):"
-            f" {_listed(problems.unexplained)}"
-        )
-        lines.append(
-            "  to leave them out:"
-            f" {', '.join(f'({p!r}, {chr(34)}skip{chr(34)})' for p in _patterns(problems.unexplained))}"
-            " in config.init_rules"
-        )
+            f" {_listed(problems.unexplained, towers)}",
+            f"  to leave them out: {', '.join(skips)} in config.init_rules",
+        ]
     if problems.unfilled:
-        lines.append(
+        patterns = [repr(pattern) for pattern in _patterns(problems.unfilled, towers)]
+        lines += [
             f"in the model, not filled by the checkpoint ({len(problems.unfilled)}):"
-            f" {_listed(problems.unfilled)}"
-        )
-        lines.append(
-            f"  to start them from the seed: {', '.join(map(repr, _patterns(problems.unfilled)))}"
-            " in config.init_fresh"
-        )
+            f" {_listed(problems.unfilled, towers)}",
+            f"  to start them from the seed: {', '.join(patterns)} in config.init_fresh",
+        ]
     for name, (shape, new_shape, why) in problems.misfits.items():
         lines.append(
             f"of another shape: {name} {list(shape)} in the checkpoint, {list(new_shape)} in the"
@@ -247,23 +290,27 @@ def _explain(problems, source, target, source_model, model, checkpoint):
     if problems.doubled:
         lines.append(
             f"filled twice by config.init_rules ({len(problems.doubled)}):"
-            f" {_listed(problems.doubled)}"
+            f" {_listed(problems.doubled, towers)}"
         )
     return "\n  ".join(lines)
 
 
-def _listed(names):
+def _listed(names: Iterable[str], towers: Iterable[Path]) -> str:
     return "; ".join(
         f"{group}/{{{', '.join(inside)}}}" if inside else group
-        for group, inside in group_names(names).items()
+        for group, inside in group_names(names, towers).items()
     )
 
 
-def _patterns(names):
-    return [f"{group}/.*" if inside else group for group, inside in group_names(names).items()]
+def _patterns(names: Iterable[str], towers: Iterable[Path]) -> list[str]:
+    return [
+        f"{group}/.*" if inside else group for group, inside in group_names(names, towers).items()
+    ]
 
 
-def _stage(names):
-    """1, 2 or 3 by the experts that a model has; None for a model without."""
+def _stage(names: Iterable[str]) -> int | None:
+    """1, 2 or 3 by the experts of VLMo or BEiT, whose blocks stand in `transformer`; None for other
+    models.
+    """
     found = {name.split("/")[3] for name in names if name.startswith("transformer/blocks/experts/")}
     return max((number + 1 for expert, number in EXPERTS.items() if expert in found), default=None)

@@ -20,10 +20,17 @@ class Resize(NamedTuple):
 
     detail: str
     fresh_part: str | None
-    apply: Callable
+    apply: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-def plan_resize(name, shape, new_shape, *, grid, new_grid):
+def plan_resize(
+    name: str,
+    shape: tuple[int, ...],
+    new_shape: tuple[int, ...],
+    *,
+    grid: int | None,
+    new_grid: int | None,
+) -> Resize | None:
     """Finds how a parameter gets from one model's shape to another's.
 
     Args:
