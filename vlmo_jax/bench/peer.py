@@ -243,9 +243,9 @@ def benchmark_peer(config, *, steps, warmup):
     """
     recipe = Recipe(without_data(config, mode="train"))
     config = recipe.config
-    if config.kind != "pairs":
+    if config.task.kind != "pair_pretrain":
         raise ConfigError(
-            f"config.kind={config.kind!r} has no peer in PyTorch; use configs/stage3.py"
+            f"config.task.kind={config.task.kind!r} has no peer in PyTorch; use configs/stage3.py"
         )
     torch.manual_seed(config.seed)
     model, batch = Vlmo(config.model), torch_batch(recipe.synthetic_batch())
@@ -267,7 +267,7 @@ def benchmark_peer(config, *, steps, warmup):
         seconds.append(time.perf_counter() - start)
     flops = TRAINING_FACTOR * recipe.forward_flops()
     rows, record = speed(
-        seconds[warmup:], config.batch_size, flops, measure_matmul(), per="step", unit=recipe.unit
+        seconds[warmup:], config.batch_size, flops, measure_matmul(), per="step", unit=recipe.data.unit
     )
     rows.append(("process memory", f"{gibibytes(process_peak_bytes())} at most"))
     record = {

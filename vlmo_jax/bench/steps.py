@@ -5,18 +5,16 @@ import time
 
 import jax
 import numpy as np
-from flax import nnx
 
 from vlmo_jax.bench import device
 from vlmo_jax.bench.report import Report, gibibytes, quantity, setting
 from vlmo_jax.commands.config_errors import ConfigError
-from vlmo_jax.models.build import abstract_model
+from vlmo_jax.models.build import abstract_model, compute_dtype, random_params
 from vlmo_jax.models.flops import TRAINING_FACTOR, model_flops
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
-from vlmo_jax.recipes.base import SYNTHETIC, compute_dtype
-from vlmo_jax.recipes.checks import NO_INIT
-from vlmo_jax.tasks.retrieval import make_encoders
+from vlmo_jax.recipes.data.opening import SYNTHETIC
+from vlmo_jax.recipes.tasks.settings import NO_INIT
 from vlmo_jax.training.program import build_program, compiled_bytes
 
 
@@ -42,18 +40,18 @@ def benchmark_train(config, *, steps, warmup):
         program = build_program(recipe, mesh)
         step, compile_seconds, memory = program.compile()
         state = program.random_state()
-        batch = sharding.place_batch(recipe.synthetic_batch(), mesh)
+        batch, frozen = program.place_batch(recipe.synthetic_batch()), program.load_frozen()
 
         def run():
             nonlocal state
-            state, metrics = step(state, batch)
+            state, metrics = step(state, frozen, batch)
             return metrics
 
         seconds = time_calls(run, repeats=steps, warmup=warmup, ahead=1)
     flops = TRAINING_FACTOR * recipe.forward_flops()
-    dtype = compute_dtype(config.model)
+    dtype = compute_dtype(config.model.dtype)
     rows, record = speed(
-        seconds, config.batch_size, flops, device.find_peak(dtype), per="step", unit=recipe.unit
+        seconds, config.batch_size, flops, device.find_peak(dtype), per="step", unit=recipe.data.unit
     )
     rows = [("compile", f"{compile_seconds:.1f} s"), *rows, *memory_rows(memory)]
     record = {
@@ -81,22 +79,14 @@ def benchmark_encode(config, *, steps, warmup):
     """
     recipe = Recipe(without_data(config, mode="eval"))
     config = recipe.config
-    if config.kind != "pairs":
-        raise ConfigError(
-            f"config.kind={config.kind!r} has no encoders to measure; use a recipe of image-text"
-            " pairs such as configs/stage3.py"
-        )
+    retrieval = _retrieval(recipe)
     recipe.check(jax.device_count())
-    mesh, dtype, flops = (
-        sharding.make_mesh(config.mesh),
-        compute_dtype(config.model),
-        model_flops(config.model),
-    )
-    peak = device.find_peak(dtype)
-    config.batch_size = config.evals.retrieval.batch_size
+    mesh, dtype = sharding.make_mesh(config.mesh), compute_dtype(config.model.dtype)
+    flops, peak = model_flops(config.model), device.find_peak(dtype)
+    config.batch_size = retrieval.fields.batch_size
     with jax.set_mesh(mesh):
         graphdef, params = init_params(recipe, mesh)
-        encoders = make_encoders(graphdef, mean=tuple(config.data.mean), std=tuple(config.data.std))
+        encoders = retrieval.encoders(graphdef)
         batch = sharding.place_batch(recipe.synthetic_batch(), mesh)
         image, text = (
             {"image": batch["image"]},
@@ -134,6 +124,17 @@ def benchmark_encode(config, *, steps, warmup):
     )
 
 
+def _retrieval(recipe):
+    """The evaluation of a recipe that has encoders."""
+    for evaluation in recipe.evaluations.values():
+        if evaluation.fields.kind == "retrieval":
+            return evaluation
+    raise ConfigError(
+        "config.evals has no evaluation of kind 'retrieval', and so no encoders to measure; use a"
+        " recipe of image-text pairs such as configs/stage3.py"
+    )
+
+
 def without_data(config, *, mode):
     """A copy of a config that passes the checks without a data set: a benchmark reads none."""
     config = config.copy_and_resolve_references()
@@ -148,11 +149,7 @@ def without_data(config, *, mode):
 def init_params(recipe, mesh):
     """Random parameters of a recipe's model in their shards, and its graphdef."""
     graphdef, abstract = abstract_model(recipe.make_model)
-
-    def init():
-        with nnx.use_eager_sharding(False):
-            return nnx.to_pure_dict(nnx.state(recipe.make_model(nnx.Rngs(recipe.config.seed))))
-
+    init = lambda: random_params(recipe.make_model, recipe.config.seed)
     return graphdef, jax.jit(init, out_shardings=sharding.param_shardings(abstract, mesh))()
 
 
