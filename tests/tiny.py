@@ -11,7 +11,7 @@ from tests.paths import ROOT
 from vlmo_jax.commands.command_line import read_config
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.parallel.sharding import make_mesh
-from vlmo_jax.recipes import make_recipe
+from vlmo_jax.recipes import Recipe
 from vlmo_jax.training import program as programs
 from vlmo_jax.training.train_step import TrainState
 
@@ -91,7 +91,7 @@ def make_batch(batch_size=BATCH, *, length=LENGTH, size=SIZE, seed=0):
 
 @functools.lru_cache
 def _model(fields):
-    return abstract_model(make_recipe(config(dict(fields))).make_model)
+    return abstract_model(Recipe(config(dict(fields))).make_model)
 
 
 def graphdef(**fields):
@@ -129,13 +129,12 @@ def program(config, mesh):
     """The train program of a config on a mesh; call it, and what it makes, inside
     `jax.set_mesh(mesh)`.
     """
-    return programs.build_program(make_recipe(config), mesh)
+    return programs.build_program(Recipe(config), mesh)
 
 
 def state(program, values):
     """A first TrainState with the parameters `values`, laid out as the program wants it."""
-    trainable = values if program.partition is None else program.partition.trainable(values)
-    state = TrainState(np.zeros((), np.int32), values, program.optimizer.init(trainable), {})
+    state = program.update.first_state(values)
     return jax.tree.map(
         lambda x, sharding: jax.device_put(np.array(x), sharding), state, program.shardings
     )

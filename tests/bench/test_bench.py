@@ -15,7 +15,7 @@ from vlmo_jax.bench.report import append_record, format_report, quantity
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.models.flops import model_flops
 from vlmo_jax.parallel import sharding
-from vlmo_jax.recipes import make_recipe
+from vlmo_jax.recipes import Recipe
 
 
 def without_names(**fields):
@@ -86,7 +86,7 @@ def test_impossible_config_is_refused():
 
 def test_batch_is_one_that_training_could_get():
     config = without_names()
-    recipe = make_recipe(config)
+    recipe = Recipe(config)
     batch = recipe.synthetic_batch()
     assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
         name: (x.shape, x.dtype) for name, x in recipe.abstract_batch().items()

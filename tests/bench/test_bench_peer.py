@@ -5,8 +5,8 @@ import pytest
 
 from tests import tiny
 from vlmo_jax.models.build import abstract_model
-from vlmo_jax.recipes import make_recipe
-from vlmo_jax.recipes.base import count_params
+from vlmo_jax.recipes import Recipe
+from vlmo_jax.models.build import count_params
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra `convert`)")
 
@@ -21,7 +21,7 @@ def test_it_is_the_same_model(fields):
     config = tiny.config(model=fields)
     torch.manual_seed(0)
     model = Vlmo(config.model)
-    ours = count_params(abstract_model(make_recipe(config).make_model)[1])
+    ours = count_params(abstract_model(Recipe(config).make_model)[1])
     assert sum(parameter.numel() for parameter in model.parameters()) == ours
     batch = torch_batch(tiny.make_batch())
     for scale in (model.logit_scale, model.logit_scale_vl):

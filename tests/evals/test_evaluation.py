@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from vlmo_jax.evals.suite import evaluation_splits
+from vlmo_jax.evals.evaluation import evaluation_splits
 
 
 def config(source=None, splits=()):

@@ -51,7 +51,7 @@ def records():
 def functions():
     graphdef, _ = abstract_model(make)
     with nnx.use_eager_sharding(False):
-        task = ImagePretrainTask(tokenizer=nnx.graphdef(Tokenizer()))
+        task = ImagePretrainTask(visual_tokenizer=nnx.graphdef(Tokenizer()))
     return make_masked_image_model(graphdef, task)
 
 

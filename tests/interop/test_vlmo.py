@@ -12,7 +12,7 @@ from tests.paths import DATA
 from vlmo_jax.interop.places import fill_places
 from vlmo_jax.interop.vlmo import from_official, official_places, to_official
 from vlmo_jax.models.build import abstract_model
-from vlmo_jax.recipes import make_recipe
+from vlmo_jax.recipes import Recipe
 from vlmo_jax.training.optimizer import match_rules
 
 FIXTURES = DATA / "vlmo"
@@ -88,7 +88,7 @@ def test_parameter_without_an_official_name_is_refused():
 @pytest.mark.parametrize("size", ["tiny", "base", "base_plus", "large"])
 def test_table_covers_every_recipe(size):
     config = stage3.get_config(size).model
-    _, abstract = abstract_model(make_recipe(stage3.get_config(size)).make_model)
+    _, abstract = abstract_model(Recipe(stage3.get_config(size)).make_model)
     ours = {
         tuple(map(str, path)) for path in nnx.traversals.flatten_mapping(nnx.to_pure_dict(abstract))
     }

@@ -11,8 +11,8 @@ from tests import tiny
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.vlmo import IMAGE_BRANCHES, TEXT_BRANCHES
 from vlmo_jax.objectives.masked_language import masked_language_loss
-from vlmo_jax.recipes import make_recipe
-from vlmo_jax.recipes.base import count_params
+from vlmo_jax.recipes import Recipe
+from vlmo_jax.models.build import count_params
 
 POSITIONS = ["relative", "absolute"]
 
@@ -306,13 +306,13 @@ def test_masked_language_loss_equals_that_of_all_logits(batch):
     ],
 )
 def test_parameter_counts(size, count):
-    _, abstract = abstract_model(make_recipe(stage3.get_config(size)).make_model)
+    _, abstract = abstract_model(Recipe(stage3.get_config(size)).make_model)
     assert count_params(nnx.to_pure_dict(abstract)) == count
 
 
 def test_initial_values_follow_the_official_code():
     std = 0.05
-    model = make_recipe(tiny.config(model=dict(init_std=std, width=64, num_heads=4))).make_model
+    model = Recipe(tiny.config(model=dict(init_std=std, width=64, num_heads=4))).make_model
     with nnx.use_eager_sharding(False):
         flat = {
             "/".join(map(str, path)): np.asarray(value)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from tests import tiny
-from vlmo_jax.recipes import make_recipe
+from vlmo_jax.recipes import Recipe
 from vlmo_jax.training.program import Program
 
 # What a recipe asks for beside its defaults.
@@ -33,7 +33,7 @@ def build(name):
     config = tiny.parse(
         name, "mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2", *SETTINGS[name.partition(":")[0]]
     )
-    recipe = make_recipe(config)
+    recipe = Recipe(config)
     recipe.check(8)
     mesh = tiny.mesh_of((2, 2, 2))
     with jax.set_mesh(mesh):

@@ -17,7 +17,7 @@ from vlmo_jax.checkpoints import store
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.dvae import DiscreteVAE
-from vlmo_jax.recipes import make_recipe
+from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.frozen_tokenizer import VisualTokenizer
 from vlmo_jax.tasks.visual_tokenizer import encode_codes
 from vlmo_jax.training.evaluate import evaluate
@@ -78,7 +78,7 @@ def tokenizer(tmp_path_factory):
 
 def check(*arguments, recipe_name="tiny", devices=8):
     """What `train` checks before it opens any data, and the opening."""
-    recipe = make_recipe(parse(*arguments, recipe=recipe_name))
+    recipe = Recipe(parse(*arguments, recipe=recipe_name))
     recipe.check(devices)
     recipe.open()
     return recipe
@@ -132,7 +132,7 @@ def test_the_paper_s_recipe_is_beit_s():
 
 @pytest.mark.parametrize("name", ["base", "base_plus"])
 def test_decay_acts_on_matrices_mask_token_and_position_table_alone(name):
-    recipe = make_recipe(parse("visual_tokenizer=synthetic", recipe=name))
+    recipe = Recipe(parse("visual_tokenizer=synthetic", recipe=name))
     shapes = nnx.to_pure_dict(abstract_model(recipe.make_model)[1])
     rules = [(regex, False) for regex in recipe.config.optimizer.no_decay] + [(".*", True)]
     decays = nnx.traversals.flatten_mapping(match_rules(shapes, rules, key="optimizer.no_decay"))

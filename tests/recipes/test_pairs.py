@@ -5,7 +5,7 @@ import pytest
 from configs import stage3
 from tests import tiny
 from vlmo_jax.commands.config_errors import ConfigError
-from vlmo_jax.recipes import make_recipe
+from vlmo_jax.recipes import Recipe
 
 
 def parse(*arguments, recipe="tiny"):
@@ -16,7 +16,7 @@ def parse(*arguments, recipe="tiny"):
 def check(*arguments, recipe_name="tiny", devices=8):
     """What `train` checks before it opens any data."""
     config = parse(*arguments, recipe=recipe_name)
-    recipe = make_recipe(config)
+    recipe = Recipe(config)
     recipe.check(devices)
     recipe.open()
     return config
@@ -69,7 +69,7 @@ def test_paper_recipes_are_the_paper_s(name, rate, width, heads, depth, upper):
 
 def test_batches_of_the_input_fit_the_recipe():
     config = parse("batch_size=4")
-    recipe = make_recipe(config)
+    recipe = Recipe(config)
     recipe.open()
     with recipe.batches(0) as batches:
         batch = next(batches)

@@ -17,7 +17,7 @@ from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.interop.vlmo import official_places
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.vlmo import VLMo
-from vlmo_jax.recipes import make_recipe
+from vlmo_jax.recipes import Recipe
 from vlmo_jax.training.loop import train
 from vlmo_jax.training.partition import Partition, rule_paths
 
@@ -44,7 +44,7 @@ def parse(*arguments, recipe="tiny"):
 
 def check(*arguments, recipe_name="tiny", devices=8):
     """What `train` checks before it opens any data, and the opening."""
-    recipe = make_recipe(parse("init_from=none", *arguments, recipe=recipe_name))
+    recipe = Recipe(parse("init_from=none", *arguments, recipe=recipe_name))
     recipe.check(devices)
     recipe.open()
     return recipe

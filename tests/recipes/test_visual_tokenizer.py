@@ -13,7 +13,7 @@ from vlmo_jax.input.images.pixels import decode_image, resize_square
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.dvae import DiscreteVAE
 from vlmo_jax.models.flops import discrete_vae_flops
-from vlmo_jax.recipes import make_recipe
+from vlmo_jax.recipes import Recipe
 from vlmo_jax.tasks.visual_tokenizer import encode_codes, reconstruct
 
 SMALL = (
@@ -66,14 +66,14 @@ def parse(*arguments, size="tiny"):
 )
 def test_impossible_settings_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        make_recipe(parse(*arguments)).check(8)
+        Recipe(parse(*arguments)).check(8)
 
 
 def test_missing_data_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="config.data.source is not set"):
-        make_recipe(parse(size="dalle")).check(8)
+        Recipe(parse(size="dalle")).check(8)
     with pytest.raises(ConfigError, match="config.data.source='.*nothing'"):
-        make_recipe(parse(f"data.source={tmp_path}/nothing")).open()
+        Recipe(parse(f"data.source={tmp_path}/nothing")).open()
 
 
 def test_flops_are_those_of_the_convolutions():
@@ -96,7 +96,7 @@ def test_flops_are_those_of_the_convolutions():
 @pytest.fixture(scope="module")
 def opened():
     """A small recipe with its data opened."""
-    recipe = make_recipe(
+    recipe = Recipe(
         parse(
             *SMALL,
             "data.split=unseen_concepts[:40]",

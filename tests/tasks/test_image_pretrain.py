@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from vlmo_jax.models.beit import BEiT
+from tests.tasks.losses import mean_losses
 from vlmo_jax.tasks.image_pretrain import ImagePretrainTask
 
 CODES, GRID = 16, 4
@@ -35,7 +36,7 @@ def without_a_mesh():
 
 @pytest.fixture(scope="module")
 def task():
-    return ImagePretrainTask(tokenizer=nnx.graphdef(BrightnessTokenizer()), dropout=True)
+    return ImagePretrainTask(visual_tokenizer=nnx.graphdef(BrightnessTokenizer()), dropout=True)
 
 
 def make_batch(rows=4):
@@ -52,13 +53,17 @@ def make_batch(rows=4):
     }
 
 
-def extra(offset=0):
-    return {"tokenizer": {"offset": jnp.asarray(offset, jnp.int32)}}
+def frozen(offset=0):
+    return {"offset": jnp.asarray(offset, jnp.int32)}
+
+
+def prepare(task, batch, offset=0):
+    return task.prepare(batch, None, {}, frozen(offset)).batch
 
 
 def test_labels_are_the_codes_of_the_hidden_patches_of_the_other_view(task):
     batch = make_batch()
-    prepared, shared = jax.jit(task.prepare)(batch, extra(1))
+    prepared = jax.jit(lambda batch: prepare(task, batch, 1))(batch)
     patches = (
         batch["tokenizer_image"].reshape(4, 4, 2, 4, 2, 3).mean(axis=(2, 4, 5)).reshape(4, 16) / 255
     )
@@ -66,8 +71,8 @@ def test_labels_are_the_codes_of_the_hidden_patches_of_the_other_view(task):
     for row, positions in enumerate(batch["masked_positions"]):
         expected = [codes[row, place] if place >= 0 else -1 for place in positions]
         np.testing.assert_array_equal(prepared["mim_labels"][row], expected)
-    assert float(shared) == 18 and "tokenizer_image" not in prepared
-    other, _ = task.prepare(batch, extra(5))
+    assert float(task.counts(prepared)["mim_loss"]) == 18 and "tokenizer_image" not in prepared
+    other = prepare(task, batch, 5)
     assert (other["mim_labels"] != prepared["mim_labels"]).any()
 
 
@@ -88,10 +93,9 @@ def model():
 
 
 def test_shares_of_the_parts_sum_to_the_mean_over_all_masked_patches(task, model):
-    batch, shared = task.prepare(make_batch(), extra())
-    quiet = ImagePretrainTask(tokenizer=None, dropout=False)
-    key = jax.random.key(0)
-    share = jax.jit(lambda batch: quiet.loss(model, batch, shared, key))
+    batch = prepare(task, make_batch())
+    quiet = ImagePretrainTask(visual_tokenizer=None, dropout=False)
+    share = jax.jit(lambda part: mean_losses(quiet, model, part, batch))
     loss, metrics = share(batch)
     parts = [
         share({name: value[rows] for name, value in batch.items()})
@@ -116,10 +120,10 @@ def test_shares_of_the_parts_sum_to_the_mean_over_all_masked_patches(task, model
 
 
 def test_drop_path_draws_only_if_asked_to(task, model):
-    batch, shared = task.prepare(make_batch(), extra())
-    drawing = jax.jit(lambda key: task.loss(model, batch, shared, key)[0])
-    losses = [float(drawing(jax.random.key(seed))) for seed in (0, 0, 1, 2)]
+    batch = prepare(task, make_batch())
+    drawing = jax.jit(lambda seed: mean_losses(task, model, batch, batch, seed)[0])
+    losses = [float(drawing(seed)) for seed in (0, 0, 1, 2)]
     assert losses[0] == losses[1] and len(set(losses)) > 1
-    quiet_task = ImagePretrainTask(tokenizer=None, dropout=False)
-    quiet = jax.jit(lambda key: quiet_task.loss(model, batch, shared, key)[0])
-    assert quiet(jax.random.key(0)) == quiet(jax.random.key(1))
+    quiet_task = ImagePretrainTask(visual_tokenizer=None, dropout=False)
+    quiet = jax.jit(lambda seed: mean_losses(quiet_task, model, batch, batch, seed)[0])
+    assert quiet(0) == quiet(1)

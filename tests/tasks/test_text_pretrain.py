@@ -13,6 +13,7 @@ from vlmo_jax.interop.places import empty_places, fill_places
 from vlmo_jax.interop.vlmo import official_places
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.vlmo import VLMo
+from tests.tasks.losses import mean_losses
 from vlmo_jax.tasks.text_pretrain import TextPretrainTask, make_masked_text_model, masked_logits
 
 FIXTURE = DATA / "vlmo" / "tiny_base_textmlm.npz"
@@ -85,8 +86,7 @@ def test_logits_loss_and_gradients_are_the_official_ones(official):
 
     def loss(params):
         model = nnx.merge(graphdef, params)
-        prepared, shared = TASK.prepare(batch, {})
-        value, metrics = TASK.loss(model, prepared, shared, jax.random.key(0))
+        value, metrics = mean_losses(TASK, model, batch, batch)
         return value, (metrics, masked_logits(model, batch))
 
     with jax.default_matmul_precision("highest"):
@@ -129,16 +129,15 @@ def batch():
 
 
 @jax.jit
-def losses(params, batch, shared):
-    return TASK.loss(tiny.model(params, **FIELDS), batch, shared, jax.random.key(0))
+def losses(params, part, batch):
+    return mean_losses(TASK, tiny.model(params, **FIELDS), part, batch)
 
 
 def test_the_parts_of_a_batch_sum_to_its_loss(params, batch):
     assert len({int(count) for count in (batch["mlm_labels"] != -1).sum(1)}) > 1
-    _, shared = TASK.prepare(batch, {})
-    whole = losses(params, batch, shared)
+    whole = losses(params, batch, batch)
     parts = [
-        losses(params, {name: value[rows] for name, value in batch.items()}, shared)
+        losses(params, {name: value[rows] for name, value in batch.items()}, batch)
         for rows in (slice(0, 3), slice(3, 6))
     ]
     jax.tree.map(
@@ -151,13 +150,12 @@ def test_the_parts_of_a_batch_sum_to_its_loss(params, batch):
 
 def test_a_batch_without_masked_tokens_has_loss_zero(params, batch):
     batch = {**batch, "mlm_labels": np.full_like(batch["mlm_labels"], -1)}
-    loss, metrics = losses(params, batch, TASK.prepare(batch, {})[1])
+    loss, metrics = losses(params, batch, batch)
     assert loss == 0 and metrics["mlm_accuracy"] == 0
 
 
 def test_padding_and_unused_places_change_nothing(params, batch):
-    _, shared = TASK.prepare(batch, {})
-    expected = losses(params, batch, shared)
+    expected = losses(params, batch, batch)
     unused, padding = batch["mlm_labels"] < 0, ~batch["token_mask"]
     assert unused.any() and padding.any()
     changed = {
@@ -167,7 +165,7 @@ def test_padding_and_unused_places_change_nothing(params, batch):
     }
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
-        losses(params, changed, shared),
+        losses(params, changed, batch),
         expected,
     )
 
@@ -175,15 +173,14 @@ def test_padding_and_unused_places_change_nothing(params, batch):
 def test_the_key_matters_with_dropout_only(params, batch):
     fields = {**FIELDS, "drop_path_rate": 0.5}
     model = tiny.model(params, **fields)
-    _, shared = TASK.prepare(batch, {})
-    run = lambda task, seed: float(task.loss(model, batch, shared, jax.random.key(seed))[0])
+    run = lambda task, seed: float(mean_losses(task, model, batch, batch, seed)[0])
     assert run(TextPretrainTask(dropout=False), 0) == run(TextPretrainTask(dropout=False), 1)
     assert run(TextPretrainTask(dropout=True), 0) != run(TextPretrainTask(dropout=True), 1)
 
 
 def test_scores_and_guesses_agree_with_the_loss(params, batch):
     predictors = make_masked_text_model(tiny.graphdef(**FIELDS), top_k=3)
-    loss, metrics = losses(params, batch, TASK.prepare(batch, {})[1])
+    loss, metrics = losses(params, batch, batch)
     sums = np.asarray(predictors.score(params, batch))
     used = batch["mlm_labels"] != -1
     np.testing.assert_array_equal(sums[:, 2], used.sum(1))
@@ -191,7 +188,7 @@ def test_scores_and_guesses_agree_with_the_loss(params, batch):
     np.testing.assert_allclose(
         sums[:, 1].sum() / sums[:, 2].sum(), metrics["mlm_accuracy"], rtol=1e-5
     )
-    probabilities, ids = np.moveaxis(np.asarray(predictors.fill(params, batch)), -2, 0)
+    probabilities, ids = map(np.asarray, predictors.fill(params, batch))
     assert (
         (np.diff(probabilities, axis=-1) <= 0).all()
         and (probabilities.sum(-1) < 1).all()

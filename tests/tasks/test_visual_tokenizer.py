@@ -14,7 +14,8 @@ from flax import nnx
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.dvae import DiscreteVAE
 from vlmo_jax.objectives.discrete_vae import peak_signal_to_noise, squared_error
-from vlmo_jax.tasks.visual_tokenizer import TokenizerTask, decode_codes, encode_codes, reconstruct
+from tests.tasks.losses import mean_losses
+from vlmo_jax.tasks.visual_tokenizer import VisualTokenizerTask, decode_codes, encode_codes, reconstruct
 
 CODES = 16
 
@@ -43,9 +44,9 @@ def drawings(count=8, size=8, seed=0):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def losses(task, params, batch, shared, key):
+def losses(task, params, part, batch, seed=0):
     return jax.value_and_grad(
-        lambda p: task.loss(nnx.merge(structure()[1], p), batch, shared, key), has_aux=True
+        lambda p: mean_losses(task, nnx.merge(structure()[1], p), part, batch, seed), has_aux=True
     )(params)
 
 
@@ -61,9 +62,8 @@ def test_codes_are_the_likeliest_row_by_row(params):
 
 
 def test_reconstruction_in_training_is_that_of_the_codes(params):
-    task, batch = TokenizerTask(), {"image": drawings()}
-    batch, shared = task.prepare(batch, {})
-    (_, metrics), _ = losses(task, params, batch, shared, jax.random.key(0))
+    task, batch = VisualTokenizerTask(), {"image": drawings()}
+    (_, metrics), _ = losses(task, params, batch, batch)
     image = batch["image"].astype(np.float32) / 255
     error = squared_error(image, reconstruct(nnx.merge(structure()[1], params), image))
     np.testing.assert_allclose(metrics["psnr"], peak_signal_to_noise(error).mean(), rtol=1e-4)
@@ -76,19 +76,18 @@ def test_parts_of_the_batch_sum_to_the_whole(params):
     """Reconstruction is a mean over images; the entropies are of each part, so halves that are
     equal show the sharing.
     """
-    task, half = TokenizerTask(), drawings(4)
+    task, half = VisualTokenizerTask(), drawings(4)
     batch = {"image": np.concatenate([half, half])}
-    _, shared = task.prepare(batch, {})
-    whole = losses(task, params, batch, shared, jax.random.key(0))
-    part = losses(task, params, {"image": half}, shared, jax.random.key(0))
+    whole = losses(task, params, batch, batch)
+    part = losses(task, params, {"image": half}, batch)
     for name, value in whole[0][1].items():
         np.testing.assert_allclose(2 * part[0][1][name], value, rtol=1e-5, err_msg=name)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(2 * a, b, atol=1e-5), part[1], whole[1])
 
 
 def test_every_parameter_learns_but_the_scales_that_squared_error_leaves_out(params):
-    task, batch = TokenizerTask(gumbel=True), {"image": drawings()}
-    _, grads = losses(task, params, batch, jnp.float32(8), jax.random.key(0))
+    task, batch = VisualTokenizerTask(gumbel=True), {"image": drawings()}
+    _, grads = losses(task, params, batch, batch)
     output = grads["decoder"]["output"]
     assert not output["kernel"][..., 3:].any() and not output["bias"][3:].any()
     assert all(leaf.any() for leaf in jax.tree.leaves(grads))
@@ -97,9 +96,7 @@ def test_every_parameter_learns_but_the_scales_that_squared_error_leaves_out(par
 def test_gumbel_noise_draws_other_codes_and_follows_the_key(params):
     batch = {"image": drawings()}
     value = lambda gumbel, seed: float(
-        losses(TokenizerTask(gumbel=gumbel), params, batch, jnp.float32(8), jax.random.key(seed))[
-            0
-        ][0]
+        losses(VisualTokenizerTask(gumbel=gumbel), params, batch, batch, seed)[0][0]
     )
     assert value(False, 0) == value(False, 1)
     assert value(True, 0) == value(True, 0) != value(True, 1)
@@ -114,7 +111,7 @@ def fit(params, task, steps=120):
     @jax.jit
     def step(carry, number):
         params, state = carry
-        _, grads = losses(task, params, {"image": image}, jnp.float32(8), jax.random.key(number))
+        _, grads = losses(task, params, {"image": image}, {"image": image}, number)
         updates, state = optimizer.update(grads, state, params)
         return (optax.apply_updates(params, updates), state), None
 
@@ -127,5 +124,5 @@ def fit(params, task, steps=120):
 
 
 def test_a_few_images_are_learned_with_many_codes(params):
-    psnr, used = fit(params, TokenizerTask())
+    psnr, used = fit(params, VisualTokenizerTask())
     assert psnr > 32 and used >= 12, (psnr, used)  # without the entropies 27 dB and 4 codes

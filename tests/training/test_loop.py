@@ -11,9 +11,9 @@ from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.training.loop import Loop
 
 MEASURED = {
-    "eval/emoji_a/mean_recall": 0.5,
-    "eval/emoji_b/mean_recall": 0.1,
-    "eval/emoji_a/median_rank": 3.0,
+    "eval/retrieval/emoji_a/mean_recall": 0.5,
+    "eval/retrieval/emoji_b/mean_recall": 0.1,
+    "eval/retrieval/emoji_a/median_rank": 3.0,
 }
 
 
@@ -42,17 +42,13 @@ def start(workdir, step, *, best_metric=None, metrics=MEASURED):
 
     recipe = types.SimpleNamespace(
         config=config,
-        evaluation=config.evals.retrieval,
-        page="page.png",
-        page_at_start=False,
+        evaluations={"retrieval": types.SimpleNamespace(page_at_start=False)},
         batches=batches,
-        preprocessing=dict,
-        tokenizer_meta=lambda: None,
+        meta=dict,
     )
     program, evaluation = types.SimpleNamespace(recipe=recipe, config=config), Evaluation(metrics)
-    loop = Loop(
-        program, types.SimpleNamespace(step=np.int32(step), params=None), None, evaluation, workdir
-    )
+    state = types.SimpleNamespace(step=np.int32(step), params=None)
+    loop = Loop(program, state, None, {"retrieval": evaluation}, workdir)
     try:
         with pytest.raises(Stopped):
             loop.run()
@@ -78,7 +74,7 @@ def test_an_evaluation_that_a_signal_prevented_is_made_at_the_next_start(tmp_pat
     assert start(tmp_path, 0) == [0]
 
 
-@pytest.mark.parametrize("best_metric", ["eval/emoji_a/mean_recall", "mean_recall", "", None])
+@pytest.mark.parametrize("best_metric", ["eval/retrieval/emoji_a/mean_recall", "mean_recall", "", None])
 def test_a_best_metric_is_one_that_is_measured_or_its_last_part(tmp_path, best_metric):
     assert start(tmp_path, 0, best_metric=best_metric) == [0]
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests import tiny
 from vlmo_jax.parallel import sharding
-from vlmo_jax.recipes import make_recipe
-from vlmo_jax.tasks.pretrain import PretrainTask, Shared
+from vlmo_jax.recipes import Recipe
+from vlmo_jax.tasks.pair_pretrain import Negatives, PairPretrainTask
 
 SIZE, STEPS = 24, 2
 ONE, MESHES = (1, 1, 1), [(8, 1, 1), (4, 2, 1), (2, 2, 2)]
@@ -34,23 +34,21 @@ def run(shape):
         compiled, _, _ = program.compile()
         state, metrics = tiny.state(program, tiny.params(image_size=SIZE, drop_path_rate=0.2)), []
         for step in range(STEPS):
-            state, measured = compiled(
-                state, sharding.place_batch(tiny.make_batch(size=SIZE, seed=step), mesh)
-            )
+            batch = program.place_batch(tiny.make_batch(size=SIZE, seed=step))
+            state, measured = compiled(state, {}, batch)
             metrics.append(jax.device_get(measured))
         state = jax.device_get(state), state
         if shape == ONE:
-            metrics += [measure_at(program, compiled, mesh, step) for step in (0, 7)]
+            metrics += [measure_at(program, compiled, step) for step in (0, 7)]
     return compiled.as_text(), metrics, *state
 
 
-def measure_at(program, compiled, mesh, step):
+def measure_at(program, compiled, step):
     """The metrics of the first batch from the first parameters, at another step."""
     state = tiny.state(program, tiny.params(image_size=SIZE, drop_path_rate=0.2))
     state = state.replace(step=jax.device_put(np.int32(step), program.shardings.step))
-    return jax.device_get(
-        compiled(state, sharding.place_batch(tiny.make_batch(size=SIZE, seed=0), mesh))[1]
-    )
+    batch = program.place_batch(tiny.make_batch(size=SIZE, seed=0))
+    return jax.device_get(compiled(state, {}, batch)[1])
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +183,7 @@ def test_pixels_that_travel_as_floats_would_be_noticed(element, floats):
     with jax.set_mesh(mesh):
         rows = jnp.arange(8, dtype=jnp.int32)[::-1]
         text = (
-            jax.jit(lambda batch: PretrainTask().negatives(batch, Shared(rows, rows, 1.0)))
+            jax.jit(lambda batch: PairPretrainTask().fetch_negatives(batch, Negatives(rows, rows)))
             .lower(batch)
             .compile()
             .as_text()
@@ -214,4 +212,4 @@ def test_parser_reads_tuples_and_starts():
 
 
 def test_the_recipe_batch_has_these_names():
-    assert set(make_recipe(tiny.config()).abstract_batch()) == set(tiny.make_batch())
+    assert set(Recipe(tiny.config()).abstract_batch()) == set(tiny.make_batch())

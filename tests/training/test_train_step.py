@@ -35,9 +35,8 @@ class Case:
         with jax.set_mesh(self.mesh):
             state = tiny.state(self.program, tiny.params())
             state = state.replace(step=jax.device_put(np.int32(step), self.program.shardings.step))
-            return jax.device_get(
-                self.compiled(state, sharding.place_batch(batch_with_duplicates(), self.mesh))
-            )
+            batch = self.program.place_batch(batch_with_duplicates())
+            return jax.device_get(self.compiled(state, {}, batch))
 
 
 @pytest.fixture(scope="module")

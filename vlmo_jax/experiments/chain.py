@@ -48,7 +48,7 @@ STAGES = (
         "Visual tokenizer",
         "tokenizer",
         {},
-        ("curves.png", "reconstructions.png"),
+        ("curves.png", "reconstruction.png"),
     ),
     Stage(
         "stage1",
@@ -62,7 +62,7 @@ STAGES = (
         "Stage 2, texts",
         "stage2",
         {"init_from": "stage1"},
-        ("curves.png", "fill_in.png"),
+        ("curves.png", "masked_text.png"),
     ),
     Stage(
         "stage3",

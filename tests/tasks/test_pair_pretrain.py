@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vlmo_jax.tasks.pretrain import PretrainTask
+from vlmo_jax.objectives.means import shares, weighted_total
+from vlmo_jax.tasks.pair_pretrain import PairPretrainTask
 
 B = 6
 KEY = jax.random.key(3)
-TASK = PretrainTask(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+TASK = PairPretrainTask(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
 
 
 def losses(params, batch, **fields):
@@ -18,11 +19,11 @@ def losses(params, batch, **fields):
     """
     model = tiny.model(params, **fields)
     features = TASK.features(model, batch, None)
-    contrast, shared, metrics = TASK.contrast(features, batch, KEY)
-    fused, fused_metrics = TASK.fuse(
-        model, {**batch, **TASK.negatives(batch, shared)}, shared, B, None
-    )
-    return contrast + fused, ({**metrics, **fused_metrics}, shared, features)
+    contrast, negatives, metrics = TASK.contrast(features, batch, (), KEY)
+    pairs = {**batch, **TASK.fetch_negatives(batch, negatives)}
+    sums, counts = TASK.fused_sums(model, pairs, (), None), TASK.counts(batch)
+    total = contrast + weighted_total(sums, counts, TASK.weights)
+    return total, ({**metrics, **shares(sums, counts)}, negatives, features)
 
 
 gradients = jax.jit(jax.value_and_grad(losses, has_aux=True))
@@ -84,9 +85,9 @@ def log_odds(params):
 
 
 def test_matching_loss_is_that_of_the_pairs_one_by_one(step, batch, log_odds):
-    _, (metrics, shared, _) = step[0]
+    _, (metrics, negatives, _) = step[0]
     image, ids, mask = batch["image"], batch["token_ids"], batch["token_mask"]
-    images, texts = np.asarray(shared.image_negatives), np.asarray(shared.text_negatives)
+    images, texts = np.asarray(negatives.image), np.asarray(negatives.text)
     assert (images != np.arange(B)).all() and (texts != np.arange(B)).all()
     positive, negative_image, negative_text = (
         log_odds(image, ids, mask),
@@ -108,20 +109,20 @@ def test_matching_loss_is_that_of_the_pairs_one_by_one(step, batch, log_odds):
 def test_the_most_similar_others_are_drawn_at_low_temperature(params, batch):
     cold = jax.tree.map(lambda x: x, params)
     cold["itc"]["logit_scale"] = np.float32(12)
-    _, (_, shared, features) = gradients(cold, batch)[0]
+    _, (_, negatives, features) = gradients(cold, batch)[0]
     similarities = np.asarray(features.image) @ np.asarray(features.text).T
     np.fill_diagonal(similarities, -np.inf)
-    np.testing.assert_array_equal(shared.text_negatives, similarities.argmax(1))
-    np.testing.assert_array_equal(shared.image_negatives, similarities.argmax(0))
+    np.testing.assert_array_equal(negatives.text, similarities.argmax(1))
+    np.testing.assert_array_equal(negatives.image, similarities.argmax(0))
 
 
 @pytest.mark.parametrize("logit_scale", [-20.0, 60.0, 100.0])
 def test_extreme_temperatures_give_no_nan_to_matching(params, batch, logit_scale):
     extreme = jax.tree.map(lambda x: x, params)
     extreme["itc"]["logit_scale"] = np.float32(logit_scale)
-    _, (metrics, shared, _) = gradients(extreme, batch)[0]
+    _, (metrics, negatives, _) = gradients(extreme, batch)[0]
     assert np.isfinite(metrics["itm_loss"]) and np.isfinite(metrics["mlm_loss"])
-    assert (np.asarray(shared.image_negatives) != np.arange(B)).all()
+    assert (np.asarray(negatives.image) != np.arange(B)).all()
 
 
 def same(found, expected):
@@ -201,20 +202,20 @@ def test_duplicates_are_left_out_of_contrast_and_negatives(params, batch, step):
         "image_id": np.array([1, 1, 1, 4, 5, 6], np.uint32),
         "text_id": np.array([9, 8, 7, 6, 5, 6], np.uint32),
     }
-    masking = PretrainTask(mask_duplicates=True)
-    draw = jax.jit(jax.vmap(lambda key: masking.contrast(features, ids, key)[1]))
-    shared = draw(jax.random.split(KEY, 300))
+    masking = PairPretrainTask(mask_duplicates=True)
+    draw = jax.jit(jax.vmap(lambda key: masking.contrast(features, ids, (), key)[1]))
+    negatives = draw(jax.random.split(KEY, 300))
     excluded = [{1, 2}, {0, 2}, {0, 1}, {5}, set(), {3}]
-    for drawn in (shared.image_negatives, shared.text_negatives):
+    for drawn in (negatives.image, negatives.text):
         for row in range(B):
             assert set(np.unique(np.asarray(drawn)[:, row])).isdisjoint(excluded[row] | {row})
-    loss = masking.contrast(features, ids, KEY)[2]["itc_loss"]
-    assert loss < TASK.contrast(features, ids, KEY)[2]["itc_loss"]
+    loss = masking.contrast(features, ids, (), KEY)[2]["itc_loss"]
+    assert loss < TASK.contrast(features, ids, (), KEY)[2]["itc_loss"]
     # With the option off, or without duplicates, ids do not matter.
     np.testing.assert_array_equal(
-        TASK.contrast(features, ids, KEY)[2]["itc_loss"],
-        TASK.contrast(features, batch, KEY)[2]["itc_loss"],
+        TASK.contrast(features, ids, (), KEY)[2]["itc_loss"],
+        TASK.contrast(features, batch, (), KEY)[2]["itc_loss"],
     )
     np.testing.assert_allclose(
-        masking.contrast(features, batch, KEY)[2]["itc_loss"], step[0][1][0]["itc_loss"], rtol=1e-6
+        masking.contrast(features, batch, (), KEY)[2]["itc_loss"], step[0][1][0]["itc_loss"], rtol=1e-6
     )
