@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from orbax.checkpoint import checkpoint_managers
 
-from vlmo_jax.checkpoints.earlier import upgrade_config
+from vlmo_jax.checkpoints.earlier import restore_without_extra, upgrade_meta
 from vlmo_jax.checkpoints.param_names import Path, flatten
 from vlmo_jax.checkpoints.state import AVERAGED, TrainState
 
@@ -130,7 +130,7 @@ class Checkpoints:
             items["optimizer"] = ocp.args.StandardRestore(_optimizer_item(abstract))
         restored = self._manager.restore(step, args=ocp.args.Composite(**items))
         if of_earlier_version:
-            optimizer = _restore_without_extra(folder, moments, _optimizer_item(abstract))
+            optimizer = restore_without_extra(folder, moments, _optimizer_item(abstract))
         else:
             optimizer = restored.optimizer
         return TrainState(
@@ -144,7 +144,7 @@ class Checkpoints:
         meta = self._manager.restore(
             step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
         ).meta
-        return _upgrade_meta(meta)
+        return upgrade_meta(meta)
 
     def close(self) -> None:
         """Waits for saves under way."""
@@ -154,34 +154,6 @@ class Checkpoints:
 
 def _optimizer_item(state: TrainState) -> dict[str, Any]:
     return {"step": state.step, "opt_state": state.opt_state}
-
-
-def _restore_without_extra(
-    folder: pathlib.Path, saved: dict[str, Any], wanted: dict[str, Any]
-) -> dict[str, Any]:
-    """Restores `optimizer` of version 0.1, but not the extra state in it.
-
-    Args:
-        folder: of the checkpoint.
-        saved: tree of the item, as Orbax describes it.
-        wanted: tree of jax.ShapeDtypeStruct with shardings.
-    """
-    kept = {path for path in ocp.tree.to_flat_dict(saved) if path[0] != "extra"}
-    # A part is read leniently: what is missing would stay abstract.
-    if others := kept ^ set(ocp.tree.to_flat_dict(wanted)):
-        some = ", ".join("/".join(path) for path in sorted(others)[:5])
-        raise ValueError(f"checkpoint {folder} has the moments of other parameters: {some}")
-    args = ocp.args.PyTreeRestore(
-        item=wanted,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
-        partial_restore=True,
-    )
-    # By hand: a manager that reads an item whole does not read a part of it.
-    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(folder / "optimizer", args=args)
-
-
-def _upgrade_meta(meta: dict[str, Any]) -> dict[str, Any]:
-    return {**meta, "config": upgrade_config(meta["config"])} if "config" in meta else meta
 
 
 def find_metric(metrics: Mapping[str, float], name: str | None) -> list[float]:
@@ -292,7 +264,7 @@ class SavedParams:
         self._handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=1)
         with self._naming_damage():
             meta = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(self.name / "meta")
-            self.meta = _upgrade_meta(meta)
+            self.meta = upgrade_meta(meta)
         if averaged and not self._has_average():
             raise ValueError(
                 f"checkpoint {self.name} has no averaged parameters: its run kept none; train with"

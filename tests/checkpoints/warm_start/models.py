@@ -9,13 +9,11 @@ from flax import nnx
 from configs import common
 from tests import tiny
 from vlmo_jax.checkpoints.param_names import named_parameters
+from vlmo_jax.checkpoints.state import TrainState
 from vlmo_jax.checkpoints.store import Checkpoints, abstract_like
 from vlmo_jax.checkpoints.warm_start.load import warm_start
-from vlmo_jax.models.beit import BEiT
-from vlmo_jax.models.build import abstract_model
-from vlmo_jax.models.vlmo import VLMo
+from vlmo_jax.models import build
 from vlmo_jax.parallel.sharding import param_shardings
-from vlmo_jax.training.train_step import TrainState
 
 STAGES = {
     "stage2": dict(experts=("image", "text"), heads=("mlm",)),
@@ -35,13 +33,13 @@ def make_model(stage, **model):
     fields = fields_of(**model)
     if stage == "stage1":
         fields = {name: value for name, value in fields.items() if not name.startswith("text_")}
-        return lambda rngs: BEiT(**fields, rngs=rngs)
-    return lambda rngs: VLMo(**fields, **STAGES[stage], rngs=rngs)
+        return build.model_maker({"kind": "beit", **fields})
+    return build.model_maker({"kind": "vlmo", **fields, **STAGES[stage]})
 
 
 @functools.lru_cache
 def _abstract(stage, model):
-    return abstract_model(make_model(stage, **dict(model)))[1]
+    return build.abstract_model(make_model(stage, **dict(model)))[1]
 
 
 def abstract(stage, mesh_shape=(1, 1, 1), **model):
@@ -52,12 +50,7 @@ def abstract(stage, mesh_shape=(1, 1, 1), **model):
 
 def seeded(stage, **model):
     """The function that initialises the parameters of a model, as a run does."""
-
-    def initialise():
-        with nnx.use_eager_sharding(False):
-            return nnx.to_pure_dict(nnx.state(make_model(stage, **model)(nnx.Rngs(3))))
-
-    return initialise
+    return lambda: build.random_params(make_model(stage, **model), seed=3)
 
 
 def drawn(stage, seed=1, **model):
