@@ -1,6 +1,9 @@
 """Trains or evaluates a recipe.
 
-python -m vlmo_jax.main --config=configs/stage3.py [--workdir=DIR] [--config.FIELD=VALUE ...]
+    python -m vlmo_jax.main --config=configs/stage3.py [--workdir=DIR] [--config.FIELD=VALUE ...]
+
+--config is a file or the name of one of the project's recipes, with its argument after a colon:
+configs/stage3.py:base,384 or stage3:base,384.
 """
 
 from vlmo_jax.commands.huge_pages import restart_with_huge_pages
@@ -8,15 +11,16 @@ from vlmo_jax.commands.huge_pages import restart_with_huge_pages
 if __name__ == "__main__":
     restart_with_huge_pages()  # before the imports that take seconds
 
-import logging
 import pathlib
 import signal
 import sys
 
 from absl import app, flags
+from ml_collections import config_flags
 
 from vlmo_jax.commands.command_line import CONFIG, parse_flags
 from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.commands.console import log_to_console
 from vlmo_jax.input.attempts import BrokenDataError
 from vlmo_jax.parallel.distributed import start_distributed
 from vlmo_jax.training.evaluate import evaluate
@@ -29,23 +33,35 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes; default: 
 STOPPED = 128 + signal.SIGTERM
 
 
-def default_workdir(recipe):
-    """runs/<recipe>: configs/stage3.py:base,384 becomes runs/stage3_base_384."""
+def default_workdir(recipe: str) -> pathlib.Path:
+    """The work folder of a recipe that is given none.
+
+    Args:
+        recipe: of --config, such as "configs/stage3.py:base,384" or "stage3:base,384".
+
+    Returns:
+        runs/<recipe>: runs/stage3_base_384.
+    """
     file, _, argument = recipe.partition(":")
     name = "_".join([pathlib.Path(file).stem, *filter(None, argument.replace(",", "_").split("_"))])
     return pathlib.Path("runs") / name
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
+    """Trains or evaluates the recipe of the command line.
+
+    Args:
+        argv: what is left of the command line without flags: the command alone.
+    """
     if len(argv) > 1:
         raise app.UsageError(
             f"unknown arguments {argv[1:]}; settings are given as --config.FIELD=VALUE"
         )
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for library in ("absl", "jax"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    log_to_console()
     start_distributed()
-    workdir = pathlib.Path(WORKDIR.value or default_workdir(FLAGS["config"].config_filename))
+    workdir = pathlib.Path(
+        WORKDIR.value or default_workdir(config_flags.get_config_filename(FLAGS["config"]))
+    )
     try:
         if CONFIG.value.mode == "eval":
             evaluate(CONFIG.value, workdir)

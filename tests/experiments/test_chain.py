@@ -9,7 +9,7 @@ from PIL import Image
 from vlmo_jax.commands.command_line import read_config
 from vlmo_jax.commands.recipe_files import project_recipes
 from vlmo_jax.experiments import chain, compare
-from vlmo_jax.experiments.runs import RunStopped, Usage, run_recipe
+from vlmo_jax.experiments.runs import RunStoppedError, Usage, run_recipe
 from vlmo_jax.experiments.summary_page import Section, summary_page
 from vlmo_jax.reports import curves
 
@@ -79,11 +79,11 @@ def test_time_of_a_stage_adds_up_over_its_starts(tmp_path, monkeypatch):
         starts.append(workdir.name)
         usage = Usage(10.0, len(starts))
         if len(starts) == 2:
-            raise RunStopped("stopped", 143, usage)
+            raise RunStoppedError("stopped", 143, usage)
         return usage
 
     monkeypatch.setattr(chain, "run_recipe", run)
-    with pytest.raises(RunStopped):
+    with pytest.raises(RunStoppedError):
         chain.run_chain(tmp_path)
     usage = chain.run_chain(tmp_path)
     assert starts == ["tokenizer", "stage1", "tokenizer", "stage1", "stage2", "stage3"]
@@ -105,7 +105,7 @@ def test_every_stage_has_a_recipe_and_starts_from_one_before():
 
 def test_a_run_that_fails_stops_the_chain(tmp_path, capfd):
     with pytest.raises(
-        RunStopped,
+        RunStoppedError,
         match=(
             "configs/stage3.py failed with status 1, for the reason above; the same command goes on"
         ),

@@ -14,7 +14,7 @@ VARIABLE = "GLIBC_TUNABLES"
 SETTING = "glibc.malloc.hugetlb"
 
 
-def restart_with_huge_pages():
+def restart_with_huge_pages() -> None:
     """Starts this program anew, in the same process and with the same arguments, where that gets it
     large pages.
 
@@ -29,7 +29,7 @@ def restart_with_huge_pages():
         )
 
 
-def with_huge_pages(tunables, mode):
+def with_huge_pages(tunables: str, mode: str) -> str | None:
     """The value of `GLIBC_TUNABLES` that asks for large pages.
 
     Args:
@@ -37,7 +37,7 @@ def with_huge_pages(tunables, mode):
         mode: the kernel's choice, such as "always [madvise] never".
 
     Returns:
-        str, or None if nothing is to be changed.
+        The new value, or None if nothing is to be changed.
     """
     if "[madvise]" not in mode or SETTING in tunables:
         return None

@@ -18,11 +18,14 @@ import os
 import pathlib
 import re
 import sys
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
 
 from vlmo_jax.commands.command_line import read_config
 from vlmo_jax.commands.config_errors import ConfigError
-from vlmo_jax.experiments.runs import RunStopped, run_recipe
+from vlmo_jax.experiments.runs import RunStoppedError, Usage, run_recipe
 from vlmo_jax.experiments.summary_page import Section, summary_page
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.reports.metrics import announce, read_metrics
@@ -38,8 +41,13 @@ class Stage(NamedTuple):
     name: str
     title: str
     config: str
-    starts: dict
-    pages: tuple
+    starts: dict[str, str]
+    pages: tuple[str, ...]
+
+
+Settings = dict[str, dict[str, Any]]  # stage name -> {config field: value}
+# Stage name -> {"seconds", "peak_bytes"}: the seconds of all its starts, the memory of the largest.
+StageUsage = dict[str, dict[str, float]]
 
 
 STAGES = (
@@ -74,17 +82,20 @@ STAGES = (
 )
 
 
-def read_settings(settings):
-    """Settings "STAGE.FIELD=VALUE" by stage.
+def read_settings(settings: Sequence[str]) -> Settings:
+    """Settings by stage.
+
+    Args:
+        settings: each "STAGE.FIELD=VALUE".
 
     Returns:
-        dict stage name -> {field: value}.
+        Stage name -> {field: value}, for every stage.
 
     Raises:
         ValueError: a setting of another form, or of no stage.
     """
     names = [stage.name for stage in STAGES]
-    found = {name: {} for name in names}
+    found: Settings = {name: {} for name in names}
     for setting in settings:
         match = re.fullmatch(r"(\w+)\.([\w.]+)=(.*)", setting, re.DOTALL)
         if match is None or match[1] not in found:
@@ -95,16 +106,26 @@ def read_settings(settings):
     return found
 
 
-def stage_recipe(stage, size):
-    """The recipe of a stage with its argument; stage 1 at a size of the paper needs the codes of
-    the tokenizer at DALL-E's.
+def stage_recipe(stage: Stage, size: str | None) -> str:
+    """The recipe of a stage with its argument.
+
+    Stage 1 at a size of the paper needs the codes of the tokenizer at DALL-E's.
+
+    Args:
+        stage: one of STAGES.
+        size: argument of the recipes of stages 1 to 3, or None.
+
+    Returns:
+        What --config is given, such as "stage3:base".
     """
     if stage.name == "tokenizer":
         size = size and ("tiny" if size.startswith("tiny") else "dalle")
     return stage.config + (f":{size}" if size else "")
 
 
-def run_chain(workdir, *, size=None, settings=()):
+def run_chain(
+    workdir: pathlib.Path, *, size: str | None = None, settings: Sequence[str] = ()
+) -> StageUsage:
     """Runs all stages.
 
     Args:
@@ -113,36 +134,35 @@ def run_chain(workdir, *, size=None, settings=()):
         settings: see `read_settings`.
 
     Returns:
-        dict stage name -> {"seconds", "peak_bytes"} of this and earlier starts.
+        What each stage took in this and earlier starts.
 
     Raises:
         ValueError: a setting of another form, or of no stage or field, an unknown size, or a stage
             that is not told what to read; no stage has run then.
-        RunStopped: a stage failed or was stopped.
+        RunStoppedError: a stage failed or was stopped.
     """
-    settings = read_settings(settings)
+    by_stage = read_settings(settings)
     recipes = {stage.name: stage_recipe(stage, size) for stage in STAGES}
     for stage in STAGES:
-        settings[stage.name] = {
-            **{field: workdir / start for field, start in stage.starts.items()},
-            **settings[stage.name],
-        }
-    _check_inputs({name: read_config(recipe, settings[name]) for name, recipe in recipes.items()})
+        starts = {field: workdir / start for field, start in stage.starts.items()}
+        by_stage[stage.name] = {**starts, **by_stage[stage.name]}
+    _check_inputs({name: read_config(recipe, by_stage[name]) for name, recipe in recipes.items()})
     workdir.mkdir(parents=True, exist_ok=True)
     record = workdir / "chain.json"
-    usage = json.loads(record.read_text()) if record.exists() else {}
+    usage: StageUsage = json.loads(record.read_text()) if record.exists() else {}
     for number, stage in enumerate(STAGES, start=1):
         announce(f"\n{stage.title} ({number} of {len(STAGES)})")
         try:
-            taken = run_recipe(recipes[stage.name], workdir / stage.name, settings[stage.name])
-        except RunStopped as stopped:
+            taken = run_recipe(recipes[stage.name], workdir / stage.name, by_stage[stage.name])
+        except RunStoppedError as stopped:
             _add_usage(usage, stage.name, stopped.usage, record)
             raise
         _add_usage(usage, stage.name, taken, record)
     return usage
 
 
-def _check_inputs(configs):
+def _check_inputs(configs: Mapping[str, ConfigDict]) -> None:
+    """Refuses stages that are not told what to read."""
     for name, config in configs.items():
         try:
             Recipe(config).check_inputs()
@@ -150,7 +170,8 @@ def _check_inputs(configs):
             raise ValueError(f"{error}; here it is --set={name}.FIELD=VALUE") from error
 
 
-def _add_usage(usage, name, taken, record):
+def _add_usage(usage: StageUsage, name: str, taken: Usage, record: pathlib.Path) -> None:
+    """Adds what a start of a stage took, also to the file."""
     before = usage.get(name, {"seconds": 0.0, "peak_bytes": 0})
     usage[name] = {
         "seconds": before["seconds"] + taken.seconds,
@@ -161,8 +182,14 @@ def _add_usage(usage, name, taken, record):
     os.replace(partial, record)
 
 
-def describe_stage(stage, workdir, usage):
-    """One line: the loss at the start and the end, time and memory."""
+def describe_stage(stage: Stage, workdir: pathlib.Path, usage: StageUsage) -> str:
+    """One line about a stage: the loss at the start and the end, time and memory.
+
+    Args:
+        stage: one of STAGES, which has run.
+        workdir: of the chain.
+        usage: what `run_chain` returns.
+    """
     losses = read_metrics(workdir / stage.name / "metrics.jsonl")["train/loss"][1]
     taken = usage[stage.name]
     return (
@@ -171,7 +198,36 @@ def describe_stage(stage, workdir, usage):
     )
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the chain of a command line, then draws its summary.
+
+    Args:
+        argv: the arguments; None: those of this process.
+    """
+    arguments = _parser().parse_args(argv)
+    workdir = arguments.workdir
+    try:
+        usage = run_chain(workdir, size=arguments.size, settings=arguments.set)
+    except (ValueError, RunStoppedError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(getattr(error, "status", 1))
+    sections = []
+    for stage in STAGES:
+        pages = [workdir / stage.name / page for page in stage.pages]
+        # Without a split to evaluate a stage has no picture but its curves.
+        drawn = [page for page in pages if page.exists()]
+        sections.append(Section(describe_stage(stage, workdir, usage), drawn))
+    summary_page(sections, workdir / "summary.png")
+    minutes = sum(taken["seconds"] for taken in usage.values()) / 60
+    lines = "\n".join(section.title for section in sections)
+    announce(
+        f"\n{lines}\nAll stages: {minutes:.1f} minutes. The summary is {workdir / 'summary.png'}\n"
+        "Next: what the chain is worth,"
+        f" python -m vlmo_jax.compare --init_from={workdir / 'stage2'}"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m vlmo_jax.chain",
         description=__doc__,
@@ -194,25 +250,4 @@ def main(argv=None):
         metavar="STAGE.FIELD=VALUE",
         help="a setting of one stage's config",
     )
-    arguments = parser.parse_args(argv)
-    workdir = arguments.workdir
-    try:
-        usage = run_chain(workdir, size=arguments.size, settings=arguments.set)
-    except (ValueError, RunStopped) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(getattr(error, "status", 1))
-    lines = [describe_stage(stage, workdir, usage) for stage in STAGES]
-    pages = {stage.name: [workdir / stage.name / page for page in stage.pages] for stage in STAGES}
-    # Without a split to evaluate a stage has no picture but its curves.
-    sections = [
-        Section(line, [page for page in pages[stage.name] if page.exists()])
-        for stage, line in zip(STAGES, lines)
-    ]
-    summary_page(sections, workdir / "summary.png")
-    minutes = sum(taken["seconds"] for taken in usage.values()) / 60
-    announce(
-        "\n"
-        + "\n".join(lines)
-        + f"\nAll stages: {minutes:.1f} minutes. The summary is {workdir / 'summary.png'}\nNext:"
-        f" what the chain is worth, python -m vlmo_jax.compare --init_from={workdir / 'stage2'}"
-    )
+    return parser

@@ -1,7 +1,8 @@
 """What a start is worth: one recipe from random parameters and from a checkpoint, at the same
 number of steps.
 
-    python -m vlmo_jax.compare --init_from=runs/chain/stage2 [--config=configs/stage3.py] [--seeds=3] [--set=steps=350 ...]
+    python -m vlmo_jax.compare --init_from=runs/chain/stage2 [--config=configs/stage3.py]
+        [--seeds=3] [--set=steps=350 ...]
 
 Every run has a folder in --workdir; the table of results goes to the console and to comparison.md
 there, the losses to comparison.png. Stopped anywhere, the same command goes on.
@@ -10,19 +11,27 @@ there, the losses to comparison.png. Stopped anywhere, the same command goes on.
 import argparse
 import pathlib
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from vlmo_jax.checkpoints.store import find_checkpoint
-from vlmo_jax.experiments.runs import RunStopped, run_recipe
+from vlmo_jax.experiments.runs import RunStoppedError, run_recipe
 from vlmo_jax.reports.curves import compare_losses
 from vlmo_jax.reports.metrics import announce, read_metrics
 
 SHOWN = ("recall_at_1", "recall_at_10", "mean_recall")
 
 
-def read_settings(settings):
-    """Settings "FIELD=VALUE" as a mapping.
+def read_settings(settings: Sequence[str]) -> dict[str, str]:
+    """Settings by field.
+
+    Args:
+        settings: each "FIELD=VALUE".
+
+    Returns:
+        Field -> value.
 
     Raises:
         ValueError: a setting of another form.
@@ -34,19 +43,32 @@ def read_settings(settings):
     return {field: value for field, _, value in pairs}
 
 
-def run_all(config, init_from, seeds, workdir, settings):
+def run_all(
+    config: str,
+    init_from: pathlib.Path,
+    seeds: int,
+    workdir: pathlib.Path,
+    settings: Mapping[str, Any],
+) -> dict[str, list[pathlib.Path]]:
     """Runs the recipe from both starts with every seed.
 
+    Args:
+        config: recipe with its argument, such as "stage3:base".
+        init_from: work folder or checkpoint of the second start.
+        seeds: runs from each start, with seeds 0, 1, ...
+        workdir: where the runs go, a folder each.
+        settings: config field -> value, of every run.
+
     Returns:
-        dict start -> list of work folders, by seed.
+        Start -> work folders, by seed.
 
     Raises:
         FileNotFoundError: there is no checkpoint; nothing has run then.
-        RunStopped: a run failed or was stopped.
+        RunStoppedError: a run failed or was stopped.
     """
     find_checkpoint(init_from)
     starts = {"random parameters": ("scratch", "none"), str(init_from): ("checkpoint", init_from)}
-    folders = {start: [] for start in starts}
+    folders: dict[str, list[pathlib.Path]] = {start: [] for start in starts}
     for seed in range(seeds):
         for start, (name, path) in starts.items():
             folder = workdir / f"{name}_seed{seed}"
@@ -56,28 +78,35 @@ def run_all(config, init_from, seeds, workdir, settings):
     return folders
 
 
-def last_values(folder):
-    """The last value of each loss and retrieval score of a run, and the step it ended at.
+def last_values(folder: pathlib.Path) -> tuple[dict[str, float], int]:
+    """What a run came to.
 
-    Losses are the means since the log line before.
+    Args:
+        folder: its work folder.
+
+    Returns:
+        The last value of each loss, which is the mean since the log line before, and of each
+        retrieval score; and the step it ended at.
     """
     series = read_metrics(folder / "metrics.jsonl")
-    kept = {
-        name: values[-1]
-        for name, (_, values) in series.items()
-        if name.startswith("train/")
-        and name.endswith("loss")
-        or name.startswith("eval/")
-        and name.endswith(SHOWN)
-    }
+    kept = {name: values[-1] for name, (_, values) in series.items() if _is_result(name)}
     return kept, int(max(steps[-1] for steps, _ in series.values()))
 
 
-def format_table(results):
+def _is_result(name: str) -> bool:
+    if name.startswith("train/"):
+        return name.endswith("loss")
+    return name.startswith("eval/") and name.endswith(SHOWN)
+
+
+def format_table(results: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """A Markdown table: a row a metric, mean and standard deviation over the seeds for each start.
 
     Args:
-        results: dict start -> list of mappings metric -> value.
+        results: start -> a mapping metric -> value a seed.
+
+    Returns:
+        The table.
     """
     starts = list(results)
     lines = [
@@ -85,21 +114,55 @@ def format_table(results):
         "|---" * (len(starts) + 1) + "|",
     ]
     for name in results[starts[0]][0]:
-        percent = not name.endswith("loss")
-        cells = []
-        for start in starts:
-            values = np.asarray([run[name] for run in results[start]]) * (100 if percent else 1)
-            spread = values.std(ddof=1) if len(values) > 1 else 0.0
-            cells.append(f"{values.mean():.2f} ± {spread:.2f}" + (" %" if percent else ""))
-        lines.append(
-            f"| {name.partition('/')[2].replace('_', ' ').replace('/', ', ')} | "
-            + " | ".join(cells)
-            + " |"
-        )
+        cells = [_cell(name, [run[name] for run in results[start]]) for start in starts]
+        label = name.partition("/")[2].replace("_", " ").replace("/", ", ")
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def main(argv=None):
+def _cell(name: str, values: Sequence[float]) -> str:
+    """Mean and standard deviation of a metric; scores are shares, and shown in percent."""
+    factor, unit = (1, "") if name.endswith("loss") else (100, " %")
+    scaled = factor * np.asarray(values)
+    spread = scaled.std(ddof=1) if len(values) > 1 else 0.0
+    return f"{scaled.mean():.2f} ± {spread:.2f}{unit}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the comparison of a command line, then writes its table and its curves.
+
+    Args:
+        argv: the arguments; None: those of this process.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.seeds < 1:
+        parser.error(f"--seeds={arguments.seeds} must be at least 1")
+    config, workdir = arguments.config, arguments.workdir
+    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        folders = run_all(
+            config, arguments.init_from, arguments.seeds, workdir, read_settings(arguments.set)
+        )
+    except (FileNotFoundError, ValueError, RunStoppedError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(getattr(error, "status", 1))
+    ends = {start: [last_values(folder) for folder in runs] for start, runs in folders.items()}
+    steps = max(step for runs in ends.values() for _, step in runs)
+    table = format_table({start: [values for values, _ in runs] for start, runs in ends.items()})
+    head = f"{config} after {steps:,} steps, mean and standard deviation of {arguments.seeds} seeds"
+    (workdir / "comparison.md").write_text(f"{head}\n\n{table}\n")
+    files = {
+        start: [folder / "metrics.jsonl" for folder in runs] for start, runs in folders.items()
+    }
+    compare_losses(files, workdir / "comparison.png")
+    announce(
+        f"\n{head}\n\n{table}\n\nThe table is in {workdir / 'comparison.md'}, the losses are in"
+        f" {workdir / 'comparison.png'}"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m vlmo_jax.compare",
         description=__doc__,
@@ -128,28 +191,4 @@ def main(argv=None):
         metavar="FIELD=VALUE",
         help="a setting of every run's config",
     )
-    arguments = parser.parse_args(argv)
-    if arguments.seeds < 1:
-        parser.error(f"--seeds={arguments.seeds} must be at least 1")
-    config, workdir = arguments.config, arguments.workdir
-    workdir.mkdir(parents=True, exist_ok=True)
-    try:
-        folders = run_all(
-            config, arguments.init_from, arguments.seeds, workdir, read_settings(arguments.set)
-        )
-    except (FileNotFoundError, ValueError, RunStopped) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(getattr(error, "status", 1))
-    ends = {start: [last_values(folder) for folder in runs] for start, runs in folders.items()}
-    steps = max(step for runs in ends.values() for _, step in runs)
-    table = format_table({start: [values for values, _ in runs] for start, runs in ends.items()})
-    head = f"{config} after {steps:,} steps, mean and standard deviation of {arguments.seeds} seeds"
-    (workdir / "comparison.md").write_text(f"{head}\n\n{table}\n")
-    files = {
-        start: [folder / "metrics.jsonl" for folder in runs] for start, runs in folders.items()
-    }
-    compare_losses(files, workdir / "comparison.png")
-    announce(
-        f"\n{head}\n\n{table}\n\nThe table is in {workdir / 'comparison.md'}, the losses are in"
-        f" {workdir / 'comparison.png'}"
-    )
+    return parser

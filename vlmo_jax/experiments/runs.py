@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from vlmo_jax.main import STOPPED
 
@@ -17,39 +18,57 @@ class Usage(NamedTuple):
     peak_bytes: int
 
 
-class RunStopped(Exception):
+class RunStoppedError(Exception):
     """A run ended before its end; `status` is its exit status, `usage` what it took."""
 
-    def __init__(self, message, status, usage):
+    def __init__(self, message: str, status: int, usage: Usage) -> None:
         super().__init__(message)
         self.status, self.usage = status, usage
 
 
-def run_recipe(config, workdir, settings):
+def run_recipe(config: str, workdir: str | os.PathLike, settings: Mapping[str, Any]) -> Usage:
     """Runs a recipe to its end, or from where its work folder stands; its output goes to this
     console.
 
     Args:
         config: recipe with its argument, such as "configs/stage3.py:base" or "stage3:base".
         workdir: its work folder.
-        settings: mapping config field -> value, such as {"optimizer.learning_rate": 1e-3}.
+        settings: config field -> value, such as {"optimizer.learning_rate": 1e-3}.
 
     Returns:
         Usage.
 
     Raises:
-        RunStopped: the run failed, or SIGTERM or Ctrl-C stopped it.
+        RunStoppedError: the run failed, or SIGTERM or Ctrl-C stopped it.
     """
     command = [
-        sys.executable,
-        "-m",
-        "vlmo_jax.main",
-        f"--config={config}",
-        f"--workdir={workdir}",
+        *(sys.executable, "-m", "vlmo_jax.main", f"--config={config}", f"--workdir={workdir}"),
+        *(f"--config.{field}={value}" for field, value in settings.items()),
     ]
-    command += [f"--config.{field}={value}" for field, value in settings.items()]
     start = time.monotonic()
     process = subprocess.Popen(command)
+    status, peak = _wait(process)
+    usage = Usage(time.monotonic() - start, peak)
+    if not status:
+        return usage
+    if status < 0:
+        how, status = f"was killed by {signal.Signals(-status).name}", 128 - status  # as shells do
+    elif status == STOPPED:
+        how = "was stopped"
+    else:
+        how = f"failed with status {status}, for the reason above"
+    raise RunStoppedError(
+        f"{config} {how}; the same command goes on from where it stands", status, usage
+    )
+
+
+def _wait(process: subprocess.Popen) -> tuple[int, int]:
+    """Waits for a process, which gets the SIGTERM that this one gets.
+
+    Returns:
+        Its exit status, or minus the number of the signal that killed it, and the bytes of memory
+        that it took at most.
+    """
     # Ctrl-C reaches the run by itself; it saves and ends, and so do we.
     handlers = {
         signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
@@ -62,16 +81,5 @@ def run_recipe(config, workdir, settings):
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    process.returncode = code = os.waitstatus_to_exitcode(status)
-    usage = Usage(
-        time.monotonic() - start, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    )
-    if not code:
-        return usage
-    if code < 0:
-        how, code = f"was killed by {signal.Signals(-code).name}", 128 - code  # as shells count
-    else:
-        how = (
-            "was stopped" if code == STOPPED else f"failed with status {code}, for the reason above"
-        )
-    raise RunStopped(f"{config} {how}; the same command goes on from where it stands", code, usage)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)

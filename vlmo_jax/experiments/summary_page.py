@@ -17,11 +17,11 @@ class Section(NamedTuple):
     pages: Sequence[str | os.PathLike]
 
 
-def summary_page(sections, png):
+def summary_page(sections: Sequence[Section], png: str | os.PathLike) -> None:
     """Draws the sections below each other.
 
     Args:
-        sections: Sections; pictures are scaled to the width of the page, small ones are left as
+        sections: what to show; pictures are scaled to the width of the page, small ones are left as
             they are.
         png: the file to write.
 
@@ -34,7 +34,7 @@ def summary_page(sections, png):
     )
     canvas = Image.new("RGB", (_WIDTH, height), _PAPER)
     draw, font, top = ImageDraw.Draw(canvas), ImageFont.load_default(_TEXT), _MARGIN
-    for section, shown in zip(sections, pages):
+    for section, shown in zip(sections, pages, strict=True):
         draw.line((_MARGIN, top, _WIDTH - _MARGIN, top), fill=_RULE)
         draw.text((_MARGIN, top + (_LINE - _TEXT) // 2), section.title, fill=_INK, font=font)
         top += _LINE + _MARGIN
@@ -44,13 +44,12 @@ def summary_page(sections, png):
     canvas.save(png)
 
 
-def _fit(path):
+def _fit(path: str | os.PathLike) -> Image.Image:
     """A picture in RGB, no wider than the page."""
-    with Image.open(path) as picture:
-        picture = picture.convert("RGB")
+    with Image.open(path) as file:
+        picture = file.convert("RGB")
     width = _WIDTH - 2 * _MARGIN
     if picture.width <= width:
         return picture
-    return picture.resize(
-        (width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS
-    )
+    height = round(picture.height * width / picture.width)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)

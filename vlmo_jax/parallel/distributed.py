@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import os
 import sys
+from collections.abc import Mapping
 
 import jax
 
@@ -17,12 +18,15 @@ log = logging.getLogger(__name__)
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
-def start_distributed(environ=os.environ):
+def start_distributed(environ: Mapping[str, str] = os.environ) -> None:
     """Joins the other processes of the job if a launcher has started several; call it before any
     use of a device.
 
     Exits with a message if the launcher's variables are incomplete, if the others are not found, or
     if jax ends up with another number of processes than the launcher has started.
+
+    Args:
+        environ: the environment's variables.
     """
     expected = expected_processes(environ)
     try:
@@ -52,9 +56,13 @@ def start_distributed(environ=os.environ):
         )
 
 
-def check_processes(expected, found, joined):
-    """Exits if the launcher has started `expected` processes but jax sees `found`, or sees several
-    that have not joined.
+def check_processes(expected: int, found: int, joined: bool) -> None:
+    """Exits unless jax sees the processes that the launcher has started, joined if several.
+
+    Args:
+        expected: how many the launcher has started.
+        found: how many jax sees.
+        joined: whether this one has joined the others.
     """
     if found != expected or found > 1 and not joined:
         sys.exit(
@@ -64,9 +72,14 @@ def check_processes(expected, found, joined):
         )
 
 
-def expected_processes(environ):
-    """How many processes the launcher says it has started; 0 where only Google's metadata server
-    knows.
+def expected_processes(environ: Mapping[str, str]) -> int:
+    """How many processes the launcher says it has started.
+
+    Args:
+        environ: the environment's variables.
+
+    Returns:
+        Their number; 0 where only Google's metadata server knows.
     """
     if any(name in environ for name in EXPLICIT):
         return explicit_processes(environ)[1]
@@ -88,9 +101,14 @@ def expected_processes(environ):
     return tasks
 
 
-def explicit_processes(environ):
-    """(coordinator address, number of processes, number of this one) from the variables of
-    EXPLICIT; exits if they make no sense.
+def explicit_processes(environ: Mapping[str, str]) -> tuple[str, int, int]:
+    """What the variables of EXPLICIT say; exits if they make no sense.
+
+    Args:
+        environ: the environment's variables.
+
+    Returns:
+        Coordinator's address, number of processes, number of this one.
     """
     missing = [name for name in EXPLICIT if not environ.get(name)]
     if missing:
@@ -111,9 +129,12 @@ def explicit_processes(environ):
     return address, int(numbers[0]), int(numbers[1])
 
 
-def on_cloud_tpu(environ):
+def on_cloud_tpu(environ: Mapping[str, str]) -> bool:
     """Whether this is a Cloud TPU VM, where jax asks the environment or the metadata server for the
     slice's other workers.
+
+    Args:
+        environ: the environment's variables.
     """
     # On import jax sets TPU_SKIP_MDS_QUERY where there are no TPU chips. Users set it where there
     # is no metadata server.

@@ -6,16 +6,18 @@ The mesh has three named axes. `data` holds copies of the parameters, `fsdp` als
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 MESH_AXES = ("data", "fsdp", "tensor")
 
 # Logical axis -> mesh axes that split it. None: every device has the whole axis.
-LOGICAL_AXES = {
+LOGICAL_AXES: dict[str, tuple[str, ...] | None] = {
     "batch": ("data", "fsdp"),
     "embed": ("fsdp",),
     "mlp": ("tensor",),
@@ -26,7 +28,7 @@ LOGICAL_AXES = {
 }
 
 
-def mesh_shape(sizes, num_devices):
+def mesh_shape(sizes: Mapping[str, int], num_devices: int) -> tuple[int, ...]:
     """Fills in the one -1 of a mesh and checks that the mesh covers the devices.
 
     Args:
@@ -40,7 +42,9 @@ def mesh_shape(sizes, num_devices):
         ValueError: a size that is neither -1 nor positive, two -1, or a product that does not fit.
     """
     shape = [int(sizes[axis]) for axis in MESH_AXES]
-    named = ", ".join(f"config.mesh.{axis}={size}" for axis, size in zip(MESH_AXES, shape))
+    named = ", ".join(
+        f"config.mesh.{axis}={size}" for axis, size in zip(MESH_AXES, shape, strict=True)
+    )
     if any(size == 0 or size < -1 for size in shape) or shape.count(-1) > 1:
         raise ValueError(f"{named}: sizes are positive, and at most one is -1 (what is left)")
     known = math.prod(size for size in shape if size != -1)
@@ -54,21 +58,38 @@ def mesh_shape(sizes, num_devices):
     return tuple(shape)
 
 
-def make_mesh(sizes=None, devices=None):
-    """Makes the mesh of a job, a (devices, 1, 1) one by default; see `mesh_shape`."""
+def make_mesh(
+    sizes: Mapping[str, int] | None = None, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """Makes the mesh of a job.
+
+    Args:
+        sizes: see `mesh_shape`; None: (devices, 1, 1).
+        devices: None: all of the job.
+
+    Returns:
+        The mesh, with the axes of MESH_AXES.
+    """
     devices = jax.devices() if devices is None else devices
     shape = mesh_shape(sizes or {"data": -1, "fsdp": 1, "tensor": 1}, len(devices))
     types = (AxisType.Auto,) * len(MESH_AXES)
     return jax.make_mesh(shape, MESH_AXES, axis_types=types, devices=devices)
 
 
-def partition_spec(logical_axes):
-    """Translates logical axis names (None: not split) to a PartitionSpec.
+def partition_spec(logical_axes: Sequence[str | None]) -> PartitionSpec:
+    """Translates logical axes to axes of the mesh.
+
+    Args:
+        logical_axes: a name of LOGICAL_AXES a dimension, None where it is not split.
+
+    Returns:
+        PartitionSpec.
 
     Raises:
         ValueError: an unknown name, or two axes of one array that want the same mesh axis.
     """
-    axes, used = [], set()
+    axes: list[tuple[str, ...] | None] = []
+    used: set[str] = set()
     for name in logical_axes:
         if name is not None and name not in LOGICAL_AXES:
             raise ValueError(f"unknown logical axis {name!r}; known: {sorted(LOGICAL_AXES)}")
@@ -82,45 +103,57 @@ def partition_spec(logical_axes):
     return PartitionSpec(*axes)
 
 
-def constrain(x, *logical_axes):
-    """Asks that `x` be laid out by `logical_axes`, one a dimension; trailing ones may be left out.
+def constrain(x: jax.Array, *logical_axes: str | None) -> jax.Array:
+    """Asks that an array be laid out by logical axes.
 
-    Without a mesh in context (unit tests, one device) it returns `x` as it is.
+    Args:
+        x: an array of any shape.
+        *logical_axes: as in `partition_spec`; trailing ones may be left out.
+
+    Returns:
+        The array; without a mesh in context (unit tests, one device) as it is.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, partition_spec(logical_axes))
 
 
-def all_gather(x):
-    """Gathers the rows of `x` [B, ...] from all shards of the batch: every device gets all B.
+def all_gather(x: jax.Array) -> jax.Array:
+    """Gathers the rows of an array from all shards of the batch.
 
     This is the collective of the contrastive loss. Its transpose is the reduce-scatter that
     returns the true gradient of the global-batch loss to each shard.
+
+    Args:
+        x: [B, ...], rows split over the batch axes.
+
+    Returns:
+        [B, ...], all of it on every device.
     """
     return constrain(x, *([None] * x.ndim))
 
 
-def named_sharding(mesh, logical_axes):
+def named_sharding(mesh: Mesh, logical_axes: Sequence[str | None]) -> NamedSharding:
     """The sharding of an array with these logical axes, one a dimension; see `partition_spec`."""
     return NamedSharding(mesh, partition_spec(logical_axes))
 
 
-def batch_sharding(mesh):
+def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The sharding of arrays [B, ...]: rows over `data` and `fsdp`."""
     return named_sharding(mesh, ("batch",))
 
 
-def replicated(mesh):
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of arrays of which every device has all."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def num_batch_shards(mesh):
+def num_batch_shards(mesh: Mesh) -> int:
     """How many ways a batch is split on `mesh`; global batch sizes are multiples of it."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def place_batch(batch, mesh):
+def place_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Makes global arrays from what this process holds of a batch.
 
     Args:
@@ -137,7 +170,7 @@ def place_batch(batch, mesh):
     }
 
 
-def param_shardings(abstract_state, mesh):
+def param_shardings(abstract_state: nnx.State, mesh: Mesh) -> dict[str, Any]:
     """Shardings of a module's parameters by the logical axes they were declared with.
 
     Args:
@@ -159,9 +192,9 @@ def param_shardings(abstract_state, mesh):
                 f"parameter {name} {variable.shape} has logical axes {axes}, not one a dimension"
             )
         spec = partition_spec(axes)
-        for size, axis in zip(variable.shape, axes):
-            mesh_axes = LOGICAL_AXES[axis] if axis else ()
-            ways = math.prod(mesh.shape[mesh_axis] for mesh_axis in mesh_axes or ())
+        for size, axis in zip(variable.shape, axes, strict=True):
+            mesh_axes = (LOGICAL_AXES[axis] if axis else None) or ()
+            ways = math.prod(mesh.shape[mesh_axis] for mesh_axis in mesh_axes)
             if size % ways:
                 raise ValueError(
                     f"parameter {name}: its {axis!r} axis of {size} does not divide over"
