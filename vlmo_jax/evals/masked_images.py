@@ -14,7 +14,9 @@ from vlmo_jax.datasets import Record
 from vlmo_jax.evals import collect
 from vlmo_jax.evals.masked import check_batch_size, score_split
 from vlmo_jax.input.evaluation import split_batches
+from vlmo_jax.input.hosts import Host
 from vlmo_jax.input.masked_images import EvalMaskedImages, MaskedViews
+from vlmo_jax.input.schema import empty_batch
 from vlmo_jax.parallel import sharding
 from vlmo_jax.reports.metrics import announce
 from vlmo_jax.reports.pictures import masked_images_page
@@ -76,8 +78,7 @@ class MaskedImageEvaluator:
         batches = split_batches(
             self._maker,
             batch_size=self._batch_size,
-            host_index=jax.process_index(),
-            host_count=jax.process_count(),
+            host=Host(jax.process_index(), jax.process_count()),
         )
         metrics, count = score_split(
             lambda batch: model.score(params, extra, batch),
@@ -200,7 +201,7 @@ def draw_examples(
         same on every process.
     """
     numbers = np.linspace(0, len(maker.source) - 1, min(count, len(maker.source))).astype(int)
-    batch = maker.empty_batch(len(numbers))
+    batch = empty_batch(maker.columns, len(numbers))
     for row, number in enumerate(numbers):
         maker.write(batch, row, int(number), int(number))
     rows = collect.padded_rows(len(numbers), mesh)

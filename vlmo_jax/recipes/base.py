@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vlmo_jax.input.pipeline import stream_batches
+from vlmo_jax.input.hosts import Host
+from vlmo_jax.input.pipeline import Loading, stream_batches
 
 SYNTHETIC = "synthetic"  # stands for a data set, or a tokenizer, that is not read
 
@@ -109,9 +110,8 @@ class Recipe:
             batch_size=config.batch_size,
             start_step=start_step,
             end_step=config.steps,
-            host_index=jax.process_index(),
-            host_count=jax.process_count(),
-            **{name: config.data[name] for name in STREAM_FIELDS},
+            host=Host(jax.process_index(), jax.process_count()),
+            loading=Loading(**{name: config.data[name] for name in STREAM_FIELDS}),
         )
 
     def synthetic_batch(self):
@@ -167,42 +167,19 @@ def model_fields(model_config):
     }
 
 
-def masked_text_shapes(config):
-    """Shapes and types of the text arrays of a training batch, name -> jax.ShapeDtypeStruct."""
-    tokens, masked = (
-        (config.batch_size, config.model.text_length),
-        (config.batch_size, config.data.max_masked_tokens),
-    )
-    shapes = {
-        "token_ids": (tokens, jnp.int32),
-        "token_mask": (tokens, jnp.bool_),
-        "mlm_token_ids": (tokens, jnp.int32),
-        "mlm_positions": (masked, jnp.int32),
-        "mlm_labels": (masked, jnp.int32),
-        "text_id": ((config.batch_size,), jnp.uint32),
-    }
-    return {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
-
-
-def synthetic_masked_text(config, rng):
-    """This process' made-up arrays of `masked_text_shapes`; `rng` is a numpy Generator."""
-    shapes = {
-        name: (x.shape[0] // jax.process_count(), *x.shape[1:])
-        for name, x in masked_text_shapes(config).items()
-    }
-    tokens = rng.integers(5, config.model.vocab_size, shapes["token_ids"], np.int32)
-    lengths = rng.integers(3, config.model.text_length + 1, (len(tokens), 1))
-    first_tokens = np.arange(shapes["mlm_positions"][1], dtype=np.int32) + 1
+def abstract_rows(rows, batch_size):
+    """Shapes and types of a batch of `rows` (see input/schema.py), name -> jax.ShapeDtypeStruct."""
     return {
-        "token_ids": tokens,
-        "token_mask": np.arange(config.model.text_length) < lengths,
-        "mlm_token_ids": tokens,
-        "mlm_positions": np.broadcast_to(first_tokens, shapes["mlm_positions"]),
-        "mlm_labels": tokens[:, 1 : 1 + len(first_tokens)],
-        "text_id": (
-            np.arange(len(tokens), dtype=np.uint32) + np.uint32(len(tokens) * jax.process_index())
-        ),
+        name: jax.ShapeDtypeStruct((batch_size, *column.shape), column.dtype)
+        for name, column in rows.columns.items()
     }
+
+
+def synthetic_rows(rows, config, vocab_size=0):
+    """This process' made-up rows of a batch: numpy arrays."""
+    count, process = config.batch_size // jax.process_count(), jax.process_index()
+    rng = np.random.default_rng(config.seed + process)
+    return rows.synthetic(count, rng, vocab_size=vocab_size, first_row=count * process)
 
 
 def count_params(abstract_params):

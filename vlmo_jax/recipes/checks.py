@@ -8,8 +8,11 @@ import jax
 from vlmo_jax.commands.config_errors import ConfigError, one_of, require
 from vlmo_jax.datasets import open_source
 from vlmo_jax.evals.suite import evaluation_splits
-from vlmo_jax.input import checks
-from vlmo_jax.input.text.tokenizer import load_tokenizer
+from vlmo_jax.input.images import normalisation
+from vlmo_jax.input.pipeline import Loading
+from vlmo_jax.input.text.masked_rows import check_text_sizes
+from vlmo_jax.input.text.masking import check_mask_rate
+from vlmo_jax.input.text.tokenizer import check_text_length, load_tokenizer
 from vlmo_jax.layers.transformer import REMAT_POLICIES
 from vlmo_jax.models import vlmo
 from vlmo_jax.parallel import sharding
@@ -53,15 +56,6 @@ def naming(config, *keys):
         raise ConfigError(f"{values}: {error}") from error
 
 
-@contextlib.contextmanager
-def naming_data():
-    """Puts `config.data.` before what the checks of the input name: a ConfigError."""
-    try:
-        yield
-    except ValueError as error:
-        raise ConfigError(f"config.data.{str(error).removeprefix('config.data.')}") from error
-
-
 def check_run(config, num_devices, evaluator):
     """Checks what every recipe has.
 
@@ -88,11 +82,8 @@ def check_run(config, num_devices, evaluator):
         )
         multiple("batch_size", config.batch_size, jax.process_count(), "the processes of this job")
         _check_optimizer(config)
-        with naming_data():
-            checks.check_stream(0, config.steps, config.data.max_broken_fraction)
-            checks.check_loading(
-                config.data.num_workers, config.data.num_threads, config.data.prefetch
-            )
+        data = config.data
+        Loading(data.num_workers, data.num_threads, data.prefetch, data.max_broken_fraction)
     sizes = [f"evals.{evaluator}.{name}" for name in ("batch_size", "every_steps")]
     positive(config, sizes)
     multiple(sizes[0], _field(config, sizes[0]), shards, "the batch shards, mesh data x fsdp")
@@ -193,11 +184,7 @@ def check_text(config, num_devices):
     """Checks the part of `config.model` that reads text."""
     model = config.model
     check_vocabulary(config, num_devices)
-    require(
-        model.text_length >= 3,
-        f"config.model.text_length={model.text_length} has no room for [CLS], a token and [SEP];"
-        " use at least 3",
-    )
+    check_text_length(model.text_length)
     require(
         model.text_length <= model.text_positions,
         f"config.model.text_length={model.text_length} is more than"
@@ -214,32 +201,13 @@ def check_parts(config):
 
 def check_masked_language(config):
     """Checks how words are masked in training."""
-    data = config.data
-    require(0 < data.mask_rate < 1, f"config.data.mask_rate={data.mask_rate} must be in (0, 1)")
-    require(
-        1 <= data.max_masked_tokens <= config.model.text_length - 2,
-        f"config.data.max_masked_tokens={data.max_masked_tokens} must be in 1 .. text_length - 2 ="
-        f" {config.model.text_length - 2}",
-    )
+    check_mask_rate(config.data.mask_rate)
+    check_text_sizes(config.model.text_length, config.data.max_masked_tokens)
 
 
 def check_normalisation(data):
     """Checks `config.data.mean` and `config.data.std`."""
-    for key in ("mean", "std"):
-        require(
-            len(data[key]) == 3,
-            f"config.data.{key}={tuple(data[key])} must be three numbers, one a channel",
-        )
-    require(min(data.std) > 0, f"config.data.std={tuple(data.std)} must be more than 0")
-
-
-def check_crop(data):
-    """Checks that `config.data.crop_scale` is a pair."""
-    require(
-        len(data.crop_scale) == 2,
-        f"config.data.crop_scale={tuple(data.crop_scale)} must be two numbers, smallest and"
-        " largest",
-    )
+    normalisation.check_normalisation(data.mean, data.std)
 
 
 def check_init(config, needed):

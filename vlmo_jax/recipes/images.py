@@ -3,17 +3,13 @@
 import dataclasses
 import functools
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from vlmo_jax.evals.masked_images import ImageEvaluation
-from vlmo_jax.input import checks as input_checks
-from vlmo_jax.input.masked_images import ImagePretrainExamples, MaskedViews
+from vlmo_jax.input.images import color_jitter, pixels
+from vlmo_jax.input.masked_images import MaskedImageExamples, MaskedViews
 from vlmo_jax.models.beit import BEiT
 from vlmo_jax.models.flops import masked_image_flops
 from vlmo_jax.recipes import checks
-from vlmo_jax.recipes.base import SYNTHETIC, Recipe, model_fields
+from vlmo_jax.recipes.base import SYNTHETIC, Recipe, abstract_rows, model_fields, synthetic_rows
 from vlmo_jax.recipes.frozen_tokenizer import SyntheticTokenizer, VisualTokenizer
 from vlmo_jax.tasks.image_pretrain import ImagePretrainTask
 
@@ -40,12 +36,9 @@ class ImagesRecipe(Recipe):
         checks.check_vocabulary(config, num_devices)
         self.check_inputs()
         checks.check_normalisation(config.data)
-        checks.check_crop(config.data)
-        with checks.naming_data():
-            self._views  # refuses impossible sizes
-            input_checks.check_views(
-                tuple(config.data.crop_scale), color_jitter=tuple(config.data.color_jitter) or None
-            )
+        pixels.check_crop(config.data.crop_scale)
+        self._views  # refuses impossible sizes
+        color_jitter.check_color_jitter(config.data.color_jitter)
         size, grid = (
             config.data.tokenizer_image_size,
             config.model.image_size // config.model.patch_size,
@@ -71,11 +64,11 @@ class ImagesRecipe(Recipe):
     @functools.cached_property
     def _visual_tokenizer(self):
         config = self.config
-        pixels = (
+        code_size = (
             config.data.tokenizer_image_size * config.model.patch_size // config.model.image_size
-        )  # of a code
+        )  # in pixels a side
         if config.visual_tokenizer == SYNTHETIC:
-            return SyntheticTokenizer(config.model.vocab_size, pixels)
+            return SyntheticTokenizer(config.model.vocab_size, code_size)
         with checks.naming(config, "visual_tokenizer"):
             tokenizer = VisualTokenizer(config.visual_tokenizer)
         checks.require(
@@ -86,7 +79,7 @@ class ImagesRecipe(Recipe):
         )
         grid = config.model.image_size // config.model.patch_size
         checks.require(
-            tokenizer.stride == pixels,
+            tokenizer.stride == code_size,
             f"config.visual_tokenizer={config.visual_tokenizer} has a code for every"
             f" {tokenizer.stride} x {tokenizer.stride} pixels, which of"
             f" config.data.tokenizer_image_size={config.data.tokenizer_image_size} makes another"
@@ -120,47 +113,22 @@ class ImagesRecipe(Recipe):
         return {"tokenizer": self._visual_tokenizer.abstract()[1]}
 
     def abstract_batch(self):
-        batch, data = self.config.batch_size, self.config.data
-        shapes = {
-            "image": (
-                (batch, self.config.model.image_size, self.config.model.image_size, 3),
-                jnp.uint8,
-            ),
-            "tokenizer_image": (
-                (batch, data.tokenizer_image_size, data.tokenizer_image_size, 3),
-                jnp.uint8,
-            ),
-            "masked_positions": ((batch, data.num_masked), jnp.int32),
-            "image_id": ((batch,), jnp.uint32),
-        }
-        return {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
+        return abstract_rows(self._views, self.config.batch_size)
 
     def batches(self, start_step):
         config, data = self.config, self.config.data
-        maker = ImagePretrainExamples(
+        maker = MaskedImageExamples(
             self.source,
             self._views,
             config.seed,
             crop_scale=tuple(data.crop_scale),
             flip=data.flip,
-            color_jitter=tuple(data.color_jitter) or None,
+            color_jitter=tuple(data.color_jitter),
         )
         return self._stream(maker, start_step)
 
     def synthetic_batch(self):
-        rng, rows = (
-            np.random.default_rng(self.config.seed + jax.process_index()),
-            self.config.batch_size // jax.process_count(),
-        )
-        batch = self._views.empty_batch(rows)
-        for name in ("image", "tokenizer_image"):
-            batch[name] = rng.integers(0, 256, batch[name].shape, np.uint8)
-        batch["masked_positions"] = np.stack(
-            [self._views.draw_masked_positions(rng) for _ in batch["image"]]
-        )
-        return batch | {
-            "image_id": np.arange(rows, dtype=np.uint32) + np.uint32(rows * jax.process_index())
-        }
+        return synthetic_rows(self._views, self.config)
 
     def forward_flops(self):
         model = self.config.model

@@ -1,34 +1,14 @@
 """Image-text pairs: stage 3, and evaluation of retrieval."""
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from vlmo_jax.evals.suite import Evaluation
-from vlmo_jax.input import checks as input_checks
-from vlmo_jax.input.pipeline import train_batches
+from vlmo_jax.input.images.augmentation import Augmentation
+from vlmo_jax.input.pairs import PairExamples, PairRows
+from vlmo_jax.input.text.captions import check_captions
 from vlmo_jax.models.flops import model_flops
 from vlmo_jax.models.vlmo import VLMo
 from vlmo_jax.recipes import checks
-from vlmo_jax.recipes.base import (
-    STREAM_FIELDS,
-    Recipe,
-    masked_text_shapes,
-    model_fields,
-    synthetic_masked_text,
-)
+from vlmo_jax.recipes.base import Recipe, abstract_rows, model_fields, synthetic_rows
 from vlmo_jax.tasks.pretrain import PretrainTask
-
-# Fields of config.data that the input takes as they are.
-INPUT_FIELDS = (
-    "captions",
-    "crop_scale",
-    "flip",
-    "randaugment_fill",
-    "mask_rate",
-    "max_masked_tokens",
-    *STREAM_FIELDS,
-)
 
 
 class PairsRecipe(Recipe):
@@ -63,19 +43,18 @@ class PairsRecipe(Recipe):
         )
         checks.check_masked_language(config)
         checks.check_normalisation(data)
-        checks.check_crop(data)
-        checks.require(
-            len(data.randaugment) in (0, 2),
-            f"config.data.randaugment={tuple(data.randaugment)} must be (operations, magnitude)"
-            " or ()",
+        check_captions(data.captions)
+        self._augmentation()  # refuses impossible strengths
+
+    def _augmentation(self):
+        data = self.config.data
+        return Augmentation(
+            tuple(data.crop_scale),
+            data.flip,
+            tuple(data.randaugment),
+            data.randaugment_fill,
+            tuple(data.color_jitter),
         )
-        with checks.naming_data():
-            input_checks.check_captions(data.captions)
-            input_checks.check_views(
-                tuple(data.crop_scale),
-                tuple(data.randaugment) or None,
-                tuple(data.color_jitter) or None,
-            )
 
     def open(self):
         config = self.config
@@ -94,38 +73,29 @@ class PairsRecipe(Recipe):
             **config.task.to_dict(),
         )
 
+    @property
+    def _rows(self):
+        model = self.config.model
+        return PairRows(model.image_size, model.text_length, self.config.data.max_masked_tokens)
+
     def abstract_batch(self):
-        batch, size = self.config.batch_size, self.config.model.image_size
-        return {
-            "image": jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8),
-            "image_id": jax.ShapeDtypeStruct((batch,), jnp.uint32),
-            **masked_text_shapes(self.config),
-        }
+        return abstract_rows(self._rows, self.config.batch_size)
 
     def batches(self, start_step):
         config, data = self.config, self.config.data
-        return train_batches(
+        maker = PairExamples(
             self.source,
             self.tokenizer,
-            image_size=config.model.image_size,
-            text_length=config.model.text_length,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            start_step=start_step,
-            end_step=config.steps,
-            host_index=jax.process_index(),
-            host_count=jax.process_count(),
-            randaugment=tuple(data.randaugment) or None,
-            color_jitter=tuple(data.color_jitter) or None,
-            **{name: data[name] for name in INPUT_FIELDS},
+            self._rows,
+            config.seed,
+            captions=data.captions,
+            augmentation=self._augmentation(),
+            mask_rate=data.mask_rate,
         )
+        return self._stream(maker, start_step)
 
     def synthetic_batch(self):
-        rng = np.random.default_rng(self.config.seed + jax.process_index())
-        texts = synthetic_masked_text(self.config, rng)
-        size = self.config.model.image_size
-        image = rng.integers(0, 256, (len(texts["text_id"]), size, size, 3), np.uint8)
-        return {"image": image, "image_id": texts["text_id"], **texts}
+        return synthetic_rows(self._rows, self.config, self.config.model.vocab_size)
 
     def forward_flops(self):
         return model_flops(self.config.model).pretrain

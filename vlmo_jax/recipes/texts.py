@@ -1,18 +1,16 @@
 """Texts alone: stage 2."""
 
-import jax
-import numpy as np
-
 from vlmo_jax.datasets import open_text_source
 from vlmo_jax.evals.masked_text import TextEvaluation
-from vlmo_jax.input.masked_texts import TrainTexts
+from vlmo_jax.input.masked_texts import MaskedTextExamples
+from vlmo_jax.input.text.masked_rows import TextRows
 from vlmo_jax.models.flops import model_flops
 from vlmo_jax.models.vlmo import VLMo
 from vlmo_jax.recipes import checks
-from vlmo_jax.recipes.base import Recipe, masked_text_shapes, model_fields, synthetic_masked_text
+from vlmo_jax.recipes.base import Recipe, abstract_rows, model_fields, synthetic_rows
 from vlmo_jax.tasks.text_pretrain import TextPretrainTask
 
-ROW_FIELDS = ("mask_rate", "max_masked_tokens", "packing")
+ROW_FIELDS = ("mask_rate", "packing")
 
 
 class TextsRecipe(Recipe):
@@ -54,23 +52,25 @@ class TextsRecipe(Recipe):
         return TextPretrainTask(dropout=self.config.model.drop_path_rate > 0)
 
     def abstract_batch(self):
-        return masked_text_shapes(self.config)
+        return abstract_rows(self._rows, self.config.batch_size)
+
+    @property
+    def _rows(self):
+        return TextRows(self.config.model.text_length, self.config.data.max_masked_tokens)
 
     def batches(self, start_step):
         config, data = self.config, self.config.data
-        maker = TrainTexts(
+        maker = MaskedTextExamples(
             self.source,
             self.tokenizer,
-            text_length=config.model.text_length,
+            self._rows,
             seed=config.seed,
             **{name: data[name] for name in ROW_FIELDS},
         )
         return self._stream(maker, start_step)
 
     def synthetic_batch(self):
-        return synthetic_masked_text(
-            self.config, np.random.default_rng(self.config.seed + jax.process_index())
-        )
+        return synthetic_rows(self._rows, self.config, self.config.model.vocab_size)
 
     def forward_flops(self):
         return model_flops(self.config.model).text_pretrain
@@ -83,7 +83,7 @@ class TextsRecipe(Recipe):
             graphdef,
             mesh,
             batch_size=self.evaluation.batch_size,
-            text_length=config.model.text_length,
+            rows=self._rows,
             **{name: config.data[name] for name in ROW_FIELDS},
         )
 

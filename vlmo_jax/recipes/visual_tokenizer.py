@@ -1,17 +1,14 @@
 """Images alone: the visual tokenizer of stage 1, and evaluation of its reconstructions."""
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from vlmo_jax.evals.reconstruction import ReconstructionEvaluation
-from vlmo_jax.input import checks as input_checks
-from vlmo_jax.input.views import ImageExamples
+from vlmo_jax.input.images import pixels
+from vlmo_jax.input.images.augmentation import Augmentation
+from vlmo_jax.input.plain_images import ImageExamples, ImageRows
 from vlmo_jax.models.dvae import DiscreteVAE
 from vlmo_jax.models.flops import discrete_vae_flops
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import checks
-from vlmo_jax.recipes.base import DTYPES, Recipe, compute_dtype
+from vlmo_jax.recipes.base import DTYPES, Recipe, abstract_rows, compute_dtype, synthetic_rows
 from vlmo_jax.tasks.visual_tokenizer import TokenizerTask, make_tokenizer_model
 
 
@@ -68,9 +65,7 @@ class TokenizerRecipe(Recipe):
             " is known of the whole batch alone; use 1 with a smaller config.batch_size, or more"
             " devices",
         )
-        checks.check_crop(data)
-        with checks.naming_data():
-            input_checks.check_views(tuple(data.crop_scale))
+        pixels.check_crop(data.crop_scale)
 
     def open(self):
         config = self.config
@@ -82,35 +77,25 @@ class TokenizerRecipe(Recipe):
     def make_task(self):
         return TokenizerTask(**self.config.task.to_dict())
 
+    @property
+    def _rows(self):
+        return ImageRows(self.config.model.image_size)
+
     def abstract_batch(self):
-        batch, size = self.config.batch_size, self.config.model.image_size
-        return {
-            "image": jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8),
-            "image_id": jax.ShapeDtypeStruct((batch,), jnp.uint32),
-        }
+        return abstract_rows(self._rows, self.config.batch_size)
 
     def batches(self, start_step):
         config, data = self.config, self.config.data
         maker = ImageExamples(
             self.source,
-            image_size=config.model.image_size,
+            self._rows,
             seed=config.seed,
-            crop_scale=tuple(data.crop_scale),
-            flip=data.flip,
+            augmentation=Augmentation(tuple(data.crop_scale), data.flip, randaugment=()),
         )
         return self._stream(maker, start_step)
 
     def synthetic_batch(self):
-        rng, rows = (
-            np.random.default_rng(self.config.seed + jax.process_index()),
-            self.config.batch_size // jax.process_count(),
-        )
-        return {
-            "image": rng.integers(
-                0, 256, (rows, *self.abstract_batch()["image"].shape[1:]), np.uint8
-            ),
-            "image_id": np.arange(rows, dtype=np.uint32) + np.uint32(rows * jax.process_index()),
-        }
+        return synthetic_rows(self._rows, self.config)
 
     def forward_flops(self):
         fields = (
