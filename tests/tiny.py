@@ -13,7 +13,6 @@ from vlmo_jax.models.build import abstract_model
 from vlmo_jax.parallel.sharding import make_mesh
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.training import program as programs
-from vlmo_jax.training.train_step import TrainState
 
 VOCAB, LENGTH, MASKED, SIZE, BATCH = 48, 8, 3, 16, 8
 MODEL = dict(

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vlmo_jax.models.build import abstract_model
+from vlmo_jax.models.build import abstract_model, count_params
 from vlmo_jax.recipes import Recipe
-from vlmo_jax.models.build import count_params
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra `convert`)")
 

@@ -61,6 +61,34 @@ def make_records(encode):
 
 
 @pytest.fixture
+def make_plain_records(encode):
+    """As `make_records`, with an image of one colour that tells the number of the record, below
+    50, in every view whose colours are not changed.
+    """
+
+    def make_plain_records(count, broken=()):
+        records = []
+        for i in range(count):
+            image = encode(Image.new("RGB", (12, 16), (5 * i, 0, 0)))
+            image = image[: len(image) // 2] if i in broken else image
+            records.append(Record(image, (f"number {i}",), (), f"record {i}"))
+        return records
+
+    return make_plain_records
+
+
+@pytest.fixture
+def numbers_shown():
+    """A function from images uint8 [B, S, S, 3] to the numbers of the `make_plain_records`."""
+
+    def numbers_shown(images):
+        assert (images == images[:, :1, :1]).all() and not images[..., 1:].any()
+        return (images[:, 0, 0, 0] // 5).tolist()
+
+    return numbers_shown
+
+
+@pytest.fixture
 def number_of():
     """A function from the image_id of a batch to the number of the record in `make_records`."""
     numbers = {zlib.crc32(f"record {i}".encode()): i for i in range(1000)}

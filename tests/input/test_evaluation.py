@@ -5,6 +5,8 @@ from PIL import Image
 from vlmo_jax.datasets import BrokenRecordError, Record
 from vlmo_jax.input import evaluation
 from vlmo_jax.input.attempts import BrokenDataError
+from vlmo_jax.input.hosts import Host
+from vlmo_jax.input.pipeline import Loading
 
 
 def join(batches):
@@ -34,22 +36,14 @@ def test_evaluation_covers_every_row_once_on_any_number_of_hosts(
 ):
     records = make_records(total)
     texts = [record.texts[0] for record in records]
-    size = {"batch_size": 8, "host_count": host_count}
     for kind in ("image", "text"):
         hosts = []
         for index in range(host_count):
+            size = dict(batch_size=8, host=Host(index, host_count))
             if kind == "image":
-                hosts.append(
-                    list(evaluation.image_batches(records, image_size=8, host_index=index, **size))
-                )
+                hosts.append(list(evaluation.image_batches(records, image_size=8, **size)))
             else:
-                hosts.append(
-                    list(
-                        evaluation.text_batches(
-                            texts, tokenizer, text_length=8, host_index=index, **size
-                        )
-                    )
-                )
+                hosts.append(list(evaluation.text_batches(texts, tokenizer, text_length=8, **size)))
         assert {len(batches) for batches in hosts} == {-(-total // 8)}
         for k, parts in enumerate(zip(*hosts, strict=True)):
             batch = join(parts)
@@ -79,9 +73,9 @@ def test_evaluation_texts_are_packed_in_order(tokenizer):
     for row, text in enumerate(["red apple", "cloud"]):
         ids = tokenizer.encode(text).ids
         assert batch["token_ids"][row, batch["token_mask"][row]].tolist() == [
-            tokenizer.cls_id,
+            tokenizer.begin_id,
             *ids,
-            tokenizer.sep_id,
+            tokenizer.end_id,
         ]
 
 
@@ -89,7 +83,7 @@ def test_long_evaluation_texts_are_cut_and_the_log_says_so(tokenizer, caplog):
     [batch] = evaluation.text_batches(
         ["cloud with lightning and rain", "cloud"], tokenizer, text_length=4, batch_size=2
     )
-    assert batch["token_mask"][0].all() and batch["token_ids"][0, 3] == tokenizer.sep_id
+    assert batch["token_mask"][0].all() and batch["token_ids"][0, 3] == tokenizer.end_id
     assert "1 evaluation texts are longer than text_length=4" in caplog.text
 
 
@@ -108,3 +102,13 @@ def test_leaving_an_evaluation_early_is_clean(make_records):
     assert next(batches)["valid"].all()
     batches.close()
     assert list(batches) == []
+
+
+@pytest.mark.parametrize("loading", [Loading(num_workers=2), Loading(num_threads=3, prefetch=1)])
+def test_threads_and_workers_change_nothing(make_records, loading):
+    records, size = make_records(7), dict(image_size=8, batch_size=3)
+    expected = list(evaluation.image_batches(records, **size))
+    for batch, other in zip(
+        evaluation.image_batches(records, **size, loading=loading), expected, strict=True
+    ):
+        assert all((batch[name] == other[name]).all() for name in other)

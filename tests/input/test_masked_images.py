@@ -5,30 +5,30 @@ import pytest
 from PIL import Image
 
 from vlmo_jax.input import attempts
-from vlmo_jax.input.masked_images import ImagePretrainExamples, MaskedViews
-from vlmo_jax.input.pipeline import stream_batches
+from vlmo_jax.input.masked_images import MaskedImageExamples, MaskedViews
+from vlmo_jax.input.pipeline import Loading, stream_batches
 
 SIZES = dict(image_size=32, tokenizer_image_size=16, patch_size=8, num_masked=6, min_block=2)
-STREAM = dict(batch_size=4, start_step=0, end_step=3, num_threads=1)
+STREAM = dict(batch_size=4, start_step=0, end_step=3, loading=Loading(num_threads=1))
 
 
 def run(records, stream=(), **options):
-    maker = ImagePretrainExamples(records, MaskedViews(**SIZES), **(dict(seed=3) | options))
+    maker = MaskedImageExamples(records, MaskedViews(**SIZES), **(dict(seed=3) | options))
     with stream_batches(maker, **(STREAM | dict(stream))) as batches:
         found = list(batches)
     return {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
 
 
-def test_a_batch_is_what_the_task_expects(make_records, number_of):
-    found = run(make_records(12))
+def test_a_batch_is_what_the_task_expects(make_plain_records, numbers_shown):
+    found = run(make_plain_records(12), color_jitter=())
     shapes = {name: (value.dtype.type, value.shape) for name, value in found.items()}
     assert shapes == {
         "image": (np.uint8, (12, 32, 32, 3)),
         "tokenizer_image": (np.uint8, (12, 16, 16, 3)),
         "masked_positions": (np.int32, (12, 6)),
-        "image_id": (np.uint32, (12,)),
     }
-    assert sorted(number_of(found["image_id"])) == list(range(12))
+    assert sorted(numbers_shown(found["image"])) == list(range(12))
+    assert numbers_shown(found["tokenizer_image"]) == numbers_shown(found["image"])
     positions = found["masked_positions"]
     assert positions.min() >= -1 and positions.max() < 16 and (positions[:, 0] >= 0).all()
     for row in positions:
@@ -46,9 +46,7 @@ def gradient_image(width=90, height=60):
 
 
 def maker(**options):
-    return ImagePretrainExamples(
-        [None], MaskedViews(**SIZES), 3, **(dict(color_jitter=None) | options)
-    )
+    return MaskedImageExamples([None], MaskedViews(**SIZES), 3, **(dict(color_jitter=()) | options))
 
 
 def test_both_views_show_the_same_crop_mirrored_alike():
@@ -81,7 +79,9 @@ def test_colours_are_jittered_before_the_views_part():
     assert max(changes) > 15
 
 
-@pytest.mark.parametrize("stream", [dict(num_threads=3), dict(start_step=1)], ids=str)
+@pytest.mark.parametrize(
+    "stream", [dict(loading=Loading(num_threads=3)), dict(start_step=1)], ids=str
+)
 def test_an_example_depends_on_seed_and_position_alone(make_records, stream):
     records = make_records(9)
     whole, part = run(records), run(records, stream)
@@ -91,9 +91,10 @@ def test_an_example_depends_on_seed_and_position_alone(make_records, stream):
     assert (run(records, seed=4)["masked_positions"] != whole["masked_positions"]).any()
 
 
-def test_broken_images_give_way_to_others(make_records, number_of):
-    found = run(make_records(12, broken={2, 5}), dict(max_broken_fraction=0.5))
-    numbers = number_of(found["image_id"])
+def test_broken_images_give_way_to_others(make_records, make_plain_records, numbers_shown):
+    some = dict(loading=Loading(max_broken_fraction=0.5))
+    found = run(make_plain_records(12, broken={2, 5}), some, color_jitter=())
+    numbers = numbers_shown(found["image"])
     assert len(numbers) == 12 and not {2, 5} & set(numbers)
     with pytest.raises(attempts.BrokenDataError, match="were all broken.*'record"):
         run(make_records(3, broken={0, 1, 2}))

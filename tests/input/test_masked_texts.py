@@ -1,12 +1,17 @@
 import collections
+import copy
 
 import numpy as np
 import pytest
 
+from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.datasets import BrokenRecordError, TextRecord
-from vlmo_jax.input import masked_texts as text_pretrain
-from vlmo_jax.input import pipeline
-from vlmo_jax.input.pairs import BrokenDataError
+from vlmo_jax.input.attempts import BrokenDataError
+from vlmo_jax.input.hosts import Host
+from vlmo_jax.input.masked_texts import EvalMaskedTexts, MaskedTextExamples
+from vlmo_jax.input.pipeline import Loading, stream_batches
+from vlmo_jax.input.sampling import RecordOrder
+from vlmo_jax.input.text.masked_rows import TextRows
 
 T, M = 16, 4
 WORDS = (
@@ -21,7 +26,7 @@ WORDS = (
     "green",
     "twenty",
 )
-FIELDS = dict(text_length=T, mask_rate=0.15, max_masked_tokens=M)
+ROWS = TextRows(text_length=T, max_masked_tokens=M)
 
 
 def make_texts(count, longest=30, seed=0):
@@ -37,16 +42,26 @@ def texts():
     return make_texts(30)
 
 
+def join(batches):
+    """The batches in one, and token_ids: what stood there before some of it was masked."""
+    batch = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    return batch | {"token_ids": unmasked(batch)}
+
+
+def unmasked(batch):
+    token_ids = batch["mlm_token_ids"].copy()
+    rows, columns = np.nonzero(batch["mlm_labels"] >= 0)
+    token_ids[rows, batch["mlm_positions"][rows, columns]] = batch["mlm_labels"][rows, columns]
+    return token_ids
+
+
 def rows_of(source, tokenizer, epochs, seed=3, **options):
     """token_ids of every row of some epochs, special tokens included, padding left out; and the
     batch of all of them.
     """
-    maker = text_pretrain.TrainTexts(source, tokenizer, seed=seed, **FIELDS, **options)
-    with pipeline.stream_batches(
-        maker, batch_size=len(source), start_step=0, end_step=epochs
-    ) as stream:
-        batches = list(stream)
-    batch = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    maker = MaskedTextExamples(source, tokenizer, ROWS, seed=seed, **options)
+    with stream_batches(maker, batch_size=len(source), start_step=0, end_step=epochs) as stream:
+        batch = join(list(stream))
     return (
         [ids[mask].tolist() for ids, mask in zip(batch["token_ids"], batch["token_mask"])],
         batch,
@@ -56,10 +71,10 @@ def rows_of(source, tokenizer, epochs, seed=3, **options):
 
 def pieces_of(row, tokenizer):
     """The texts of a row between its special tokens."""
-    assert row[0] == tokenizer.cls_id and row[-1] == tokenizer.sep_id
+    assert row[0] == tokenizer.begin_id and row[-1] == tokenizer.end_id
     pieces, piece = [], []
     for i in row[1:]:
-        if i == tokenizer.sep_id:
+        if i == tokenizer.end_id:
             pieces.append(tuple(piece))
             piece = []
         else:
@@ -79,20 +94,18 @@ def test_short_texts_are_whole_in_a_row_every_epoch(tokenizer):
         )
         assert begun == collections.Counter(encoded)
     assert [row[:5] for row in rows[:40]] != [row[:5] for row in rows[40:]]
-    assert stream.truncated == 0 and stream.seen > 160
+    assert stream.truncated == 0 and stream.texts == 80 and stream.seen > 160
 
 
 def test_windows_cover_long_texts_over_the_epochs(texts, tokenizer):
     encoded = {i: tokenizer.encode(record.text).ids for i, record in enumerate(texts)}
     windows = max(-(-len(ids) // (T - 4)) for ids in encoded.values())
     assert windows >= 4
-    rows, batch, stream = rows_of(texts, tokenizer, windows)
+    rows, _, stream = rows_of(texts, tokenizer, windows)
     begun = collections.defaultdict(list)
-    by_hash = {
-        text_pretrain.captions.text_hash(record.text_id): i for i, record in enumerate(texts)
-    }
-    for row, text_id in zip(rows, batch["text_id"]):
-        begun[by_hash[int(text_id)]].append(pieces_of(row, tokenizer)[0])
+    order = RecordOrder(len(texts), seed=3)
+    for position, row in enumerate(rows):
+        begun[order[position]].append(pieces_of(row, tokenizer)[0])
     assert set(begun) == set(encoded)
     beginnings = 0
     for i, ids in encoded.items():
@@ -142,7 +155,7 @@ def test_a_text_never_comes_twice_in_a_row(tokenizer):
 
 def test_whole_words_are_masked_and_never_special_tokens(texts, tokenizer):
     rows, batch, _ = rows_of(texts, tokenizer, 3)
-    special = np.isin(batch["token_ids"], tokenizer.special_ids)
+    special = np.isin(batch["token_ids"], list(tokenizer.special_tokens))
     starts = np.array([tokenizer._starts_word[i] for i in range(tokenizer.vocab_size)])[
         batch["token_ids"]
     ]
@@ -166,17 +179,16 @@ def test_whole_words_are_masked_and_never_special_tokens(texts, tokenizer):
 )
 def test_rows_depend_on_seed_and_position_alone(texts, tokenizer, options):
     def run(seed=5, start_step=0, host_count=1, **options):
-        maker = text_pretrain.TrainTexts(texts, tokenizer, seed=seed, **FIELDS)
+        maker = MaskedTextExamples(texts, tokenizer, ROWS, seed=seed)
         hosts = []
         for host in range(host_count):
-            with pipeline.stream_batches(
+            with stream_batches(
                 maker,
                 batch_size=8,
                 start_step=start_step,
                 end_step=6,
-                host_index=host,
-                host_count=host_count,
-                **options,
+                host=Host(host, host_count),
+                loading=Loading(**options),
             ) as stream:
                 hosts.append(list(stream))
         return [
@@ -188,8 +200,7 @@ def test_rows_depend_on_seed_and_position_alone(texts, tokenizer, options):
     for batch, other in zip(run(**options), expected, strict=True):
         assert all((batch[name] == other[name]).all() for name in other)
     assert any(
-        (batch["token_ids"] != other["token_ids"]).any()
-        for batch, other in zip(run(seed=6), expected)
+        (unmasked(batch) != unmasked(other)).any() for batch, other in zip(run(seed=6), expected)
     )
 
 
@@ -204,41 +215,46 @@ def test_broken_and_empty_records_are_replaced_and_counted(tokenizer, caplog):
     source = BrokenTexts(make_texts(20, longest=3))
     source[9] = TextRecord("\u200b", "t:9")
     with pytest.raises(BrokenDataError, match=r"max_broken_fraction=0\.001"):
-        maker = text_pretrain.TrainTexts(source, tokenizer, seed=0, **FIELDS)
-        with pipeline.stream_batches(maker, batch_size=20, start_step=0, end_step=9) as stream:
+        maker = MaskedTextExamples(source, tokenizer, ROWS, seed=0)
+        with stream_batches(maker, batch_size=20, start_step=0, end_step=9) as stream:
             list(stream)
-    with pipeline.stream_batches(
-        maker, batch_size=20, start_step=0, end_step=2, max_broken_fraction=1.0
+    any_number = Loading(max_broken_fraction=1.0)
+    with stream_batches(
+        maker, batch_size=20, start_step=0, end_step=2, loading=any_number
     ) as stream:
-        batches = list(stream)
+        batch = join(list(stream))
     assert stream.broken > 2 and "'t:9'" in caplog.text and "'record 4'" in caplog.text
-    ids = np.concatenate([batch["text_id"] for batch in batches])
-    assert not {text_pretrain.captions.text_hash(f"t:{i}") for i in (4, 9)} & set(ids.tolist())
+    # The number at the end of each text tells which record begins a row.
+    begun = [
+        tokenizer.decode(pieces_of(ids[mask].tolist(), tokenizer)[0]).split()[-1]
+        for ids, mask in zip(batch["token_ids"], batch["token_mask"])
+    ]
+    assert len(begun) == 40 and set(begun) == {str(i) for i in range(20) if i not in (4, 9)}
 
 
 @pytest.mark.parametrize("packing", [True, False])
 def test_evaluation_has_every_token_once_and_the_same_masks_each_time(texts, tokenizer, packing):
-    masked = text_pretrain.MaskedTexts(texts, tokenizer, packing=packing, **FIELDS)
-    again = text_pretrain.MaskedTexts(texts, tokenizer, packing=packing, **FIELDS)
+    masked = EvalMaskedTexts(texts, tokenizer, ROWS, packing=packing)
+    again = EvalMaskedTexts(texts, tokenizer, ROWS, packing=packing)
     batches = list(masked.batches(8))
     for batch, other in zip(batches, again.batches(8), strict=True):
         assert all((batch[name] == other[name]).all() for name in batch)
-    joined = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    joined = join(batches)
     valid = joined["valid"]
     assert valid.sum() == len(masked) and len(valid) % 8 == 0
     assert joined["index"][valid].tolist() == list(range(len(masked)))
     found = joined["token_ids"][valid][joined["token_mask"][valid]]
     expected = [i for record in texts for i in tokenizer.encode(record.text).ids]
-    assert found[~np.isin(found, tokenizer.special_ids)].tolist() == expected
+    assert found[~np.isin(found, list(tokenizer.special_tokens))].tolist() == expected
     assert (joined["mlm_labels"][valid] >= 0).any(1).all()
 
 
 def test_padding_of_an_evaluation_has_no_labels_and_hosts_share_the_rows(texts, tokenizer):
-    masked = text_pretrain.MaskedTexts(texts, tokenizer, **FIELDS)
+    masked = EvalMaskedTexts(texts, tokenizer, ROWS)
     size = 2 * (len(masked) // 3 + 1)
     assert len(masked) % size
     whole = list(masked.batches(size))
-    hosts = [list(masked.batches(size, host_index=host, host_count=2)) for host in range(2)]
+    hosts = [list(masked.batches(size, Host(host, 2))) for host in range(2)]
     for batch, *parts in zip(whole, *hosts, strict=True):
         for name, value in batch.items():
             assert (value == np.concatenate([part[name] for part in parts])).all(), name
@@ -249,20 +265,29 @@ def test_padding_of_an_evaluation_has_no_labels_and_hosts_share_the_rows(texts, 
 
 def test_an_evaluation_needs_texts_that_can_be_read(tokenizer):
     with pytest.raises(ValueError, match="no texts"):
-        text_pretrain.MaskedTexts([], tokenizer, **FIELDS)
+        EvalMaskedTexts([], tokenizer, ROWS)
     with pytest.raises(BrokenDataError, match="record 4 of the evaluation data cannot be used"):
-        text_pretrain.MaskedTexts(BrokenTexts(make_texts(6)), tokenizer, **FIELDS)
+        EvalMaskedTexts(BrokenTexts(make_texts(6)), tokenizer, ROWS)
 
 
 @pytest.mark.parametrize(
-    "fields, message",
+    "sizes, message",
     [
-        ({"text_length": 2}, "text_length=2"),
-        ({"mask_rate": 0.0}, "mask_rate=0"),
-        ({"max_masked_tokens": 0}, "max_masked_tokens=0"),
+        ((2, 1), "config.model.text_length=2"),
+        ((8, 0), "config.data.max_masked_tokens=0"),
+        ((8, 7), "config.data.max_masked_tokens=7 must be in 1 .. text_length - 2 = 6"),
     ],
 )
-def test_impossible_arguments_are_refused(texts, tokenizer, fields, message):
-    for make in (text_pretrain.TrainTexts, text_pretrain.MaskedTexts):
-        with pytest.raises(ValueError, match=message):
-            make(texts, tokenizer, seed=0, **(FIELDS | fields))
+def test_impossible_sizes_are_refused(sizes, message):
+    with pytest.raises(ConfigError, match=message):
+        TextRows(*sizes)
+
+
+def test_impossible_arguments_are_refused(texts, tokenizer):
+    without_mask = copy.copy(tokenizer)
+    without_mask.mask_id = None
+    for make in (MaskedTextExamples, EvalMaskedTexts):
+        with pytest.raises(ConfigError, match="config.data.mask_rate=0"):
+            make(texts, tokenizer, ROWS, seed=0, mask_rate=0.0)
+        with pytest.raises(ConfigError, match="has no token that stands for a hidden one"):
+            make(texts, without_mask, ROWS, seed=0)

@@ -7,24 +7,41 @@ import numpy as np
 import pytest
 
 from vlmo_jax.datasets import BrokenRecordError, Record
-from vlmo_jax.input import pipeline
 from vlmo_jax.input.attempts import BrokenDataError
+from vlmo_jax.input.hosts import Host
+from vlmo_jax.input.images.augmentation import Augmentation
+from vlmo_jax.input.pairs import PairExamples, PairRows
+from vlmo_jax.input.pipeline import Loading, stream_batches
 from vlmo_jax.input.text import masking
 
-OPTIONS = dict(
-    image_size=16,
-    text_length=10,
-    batch_size=8,
-    seed=5,
-    start_step=0,
-    end_step=4,
-    max_masked_tokens=3,
-    num_threads=1,
-)
+# Each argument of a stream, and what it belongs to.
+ROWS = dict(image_size=16, text_length=10, max_masked_tokens=3)
+EXAMPLES = dict(seed=5, captions="text", mask_rate=0.15)
+AUGMENTATION = dict(crop_scale=(0.5, 1.0), flip=True, randaugment=(2, 7), color_jitter=())
+STREAM = dict(batch_size=8, start_step=0, end_step=4)
+HOST = dict(index=0, count=1)
+LOADING = dict(num_workers=0, num_threads=1, prefetch=2, max_broken_fraction=0.001)
+
+
+def stream(records, tokenizer, **options):
+    def pick(defaults):
+        return {name: options.pop(name, default) for name, default in defaults.items()}
+
+    maker = PairExamples(
+        records,
+        tokenizer,
+        PairRows(**pick(ROWS)),
+        augmentation=Augmentation(**pick(AUGMENTATION)),
+        **pick(EXAMPLES),
+    )
+    host, loading = Host(**pick(HOST)), Loading(**pick(LOADING))
+    batches = stream_batches(maker, host=host, loading=loading, **pick(STREAM))
+    assert not options, options
+    return batches
 
 
 def run(records, tokenizer, **options):
-    with pipeline.train_batches(records, tokenizer, **(OPTIONS | options)) as batches:
+    with stream(records, tokenizer, **options) as batches:
         return list(batches)
 
 
@@ -53,14 +70,14 @@ def test_a_batch_is_what_the_model_expects(make_records, tokenizer):
     assert {key: (value.dtype.type, value.shape) for key, value in batch.items()} == expected
     rows = np.arange(8)
     lengths = batch["token_mask"].sum(1)
-    assert (batch["token_ids"][:, 0] == tokenizer.cls_id).all()
-    assert (batch["token_ids"][rows, lengths - 1] == tokenizer.sep_id).all()
+    assert (batch["token_ids"][:, 0] == tokenizer.begin_id).all()
+    assert (batch["token_ids"][rows, lengths - 1] == tokenizer.end_id).all()
     assert (batch["token_ids"][~batch["token_mask"]] == tokenizer.pad_id).all()
     used = batch["mlm_labels"] != masking.UNUSED_LABEL
     assert used.any(1).all() and not batch["mlm_positions"][~used].any()
     original = np.take_along_axis(batch["token_ids"], batch["mlm_positions"], 1)
     assert (original[used] == batch["mlm_labels"][used]).all()
-    assert not np.isin(batch["mlm_labels"], tokenizer.special_ids).any()
+    assert not np.isin(batch["mlm_labels"], list(tokenizer.special_tokens)).any()
     restored = batch["mlm_token_ids"].copy()
     restored[np.nonzero(used)[0], batch["mlm_positions"][used]] = batch["mlm_labels"][used]
     assert (restored == batch["token_ids"]).all()
@@ -81,7 +98,7 @@ def test_image_text_and_id_belong_together_and_augmentation_changes(make_records
         end_step=40,
         crop_scale=(1.0, 1.0),
         flip=False,
-        randaugment=None,
+        randaugment=(),
     )
     everything = join(batches)
     assert len(np.unique(everything["image_id"])) == len(np.unique(everything["text_id"])) == 4
@@ -131,10 +148,7 @@ def test_a_restart_at_any_step_goes_on_with_the_same_batches(make_records, token
 @pytest.mark.parametrize("host_count", [2, 4])
 def test_hosts_share_out_the_rows_of_each_batch(make_records, tokenizer, host_count):
     records = make_records(21)
-    hosts = [
-        run(records, tokenizer, host_index=index, host_count=host_count)
-        for index in range(host_count)
-    ]
+    hosts = [run(records, tokenizer, index=index, count=host_count) for index in range(host_count)]
     for parts, whole in zip(zip(*hosts, strict=True), run(records, tokenizer), strict=True):
         assert_equal(join(parts), whole)
 
@@ -147,16 +161,14 @@ def test_another_seed_gives_other_examples(make_records, tokenizer):
 
 
 def test_long_captions_are_cut_and_counted(make_records, tokenizer):
-    with pipeline.train_batches(
-        make_records(8), tokenizer, **(OPTIONS | {"text_length": 4})
-    ) as batches:
+    with stream(make_records(8), tokenizer, text_length=4, max_masked_tokens=2) as batches:
         batch = next(batches)
-        assert batch["token_mask"].all() and batches.truncated == 8
-    with pipeline.train_batches(
-        make_records(8), tokenizer, **(OPTIONS | {"text_length": 40})
-    ) as batches:
+        assert batch["token_mask"].all() and batches.truncated == batches.texts == 8
         next(batches)
-        assert batches.truncated == 0
+        assert batches.truncated == batches.texts == 16
+    with stream(make_records(8), tokenizer, text_length=40) as batches:
+        next(batches)
+        assert batches.truncated == 0 and batches.texts == 8
 
 
 def test_broken_records_are_counted_named_once_and_replaced(
@@ -166,9 +178,7 @@ def test_broken_records_are_counted_named_once_and_replaced(
     records[17] = Record(records[17].image, (), (), "record 17")
     with (
         caplog.at_level(logging.WARNING),
-        pipeline.train_batches(
-            records, tokenizer, **(OPTIONS | {"end_step": 15, "max_broken_fraction": 0.1})
-        ) as batches,
+        stream(records, tokenizer, end_step=15, max_broken_fraction=0.1) as batches,
     ):
         numbers = [number_of(batch["image_id"]) for batch in batches]
         assert batches.broken >= 6 and batches.seen == 15 * 8 + batches.broken
@@ -220,8 +230,10 @@ def test_data_that_is_all_broken_ends_in_an_error(make_records, tokenizer, num_w
 
 
 class FailingTokenizer:
-    pad_id, unk_id, cls_id, sep_id, mask_id = special_ids = range(5)
+    pad_id, begin_id, end_id, mask_id = 0, 2, 3, 4
     vocab_size = 10
+    special_tokens = dict.fromkeys(range(5), "[SPECIAL]")
+    path = "failing"
 
     def encode(self, text):
         raise ArithmeticError(f"cannot encode {text!r}")
@@ -234,7 +246,7 @@ def test_an_error_in_a_thread_comes_out(make_records, num_threads):
 
 
 def test_closing_ends_the_batches(make_records, tokenizer):
-    batches = pipeline.train_batches(make_records(8), tokenizer, **OPTIONS)
+    batches = stream(make_records(8), tokenizer)
     next(batches)
     batches.close()
     batches.close()
@@ -250,40 +262,52 @@ def test_more_rows_than_records_is_warned_of(make_records, tokenizer, caplog):
     "options, message",
     [
         (
-            {"batch_size": 9, "host_count": 2},
+            {"batch_size": 9, "count": 2},
             "batch_size=9 does not divide over host_count=2 hosts; use a multiple of 2",
         ),
         ({"batch_size": 0}, "batch_size=0"),
-        ({"host_index": 2, "host_count": 2}, "host_index=2 must be 0 to host_count - 1 = 1"),
-        ({"host_count": 0}, "host_count=0"),
-        ({"image_size": 0}, "image_size=0"),
-        ({"text_length": 2}, "text_length=2 must be at least 3"),
-        ({"max_masked_tokens": 0}, "max_masked_tokens=0 must be at least 1"),
-        ({"mask_rate": 0.0}, "mask_rate=0.0"),
-        ({"mask_rate": 1.5}, "mask_rate=1.5"),
-        ({"crop_scale": (0.0, 1.0)}, r"crop_scale=\(0.0, 1.0\)"),
+        ({"index": 2, "count": 2}, "host_index=2 must be 0 to host_count - 1 = 1"),
+        ({"count": 0}, "host_count=0"),
+        ({"image_size": 0}, "config.model.image_size=0 must be at least 1 pixel"),
+        ({"text_length": 2}, "config.model.text_length=2 has no room .*; use at least 3"),
+        (
+            {"max_masked_tokens": 0},
+            "config.data.max_masked_tokens=0 must be in 1 .. text_length - 2 = 8",
+        ),
+        ({"max_masked_tokens": 9}, "config.data.max_masked_tokens=9 must be in"),
+        ({"mask_rate": 0.0}, "config.data.mask_rate=0.0"),
+        ({"mask_rate": 1.0}, r"config.data.mask_rate=1.0 must be in \(0, 1\)"),
+        ({"mask_rate": 1.5}, "config.data.mask_rate=1.5"),
+        ({"crop_scale": (0.5,)}, r"config.data.crop_scale=\(0.5,\) must be two numbers"),
+        ({"crop_scale": (0.0, 1.0)}, r"config.data.crop_scale=\(0.0, 1.0\)"),
         ({"crop_scale": (0.8, 0.5)}, "crop_scale"),
         ({"crop_scale": (0.5, 1.2)}, "crop_scale"),
-        ({"randaugment": (2, 11)}, r"randaugment=\(2, 11\)"),
+        ({"randaugment": (2, 11)}, r"config.data.randaugment=\(2, 11\)"),
+        ({"randaugment": (2,)}, r"config.data.randaugment=\(2,\) must be"),
+        ({"color_jitter": (0.4, 0.4, 0.4)}, "config.data.color_jitter=.* must be strengths"),
+        ({"color_jitter": (0.4, 0.4, 0.4, 0.6)}, "config.data.color_jitter=.*hue .0 to 0.5"),
         ({"randaugment": (-1, 7)}, "randaugment"),
-        ({"captions": "all"}, "captions='all' is unknown; use one of 'text', 'text_and_keywords'"),
+        (
+            {"captions": "all"},
+            "config.data.captions='all' is unknown; use one of 'text', 'text_and_keywords'",
+        ),
         ({"start_step": 5}, "start_step=5 must be 0 to end_step=4"),
         ({"start_step": -1}, "start_step=-1"),
         ({"seed": -3}, "seed=-3"),
-        ({"num_workers": -1}, "num_workers=-1"),
-        ({"num_threads": 0}, "num_threads=0"),
-        ({"prefetch": 0}, "prefetch=0"),
+        ({"num_workers": -1}, "config.data.num_workers=-1"),
+        ({"num_threads": 0}, "config.data.num_threads=0"),
+        ({"prefetch": 0}, "config.data.prefetch=0"),
         ({"max_broken_fraction": 1.5}, "config.data.max_broken_fraction=1.5"),
     ],
 )
 def test_impossible_arguments_are_refused(make_records, tokenizer, options, message):
     with pytest.raises(ValueError, match=message):
-        pipeline.train_batches(make_records(8), tokenizer, **(OPTIONS | options))
+        stream(make_records(8), tokenizer, **options)
 
 
 def test_data_without_records_is_refused(tokenizer):
     with pytest.raises(ValueError, match="no records"):
-        pipeline.train_batches([], tokenizer, **OPTIONS)
+        stream([], tokenizer)
 
 
 def test_the_input_room_works_without_jax():
@@ -291,10 +315,13 @@ def test_the_input_room_works_without_jax():
 import sys
 sys.modules.update(jax=None, flax=None)
 from vlmo_jax.datasets import open_source
-from vlmo_jax.input import benchmark, pipeline
+from vlmo_jax.input import benchmark, evaluation, masked_images, masked_texts
+from vlmo_jax.input.pairs import PairExamples, PairRows
+from vlmo_jax.input.pipeline import stream_batches
 from vlmo_jax.input.text.tokenizer import load_tokenizer
-with pipeline.train_batches(open_source("emoji", "train"), load_tokenizer("emoji"), image_size=8, text_length=8, batch_size=4, seed=0,
-                            start_step=0, end_step=1, max_masked_tokens=2) as batches:
+source, tokenizer = open_source("emoji", "train"), load_tokenizer("emoji")
+maker = PairExamples(source, tokenizer, PairRows(8, 8, 2), seed=0)
+with stream_batches(maker, batch_size=4, start_step=0, end_step=1) as batches:
     print(next(batches)["image"].shape, "tensorflow" in sys.modules, "torch" in sys.modules)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -44,7 +44,7 @@ def test_trains_from_text_and_data_sets_alike_each_time(tmp_path, capsys):
         "one.model",
     ]
     trained = tokenizer.load_tokenizer(str(outputs[0]))
-    assert trained.vocab_size == 300 and trained.special_ids == (0, 1, 2, 3, 4)
+    assert trained.vocab_size == 300 and tuple(trained.special_tokens) == (0, 1, 2, 3, 4)
     for text in ("large green horse", "zwölf boxkämpfer", "love letter"):
         assert trained.decode(trained.encode(text).ids) == text
 

@@ -8,11 +8,10 @@ from flax import nnx
 
 from configs import stage3
 from tests import tiny
-from vlmo_jax.models.build import abstract_model
+from vlmo_jax.models.build import abstract_model, count_params
 from vlmo_jax.models.vlmo import IMAGE_BRANCHES, TEXT_BRANCHES
 from vlmo_jax.objectives.masked_language import masked_language_loss
 from vlmo_jax.recipes import Recipe
-from vlmo_jax.models.build import count_params
 
 POSITIONS = ["relative", "absolute"]
 

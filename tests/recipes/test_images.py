@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from vlmo_jax.recipes.frozen_tokenizer import VisualTokenizer
 
 from configs import stage1
 from tests import tiny
@@ -18,7 +19,6 @@ from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.dvae import DiscreteVAE
 from vlmo_jax.recipes import Recipe
-from vlmo_jax.recipes.frozen_tokenizer import VisualTokenizer
 from vlmo_jax.tasks.visual_tokenizer import encode_codes
 from vlmo_jax.training.evaluate import evaluate
 from vlmo_jax.training.loop import train

@@ -9,7 +9,8 @@ from flax import nnx
 
 from tests import tiny
 from vlmo_jax.commands.config_errors import ConfigError
-from vlmo_jax.input.images.pixels import decode_image, resize_square
+from vlmo_jax.datasets.images import decode_image
+from vlmo_jax.input.images.pixels import resize_square
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.dvae import DiscreteVAE
 from vlmo_jax.models.flops import discrete_vae_flops

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vlmo_jax.models.beit import BEiT
 from tests.tasks.losses import mean_losses
+from vlmo_jax.models.beit import BEiT
 from vlmo_jax.tasks.image_pretrain import ImagePretrainTask
 
 CODES, GRID = 16, 4

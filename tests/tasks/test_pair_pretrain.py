@@ -217,5 +217,7 @@ def test_duplicates_are_left_out_of_contrast_and_negatives(params, batch, step):
         TASK.contrast(features, batch, (), KEY)[2]["itc_loss"],
     )
     np.testing.assert_allclose(
-        masking.contrast(features, batch, (), KEY)[2]["itc_loss"], step[0][1][0]["itc_loss"], rtol=1e-6
+        masking.contrast(features, batch, (), KEY)[2]["itc_loss"],
+        step[0][1][0]["itc_loss"],
+        rtol=1e-6,
     )

@@ -9,11 +9,11 @@ from flax import nnx
 
 from tests import tiny
 from tests.paths import DATA
+from tests.tasks.losses import mean_losses
 from vlmo_jax.interop.places import empty_places, fill_places
 from vlmo_jax.interop.vlmo import official_places
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.vlmo import VLMo
-from tests.tasks.losses import mean_losses
 from vlmo_jax.tasks.text_pretrain import TextPretrainTask, make_masked_text_model, masked_logits
 
 FIXTURE = DATA / "vlmo" / "tiny_base_textmlm.npz"

@@ -11,11 +11,16 @@ import optax
 import pytest
 from flax import nnx
 
+from tests.tasks.losses import mean_losses
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.dvae import DiscreteVAE
 from vlmo_jax.objectives.discrete_vae import peak_signal_to_noise, squared_error
-from tests.tasks.losses import mean_losses
-from vlmo_jax.tasks.visual_tokenizer import VisualTokenizerTask, decode_codes, encode_codes, reconstruct
+from vlmo_jax.tasks.visual_tokenizer import (
+    VisualTokenizerTask,
+    decode_codes,
+    encode_codes,
+    reconstruct,
+)
 
 CODES = 16
 

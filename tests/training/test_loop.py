@@ -74,7 +74,9 @@ def test_an_evaluation_that_a_signal_prevented_is_made_at_the_next_start(tmp_pat
     assert start(tmp_path, 0) == [0]
 
 
-@pytest.mark.parametrize("best_metric", ["eval/retrieval/emoji_a/mean_recall", "mean_recall", "", None])
+@pytest.mark.parametrize(
+    "best_metric", ["eval/retrieval/emoji_a/mean_recall", "mean_recall", "", None]
+)
 def test_a_best_metric_is_one_that_is_measured_or_its_last_part(tmp_path, best_metric):
     assert start(tmp_path, 0, best_metric=best_metric) == [0]
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vlmo_jax.parallel import sharding
 
 # With this epsilon an update is a smooth function of the gradients: noise of 1e-7 in one that is
 # zero stays noise.

@@ -5,6 +5,7 @@ import platform
 from vlmo_jax.bench.report import Report
 from vlmo_jax.datasets import open_source
 from vlmo_jax.input.benchmark import benchmark_input, synthetic_photos
+from vlmo_jax.input.pipeline import Loading
 from vlmo_jax.input.text.tokenizer import load_tokenizer
 
 LARGEST_BATCH = 128  # a batch of 1024 photographs takes half a minute on two cores
@@ -27,11 +28,14 @@ def benchmark_data(config, *, seconds):
         image_size=config.model.image_size,
         text_length=config.model.text_length,
         batch_size=min(config.batch_size, LARGEST_BATCH),
-        num_workers=data.num_workers,
-        num_threads=data.num_threads,
     )
+    loading = Loading(num_workers=data.num_workers, num_threads=data.num_threads)
     stages = benchmark_input(
-        source, load_tokenizer(config.tokenizer or "emoji"), seconds=seconds, **sizes
+        source,
+        load_tokenizer(config.tokenizer or "emoji"),
+        loading=loading,
+        seconds=seconds,
+        **sizes,
     )
     rows = [
         (
@@ -44,14 +48,16 @@ def benchmark_data(config, *, seconds):
         "benchmark": "input",
         "source": data.source or "640x480 JPEGs",
         **sizes,
+        "num_workers": loading.num_workers,
+        "num_threads": loading.num_threads,
         "python": platform.python_version(),
         "records_per_second": {stage.name: stage.records_per_second for stage in stages},
     }
     what = data.source or "640x480 JPEGs"
     return Report(
         f"input of {what} to {sizes['image_size']} px and {sizes['text_length']} tokens: single"
-        f" stages of one core, pipeline of {sizes['num_threads']} threads in"
-        f" {sizes['num_workers'] or 'no'} workers",
+        f" stages of one core, pipeline of {loading.num_threads} threads in"
+        f" {loading.num_workers or 'no'} workers",
         rows,
         record,
     )

@@ -267,7 +267,12 @@ def benchmark_peer(config, *, steps, warmup):
         seconds.append(time.perf_counter() - start)
     flops = TRAINING_FACTOR * recipe.forward_flops()
     rows, record = speed(
-        seconds[warmup:], config.batch_size, flops, measure_matmul(), per="step", unit=recipe.data.unit
+        seconds[warmup:],
+        config.batch_size,
+        flops,
+        measure_matmul(),
+        per="step",
+        unit=recipe.data.unit,
     )
     rows.append(("process memory", f"{gibibytes(process_peak_bytes())} at most"))
     record = {

@@ -51,7 +51,12 @@ def benchmark_train(config, *, steps, warmup):
     flops = TRAINING_FACTOR * recipe.forward_flops()
     dtype = compute_dtype(config.model.dtype)
     rows, record = speed(
-        seconds, config.batch_size, flops, device.find_peak(dtype), per="step", unit=recipe.data.unit
+        seconds,
+        config.batch_size,
+        flops,
+        device.find_peak(dtype),
+        per="step",
+        unit=recipe.data.unit,
     )
     rows = [("compile", f"{compile_seconds:.1f} s"), *rows, *memory_rows(memory)]
     record = {

@@ -1,8 +1,8 @@
 """Reads and decodes all of a data set and reports what is wrong: python -m vlmo_jax.datasets.check
 DIR
 
-Broken is a record that cannot be read, an image that cannot be decoded, a record with a blank
-caption or none, and an id that two records have: each is listed, and the exit status is 1. Images
+Broken is a record that cannot be read, an image that training could not decode, a record with a
+blank caption or none, and an id that two records have: each is listed, and the exit status is 1. Images
 that repeat another one pixel for pixel, and texts that repeat another word for word, are counted
 and, if they stand in two splits, listed: training on one and testing on the other would flatter the
 result.
@@ -14,10 +14,10 @@ import functools
 import hashlib
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vlmo_jax.datasets import images, progress, sources, tables
-from vlmo_jax.datasets.records import TextRecord
+from vlmo_jax.datasets.records import Record, RecordKind, TextRecord
 
 
 @dataclasses.dataclass
@@ -37,18 +37,23 @@ class SplitCheck:
 
 
 class _Finding(NamedTuple):
-    """What was found in a record: a name for it, and its id and a digest of its pixels or its text
-    if they could be read.
+    """What was found in a record.
+
+    Attributes:
+        name: of the record, for the report.
+        record_id: its id, None if it could not be read.
+        content: digest of its pixels or its text, None if they could not be read.
+        problem: what is wrong with it, "" if nothing.
     """
 
     name: str
-    image_id: str | None
+    record_id: str | None
     content: bytes | None
     problem: str
 
 
 def check_dataset(source: str, *, num_threads: int | None = None) -> dict[str, SplitCheck]:
-    """Reads every record of a data set of images or texts, and decodes every image.
+    """Reads every record of a data set of any kind, and decodes every image.
 
     Args:
         source: as in `sources.open_records`.
@@ -64,20 +69,21 @@ def check_dataset(source: str, *, num_threads: int | None = None) -> dict[str, S
     first_with_content: dict[bytes, tuple[str, str]] = {}
     ids: set[str] = set()
     checks = {}
+    kind = sources.kind_of(source)
     opened = {split: sources.open_records(source, split) for split in sources.split_sizes(source)}
     for split, records in opened.items():
         check = checks[split] = SplitCheck(len(records))
-        check_record = functools.partial(_check_record, records)
+        check_record = functools.partial(_check_record, kind, records)
         for finding in progress.map_in_order(
             check_record, range(len(records)), unit=" records", num_threads=num_threads
         ):
             problem = finding.problem or (
-                "its id is that of an earlier record" if finding.image_id in ids else ""
+                "its id is that of an earlier record" if finding.record_id in ids else ""
             )
             if problem:
                 check.broken.append((finding.name, problem))
-            if finding.image_id is not None:
-                ids.add(finding.image_id)
+            if finding.record_id is not None:
+                ids.add(finding.record_id)
             if finding.content is not None:
                 first = first_with_content.setdefault(finding.content, (split, finding.name))
                 if first != (split, finding.name):
@@ -85,30 +91,40 @@ def check_dataset(source: str, *, num_threads: int | None = None) -> dict[str, S
     return checks
 
 
-def _check_record(records: sources.RecordSource, index: int) -> _Finding:
+def _check_record(kind: RecordKind, records: Sequence, index: int) -> _Finding:
     try:
         record = records[index]
     except sources.BrokenRecordError as error:
         return _Finding(f"record {index}", None, None, str(error))
-    if isinstance(record, TextRecord):
-        problem = "" if record.text.strip() else "it is blank"
-        return _Finding(
-            record.text_id,
-            record.text_id,
-            hashlib.blake2b(record.text.encode("utf-8"), digest_size=16).digest(),
-            problem,
-        )
+    record_id = getattr(record, kind.id_field)
     try:
-        image = images.decode_image(record.image)
+        pixels = [_digest_of_image(getattr(record, name)) for name in kind.image_fields]
     except ValueError as error:
-        return _Finding(
-            record.image_id, record.image_id, None, f"its image cannot be decoded: {error}"
-        )
-    problem = ""
-    if not record.texts or not all(text.strip() for text in record.texts):
-        problem = "it has a blank caption" if record.texts else "it has no caption"
-    digest = hashlib.blake2b(image.tobytes(), digest_size=16, salt=b"%dx%d" % image.size)
-    return _Finding(record.image_id, record.image_id, digest.digest(), problem)
+        problem = f"its image cannot be decoded: {error}"
+        return _Finding(record_id, record_id, None, problem)
+    if isinstance(record, TextRecord):
+        content = _digest(record.text.encode("utf-8"))
+    else:
+        content = b"".join(pixels) or None
+    return _Finding(record_id, record_id, content, _problem_of_texts(record))
+
+
+def _digest(data: bytes, salt: bytes = b"") -> bytes:
+    return hashlib.blake2b(data, digest_size=16, salt=salt).digest()
+
+
+def _digest_of_image(data: bytes) -> bytes:
+    image = images.decode_image(data)
+    return _digest(image.tobytes(), salt=b"%dx%d" % image.size)
+
+
+def _problem_of_texts(record: Any) -> str:
+    """What is wrong with a record's texts, "" if nothing or if its kind has no rule for them."""
+    if isinstance(record, TextRecord):
+        return "" if record.text.strip() else "it is blank"
+    if not isinstance(record, Record) or record.texts and all(map(str.strip, record.texts)):
+        return ""
+    return "it has a blank caption" if record.texts else "it has no caption"
 
 
 def format_checks(checks: dict[str, SplitCheck]) -> str:

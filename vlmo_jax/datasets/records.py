@@ -1,11 +1,21 @@
-"""What a record is, in memory and on disk: one image with what people wrote about it, or one text."""
+"""Kinds of records: what a record is in memory, and how it lies on disk.
+
+A kind is declared once, as data: the dataclass of its records, the TFDS feature of each of its
+fields, and a few words. Writing and reading follow from the features. A new kind is a dataclass, a
+`RecordKind` and its entry in `KINDS`.
+"""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
+
+Features = tfds.features.FeaturesDict
+MARKER = "record_kind"  # in a data set's metadata.json, which kind of record it holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +23,7 @@ class Record:
     """One image with its captions.
 
     Attributes:
-        image: the encoded file (JPEG, PNG, WebP... whatever Pillow reads), byte for byte.
+        image: the encoded file, byte for byte, in one of `images.FORMATS`.
         texts: captions of the image, in the order they were given.
         keywords: tags of the image, often none.
         image_id: a name that no other image of the data set has.
@@ -39,115 +49,153 @@ class TextRecord:
     text_id: str
 
 
-class RecordKind(NamedTuple):
-    """One kind of record, as far as writing and opening data sets differs between kinds.
+@dataclasses.dataclass(frozen=True)
+class Parser:
+    """Makes a record of what TFDS reads; can be pickled.
 
     Attributes:
+        record: dataclass of the records.
+        fields: for each of its fields a function of what TFDS gives for it.
+    """
+
+    record: type
+    fields: Mapping[str, Callable[[Any], Any]]
+
+    def __call__(self, example: Mapping[str, Any]) -> Any:
+        """Returns the record of one example of `as_data_source`."""
+        return self.record(**{name: parse(example[name]) for name, parse in self.fields.items()})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RecordKind:
+    """One kind of record.
+
+    Attributes:
+        marker: stands in the metadata of a data set that holds such records.
         name: what the records are, for messages.
-        features: how TFDS describes them.
-        serialize: record -> bytes in an ArrayRecord file, the same for the same record.
-        from_example: example of `as_data_source` with `decoders` -> record.
-        decoders: of the data source.
+        record: dataclass of the records. Its fields are those of `features`: images as bytes of the
+            encoded file, texts as str, several of them as a tuple, numbers as numpy arrays.
+        features: TFDS feature of each field: Image, Text, a Sequence of Text or numbers, Tensor or
+            Scalar.
+        id_field: the field that names a record, a text.
+        command: makes a data set of them, for messages.
         group_size: records compressed together. Reading one reads its group, so large records stand
             alone.
-        command: makes a data set of them, for messages.
+
+    Raises:
+        ValueError: fields and features do not match.
     """
 
+    marker: str
     name: str
-    features: tfds.features.FeaturesDict
-    serialize: Callable[[Any], bytes]
-    from_example: Callable[[Mapping[str, Any]], Any]
-    decoders: Mapping[str, Any]
-    group_size: int
+    record: type
+    features: Features
+    id_field: str
     command: str
+    group_size: int = 1
 
+    def __post_init__(self) -> None:
+        fields = {field.name for field in dataclasses.fields(self.record)}
+        if fields != set(self.features) or self.id_field not in fields:
+            raise ValueError(
+                f"the fields of {self.record.__name__} ({', '.join(sorted(fields))}) must be the"
+                f" features ({', '.join(sorted(self.features))}), {self.id_field} one of them"
+            )
 
-FEATURES = tfds.features.FeaturesDict(
-    {
-        "image": tfds.features.Image(doc="encoded file, kept byte for byte"),
-        "texts": tfds.features.Sequence(tfds.features.Text(), doc="captions"),
-        "keywords": tfds.features.Sequence(tfds.features.Text(), doc="tags, maybe none"),
-        "image_id": tfds.features.Text(doc="unique in the data set"),
-    }
-)
-TEXT_FEATURES = tfds.features.FeaturesDict(
-    {
-        "text": tfds.features.Text(doc="a document or a part of one"),
-        "text_id": tfds.features.Text(doc="where the text comes from"),
-    }
-)
-_SERIALIZER = example_serializer.ExampleSerializer(FEATURES.get_serialized_info())
-_TEXT_SERIALIZER = example_serializer.ExampleSerializer(TEXT_FEATURES.get_serialized_info())
+    @property
+    def image_fields(self) -> tuple[str, ...]:
+        """Names of the fields that hold an encoded image."""
+        return tuple(name for name, feature in self.features.items() if _is_image(feature))
 
+    @property
+    def decoders(self) -> dict[str, Any]:
+        """Of a TFDS data source: images stay encoded."""
+        return {name: tfds.decode.SkipDecoding() for name in self.image_fields}
 
-def serialize(record: Record) -> bytes:
-    """Returns the bytes of a record as they lie in an ArrayRecord file, the same for the same
-    record.
+    @property
+    def parser(self) -> Parser:
+        """Function of an example of a TFDS data source with `decoders` that gives the record."""
+        parsers = {name: _parser_of(feature) for name, feature in self.features.items()}
+        return Parser(self.record, parsers)
 
-    Args:
-        record: any record.
+    def serialize(self, record: Any) -> bytes:
+        """Returns the bytes of a record as they lie in an ArrayRecord file.
 
-    Returns:
-        A serialized `tf.train.Example` that the features `FEATURES` describe.
-    """
-    example = FEATURES.encode_example(
-        {
-            "image": record.image,
-            "texts": list(record.texts),
-            "keywords": list(record.keywords),
-            "image_id": record.image_id,
+        Args:
+            record: of this kind.
+
+        Returns:
+            A serialized `tf.train.Example` that the features describe, the same for the same
+            record.
+        """
+        values = {name: getattr(record, name) for name in self.features}
+        lists = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
         }
-    )
-    # TFDS' own serialize_example leaves the order of the fields to chance, and so the bytes of the
-    # file.
-    return _SERIALIZER.get_tf_example(example).SerializeToString(deterministic=True)
+        example = self._serializer.get_tf_example(self.features.encode_example(lists))
+        # TFDS' own serialize_example leaves the order of the fields to chance, and so the bytes of
+        # the file.
+        return example.SerializeToString(deterministic=True)
+
+    @functools.cached_property
+    def _serializer(self) -> example_serializer.ExampleSerializer:
+        return example_serializer.ExampleSerializer(self.features.get_serialized_info())
 
 
-def from_example(example: Mapping[str, Any]) -> Record:
-    """Returns the record of one TFDS example.
-
-    Args:
-        example: what `as_data_source` gives with `tfds.decode.SkipDecoding()` for the image:
-            encoded image, text as bytes.
-
-    Returns:
-        The same record that was written.
-    """
-    return Record(
-        image=example["image"],
-        texts=tuple(text.decode("utf-8") for text in example["texts"]),
-        keywords=tuple(keyword.decode("utf-8") for keyword in example["keywords"]),
-        image_id=example["image_id"].decode("utf-8"),
-    )
+def _is_image(feature: Any) -> bool:
+    return isinstance(feature, tfds.features.Image)
 
 
-def serialize_text(record: TextRecord) -> bytes:
-    """Returns the bytes of a text record, as `serialize` does for images."""
-    example = TEXT_FEATURES.encode_example({"text": record.text, "text_id": record.text_id})
-    return _TEXT_SERIALIZER.get_tf_example(example).SerializeToString(deterministic=True)
+def _parser_of(feature: Any) -> Callable[[Any], Any]:
+    """The function from what TFDS reads of a feature to the value of a record's field."""
+    if _is_image(feature):
+        return bytes
+    if isinstance(feature, tfds.features.Text):
+        return _as_text
+    if isinstance(feature, tfds.features.Sequence):
+        is_text = isinstance(feature.feature, tfds.features.Text)
+        return _as_texts if is_text else functools.partial(np.array, dtype=feature.feature.np_dtype)
+    return functools.partial(np.asarray, dtype=feature.np_dtype)
 
 
-def text_from_example(example: Mapping[str, Any]) -> TextRecord:
-    """Returns the text record of one TFDS example, whose strings are bytes."""
-    return TextRecord(example["text"].decode("utf-8"), example["text_id"].decode("utf-8"))
+def _as_text(value: bytes) -> str:
+    return value.decode("utf-8")
+
+
+def _as_texts(values: Any) -> tuple[str, ...]:
+    return tuple(value.decode("utf-8") for value in values)
 
 
 IMAGES = RecordKind(
-    "images with captions",
-    FEATURES,
-    serialize,
-    from_example,
-    {"image": tfds.decode.SkipDecoding()},
-    group_size=1,
+    marker="images",
+    name="images with captions",
+    record=Record,
+    features=Features(
+        {
+            "image": tfds.features.Image(doc="encoded file, kept byte for byte"),
+            "texts": tfds.features.Sequence(tfds.features.Text(), doc="captions"),
+            "keywords": tfds.features.Sequence(tfds.features.Text(), doc="tags, maybe none"),
+            "image_id": tfds.features.Text(doc="unique in the data set"),
+        }
+    ),
+    id_field="image_id",
     command="python -m vlmo_jax.datasets.build IMAGES OUT",
 )
 # 64 lines of text compress to a third of their size, and are read in less time than one image.
 TEXTS = RecordKind(
-    "texts",
-    TEXT_FEATURES,
-    serialize_text,
-    text_from_example,
-    {},
-    group_size=64,
+    marker="texts",
+    name="texts",
+    record=TextRecord,
+    features=Features(
+        {
+            "text": tfds.features.Text(doc="a document or a part of one"),
+            "text_id": tfds.features.Text(doc="where the text comes from"),
+        }
+    ),
+    id_field="text_id",
     command="python -m vlmo_jax.datasets.build_text FILES OUT",
+    group_size=64,
 )
+
+KINDS: dict[str, RecordKind] = {kind.marker: kind for kind in (IMAGES, TEXTS)}

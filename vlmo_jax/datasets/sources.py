@@ -6,6 +6,7 @@ import logging
 import operator
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
@@ -16,7 +17,6 @@ from vlmo_jax.datasets import records
 _EMBEDDED = pathlib.Path(__file__).parent / "embedded"
 EMBEDDED = {"emoji": _EMBEDDED / "emoji", "openclipart": _EMBEDDED / "openclipart"}
 EMBEDDED_TEXTS = {"glosses": _EMBEDDED / "glosses"}
-_KINDS = (records.IMAGES, records.TEXTS)
 
 
 def _is_news(message: logging.LogRecord) -> bool:
@@ -39,22 +39,26 @@ class RecordSource(Sequence):
     """
 
     def __init__(
-        self, directory: pathlib.Path, split: str, data_source: Sequence, from_example: Callable
-    ):
+        self,
+        directory: pathlib.Path,
+        split: str,
+        data_source: Sequence,
+        parser: Callable[[Any], Any],
+    ) -> None:
         self.directory = directory
         self.split = split
         self._data_source = data_source
-        self._from_example = from_example
+        self._parser = parser
 
     def __len__(self) -> int:
         return len(self._data_source)
 
-    def __getitem__(self, index: int) -> records.Record | records.TextRecord:
+    def __getitem__(self, index: int) -> Any:
         index = operator.index(index)
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {self!r}")
         try:
-            return self._from_example(self._data_source[index])
+            return self._parser(self._data_source[index])
         except (RuntimeError, ValueError, KeyError) as error:
             where = f"record {index} of split {self.split!r} in {self.directory}"
             raise BrokenRecordError(f"{where} cannot be read: {error}") from error
@@ -66,14 +70,14 @@ class RecordSource(Sequence):
 class JoinedSource(Sequence):
     """The records of several sources, one after another."""
 
-    def __init__(self, parts: Sequence[RecordSource]):
+    def __init__(self, parts: Sequence[RecordSource]) -> None:
         self.parts = tuple(parts)
         self._ends = list(itertools.accumulate(map(len, self.parts)))
 
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def __getitem__(self, index: int) -> records.Record | records.TextRecord:
+    def __getitem__(self, index: int) -> Any:
         index = operator.index(index)
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {self!r}")
@@ -122,13 +126,13 @@ def open_text_source(source: str, split: str) -> RecordSource | JoinedSource:
 
 
 def open_records(
-    source: str, split: str, kinds: Sequence[records.RecordKind] = _KINDS
+    source: str, split: str, kinds: Sequence[records.RecordKind] | None = None
 ) -> RecordSource | JoinedSource:
     """Opens one split of a data set of whatever kind, as `open_source` and `open_text_source` do.
 
     Args:
         source, split: as there.
-        kinds: of records to take; messages are about the first.
+        kinds: of records to take, None for all of `records.KINDS`; messages are about the first.
 
     Returns:
         A sequence of the records.
@@ -136,6 +140,7 @@ def open_records(
     Raises:
         FileNotFoundError, ValueError: as `open_source`.
     """
+    kinds = kinds or list(records.KINDS.values())
     parts = [_open_records(part, split, kinds) for part in str(source).split("+")]
     return parts[0] if len(parts) == 1 else JoinedSource(parts)
 
@@ -154,7 +159,7 @@ def _open_records(source: str, split: str, kinds: Sequence[records.RecordKind]) 
     for instruction in instructions:
         _check_shard(pathlib.Path(instruction.filename), instruction.examples_in_shard)
     data_source = builder.as_data_source(split, decoders=kind.decoders)
-    return RecordSource(directory, split, data_source, kind.from_example)
+    return RecordSource(directory, split, data_source, kind.parser)
 
 
 def split_sizes(source: str) -> dict[str, int]:
@@ -170,13 +175,13 @@ def split_sizes(source: str) -> dict[str, int]:
         FileNotFoundError: there is no such data set.
         ValueError: the folder is no data set of records.
     """
-    _, builder, _ = _open_builder(source, _KINDS)
+    _, builder, _ = _open_builder(source, list(records.KINDS.values()))
     return {name: info.num_examples for name, info in builder.info.splits.items()}
 
 
 def kind_of(source: str) -> records.RecordKind:
     """Returns the kind of the records of a data set; arguments and errors as of `split_sizes`."""
-    return _open_builder(source, _KINDS)[2]
+    return _open_builder(source, list(records.KINDS.values()))[2]
 
 
 def _open_builder(
@@ -195,17 +200,55 @@ def _open_builder(
             f" {wanted.command}"
         )
     builder = tfds.builder_from_directory(directory)
-    found, file_format = set(builder.info.features), builder.info.file_format
-    held = next((kind for kind in _KINDS if found.issuperset(kind.features)), None)
-    if held not in kinds or file_format is not tfds.core.FileFormat.ARRAY_RECORD:
-        raise ValueError(
-            f"{directory} holds"
-            f" {f'{held.name}, not' if held else 'no records that can be read here as'}"
-            f" {wanted.name} (file format {file_format and file_format.value}, missing features:"
-            f" {', '.join(sorted(set(wanted.features) - found)) or 'none'}); make"
-            f" {'another' if held else 'it anew'} with: {wanted.command}"
-        )
+    held = _kind_held(directory, builder.info, kinds)
+    if held is None or held not in kinds or not _readable(builder.info, held):
+        raise ValueError(_foreign(directory, builder.info, held, wanted))
     return directory, builder, held
+
+
+def _kind_held(
+    directory: pathlib.Path, info: tfds.core.DatasetInfo, kinds: Sequence[records.RecordKind]
+) -> records.RecordKind | None:
+    """The kind of a data set's records: what its marker says; without one, as in data sets of
+    others and of earlier versions, the kind that has exactly its features, or else some of them.
+    """
+    known = records.KINDS | {kind.marker: kind for kind in kinds}
+    marker = (info.metadata or {}).get(records.MARKER)
+    if marker is not None:
+        if marker not in known:
+            raise ValueError(
+                f"{directory} holds records of kind {marker!r}, which this version cannot read; it"
+                f" reads {', '.join(known)}"
+            )
+        return known[marker]
+    found = set(info.features)
+    exact = (kind for kind in known.values() if found == set(kind.features))
+    some = (kind for kind in known.values() if found.issuperset(kind.features))
+    return next(itertools.chain(exact, some), None)
+
+
+def _readable(info: tfds.core.DatasetInfo, kind: records.RecordKind) -> bool:
+    return info.file_format is tfds.core.FileFormat.ARRAY_RECORD and set(info.features).issuperset(
+        kind.features
+    )
+
+
+def _foreign(
+    directory: pathlib.Path,
+    info: tfds.core.DatasetInfo,
+    held: records.RecordKind | None,
+    wanted: records.RecordKind,
+) -> str:
+    """Says why a data set cannot be read as records of the wanted kind."""
+    holds = "no records that can be read here as"
+    if held is not None and held != wanted:
+        holds = f"{held.name}, not"
+    missing = ", ".join(sorted(set(wanted.features) - set(info.features))) or "none"
+    file_format = info.file_format.value if info.file_format else None
+    return (
+        f"{directory} holds {holds} {wanted.name} (file format {file_format}, missing features:"
+        f" {missing}); make {'another' if held else 'it anew'} with: {wanted.command}"
+    )
 
 
 def _check_shard(path: pathlib.Path, count: int) -> None:

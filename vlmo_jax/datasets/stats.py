@@ -10,15 +10,13 @@ decoded, only their headers are read; `python -m vlmo_jax.datasets.check` decode
 import argparse
 import collections
 import functools
-import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from vlmo_jax.datasets import progress, records, sources, tables
+from vlmo_jax.datasets import images, progress, records, sources, tables
 from vlmo_jax.input.text import tokenizer as tokenizer_lib
 
 
@@ -26,8 +24,8 @@ class SplitStats(NamedTuple):
     """Measures of a split, a row an image or a caption; records that cannot be read are left out.
 
     Attributes:
-        formats: {image format as Pillow names it, "unreadable" for broken headers: number of
-            images}.
+        formats: {image format as Pillow names it, "unreadable" for broken headers and formats that
+            training cannot read: number of images}.
         bytes: int64 [images], size of the image file.
         sizes: int64 [images with a readable header, 2], width and height in pixels.
         captions: int64 [images], number of captions.
@@ -178,9 +176,8 @@ def _read(source: sources.RecordSource, index: int) -> records.Record | records.
 
 def _read_header(data: bytes) -> tuple[str, tuple[int, int] | None]:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.format or "unknown", image.size
-    except Exception:  # as in images.decode_image
+        return images.read_header(data)
+    except images.BrokenImageError:
         return "unreadable", None
 
 
@@ -248,6 +245,13 @@ def _spread(values: np.ndarray) -> str:
     return f"{smallest:,} / {median:,} / {high:,} / {largest:,}"
 
 
+# For each kind of record how a split is measured, and how the measures are shown.
+_MEASURES: dict[str, tuple[Callable, Callable]] = {
+    records.IMAGES.marker: (measure_split, format_stats),
+    records.TEXTS.marker: (measure_texts, format_text_stats),
+}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line and prints the measures."""
     parser = argparse.ArgumentParser(
@@ -271,10 +275,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             split: sources.open_records(args.source, split)
             for split in sources.split_sizes(args.source)
         }
-        texts = sources.kind_of(args.source) is records.TEXTS
-        measure, form = (
-            (measure_texts, format_text_stats) if texts else (measure_split, format_stats)
-        )
+        kind = sources.kind_of(args.source)
+        if kind.marker not in _MEASURES:
+            raise ValueError(f"{args.source} holds {kind.name}, of which there are no statistics")
+        measure, form = _MEASURES[kind.marker]
         stats = {split: measure(source, tokenizer) for split, source in opened.items()}
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")

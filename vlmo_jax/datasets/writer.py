@@ -4,6 +4,7 @@ import pathlib
 import re
 import shutil
 import tempfile
+from typing import Any
 
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
@@ -43,7 +44,7 @@ class DatasetWriter:
         license: str = "",
         shard_bytes: int = SHARD_BYTES,
         overwrite: bool = False,
-    ):
+    ) -> None:
         _check_place(out, overwrite)
         self._out, self._kind = out, kind
         self._info = {"description": description, "license": license}
@@ -57,8 +58,8 @@ class DatasetWriter:
         )
         return self
 
-    def write(self, split: str, record: records.Record | records.TextRecord) -> None:
-        """Appends a record to a split, which begins with its first record."""
+    def write(self, split: str, record: Any) -> None:
+        """Appends a record of the writer's kind to a split, which begins with its first record."""
         if split not in self._splits:
             self._splits[split] = _Split(
                 self._folder,
@@ -91,6 +92,7 @@ class DatasetWriter:
             split_infos=infos,
             filename_template=infos[0].filename_template.replace(split=None),
             check_data=False,
+            metadata=tfds.core.MetadataDict({records.MARKER: self._kind.marker}),
             **self._info,
         )
         self._folder.chmod(0o755)
@@ -108,7 +110,7 @@ class _Split:
 
     def __init__(
         self, folder: pathlib.Path, dataset_name: str, name: str, shard_bytes: int, group_size: int
-    ):
+    ) -> None:
         self._name = name
         self._folder = folder
         self._shard_bytes = shard_bytes

@@ -15,7 +15,9 @@ from vlmo_jax.evals import collect
 from vlmo_jax.evals.evaluation import largest, metric_names
 from vlmo_jax.evals.masked import check_batch_size, score_split
 from vlmo_jax.input.evaluation import split_batches
+from vlmo_jax.input.hosts import Host
 from vlmo_jax.input.masked_images import EvalMaskedImages, MaskedViews
+from vlmo_jax.input.schema import empty_batch
 from vlmo_jax.reports.metrics import announce
 from vlmo_jax.reports.pages.masked_images import masked_images_page
 from vlmo_jax.tasks.image_pretrain import (
@@ -79,8 +81,7 @@ class MaskedImageEvaluator:
         batches = split_batches(
             self._maker,
             batch_size=self._batch_size,
-            host_index=jax.process_index(),
-            host_count=jax.process_count(),
+            host=Host(jax.process_index(), jax.process_count()),
         )
         metrics, count = score_split(
             lambda batch: model.score(params, frozen, batch),
@@ -111,7 +112,7 @@ class MaskedImageEvaluator:
         the same on every process.
         """
         numbers = np.linspace(0, self.num_records - 1, min(count, self.num_records)).astype(int)
-        batch = self._maker.empty_batch(len(numbers))
+        batch = empty_batch(self._maker.columns, len(numbers))
         for row, number in enumerate(numbers):
             self._maker.write(batch, row, int(number), int(number))
         return {name: batch[name] for name in ("image", "tokenizer_image", "masked_positions")}

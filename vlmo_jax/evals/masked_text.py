@@ -17,10 +17,12 @@ from vlmo_jax.datasets import TextRecord
 from vlmo_jax.evals import collect
 from vlmo_jax.evals.evaluation import metric_names
 from vlmo_jax.evals.masked import check_batch_size, score_split
-from vlmo_jax.input.masked_texts import MaskedTexts
+from vlmo_jax.input.hosts import Host
+from vlmo_jax.input.masked_texts import EvalMaskedTexts
 from vlmo_jax.input.text import captions
 from vlmo_jax.input.text import rows as text_rows
-from vlmo_jax.input.text.tokenizer import SPECIAL_TOKENS, Tokenizer
+from vlmo_jax.input.text.masked_rows import TextRows
+from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.reports.metrics import announce
 from vlmo_jax.reports.pages.masked_text import fill_in_page
 from vlmo_jax.tasks.text_pretrain import MaskedTextModel
@@ -64,7 +66,7 @@ class MaskedTextEvaluator:
         source: the records of the split; they are read and kept as rows of tokens.
         tokenizer: of `load_tokenizer`.
         name: what the result is called.
-        text_length, mask_rate, max_masked_tokens, packing: as in training, see `MaskedTexts`.
+        rows, mask_rate, packing: as in training, see `EvalMaskedTexts`.
         batch_size: rows of a batch over all processes; a multiple of the batch shards of the mesh.
         mesh: the mesh of the job.
 
@@ -78,22 +80,16 @@ class MaskedTextEvaluator:
         tokenizer: Tokenizer,
         *,
         name: str,
-        text_length: int,
+        rows: TextRows,
         mask_rate: float,
-        max_masked_tokens: int,
         batch_size: int,
         mesh: jax.sharding.Mesh,
         packing: bool = True,
     ):
         check_batch_size(name, batch_size, mesh)
         try:
-            self._texts = MaskedTexts(
-                source,
-                tokenizer,
-                text_length=text_length,
-                mask_rate=mask_rate,
-                max_masked_tokens=max_masked_tokens,
-                packing=packing,
+            self._texts = EvalMaskedTexts(
+                source, tokenizer, rows, mask_rate=mask_rate, packing=packing
             )
         except ValueError as error:
             raise ValueError(f"evaluator {name!r}: {error}") from error
@@ -114,10 +110,10 @@ class MaskedTextEvaluator:
         Raises:
             RuntimeError: anything failed; it names the evaluator and the step.
         """
-        hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
+        host = Host(jax.process_index(), jax.process_count())
         metrics, count = score_split(
             lambda batch: model.score(params, batch),
-            self._texts.batches(self._batch_size, **hosts),
+            self._texts.batches(self._batch_size, host),
             name=self.name,
             num_rows=len(self._texts),
             batch_size=self._batch_size,
@@ -249,8 +245,8 @@ def fill_in_examples(
 
 def _spell(token, tokenizer):
     """A token as a word, or with a hyphen before it where it is the rest of one."""
-    if token in tokenizer.special_ids:
-        return SPECIAL_TOKENS[tokenizer.special_ids.index(token)]
+    if token in tokenizer.special_tokens:
+        return tokenizer.special_tokens[token]
     word = tokenizer.decode([token]).removeprefix("##")
     return f"-{word}" if word.isalnum() and tokenizer.encode(word).ids != [token] else word
 

@@ -15,6 +15,7 @@ from vlmo_jax.evals import collect
 from vlmo_jax.evals.evaluation import largest, metric_names
 from vlmo_jax.evals.masked import check_batch_size
 from vlmo_jax.input.evaluation import image_batches
+from vlmo_jax.input.hosts import Host
 from vlmo_jax.reports.metrics import announce, progress
 from vlmo_jax.reports.pages.reconstruction import reconstruction_page
 from vlmo_jax.tasks.visual_tokenizer import VisualTokenizerModel
@@ -59,7 +60,7 @@ class ReconstructionEvaluator:
         self.name, self.num_records = name, len(source)
         self._source, self._image_size, self._vocab_size = source, image_size, vocab_size
         self._batch_size, self._mesh = batch_size, mesh
-        self._hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
+        self._host = Host(jax.process_index(), jax.process_count())
 
     def evaluate(
         self, model: VisualTokenizerModel, params: Any, step: int
@@ -141,7 +142,7 @@ class ReconstructionEvaluator:
 
     def _batches(self, source: Sequence[Record]):
         return image_batches(
-            source, image_size=self._image_size, batch_size=self._batch_size, **self._hosts
+            source, image_size=self._image_size, batch_size=self._batch_size, host=self._host
         )
 
     def _apply(self, function, params, batch):

@@ -11,6 +11,7 @@ import numpy as np
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals import collect, protocols, recall, rerank
 from vlmo_jax.input.evaluation import image_batches, text_batches
+from vlmo_jax.input.hosts import Host
 from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.parallel import sharding
 from vlmo_jax.reports.metrics import announce, progress
@@ -87,7 +88,7 @@ class RetrievalEvaluator:
         self._source, self._tokenizer, self._mesh = source, tokenizer, mesh
         self._image_size, self._text_length, self._batch_size = image_size, text_length, batch_size
         self._protocol = protocol
-        self._hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
+        self._host = Host(jax.process_index(), jax.process_count())
         self._kept_images = None
         self._cut_texts = sum(
             len(tokenizer.encode(text).ids) > text_length - 2 for text in self.texts
@@ -203,7 +204,7 @@ class RetrievalEvaluator:
             self._tokenizer,
             text_length=self._text_length,
             batch_size=self._batch_size,
-            **self._hosts,
+            host=self._host,
         )
         text = self._run(
             encoders.encode_text, params, texts, len(self.texts), len(self.texts), "captions"
@@ -243,9 +244,9 @@ class RetrievalEvaluator:
             num_images=len(image),
             num_texts=len(text),
             batch_size=self._batch_size,
-            host_count=self._hosts["host_count"],
+            host_count=self._host.count,
         )
-        batches = plan.batches(self._images(), self._tokens(), self._hosts["host_index"])
+        batches = plan.batches(self._images(), self._tokens(), self._host.index)
         steps = int(plan.batches_of_block.sum())
         scores = self._run(
             encoders.match, params, batches, len(plan), steps * self._batch_size, "pairs matched"
@@ -283,10 +284,10 @@ class RetrievalEvaluator:
         if self._kept_images is not None:
             yield from self._kept_images
             return
-        size = self.num_records // self._hosts["host_count"] * self._image_size**2 * 3
+        size = self.num_records // self._host.count * self._image_size**2 * 3
         kept = [] if size <= KEPT_IMAGE_BYTES else None
         for batch in image_batches(
-            self._source, image_size=self._image_size, batch_size=self._batch_size, **self._hosts
+            self._source, image_size=self._image_size, batch_size=self._batch_size, host=self._host
         ):
             if kept is not None:
                 kept.append(batch)

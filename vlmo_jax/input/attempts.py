@@ -1,14 +1,14 @@
-"""Broken records give way to others: the part of writing an example that all kinds of examples
-share.
-"""
+"""Records that cannot be used: in training they give way to others, an evaluation ends at them."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from vlmo_jax.datasets import BrokenRecordError
+from vlmo_jax.datasets import BrokenRecordError, images
 from vlmo_jax.input import sampling
 
 # So many records in a row are broken only where nearly all are.
@@ -22,7 +22,7 @@ class BrokenDataError(RuntimeError):
 class UnusableRecordError(Exception):
     """A record that is skipped: its id and why."""
 
-    def __init__(self, record_id: str, reason: object):
+    def __init__(self, record_id: str, reason: object) -> None:
         super().__init__(record_id, str(reason))
 
 
@@ -33,17 +33,28 @@ class Report:
     Attributes:
         seen: records tried.
         broken: (record id, reason) of those that could not be used.
-        truncated: texts cut at the text length.
+        texts: rows that have a text.
+        truncated: those of them whose text was cut at the text length.
     """
 
     seen: int = 0
     broken: tuple[tuple[str, str], ...] = ()
+    texts: int = 0
     truncated: int = 0
 
     def __add__(self, other: "Report") -> "Report":
         return Report(
-            self.seen + other.seen, self.broken + other.broken, self.truncated + other.truncated
+            self.seen + other.seen,
+            self.broken + other.broken,
+            self.texts + other.texts,
+            self.truncated + other.truncated,
         )
+
+
+def require_records(source: Sequence) -> None:
+    """Raises ValueError unless there are records."""
+    if not len(source):
+        raise ValueError("the data has no records; give a data set and a split that have some")
 
 
 def read_record(source: Sequence, index: int) -> Any:
@@ -58,9 +69,39 @@ def read_record(source: Sequence, index: int) -> Any:
         raise UnusableRecordError(f"record {index}", error) from error
 
 
+def decode_image(data: bytes, record_id: str, *, min_pixels: float | None = None) -> Image.Image:
+    """Decodes an image of a record, as `images.decode_image` does.
+
+    Raises:
+        UnusableRecordError: the image is broken.
+    """
+    try:
+        return images.decode_image(data, min_pixels=min_pixels)
+    except images.BrokenImageError as error:
+        raise UnusableRecordError(record_id, error) from error
+
+
+@contextlib.contextmanager
+def needed_record(index: int) -> Iterator[None]:
+    """Inside, record `index` of an evaluation must be usable: leaving it out would change the
+    result without a word.
+
+    Raises:
+        BrokenDataError: it is not.
+    """
+    try:
+        yield
+    except UnusableRecordError as error:
+        record_id, reason = error.args
+        raise BrokenDataError(
+            f"record {index} of the evaluation data cannot be used: {record_id!r} ({reason}). An"
+            " evaluation needs every record: repair it or build the data set without it"
+        ) from error
+
+
 def write_or_replace(
-    write: Callable[[Any, np.random.Generator], int | None],
-    source: Sequence,
+    write: Callable[[int, np.random.Generator], Report],
+    num_records: int,
     *,
     seed: int,
     position: int,
@@ -69,9 +110,10 @@ def write_or_replace(
     """Writes one example; broken records give way to others, drawn from (seed, position, attempt).
 
     Args:
-        write: function of a record and the source of all randomness of the example; says whether a
-            text had to be cut.
-        source: the records.
+        write: function of the number of a record and the source of all randomness of the example;
+            reads the record and writes the example. Raises UnusableRecordError, and otherwise
+            reports what it read.
+        num_records: how many records there are.
         seed: of the run.
         position: of the example in the training stream.
         index: of the record that belongs there.
@@ -82,17 +124,17 @@ def write_or_replace(
     Raises:
         BrokenDataError: dozens of records in a row are broken.
     """
-    broken = []
+    broken: list[tuple[str, str]] = []
     for attempt in range(_MAX_ATTEMPTS):
         rng = sampling.example_rng(seed, position, attempt)
         if attempt:
-            index = int(rng.integers(len(source)))
+            index = int(rng.integers(num_records))
         try:
-            truncated = write(read_record(source, index), rng)
+            written = write(index, rng)
         except UnusableRecordError as error:
             broken.append(error.args)
         else:
-            return Report(attempt + 1, tuple(broken), truncated or 0)
+            return Report(seen=len(broken), broken=tuple(broken)) + written
     raise BrokenDataError(
         f"{_MAX_ATTEMPTS} records drawn for one example were all broken: {name_broken(broken)}. "
         "Look through the data with: python -m vlmo_jax.datasets.check DIR"

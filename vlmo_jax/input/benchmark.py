@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from vlmo_jax.datasets import Record, open_source
-from vlmo_jax.input import pairs as examples
-from vlmo_jax.input import pipeline, sampling
-from vlmo_jax.input.images import pixels
+from vlmo_jax.input import sampling
+from vlmo_jax.input.pairs import PairExamples, PairRows
+from vlmo_jax.input.pipeline import DEFAULT_LOADING, Loading, stream_batches
+from vlmo_jax.input.schema import empty_batch
 from vlmo_jax.input.text.tokenizer import Tokenizer, load_tokenizer
 
 PHOTOS = "photos"
@@ -77,8 +78,7 @@ def benchmark_input(
     image_size: int,
     text_length: int,
     batch_size: int = 128,
-    num_workers: int = 0,
-    num_threads: int = 2,
+    loading: Loading = DEFAULT_LOADING,
     seconds: float = 1.0,
 ) -> list[Stage]:
     """Measures each stage of making training examples, and the whole.
@@ -86,9 +86,9 @@ def benchmark_input(
     Args:
         source: the records.
         tokenizer: of `load_tokenizer`.
-        image_size, text_length, batch_size: as in `pipeline.train_batches`; RandAugment (2, 7) and
-            crops of 0.5 to 1. A batch is cut to the number of records.
-        num_workers, num_threads: of the pipeline; the single stages run on one thread.
+        image_size, text_length: as in `PairRows`; RandAugment (2, 7) and crops of 0.5 to 1.
+        batch_size: examples of a batch, which is cut to the number of records.
+        loading: of the pipeline; the single stages run on one thread.
         seconds: how long to measure each stage, roughly.
 
     Returns:
@@ -96,42 +96,23 @@ def benchmark_input(
         pipeline", is time on the clock.
     """
     batch_size = min(batch_size, len(source))
-    arguments = dict(
-        image_size=image_size,
-        text_length=text_length,
-        batch_size=batch_size,
-        seed=0,
-        captions="text_and_keywords",
-        max_masked_tokens=text_length,
-        num_workers=num_workers,
-        num_threads=num_threads,
-    )
-    maker = examples.TrainExamples(
-        source=source,
-        tokenizer=tokenizer,
-        image_size=image_size,
-        text_length=text_length,
-        seed=0,
-        captions="text_and_keywords",
-        crop_scale=(0.5, 1.0),
-        flip=True,
-        randaugment=(2, 7),
-        randaugment_fill=pixels.WHITE,
-        color_jitter=None,
-        mask_rate=0.15,
-        max_masked_tokens=text_length,
-    )
+    rows = PairRows(image_size, text_length, max_masked_tokens=text_length - 2)
+    maker = PairExamples(source, tokenizer, rows, seed=0, captions="text_and_keywords")
     records = [source[i] for i in range(min(len(source), 256))]
     decoded = [maker.decode(record) for record in records[:32]]
-    batch = maker.empty_batch(1)
+    batch = empty_batch(maker.columns, 1)
     rng = sampling.example_rng(0, 0)
     stages = [
         _measure("read", lambda i: source[i % len(source)], seconds),
         _measure("decode", lambda i: maker.decode(records[i % len(records)]), seconds),
-        _measure("crop, resize", lambda i: maker.crop(decoded[i % len(decoded)], rng), seconds),
+        _measure(
+            "crop, resize",
+            lambda i: maker.augmentation.crop(decoded[i % len(decoded)], image_size, rng),
+            seconds,
+        ),
         _measure(
             "crop, resize, flip, RandAugment",
-            lambda i: maker.augment(decoded[i % len(decoded)], rng),
+            lambda i: maker.view(decoded[i % len(decoded)], rng),
             seconds,
         ),
         _measure(
@@ -141,8 +122,8 @@ def benchmark_input(
         ),
         _measure("all, one thread", lambda i: maker.write(batch, 0, i, i % len(source)), seconds),
     ]
-    with pipeline.train_batches(
-        source, tokenizer, start_step=0, end_step=10**9, **arguments
+    with stream_batches(
+        maker, batch_size=batch_size, start_step=0, end_step=10**9, loading=loading
     ) as batches:
         next(batches)
         start, count = time.perf_counter(), 0
@@ -203,8 +184,7 @@ def main() -> None:
             image_size=image_size,
             text_length=flags.text_length,
             batch_size=flags.batch_size,
-            num_workers=flags.num_workers,
-            num_threads=flags.num_threads,
+            loading=Loading(num_workers=flags.num_workers, num_threads=flags.num_threads),
             seconds=flags.seconds,
         )
         size = np.mean([len(source[i].image) for i in range(min(len(source), 256))]) / 1024

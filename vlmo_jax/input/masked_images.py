@@ -9,17 +9,24 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from vlmo_jax.commands.config_errors import require
 from vlmo_jax.datasets import Record
-from vlmo_jax.input import checks, sampling
-from vlmo_jax.input.attempts import Report, write_or_replace
+from vlmo_jax.input import sampling
+from vlmo_jax.input.attempts import (
+    Report,
+    decode_image,
+    needed_record,
+    read_record,
+    require_records,
+    write_or_replace,
+)
 from vlmo_jax.input.images import block_masking, color_jitter, pixels
-from vlmo_jax.input.pairs import Batch, decode_record, decode_whole
-from vlmo_jax.input.text import captions
+from vlmo_jax.input.schema import INDEX_COLUMNS, Batch, Column
 
 
 @dataclasses.dataclass(frozen=True)
 class MaskedViews:
-    """What an example is made of: the sizes of both views and of the mask.
+    """Sizes of rows that hold two views of an image and a mask of the first.
 
     Args:
         image_size: S, side of the model's view in pixels.
@@ -29,7 +36,7 @@ class MaskedViews:
         min_block: smallest block of hidden patches (BEiT: 16; see `block_masking.draw_block_mask`).
 
     Raises:
-        ValueError: a size is impossible.
+        ConfigError: a size is impossible.
     """
 
     image_size: int
@@ -38,26 +45,39 @@ class MaskedViews:
     num_masked: int
     min_block: int
 
-    def __post_init__(self):
-        checks.check_block_masking(
+    def __post_init__(self) -> None:
+        block_masking.check_block_masking(
             self.image_size, self.patch_size, self.num_masked, self.min_block
         )
-        if self.tokenizer_image_size < 1:
-            raise ValueError(
-                f"tokenizer_image_size={self.tokenizer_image_size} must be at least 1 pixel"
-            )
+        require(
+            self.tokenizer_image_size >= 1,
+            f"config.data.tokenizer_image_size={self.tokenizer_image_size} must be at least 1 pixel",
+        )
 
-    def empty_batch(self, rows: int) -> Batch:
-        """Returns black images with no hidden patch: image uint8 [rows, S, S, 3]; tokenizer_image uint8 [rows, S', S', 3], the
-        tokenizer's view of the same; masked_positions int32 [rows, M], numbers of the hidden
-        patches row by row, -1 where unused.
+    @property
+    def columns(self) -> dict[str, Column]:
+        """image uint8 [S, S, 3]; tokenizer_image uint8 [S', S', 3], the tokenizer's view of the
+        same; masked_positions int32 [M], numbers of the hidden patches row by row, -1 where unused.
         """
-        sizes = {"image": self.image_size, "tokenizer_image": self.tokenizer_image_size}
-        return {name: np.zeros((rows, size, size, 3), np.uint8) for name, size in sizes.items()} | {
-            "masked_positions": np.full(
-                (rows, self.num_masked), block_masking.UNUSED_POSITION, np.int32
+        view, tokenizer_view = self.image_size, self.tokenizer_image_size
+        return {
+            "image": Column((view, view, 3), np.uint8),
+            "tokenizer_image": Column((tokenizer_view, tokenizer_view, 3), np.uint8),
+            "masked_positions": Column(
+                (self.num_masked,), np.int32, empty=block_masking.UNUSED_POSITION
             ),
         }
+
+    def synthetic(
+        self, rows: int, rng: np.random.Generator, *, vocab_size: int = 0, first_row: int = 0
+    ) -> Batch:
+        """See `schema.Rows.synthetic`."""
+        batch = {
+            name: rng.integers(0, 256, (rows, *self.columns[name].shape), np.uint8)
+            for name in ("image", "tokenizer_image")
+        }
+        positions = [self.draw_masked_positions(rng) for _ in range(rows)]
+        return {**batch, "masked_positions": np.stack(positions)}
 
     def draw_masked_positions(self, rng: np.random.Generator) -> np.ndarray:
         """Draws the patches that are hidden: their numbers, int32 [M], -1 where unused."""
@@ -69,7 +89,7 @@ class MaskedViews:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImagePretrainExamples:
+class MaskedImageExamples:
     """Makes the rows of the training stream, for `pipeline.stream_batches`.
 
     Args:
@@ -78,22 +98,22 @@ class ImagePretrainExamples:
         seed: 0 to 2**32 - 1.
         crop_scale: smallest and largest share of an image's area that a random crop shows.
         flip: mirror half of the images.
-        color_jitter: strengths of brightness, contrast, saturation and hue, or None for none.
+        color_jitter: strengths of brightness, contrast, saturation and hue, or () for none.
 
     Raises:
-        ValueError: an argument is out of range.
+        ConfigError: an argument is out of range.
     """
 
     source: Sequence[Record]
     views: MaskedViews
     seed: int
-    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_scale: tuple[float, ...] = (0.08, 1.0)
     flip: bool = True
-    color_jitter: tuple[float, float, float, float] | None = (0.4, 0.4, 0.4, 0.0)
+    color_jitter: tuple[float, ...] = (0.4, 0.4, 0.4, 0.0)
 
-    def __post_init__(self):
-        checks.check_images(len(self.source), self.views.image_size)
-        checks.check_views(self.crop_scale, color_jitter=self.color_jitter)
+    def __post_init__(self) -> None:
+        pixels.check_crop(self.crop_scale)
+        color_jitter.check_color_jitter(self.color_jitter)
 
     @functools.cached_property
     def _min_pixels(self) -> float:
@@ -101,27 +121,27 @@ class ImagePretrainExamples:
             max(self.views.image_size, self.views.tokenizer_image_size), self.crop_scale
         )
 
-    def empty_batch(self, rows: int) -> Batch:
-        """Returns the arrays of `MaskedViews.empty_batch` and image_id uint32 [rows], a hash of the
-        record's id.
-        """
-        return self.views.empty_batch(rows) | {"image_id": np.zeros(rows, np.uint32)}
+    @property
+    def columns(self) -> dict[str, Column]:
+        """Those of `MaskedViews`."""
+        return self.views.columns
 
     def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
-        """Writes one example into a batch; see `examples.TrainExamples.write`."""
+        """Writes one example into a batch; see `pairs.PairExamples.write`."""
         return write_or_replace(
             functools.partial(self._write, batch, row),
-            self.source,
+            len(self.source),
             seed=self.seed,
             position=position,
             index=index,
         )
 
-    def _write(self, batch: Batch, row: int, record: Record, rng: np.random.Generator) -> None:
-        image = decode_record(record, min_pixels=self._min_pixels)
+    def _write(self, batch: Batch, row: int, index: int, rng: np.random.Generator) -> Report:
+        record = read_record(self.source, index)
+        image = decode_image(record.image, record.image_id, min_pixels=self._min_pixels)
         batch["image"][row], batch["tokenizer_image"][row] = self.two_views(image, rng)
         batch["masked_positions"][row] = self.views.draw_masked_positions(rng)
-        batch["image_id"][row] = captions.text_hash(record.image_id)
+        return Report(seen=1)
 
     def two_views(
         self, image: Image.Image, rng: np.random.Generator
@@ -143,15 +163,13 @@ class ImagePretrainExamples:
         if self.color_jitter:
             image = color_jitter.color_jitter(image, rng, strengths=self.color_jitter)
         box = pixels.draw_crop(image.width, image.height, rng, scale=self.crop_scale)
-        views = (
-            pixels.resize_box(image, box, self.views.image_size, Image.Resampling.BICUBIC),
-            pixels.resize_box(
-                image, box, self.views.tokenizer_image_size, Image.Resampling.LANCZOS
-            ),
-        )
+        size, tokenizer_size = self.views.image_size, self.views.tokenizer_image_size
+        view = pixels.resize_box(image, box, size, Image.Resampling.BICUBIC)
+        tokenizer_view = pixels.resize_box(image, box, tokenizer_size, Image.Resampling.LANCZOS)
         if self.flip and rng.random() < 0.5:
-            views = tuple(pixels.flip_horizontally(view) for view in views)
-        return tuple(np.asarray(view) for view in views)
+            view = pixels.flip_horizontally(view)
+            tokenizer_view = pixels.flip_horizontally(tokenizer_view)
+        return np.asarray(view), np.asarray(tokenizer_view)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,21 +190,19 @@ class EvalMaskedImages:
     views: MaskedViews
     seed: int = 0
 
-    def __post_init__(self):
-        checks.check_images(len(self.source), self.views.image_size)
+    def __post_init__(self) -> None:
+        require_records(self.source)
 
-    def empty_batch(self, rows: int) -> Batch:
-        """Returns padding: the arrays of `MaskedViews.empty_batch`, index int32 and valid bool
-        [rows].
-        """
-        return self.views.empty_batch(rows) | {
-            "index": np.zeros(rows, np.int32),
-            "valid": np.zeros(rows, np.bool_),
-        }
+    @property
+    def columns(self) -> dict[str, Column]:
+        """Those of `MaskedViews`, and index int32 and valid bool."""
+        return {**self.views.columns, **INDEX_COLUMNS}
 
     def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
-        """Writes record `index` into a row; see `examples.EvalImages.write`."""
-        image = decode_whole(self.source, index)
+        """Writes record `index` into a row; see `plain_images.EvalImages.write`."""
+        with needed_record(index):
+            record = read_record(self.source, index)
+            image = decode_image(record.image, record.image_id)
         batch["image"][row] = np.asarray(pixels.resize_square(image, self.views.image_size))
         view = pixels.resize_square(
             image, self.views.tokenizer_image_size, Image.Resampling.LANCZOS

@@ -7,25 +7,24 @@ memory than are kept ready.
 """
 
 import concurrent.futures
+import dataclasses
 import functools
 import logging
 import math
 import operator
 import weakref
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import grain
 import numpy as np
 from absl import flags
 
-from vlmo_jax.datasets import Record
-from vlmo_jax.input import attempts, checks, sampling
-from vlmo_jax.input import pairs as examples
+from vlmo_jax.commands.config_errors import require
+from vlmo_jax.input import attempts, sampling
 from vlmo_jax.input.attempts import BrokenDataError, Report
-from vlmo_jax.input.images import pixels
-from vlmo_jax.input.pairs import Batch
-from vlmo_jax.input.text.tokenizer import Tokenizer
+from vlmo_jax.input.hosts import ALONE, Host
+from vlmo_jax.input.schema import Batch, Column, empty_batch
 
 _log = logging.getLogger(__name__)
 
@@ -34,42 +33,93 @@ _log = logging.getLogger(__name__)
 _TASKS_PER_THREAD = 4
 
 
-class ExampleMaker(Protocol):
-    """Writes training examples into the rows of batches; must be picklable for worker processes.
+@dataclasses.dataclass(frozen=True)
+class Loading:
+    """How batches are made, which changes nothing of what is in them: fields of `config.data`.
+
+    Args:
+        num_workers: processes that make batches; 0 makes them in a thread of this one.
+        num_threads: threads of each such process that make the rows of a batch.
+        prefetch: batches kept ready, at least 1.
+        max_broken_fraction: share of broken records above which training stops, 0 to 1. Chance is
+            allowed for in small samples: the run stops when more than limit + 3 sqrt(limit) + 3
+            records were broken, limit being the share of those read. An evaluation allows none.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+
+    num_workers: int = 0
+    num_threads: int = 2
+    prefetch: int = 2
+    max_broken_fraction: float = 0.001
+
+    def __post_init__(self) -> None:
+        require(
+            self.num_workers >= 0,
+            f"config.data.num_workers={self.num_workers} must be 0 (no processes) or more",
+        )
+        require(
+            self.num_threads >= 1, f"config.data.num_threads={self.num_threads} must be at least 1"
+        )
+        require(
+            self.prefetch >= 1, f"config.data.prefetch={self.prefetch} must be at least 1 batch"
+        )
+        require(
+            0 <= self.max_broken_fraction <= 1,
+            f"config.data.max_broken_fraction={self.max_broken_fraction} must be 0 to 1",
+        )
+
+
+DEFAULT_LOADING = Loading()
+
+
+class RowMaker(Protocol):
+    """Writes records into the rows of batches; must be picklable for worker processes.
 
     Attributes:
-        source: the records.
-        seed: of everything random in an example.
+        source: the records, of any kind.
     """
 
     source: Sequence
-    seed: int
 
-    def empty_batch(self, rows: int) -> Batch:
-        """Returns arrays for `rows` examples, not filled."""
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """The arrays of a batch by name."""
 
     def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
-        """Writes record `index`, or one in its place if it is broken, into a row, by (seed,
-        position, index) alone.
-        """
+        """Writes record `index`, which stands at a position of the stream or split, into a row."""
+
+
+class ExampleMaker(RowMaker, Protocol):
+    """Writes training examples: `write` takes another record for one that is broken, and what it
+    writes depends on (seed, position, index) alone.
+
+    Attributes:
+        seed: of everything random in an example.
+    """
+
+    seed: int
 
 
 class BatchMaker:
-    """Rows of examples to a batch, on a pool of threads that each process has for itself."""
+    """Rows to a batch, on a pool of threads that each process has for itself."""
 
-    def __init__(self, maker: ExampleMaker | examples.EvalImages, num_threads: int):
+    def __init__(self, maker: RowMaker, num_threads: int) -> None:
         self._maker = maker
         self._num_threads = num_threads
-        self._pool = None
+        self._pool: concurrent.futures.ThreadPoolExecutor | None = None
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pool": None}
 
-    def make(self, rows: int, positions: range, indices: Sequence[int]) -> tuple[Batch, Report]:
+    def make(
+        self, rows: int, positions: Sequence[int], indices: Sequence[int]
+    ) -> tuple[Batch, Report]:
         """Returns a batch of `rows` rows, the first of them written from the given places and
         records, and what was tried.
         """
-        batch = self._maker.empty_batch(rows)
+        batch = empty_batch(self._maker.columns, rows)
 
         def write(some_rows: range) -> Report:
             written = (
@@ -91,6 +141,7 @@ class BatchMaker:
         return batch, functools.reduce(operator.add, self._pool.map(write, tasks), Report())
 
     def close(self) -> None:
+        """Ends the threads."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -98,25 +149,15 @@ class BatchMaker:
 class _TrainStep(BatchMaker):
     """Step number to the rows of one host."""
 
-    def __init__(
-        self,
-        maker: ExampleMaker,
-        *,
-        batch_size: int,
-        host_index: int,
-        host_count: int,
-        num_threads: int,
-    ):
+    def __init__(self, maker: ExampleMaker, batch_size: int, host: Host, num_threads: int) -> None:
         super().__init__(maker, num_threads)
         self._order = sampling.RecordOrder(len(maker.source), maker.seed)
-        self._batch_size = batch_size
-        self._rows = batch_size // host_count
-        self._first = host_index * self._rows
+        self._batch_size, self._host = batch_size, host
 
     def __call__(self, step: int) -> tuple[Batch, Report]:
-        start = step * self._batch_size + self._first
-        positions = range(start, start + self._rows)
-        return self.make(self._rows, positions, [self._order[position] for position in positions])
+        positions = self._host.positions(step, self._batch_size)
+        indices = [self._order[position] for position in positions]
+        return self.make(len(positions), positions, indices)
 
 
 class TrainBatches(Iterator[Batch]):
@@ -128,25 +169,20 @@ class TrainBatches(Iterator[Batch]):
     Attributes:
         seen: records tried so far, for the batches handed out.
         broken: how many of them could not be used, and were replaced by others.
-        truncated: captions that were cut at the text length.
+        texts: rows with a text that were handed out.
+        truncated: how many of these texts were longer than a row, and were cut.
     """
 
     def __init__(
-        self,
-        iterator: grain.DatasetIterator,
-        maker: _TrainStep,
-        *,
-        in_shared_memory: bool,
-        max_broken_fraction: float,
-    ):
+        self, iterator: grain.DatasetIterator, maker: BatchMaker, max_broken_fraction: float
+    ) -> None:
         # Closing empties the list: Grain's iterators must be gone before the interpreter takes
         # apart the modules they need.
         self._iterators = [iterator]
         self._close = weakref.finalize(self, close_batches, self._iterators, maker)
-        self._in_shared_memory = in_shared_memory
         self._max_broken_fraction = max_broken_fraction
         self._named: dict[str, str] = {}
-        self.seen = self.broken = self.truncated = 0
+        self.seen = self.broken = self.texts = self.truncated = 0
 
     def __next__(self) -> Batch:
         if not self._iterators:
@@ -154,12 +190,13 @@ class TrainBatches(Iterator[Batch]):
         batch, report = next(self._iterators[0])
         self.seen += report.seen
         self.broken += len(report.broken)
+        self.texts += report.texts
         self.truncated += report.truncated
-        for image_id, reason in report.broken:
-            if image_id not in self._named:
-                self._named[image_id] = reason
+        for record_id, reason in report.broken:
+            if record_id not in self._named:
+                self._named[record_id] = reason
                 _log.warning(
-                    "Broken training record %r is replaced by another: %s", image_id, reason
+                    "Broken training record %r is replaced by another: %s", record_id, reason
                 )
         if self.broken > _tolerated(self.seen, self._max_broken_fraction):
             raise BrokenDataError(
@@ -170,10 +207,6 @@ class TrainBatches(Iterator[Batch]):
                 " records that `python -m vlmo_jax.datasets.check DIR` names, or raise"
                 " config.data.max_broken_fraction"
             )
-        if self._in_shared_memory:
-            # Grain unmaps these arrays when Python lets go of them, which at exit is too late, and
-            # too soon for arrays on the device that share their memory.
-            batch = {key: np.array(value) for key, value in batch.items()}
         return batch
 
     def close(self) -> None:
@@ -185,11 +218,12 @@ class TrainBatches(Iterator[Batch]):
     def __enter__(self) -> "TrainBatches":
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 
-def close_batches(iterators: list[grain.DatasetIterator], maker: BatchMaker) -> None:
+def close_batches(iterators: list[Iterator], maker: BatchMaker) -> None:
+    """Ends all that makes batches, and empties the list."""
     while iterators:
         iterators.pop().close()
     maker.close()
@@ -207,164 +241,54 @@ def _tolerated(seen: int, fraction: float) -> float:
     return expected + 3 * math.sqrt(expected) + 3 if fraction else 0
 
 
-def train_batches(
-    source: Sequence[Record],
-    tokenizer: Tokenizer,
-    *,
-    image_size: int,
-    text_length: int,
-    batch_size: int,
-    seed: int,
-    start_step: int,
-    end_step: int,
-    host_index: int = 0,
-    host_count: int = 1,
-    captions: str = "text",
-    crop_scale: tuple[float, float] = (0.5, 1.0),
-    flip: bool = True,
-    randaugment: tuple[int, float] | None = (2, 7),
-    randaugment_fill: tuple[int, int, int] = pixels.WHITE,
-    color_jitter: tuple[float, float, float, float] | None = None,
-    mask_rate: float = 0.15,
-    max_masked_tokens: int,
-    num_workers: int = 0,
-    num_threads: int = 2,
-    prefetch: int = 2,
-    max_broken_fraction: float = 0.001,
-) -> TrainBatches:
-    """Returns the training batches of steps start_step to end_step - 1, of which this host gets its
-    rows.
-
-    Row r of step s is position s * batch_size + r of an endless stream in which every record comes
-    once an epoch, shuffled anew each time. Which record, which view, which caption and which masks
-    stand there depends on `seed` and the position alone: not on where the run started, nor on the
-    number of hosts, workers or threads.
-
-    Args:
-        source: the records; for `num_workers` above 0 they and the tokenizer must be picklable.
-        tokenizer: of `load_tokenizer`.
-        image_size: S, side of the images in pixels.
-        text_length: T, tokens of a text with [CLS] and [SEP], at least 3; longer texts are cut, and
-            counted.
-        batch_size: B, examples of a step over all hosts.
-        seed: 0 to 2**32 - 1.
-        start_step, end_step: first step, and the one after the last.
-        host_index, host_count: which of how many equal slices of the rows this host gets; b = B /
-            host_count rows.
-        captions: "text" or "text_and_keywords" (see `captions.draw_caption`).
-        crop_scale: smallest and largest share of an image's area that a random crop shows.
-        flip: mirror half of the images.
-        randaugment: (number of operations, magnitude 0 to 10), or None for no RandAugment.
-        randaugment_fill: colour of corners that it uncovers (see `randaugment.rand_augment`).
-        color_jitter: strengths of brightness, contrast, saturation and hue (see
-            `color_jitter.color_jitter`), or None for none.
-        mask_rate: share of the words that are masked.
-        max_masked_tokens: M, the most tokens masked in a text.
-        num_workers: processes that make batches; 0 makes them in a thread of this one.
-        num_threads: threads of each such process that make the rows of a batch.
-        prefetch: batches kept ready, at least 1.
-        max_broken_fraction: share of broken records above which the run stops, 0 to 1. Chance is
-            allowed for in small samples: the run stops when more than limit + 3 sqrt(limit) + 3
-            records were broken, limit being the share of those read.
-
-    Returns:
-        An iterator of numpy batches: image uint8 [b, S, S, 3]; token_ids int32 and token_mask bool
-        [b, T]; mlm_token_ids int32
-        [b, T], the masked copy; mlm_positions int32 [b, M], 0 where unused; mlm_labels int32 [b,
-        M], -1 where unused; image_id
-        uint32 [b], a hash of the record's id; text_id uint32 [b], a hash of the lower-cased
-        caption. Making batches begins at once.
-
-    Raises:
-        ValueError: an argument is out of range.
-        BrokenDataError: (from the iterator) too many records are broken.
-    """
-    checks.check_images(len(source), image_size)
-    checks.check_text(text_length, tokenizer)
-    checks.check_captions(captions)
-    checks.check_views(crop_scale, randaugment, color_jitter)
-    checks.check_masking(mask_rate, max_masked_tokens)
-    maker = examples.TrainExamples(
-        source=source,
-        tokenizer=tokenizer,
-        image_size=image_size,
-        text_length=text_length,
-        seed=seed,
-        captions=captions,
-        crop_scale=crop_scale,
-        flip=flip,
-        randaugment=randaugment,
-        randaugment_fill=randaugment_fill,
-        color_jitter=color_jitter,
-        mask_rate=mask_rate,
-        max_masked_tokens=max_masked_tokens,
-    )
-    return stream_batches(
-        maker,
-        batch_size=batch_size,
-        start_step=start_step,
-        end_step=end_step,
-        host_index=host_index,
-        host_count=host_count,
-        num_workers=num_workers,
-        num_threads=num_threads,
-        prefetch=prefetch,
-        max_broken_fraction=max_broken_fraction,
-    )
-
-
 def stream_batches(
     maker: ExampleMaker,
     *,
     batch_size: int,
     start_step: int,
     end_step: int,
-    host_index: int = 0,
-    host_count: int = 1,
-    num_workers: int = 0,
-    num_threads: int = 2,
-    prefetch: int = 2,
-    max_broken_fraction: float = 0.001,
+    host: Host = ALONE,
+    loading: Loading = DEFAULT_LOADING,
 ) -> TrainBatches:
-    """Returns the batches of any kind of training example; see `train_batches` for the order and
-    the arguments.
+    """Returns the training batches of steps start_step to end_step - 1, of which this host gets its
+    rows.
+
+    Row r of step s is position s * batch_size + r of an endless stream in which every record comes
+    once an epoch, shuffled anew each time. What stands there depends on the maker, its seed and the
+    position alone: not on where the run started, nor on the number of hosts, workers or threads.
 
     Args:
-        maker: writes one example a row; what it writes depends on its seed, the position and the
-            record alone.
+        maker: writes the examples; for `num_workers` above 0 it must be picklable.
+        batch_size: B, examples of a step over all hosts.
+        start_step, end_step: first step, and the one after the last.
+        host: whose rows are made; b = B / hosts rows.
+        loading: by how many processes and threads.
+
+    Returns:
+        An iterator of numpy batches: the maker's columns, [b, ...]. Making batches begins at once.
 
     Raises:
         ValueError: an argument is out of range.
+        BrokenDataError: (from the iterator) too many records are broken.
     """
-    checks.check_hosts(batch_size, host_index, host_count)
-    checks.check_stream(start_step, end_step, max_broken_fraction)
-    checks.check_loading(num_workers, num_threads, prefetch)
+    host.rows_of(batch_size)  # refuses a batch that does not divide over the hosts
+    if not 0 <= start_step <= end_step:
+        raise ValueError(f"start_step={start_step} must be 0 to end_step={end_step}")
+    step = _TrainStep(maker, batch_size, host, loading.num_threads)
     if len(maker.source) < batch_size:
         _log.warning(
             "batch_size=%d is more than the %d training records: a batch holds some twice",
             batch_size,
             len(maker.source),
         )
-    step = _TrainStep(
-        maker,
-        batch_size=batch_size,
-        host_index=host_index,
-        host_count=host_count,
-        num_threads=num_threads,
-    )
     dataset = grain.MapDataset.range(start_step, end_step).map(step)
-    iterator = start_batches(dataset, num_workers=num_workers, prefetch=prefetch)
-    return TrainBatches(
-        iterator, step, in_shared_memory=num_workers > 0, max_broken_fraction=max_broken_fraction
-    )
+    return TrainBatches(start_batches(dataset, loading), step, loading.max_broken_fraction)
 
 
-def start_batches(
-    dataset: grain.MapDataset, *, num_workers: int, prefetch: int
-) -> grain.DatasetIterator:
-    """An iterator over a data set of batches that has begun to make the first ones."""
-    if not num_workers:
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=prefetch)
+def start_batches(dataset: grain.MapDataset, loading: Loading) -> grain.DatasetIterator:
+    """Returns an iterator over a data set of (batch, report) that has begun to make the first ones."""
+    if not loading.num_workers:
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=loading.prefetch)
         iterator = iter(dataset.to_iter_dataset(options))
     else:
         if not flags.FLAGS.is_parsed():
@@ -374,11 +298,16 @@ def start_batches(
         in_worker = dataset.to_iter_dataset(
             grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         )
-        ready = math.ceil(prefetch / num_workers)
-        iterator = iter(
-            in_worker.mp_prefetch(
-                grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=ready)
-            )
-        )
+        ready = math.ceil(loading.prefetch / loading.num_workers)
+        workers = grain.MultiprocessingOptions(loading.num_workers, per_worker_buffer_size=ready)
+        iterator = iter(in_worker.mp_prefetch(workers).map(_own_arrays))
     iterator.start_prefetch()
     return iterator
+
+
+def _own_arrays(made: tuple[Batch, Report]) -> tuple[Batch, Report]:
+    """Copies a batch out of the memory that a worker shares: Grain unmaps it when Python lets go of
+    the arrays, which at exit is too late, and too soon for arrays on the device that share it.
+    """
+    batch, report = made
+    return {name: np.array(values) for name, values in batch.items()}, report

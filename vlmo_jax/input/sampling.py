@@ -19,7 +19,7 @@ class RecordOrder:
         ValueError: a number is out of range.
     """
 
-    def __init__(self, num_records: int, seed: int):
+    def __init__(self, num_records: int, seed: int) -> None:
         if num_records < 1:
             raise ValueError(
                 "the training data has no records; give a data set and a split that have some"

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 
 import sentencepiece
 
-from vlmo_jax.datasets import TextRecord, sources
+from vlmo_jax.datasets import TextRecord, records, sources
 from vlmo_jax.input.text import tokenizer
 
 
@@ -52,7 +52,7 @@ def train_tokenizer(
         )
     iterators = [_lines(entry, split) for entry in corpus]
     model = io.BytesIO()
-    pad, unk, cls, sep, mask = tokenizer.SPECIAL_TOKENS
+    pad, unknown, begin, end, mask = tokenizer.BERT_TOKENS
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=itertools.chain.from_iterable(iterators),
@@ -66,9 +66,9 @@ def train_tokenizer(
             bos_id=2,
             eos_id=3,
             pad_piece=pad,
-            unk_piece=unk,
-            bos_piece=cls,
-            eos_piece=sep,
+            unk_piece=unknown,
+            bos_piece=begin,
+            eos_piece=end,
             control_symbols=[mask],
             # The result depends on the number of threads, so it is fixed whatever the machine.
             num_threads=4,
@@ -91,7 +91,7 @@ def _lines(entry: str, split: str) -> Iterator[str]:
         return _file_lines(path)
     if not path.is_dir() and entry not in sources.EMBEDDED | sources.EMBEDDED_TEXTS:
         raise FileNotFoundError(f"--corpus {entry}: there is no such text file or data set")
-    return _texts(sources.open_records(entry, split))
+    return _texts(sources.open_records(entry, split, [records.IMAGES, records.TEXTS]))
 
 
 def _file_lines(path: pathlib.Path) -> Iterator[str]:
@@ -101,7 +101,7 @@ def _file_lines(path: pathlib.Path) -> Iterator[str]:
             yield line.strip()
 
 
-def _texts(source: sources.RecordSource) -> Iterator[str]:
+def _texts(source: Sequence) -> Iterator[str]:
     for record in source:
         if isinstance(record, TextRecord):
             yield record.text

@@ -6,12 +6,11 @@ part reads its own field; of other fields it reads sizes that both must agree on
 `config.model.image_size`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
-import numpy as np
 from flax import nnx
 
 from vlmo_jax.evals.evaluation import Evaluation
@@ -142,5 +141,3 @@ class EvaluationRecipe(Protocol):
 
     def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> Evaluation:
         """The evaluation, once the data are open."""
-
-

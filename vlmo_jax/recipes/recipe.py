@@ -167,9 +167,7 @@ class Recipe:
         process, rows = jax.process_index(), self.config.batch_size // jax.process_count()
         rng = np.random.default_rng(self.config.seed + process)
         vocab_size = self.config.model.vocab_size
-        return self.data.rows.synthetic(
-            rows, rng, vocab_size=vocab_size, first_row=rows * process
-        )
+        return self.data.rows.synthetic(rows, rng, vocab_size=vocab_size, first_row=rows * process)
 
     def batches(self, start_step: int) -> Batches:
         """The training batches of this process from `start_step` to the end: an iterator and

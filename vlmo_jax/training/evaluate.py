@@ -15,7 +15,6 @@ from vlmo_jax.commands.config_errors import ConfigError, naming
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
-from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.tasks.settings import NO_INIT
 from vlmo_jax.reports.metrics import MetricWriter, announce
 from vlmo_jax.training.loop import picture_path

@@ -1,6 +1,5 @@
 """The training loop: restore, compile, evaluate, then draw, step, log, evaluate and save."""
 
-import json
 import math
 import shutil
 import signal
@@ -21,6 +20,7 @@ from vlmo_jax.evals.evaluation import Evaluation
 from vlmo_jax.models.build import count_params
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
+from vlmo_jax.reports.curves import loss_curves
 from vlmo_jax.reports.metrics import (
     MetricWriter,
     ProgressBar,
@@ -29,7 +29,6 @@ from vlmo_jax.reports.metrics import (
     announce,
     read_metrics,
 )
-from vlmo_jax.reports.curves import loss_curves
 from vlmo_jax.training.program import Program, build_program, compiled_bytes, initial_state
 
 
@@ -294,9 +293,7 @@ class Loop:
             self.stop = True
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-        before = {
-            number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
         return lambda: [signal.signal(number, handler) for number, handler in before.items()]
 
 

@@ -80,7 +80,9 @@ class Program:
 
     @staticmethod
     def _place(shapes, where):
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes)
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes
+        )
 
     def load_frozen(self) -> Any:
         """The parameters that never change, on every device."""
@@ -162,7 +164,9 @@ def initial_state(program: Program, checkpoints: Checkpoints) -> tuple[TrainStat
                 model=config.model.to_dict(),
                 tokenizer=program.recipe.tokenizer_meta(),
             )
-        return program.first_state(params), "\n".join(report.summary()).removeprefix("Warm start from ")
+        return program.first_state(params), "\n".join(report.summary()).removeprefix(
+            "Warm start from "
+        )
     return program.random_state(), f"random parameters, seed {config.seed}"
 
 

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from vlmo_jax.input import checks
-from vlmo_jax.input.images.block_masking import draw_block_mask, masked_positions
+from vlmo_jax.input.images.block_masking import (
+    check_block_masking,
+    draw_block_mask,
+    masked_positions,
+)
 
 
 def draw(seed, grid=14, num_masked=75, min_block=16):
@@ -58,13 +61,13 @@ def test_positions_are_the_numbers_of_hidden_patches_and_padding():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ((224, 15, 75, 16), "image_size=224 must be a multiple"),
+        ((224, 15, 75, 16), "config.model.image_size=224 must be a multiple"),
         ((16, 16, 1, 1), "at least the double"),
-        ((64, 16, 16, 2), "num_masked=16 patches .* fewer than all 16"),
-        ((64, 16, 6, 7), "min_block=7"),
+        ((64, 16, 16, 2), "config.data.num_masked=16 patches .* fewer than all 16"),
+        ((64, 16, 6, 7), "config.data.min_block=7"),
         ((64, 16, 0, 1), "num_masked=0"),
     ],
 )
 def test_impossible_masks_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        checks.check_block_masking(*arguments)
+        check_block_masking(*arguments)

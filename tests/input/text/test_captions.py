@@ -50,7 +50,7 @@ def test_packing(tokenizer, count, kept):
     token_ids, token_mask = np.full(6, 99, np.int32), np.ones(6, np.bool_)
     assert captions.pack_tokens(ids, tokenizer, token_ids, token_mask) == kept
     padding = [tokenizer.pad_id] * (4 - kept)
-    assert token_ids.tolist() == [tokenizer.cls_id, *ids[:kept], tokenizer.sep_id, *padding]
+    assert token_ids.tolist() == [tokenizer.begin_id, *ids[:kept], tokenizer.end_id, *padding]
     assert token_mask.tolist() == [True] * (kept + 2) + [False] * (4 - kept)
 
 

@@ -7,7 +7,7 @@ from vlmo_jax.input.text.tokenizer import Encoding
 
 
 class Tokenizer:
-    pad_id, unk_id, cls_id, sep_id, mask_id = range(5)
+    pad_id, begin_id, end_id, mask_id = 0, 2, 3, 4
 
 
 def random_texts(rng, count, most_words=20, first=5):

@@ -14,15 +14,16 @@ def any_tokenizer(request):
     return tokenizer.load_tokenizer(request.param)
 
 
-def test_special_ids(any_tokenizer):
+def test_special_tokens_have_ids_and_spellings(any_tokenizer):
     ids = (
         any_tokenizer.pad_id,
-        any_tokenizer.unk_id,
-        any_tokenizer.cls_id,
-        any_tokenizer.sep_id,
+        1,
+        any_tokenizer.begin_id,
+        any_tokenizer.end_id,
         any_tokenizer.mask_id,
     )
-    assert ids == any_tokenizer.special_ids == (0, 1, 2, 3, 4)
+    assert ids == tuple(any_tokenizer.special_tokens) == (0, 1, 2, 3, 4)
+    assert any_tokenizer.special_tokens[any_tokenizer.mask_id] == "[MASK]"
     assert len(any_tokenizer.fingerprint) == 64
 
 
@@ -35,8 +36,8 @@ def test_any_text_gives_ids_and_words_in_range(any_tokenizer, text):
     assert all(0 <= i < any_tokenizer.vocab_size for i in ids)
     assert not {
         any_tokenizer.pad_id,
-        any_tokenizer.cls_id,
-        any_tokenizer.sep_id,
+        any_tokenizer.begin_id,
+        any_tokenizer.end_id,
         any_tokenizer.mask_id,
     } & set(ids)
     assert (
@@ -64,11 +65,11 @@ def test_copies_agree(any_tokenizer):
 def test_decoding_leaves_special_tokens_out(any_tokenizer):
     ids = any_tokenizer.encode("the man").ids
     padded = [
-        any_tokenizer.cls_id,
+        any_tokenizer.begin_id,
         *ids[:1],
         any_tokenizer.mask_id,
         *ids[1:],
-        any_tokenizer.sep_id,
+        any_tokenizer.end_id,
         any_tokenizer.pad_id,
     ]
     assert any_tokenizer.decode(padded) == "the man"

@@ -121,7 +121,7 @@ def read_captions(
 class _ImageFinder:
     """Finds files by their path, or by their name if it is unique."""
 
-    def __init__(self, paths: Iterable[str]):
+    def __init__(self, paths: Iterable[str]) -> None:
         self._paths = set(paths)
         self._by_name: dict[str, str | None] = {}
         for path in self._paths:

@@ -4,9 +4,36 @@ import math
 
 import numpy as np
 
+from vlmo_jax.commands.config_errors import require
+
 UNUSED_POSITION = -1
 _MIN_ASPECT = 0.3  # of a block, height over width; the largest is its inverse
 _ATTEMPTS_PER_BLOCK = 10
+
+
+def check_block_masking(image_size: int, patch_size: int, num_masked: int, min_block: int) -> None:
+    """Raises ConfigError unless blocks of patches can be masked in an image.
+
+    Args:
+        image_size, patch_size: `config.model.image_size` and `config.model.patch_size`.
+        num_masked, min_block: `config.data.num_masked` and `config.data.min_block`.
+    """
+    grid = image_size // max(patch_size, 1)
+    require(
+        patch_size >= 1 and image_size % patch_size == 0 and grid >= 2,
+        f"config.model.image_size={image_size} must be a multiple, at least the double, of"
+        f" patch_size={patch_size}",
+    )
+    require(
+        1 <= num_masked < grid**2,
+        f"config.data.num_masked={num_masked} patches must be at least 1 and fewer than all"
+        f" {grid**2}",
+    )
+    require(
+        1 <= min_block <= num_masked,
+        f"config.data.min_block={min_block} patches must be at least 1 and at most"
+        f" num_masked={num_masked}",
+    )
 
 
 def draw_block_mask(

@@ -1,15 +1,30 @@
 """Colour jitter: random brightness, contrast, saturation and hue."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageEnhance
+
+from vlmo_jax.commands.config_errors import require
 
 _ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 NUM_STRENGTHS = len(_ENHANCERS) + 1
 MAX_HUE = 0.5
 
 
+def check_color_jitter(strengths: Sequence[float]) -> None:
+    """Raises ConfigError unless `config.data.color_jitter` is four strengths or ()."""
+    given = tuple(strengths)
+    in_range = len(given) == NUM_STRENGTHS and all(0 <= strength <= 1 for strength in given)
+    require(
+        not given or in_range and given[-1] <= MAX_HUE,
+        f"config.data.color_jitter={given} must be strengths of brightness, contrast, saturation (0"
+        f" to 1) and hue (0 to {MAX_HUE}), or () for none",
+    )
+
+
 def color_jitter(
-    image: Image.Image, rng: np.random.Generator, *, strengths: tuple[float, float, float, float]
+    image: Image.Image, rng: np.random.Generator, *, strengths: Sequence[float]
 ) -> Image.Image:
     """Changes an image's colours at random, each of the four by its own draw, in random order.
 

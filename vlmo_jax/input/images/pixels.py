@@ -1,34 +1,12 @@
-"""Encoded images to RGB of a fixed size, with Pillow."""
+"""Resizing, cropping and mirroring of RGB images, with Pillow."""
 
-import io
 import math
-import struct
+from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-WHITE = (255, 255, 255)
-
-# Naming the formats keeps Pillow from trying forty readers on each file, and from starting
-# Ghostscript on a stray .eps.
-_WANTED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF")
-Image.init()
-FORMATS = tuple(name for name in _WANTED_FORMATS if name in Image.OPEN)
-
-# What Pillow's readers raise on damaged files, beside OSError (which UnidentifiedImageError is).
-_DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    TypeError,
-    KeyError,
-    ZeroDivisionError,
-    OverflowError,
-    struct.error,
-    Image.DecompressionBombError,
-)
+from vlmo_jax.commands.config_errors import require
 
 # A crop is resized from at least this many times the pixels a side that it ends with, unless the
 # file has fewer: Pillow's own choice for thumbnails (`reducing_gap`), hardly to be told from a
@@ -36,58 +14,19 @@ _DECODING_ERRORS = (
 _REDUCING_GAP = 2.0
 
 
-class BrokenImageError(ValueError):
-    """The bytes are no image that can be decoded."""
-
-
-def decode_image(data: bytes, *, min_pixels: float | None = None) -> Image.Image:
-    """Decodes an image file to RGB, upright as its EXIF orientation says and laid over white where
-    it is transparent.
-
-    Args:
-        data: the encoded file, in one of `FORMATS`; of an animation the first frame is taken.
-        min_pixels: pixels below which a JPEG must not be shrunk; given, its decoder may drop to
-            1/2, 1/4 or 1/8 a side.
-
-    Returns:
-        An image of mode "RGB".
-
-    Raises:
-        BrokenImageError: the file is damaged, empty, of another format or of a kind of pixels that
-            has no fixed range.
-    """
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        if min_pixels is not None and image.format == "JPEG":
-            shrink = max(1.0, math.sqrt(image.width * image.height / min_pixels))
-            image.draft(None, (math.ceil(image.width / shrink), math.ceil(image.height / shrink)))
-        ImageOps.exif_transpose(image, in_place=True)
-        return _to_rgb(image)
-    except _DECODING_ERRORS as error:
-        raise BrokenImageError(
-            f"{type(error).__name__}: {error}" if data else "the file is empty"
-        ) from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError(
-            "pixels are floating point numbers, whose range is unknown; save the image with 8 or 16"
-            " bits"
-        )
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # Pillow would clip 16-bit greys at 255 instead of scaling them.
-        grey = np.clip(np.asarray(image), 0, 65535) >> 8
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        canvas = Image.new("RGB", image.size, WHITE)
-        canvas.paste(image, mask=image)
-        return canvas
-    if image.mode != "RGB":
-        return image.convert("RGB")
-    image.load()
-    return image
+def check_crop(crop_scale: Sequence[float]) -> None:
+    """Raises ConfigError unless `config.data.crop_scale` says how large random crops are."""
+    scale = tuple(crop_scale)
+    require(
+        len(scale) == 2,
+        f"config.data.crop_scale={scale} must be two numbers, smallest and largest",
+    )
+    smallest, largest = scale
+    require(
+        0 < smallest <= largest <= 1,
+        f"config.data.crop_scale={scale} must be (smallest, largest) share of the area with 0 <"
+        " smallest <= largest <= 1",
+    )
 
 
 def resize_square(
@@ -114,7 +53,7 @@ def draw_crop(
     height: int,
     rng: np.random.Generator,
     *,
-    scale: tuple[float, float],
+    scale: Sequence[float],
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> tuple[int, int, int, int]:
     """Draws a box of random area, aspect ratio and place inside an image.
@@ -147,7 +86,7 @@ def draw_crop(
 
 
 def random_resized_crop(
-    image: Image.Image, size: int, rng: np.random.Generator, *, scale: tuple[float, float]
+    image: Image.Image, size: int, rng: np.random.Generator, *, scale: Sequence[float]
 ) -> Image.Image:
     """Cuts a random box out of an image and resizes it to a square with Pillow's antialiased
     bicubic filter.
@@ -181,7 +120,7 @@ def resize_box(
     return image.resize((size, size), resample, box=box, reducing_gap=_REDUCING_GAP)
 
 
-def min_pixels_for_crop(size: int, scale: tuple[float, float]) -> float:
+def min_pixels_for_crop(size: int, scale: Sequence[float]) -> float:
     """Returns how many pixels an image must keep for every random crop to be resized from enough of
     them.
 
@@ -190,7 +129,7 @@ def min_pixels_for_crop(size: int, scale: tuple[float, float]) -> float:
         scale: as in `random_resized_crop`.
 
     Returns:
-        `min_pixels` of `decode_image`.
+        `min_pixels` of `datasets.images.decode_image`.
     """
     narrowest = 3 / 4  # shorter side over longer side
     return (_REDUCING_GAP * size) ** 2 / (scale[0] * narrowest)

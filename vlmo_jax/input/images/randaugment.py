@@ -2,12 +2,13 @@
 colours.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from vlmo_jax.input.images import pixels
+from vlmo_jax.commands.config_errors import require
+from vlmo_jax.datasets.images import WHITE
 
 MAX_MAGNITUDE = 10
 _APPLY_PROBABILITY = 0.5
@@ -21,13 +22,24 @@ _MAX_DEGREES = 30
 _Operation = Callable[[Image.Image, float, tuple[int, int, int]], Image.Image]
 
 
+def check_randaugment(strength: Sequence[float]) -> None:
+    """Raises ConfigError unless `config.data.randaugment` is (operations, magnitude) or ()."""
+    given = tuple(strength)
+    num_ops, magnitude = given if len(given) == 2 else (0, 0)
+    require(
+        len(given) in (0, 2) and num_ops >= 0 and 0 <= magnitude <= MAX_MAGNITUDE,
+        f"config.data.randaugment={given} must be (operations, magnitude) with a magnitude of 0 to"
+        f" {MAX_MAGNITUDE}, or () for none",
+    )
+
+
 def rand_augment(
     image: Image.Image,
     rng: np.random.Generator,
     *,
     num_ops: int = 2,
     magnitude: float = 7,
-    fill: tuple[int, int, int] = pixels.WHITE,
+    fill: tuple[int, int, int] = WHITE,
 ) -> Image.Image:
     """Applies randomly drawn operations to an image, each with probability 1/2.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vlmo_jax.commands.config_errors import require
 from vlmo_jax.datasets.records import Record
 from vlmo_jax.input.text.tokenizer import Encoding, Tokenizer
 
@@ -20,6 +21,15 @@ _SEPARATOR = ", "
 
 class NoCaptionError(ValueError):
     """A record without a caption."""
+
+
+def check_captions(captions: str) -> None:
+    """Raises ConfigError unless `config.data.captions` is a way to draw captions."""
+    require(
+        captions in CAPTION_MODES,
+        f"config.data.captions={captions!r} is unknown; use one of"
+        f" {', '.join(map(repr, CAPTION_MODES))}",
+    )
 
 
 def draw_caption(record: Record, mode: str, rng: np.random.Generator) -> str:
@@ -62,21 +72,21 @@ def encode_cached(tokenizer: Tokenizer, text: str) -> Encoding:
 def pack_tokens(
     ids: Sequence[int], tokenizer: Tokenizer, token_ids: np.ndarray, token_mask: np.ndarray
 ) -> int:
-    """Writes [CLS], a text's tokens, [SEP] and padding into one row of a batch.
+    """Writes a text's tokens between those of its begin and end, and padding, into a row of a batch.
 
     Args:
         ids: tokens of the text, without special ones.
         tokenizer: gives the ids of the special tokens.
         token_ids: int32 [T], overwritten.
-        token_mask: bool [T], overwritten: True on [CLS], text and [SEP].
+        token_mask: bool [T], overwritten: False on padding.
 
     Returns:
         How many tokens of the text are in the row: all of them, or the first T - 2.
     """
     kept = min(len(ids), len(token_ids) - 2)
-    token_ids[0] = tokenizer.cls_id
+    token_ids[0] = tokenizer.begin_id
     token_ids[1 : kept + 1] = ids[:kept]
-    token_ids[kept + 1] = tokenizer.sep_id
+    token_ids[kept + 1] = tokenizer.end_id
     token_ids[kept + 2 :] = tokenizer.pad_id
     token_mask[: kept + 2] = True
     token_mask[kept + 2 :] = False

@@ -5,10 +5,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vlmo_jax.commands.config_errors import require
+
 UNUSED_LABEL = -1
 NO_WORD = -1
 _MASK_SHARE = 0.8
 _RANDOM_SHARE = 0.1
+
+
+def check_mask_rate(mask_rate: float) -> None:
+    """Raises ConfigError unless `config.data.mask_rate` masks some words and not all."""
+    require(0 < mask_rate < 1, f"config.data.mask_rate={mask_rate} must be in (0, 1)")
 
 
 def replacement_ids(vocab_size: int, special_ids: Sequence[int]) -> np.ndarray:
@@ -31,15 +38,15 @@ def mask_whole_words(
     """Hides whole words of a packed text: all tokens of a word are chosen, or none.
 
     max(1, round(mask_rate * number of words)) words are drawn without replacement; one whose tokens
-    would no longer fit is passed over for the next. Of the chosen tokens 80 % become [MASK], 10 % a
+    would no longer fit is passed over for the next. Of the chosen tokens 80 % become `mask_id`, 10 % a
     random token, 10 % stay as they are.
 
     Args:
-        token_ids: int32 [T], [CLS] and the tokens of the text first.
+        token_ids: int32 [T], the token of the begin and those of the text first.
         words: for the tokens from position 1 on, the word each belongs to, `NO_WORD` for a special
-            token among them; tokens beyond the end of `words`, [SEP] and padding, belong to none.
+            token among them; tokens beyond the end of `words` and padding belong to none.
         rng: source of randomness.
-        mask_id: id of [MASK].
+        mask_id: id of the token that stands for a hidden one.
         random_ids: ids a random token is drawn from, int32 [N] (see `replacement_ids`).
         mask_rate: share of the words to choose, above 0 and up to 1.
         max_masked_tokens: M, the most tokens that can be chosen.
@@ -70,7 +77,7 @@ def mask_whole_words(
 def _choose_words(
     words: Sequence[int], rng: np.random.Generator, mask_rate: float, max_masked_tokens: int
 ) -> list[int]:
-    """Positions, counted from the [CLS] token at 0, of all tokens of the drawn words."""
+    """Positions, counted from the token of the begin at 0, of all tokens of the drawn words."""
     tokens_of_word = collections.defaultdict(list)
     for position, word in enumerate(words, start=1):
         if word != NO_WORD:

@@ -1,7 +1,8 @@
 """Rows of a fixed number of tokens from texts of any length: long ones in windows, short ones
 packed together.
 
-A row reads [CLS] piece [SEP] piece [SEP] ... [SEP] padding. Pieces are cut between words.
+A row reads begin, piece, end, piece, end ... padding: [CLS] piece [SEP] piece [SEP] in the words of
+BERT's tokenizers. Pieces are cut between words.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -52,14 +53,19 @@ def fill_row(texts: Iterable[Encoding], room: int) -> Iterator[Encoding]:
 
     Args:
         texts: read one by one, only as far as needed; those without tokens are passed over.
-        room: tokens left in the row; each text takes one more, for the [SEP] after it.
+        room: tokens left in the row; each text takes one more, for the end after it.
     """
-    texts = iter(texts)
-    while room > 1 and (text := next(texts, None)) is not None:
+    if room <= 1:
+        return
+    for text in texts:
+        if not text.ids:
+            continue
         fitting = count_fitting(text.words, room - 1)
         if fitting:
             yield Encoding(text.ids[:fitting], text.words[:fitting])
-        room = room - fitting - bool(fitting) if fitting == len(text.ids) else 0
+        room -= fitting + 1
+        if fitting < len(text.ids) or room <= 1:
+            return
 
 
 def pack_rows(texts: Iterable[Encoding], text_length: int) -> Iterator[list[Encoding]]:
@@ -96,7 +102,7 @@ def write_row(
     """Writes one row of a batch.
 
     Args:
-        pieces: that fit into it; none gives [CLS] [SEP].
+        pieces: that fit into it; none gives begin and end alone.
         tokenizer: gives the ids of the special tokens.
         token_ids: int32 [T], overwritten.
         token_mask: bool [T], overwritten: False on padding.
@@ -105,16 +111,16 @@ def write_row(
         For the tokens from position 1 on the word each belongs to, as `masking.mask_whole_words`
         takes it.
     """
-    row, words = [tokenizer.cls_id], []
+    row, words, next_word = [tokenizer.begin_id], [], 0
     for piece in pieces:
         # The numbers of one piece follow those of the one before it, wherever they began.
-        first = (words[-2] + 1 if words else 0) - piece.words[0]
-        row += piece.ids
-        row.append(tokenizer.sep_id)
-        words += [first + word for word in piece.words]
+        shift = next_word - piece.words[0]
+        words += [word + shift for word in piece.words]
+        next_word = words[-1] + 1
         words.append(NO_WORD)
+        row += [*piece.ids, tokenizer.end_id]
     if not pieces:
-        row.append(tokenizer.sep_id)
+        row.append(tokenizer.end_id)
     token_ids[: len(row)] = row
     token_ids[len(row) :] = tokenizer.pad_id
     token_mask[: len(row)] = True

@@ -4,15 +4,18 @@ weights.
 
 import hashlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import sentencepiece
 import tokenizers
 
+from vlmo_jax.commands.config_errors import require
 from vlmo_jax.datasets import sources
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# The special tokens of BERT's vocabularies, and of those that we train: padding, unknown, begin,
+# end, mask.
+BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 EMBEDDED = {"emoji": sources.EMBEDDED["emoji"] / "sentencepiece.model"}
 
 
@@ -33,25 +36,27 @@ class Tokenizer(Protocol):
 
     Attributes:
         vocab_size: number of tokens, special ones included.
-        pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens.
-        special_ids: these five ids.
+        special_tokens: {id: how it is spelled} of all special tokens.
+        pad_id: id of what fills the rest of a row.
+        begin_id: id of what a row begins with, [CLS] for BERT.
+        end_id: id of what stands after a text, [SEP] for BERT.
+        mask_id: id of what stands for a hidden token, None for a tokenizer that has no such token.
         fingerprint: SHA-256 of the file in hexadecimal.
         path: the file.
     """
 
     vocab_size: int
+    special_tokens: Mapping[int, str]
     pad_id: int
-    unk_id: int
-    cls_id: int
-    sep_id: int
-    mask_id: int
-    special_ids: tuple[int, ...]
+    begin_id: int
+    end_id: int
+    mask_id: int | None
     fingerprint: str
     path: pathlib.Path
 
     def encode(self, text: str) -> Encoding:
-        """Returns the tokens of a text; "[SEP]" and the like in a text are plain characters, never
-        special tokens.
+        """Returns the tokens of a text; what spells a special token in it is plain characters,
+        never a special token.
         """
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -73,7 +78,7 @@ class SentencePieceTokenizer:
         ValueError: the file is no SentencePiece model or lacks a special token.
     """
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, path: pathlib.Path) -> None:
         model, self.path = path.read_bytes(), path
         self.fingerprint = hashlib.sha256(model).hexdigest()
         try:
@@ -82,13 +87,13 @@ class SentencePieceTokenizer:
             raise ValueError(f"{path} is no SentencePiece model: {error}") from error
         self.vocab_size = self._processor.get_piece_size()
         pieces = [self._processor.id_to_piece(i) for i in range(self.vocab_size)]
-        self.special_ids = _special_ids(
+        self.special_tokens = _bert_tokens(
             path,
             {piece: i for i, piece in enumerate(pieces)},
             "train one with: python -m vlmo_jax.input.train_tokenizer --corpus FILE --output"
             " FILE.model --vocab_size N",
         )
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = self.special_ids
+        self.pad_id, _, self.begin_id, self.end_id, self.mask_id = self.special_tokens
         self._starts_word = [piece.startswith("▁") for piece in pieces]
 
     def encode(self, text: str) -> Encoding:
@@ -98,7 +103,7 @@ class SentencePieceTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """See `Tokenizer.decode`."""
-        return self._processor.decode([int(i) for i in ids if i not in self.special_ids])
+        return self._processor.decode([int(i) for i in ids if i not in self.special_tokens])
 
 
 class WordPieceTokenizer:
@@ -115,12 +120,12 @@ class WordPieceTokenizer:
         ValueError: the vocabulary lacks a special token.
     """
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, path: pathlib.Path) -> None:
         data, self.path = path.read_bytes(), path
         self.fingerprint = hashlib.sha256(data).hexdigest()
         vocab = {token: i for i, token in enumerate(data.decode("utf-8").splitlines())}
-        self.special_ids = _special_ids(path, vocab, "take the vocab.txt of bert-base-uncased")
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = self.special_ids
+        self.special_tokens = _bert_tokens(path, vocab, "take the vocab.txt of bert-base-uncased")
+        self.pad_id, _, self.begin_id, self.end_id, self.mask_id = self.special_tokens
         self.vocab_size = max(vocab.values()) + 1
         self._tokenizer = tokenizers.Tokenizer(
             tokenizers.models.WordPiece(vocab, unk_token="[UNK]")
@@ -138,7 +143,7 @@ class WordPieceTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """See `Tokenizer.decode`."""
-        return self._tokenizer.decode([int(i) for i in ids if i not in self.special_ids])
+        return self._tokenizer.decode([int(i) for i in ids if i not in self.special_tokens])
 
 
 def load_tokenizer(path_or_name: str) -> SentencePieceTokenizer | WordPieceTokenizer:
@@ -170,15 +175,37 @@ def load_tokenizer(path_or_name: str) -> SentencePieceTokenizer | WordPieceToken
     return kinds[path.suffix](path)
 
 
-def _special_ids(path: pathlib.Path, vocab: dict[str, int], fix: str) -> tuple[int, ...]:
-    missing = [token for token in SPECIAL_TOKENS if token not in vocab]
+def check_text_length(text_length: int) -> None:
+    """Raises ConfigError unless a text has room for a token between those of its begin and end."""
+    require(
+        text_length >= 3,
+        f"config.model.text_length={text_length} has no room for [CLS], a token and [SEP]; use at"
+        " least 3",
+    )
+
+
+def check_vocabulary(tokenizer: Tokenizer) -> None:
+    """Raises ConfigError unless a tokenizer has tokens that are not special."""
+    require(
+        tokenizer.vocab_size > len(tokenizer.special_tokens),
+        "config.tokenizer has special tokens only; train one on some text",
+    )
+
+
+def _bert_tokens(path: pathlib.Path, vocab: Mapping[str, int], fix: str) -> dict[int, str]:
+    """{id: spelling} of `BERT_TOKENS`, in their order."""
+    missing = [token for token in BERT_TOKENS if token not in vocab]
     if missing:
         raise ValueError(f"{path} lacks the special tokens {' '.join(missing)}; {fix}")
-    return tuple(vocab[token] for token in SPECIAL_TOKENS)
+    return {vocab[token]: token for token in BERT_TOKENS}
 
 
 def _number_words(starts_word: Sequence[bool]) -> list[int]:
-    words = []
+    """The number of each token's word; a text's first token begins word 0 whatever it is."""
+    words: list[int] = []
     for starts in starts_word:
-        words.append(words[-1] + starts if words else 0)
+        if not words:
+            words.append(0)
+        else:
+            words.append(words[-1] + 1 if starts else words[-1])
     return words

@@ -22,9 +22,7 @@ class RetrievalRecipe(SplitsRecipe):
     def check(self, batch_shards: int) -> None:
         """See `protocols.EvaluationRecipe`."""
         super().check(batch_shards)
-        not_negative(
-            f"evals.{self.name}.rerank_top_k", self.fields.rerank_top_k, "no re-ranking"
-        )
+        not_negative(f"evals.{self.name}.rerank_top_k", self.fields.rerank_top_k, "no re-ranking")
         one_of(f"evals.{self.name}.protocol", self.fields.protocol, tuple(PROTOCOLS))
 
     def encoders(self, graphdef: nnx.GraphDef) -> Encoders:

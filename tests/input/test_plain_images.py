@@ -4,23 +4,28 @@ import numpy as np
 import pytest
 
 from vlmo_jax.input import attempts
-from vlmo_jax.input.pipeline import stream_batches
-from vlmo_jax.input.views import ImageExamples
+from vlmo_jax.input.images.augmentation import Augmentation
+from vlmo_jax.input.pipeline import Loading, stream_batches
+from vlmo_jax.input.plain_images import ImageExamples, ImageRows
 
-STREAM = dict(batch_size=4, start_step=0, end_step=3, num_threads=1)
+STREAM = dict(batch_size=4, start_step=0, end_step=3, loading=Loading(num_threads=1))
 
 
-def run(records, stream=(), **options):
-    maker = ImageExamples(records, **(dict(image_size=8, seed=3) | options))
+def run(records, stream=(), image_size=8, seed=3, **options):
+    augmentation = Augmentation(**(dict(crop_scale=(0.08, 1.0), randaugment=()) | options))
+    maker = ImageExamples(records, ImageRows(image_size), seed, augmentation)
     with stream_batches(maker, **(STREAM | dict(stream))) as batches:
         found = list(batches)
     return {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
 
 
-def test_every_record_comes_once_an_epoch_in_another_view(make_records, number_of):
+def test_every_record_comes_once_an_epoch_in_another_view(
+    make_records, make_plain_records, numbers_shown
+):
     found = run(make_records(6))
+    assert found.keys() == {"image"}
     assert found["image"].shape == (12, 8, 8, 3) and found["image"].dtype == np.uint8
-    numbers = number_of(found["image_id"])
+    numbers = numbers_shown(run(make_plain_records(6))["image"])
     assert sorted(numbers[:6]) == sorted(numbers[6:]) == list(range(6))
     for number in range(6):
         first, second = found["image"][np.equal(numbers, number)]
@@ -38,7 +43,9 @@ def test_whole_images_are_mirrored_half_of_the_time(make_records):
     assert (same ^ mirrored).all() and 8 < mirrored.sum() < 32
 
 
-@pytest.mark.parametrize("stream", [dict(num_threads=3), dict(start_step=1)], ids=str)
+@pytest.mark.parametrize(
+    "stream", [dict(loading=Loading(num_threads=3)), dict(start_step=1)], ids=str
+)
 def test_an_example_depends_on_seed_and_position_alone(make_records, stream):
     records = make_records(9)
     whole, part = run(records), run(records, stream)
@@ -47,10 +54,9 @@ def test_an_example_depends_on_seed_and_position_alone(make_records, stream):
     assert (run(records, seed=4)["image"] != whole["image"]).any()
 
 
-def test_broken_images_give_way_to_others(make_records, number_of):
-    numbers = number_of(
-        run(make_records(12, broken={2, 5}), dict(max_broken_fraction=0.5))["image_id"]
-    )
+def test_broken_images_give_way_to_others(make_records, make_plain_records, numbers_shown):
+    some = dict(loading=Loading(max_broken_fraction=0.5))
+    numbers = numbers_shown(run(make_plain_records(12, broken={2, 5}), some)["image"])
     assert len(numbers) == 12 and not {2, 5} & set(numbers)
     with pytest.raises(attempts.BrokenDataError, match="were all broken.*'record"):
         run(make_records(3, broken={0, 1, 2}))

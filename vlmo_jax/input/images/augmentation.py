@@ -1,0 +1,72 @@
+"""A random view of an image: crop, mirror, colour jitter and RandAugment, in this order."""
+
+import dataclasses
+
+import numpy as np
+from PIL import Image
+
+from vlmo_jax.datasets.images import WHITE
+from vlmo_jax.input.images import color_jitter, pixels, randaugment
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How random views are drawn.
+
+    Args:
+        crop_scale: smallest and largest share of an image's area that a random crop shows.
+        flip: mirror half of the images.
+        randaugment: (number of operations, magnitude 0 to 10), or () for no RandAugment.
+        randaugment_fill: colour of corners that it uncovers (see `randaugment.rand_augment`).
+        color_jitter: strengths of brightness, contrast, saturation and hue (see
+            `color_jitter.color_jitter`), or () for none.
+
+    Raises:
+        ConfigError: a strength is out of range.
+    """
+
+    crop_scale: tuple[float, ...] = (0.5, 1.0)
+    flip: bool = True
+    randaugment: tuple[float, ...] = (2, 7)
+    randaugment_fill: tuple[int, int, int] = WHITE
+    color_jitter: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        pixels.check_crop(self.crop_scale)
+        randaugment.check_randaugment(self.randaugment)
+        color_jitter.check_color_jitter(self.color_jitter)
+
+    def min_pixels(self, size: int) -> float:
+        """Returns how many pixels a decoded image must keep for views of `size` pixels a side."""
+        return pixels.min_pixels_for_crop(size, self.crop_scale)
+
+    def crop(self, image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
+        """Returns a random crop of an image, resized to `size` pixels a side."""
+        return pixels.random_resized_crop(image, size, rng, scale=self.crop_scale)
+
+    def view(self, image: Image.Image, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Returns a random view of an RGB image.
+
+        Args:
+            image: RGB image.
+            size: S, side of the view in pixels.
+            rng: source of randomness.
+
+        Returns:
+            uint8 [S, S, 3].
+        """
+        image = self.crop(image, size, rng)
+        if self.flip and rng.random() < 0.5:
+            image = pixels.flip_horizontally(image)
+        if self.color_jitter:
+            image = color_jitter.color_jitter(image, rng, strengths=self.color_jitter)
+        if self.randaugment:
+            num_ops, magnitude = self.randaugment
+            image = randaugment.rand_augment(
+                image,
+                rng,
+                num_ops=int(num_ops),
+                magnitude=magnitude,
+                fill=self.randaugment_fill,
+            )
+        return np.asarray(image)
