@@ -288,7 +288,7 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
     with pytest.raises(
         ConfigError,
         match=(
-            "is of kind 'images', not 'tokenizer'; give the work folder of a run of"
+            "is of kind 'beit', not 'discrete_vae'; give the work folder of a run of"
             " configs/tokenizer.py"
         ),
     ):

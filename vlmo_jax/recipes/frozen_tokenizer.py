@@ -5,11 +5,12 @@ import math
 import jax.numpy as jnp
 from flax import nnx
 
+from vlmo_jax.checkpoints.earlier import upgrade_config
 from vlmo_jax.checkpoints.store import SavedParams
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.dvae import DiscreteVAE
 
-KIND = "tokenizer"  # config.kind of the runs that make one
+KIND = "discrete_vae"  # config.model.kind of the runs that make one
 DALLE_HIDDEN = 256
 
 
@@ -32,15 +33,15 @@ class VisualTokenizer:
 
     def __init__(self, path):
         self._saved = SavedParams(path)
-        config = self._saved.meta.get("config", {})
-        if config.get("kind") != KIND:
+        model = upgrade_config(self._saved.meta.get("config", {})).get("model", {})
+        if model.get("kind") != KIND:
             raise ValueError(
-                f"checkpoint {self._saved.name} is of kind {config.get('kind')!r}, not {KIND!r};"
+                f"checkpoint {self._saved.name} is of kind {model.get('kind')!r}, not {KIND!r};"
                 " give the work folder of a run of configs/tokenizer.py, or a converted DALL-E"
                 " encoder"
             )
         sizes = ("vocab_size", "num_hidden", "num_groups", "blocks_per_group", "num_init")
-        self._fields = {name: config["model"][name] for name in sizes}
+        self._fields = {name: model[name] for name in sizes}
         self._set_sizes(any(path[0] == "decoder" for path in self._saved.shapes))
 
     def _set_sizes(self, has_decoder):
