@@ -37,6 +37,7 @@ FLOORS = {
     "interop.checks": 5,
     "interop.convert": 5,
     "interop.formats": 5,
+    "interop.recipe_configs": 5,
     "training": 6,
     "bench": 7,
     "main": 7,

@@ -251,7 +251,5 @@ def test_a_parameter_without_a_name_is_refused(official):
 def test_no_two_tensors_share_a_place(official):
     places = beit_places(from_beit(official)[1])
     assert (
-        len({(place.path, place.index) for place in places.values()})
-        == len(places)
-        == len(official)
+        len({(place.path, place.at) for place in places.values()}) == len(places) == len(official)
     )

@@ -9,10 +9,12 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
-from flax import nnx
 
 from configs import stage3
+from tests import tiny
 from tests.paths import DATA
+from vlmo_jax.checkpoints.earlier import upgrade_config
+from vlmo_jax.checkpoints.param_names import flatten
 from vlmo_jax.checkpoints.store import SavedParams, load_params
 from vlmo_jax.checkpoints.warm_start.load import warm_start
 from vlmo_jax.interop import convert as conversion
@@ -20,7 +22,8 @@ from vlmo_jax.interop.formats import write_vlmo
 from vlmo_jax.interop.tensor_files import read_tensors, write_safetensors
 from vlmo_jax.interop.vlmo import from_official, official_places
 from vlmo_jax.interop.vlmo_sizes import find_sizes
-from vlmo_jax.models.vlmo import VLMo
+from vlmo_jax.models.build import abstract_params, model_maker
+from vlmo_jax.recipes.frozen_tokenizer import VisualTokenizer
 
 VLMO = {
     "tiny_base_pretrain": dict(image_size=32),
@@ -40,6 +43,13 @@ def weights(name):
         }
 
 
+def sibling(name):
+    with np.load(DATA / "siblings" / f"{name}.npz") as arrays:
+        return {
+            key.removeprefix("param/"): arrays[key] for key in arrays if key.startswith("param/")
+        }
+
+
 @pytest.fixture
 def source(tmp_path):
     def write(tensors, name="source.safetensors"):
@@ -55,6 +65,16 @@ def same(found, expected):
         assert found[name].dtype == value.dtype and found[name].tobytes() == value.tobytes(), name
 
 
+def rebuilt_shapes(meta):
+    """Shapes of the parameters, by path, of the model that a checkpoint's config describes."""
+    model = abstract_params(model_maker(meta["config"]["model"]))
+    return {path: leaf.shape for path, leaf in flatten(model).items()}
+
+
+def saved_shapes(saved):
+    return {path: leaf.shape for path, leaf in saved.shapes.items()}
+
+
 @pytest.mark.parametrize("name", VLMO)
 def test_vlmo_goes_in_and_comes_back_bit_for_bit(tmp_path, source, name):
     tensors = weights(name)
@@ -63,17 +83,7 @@ def test_vlmo_goes_in_and_comes_back_bit_for_bit(tmp_path, source, name):
     assert (saved.step, saved.meta) == (0, meta)
     back = conversion.export(tmp_path / "ours", tmp_path / "back", "vlmo")
     same(read_tensors(back), tensors)
-    model = meta["config"]["model"]
-    fields = {**model, "layer_scale": model["layer_scale"] or None}
-    del fields["dtype"]
-    with nnx.use_eager_sharding(False):
-        abstract = jax.eval_shape(
-            lambda: nnx.to_pure_dict(nnx.state(VLMo(**fields, rngs=nnx.Rngs(0))))
-        )
-    assert {path: leaf.shape for path, leaf in saved.shapes.items()} == {
-        tuple(map(str, path)): leaf.shape
-        for path, leaf in nnx.traversals.flatten_mapping(abstract).items()
-    }
+    assert rebuilt_shapes(meta) == saved_shapes(saved)
     assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
 
 
@@ -81,21 +91,7 @@ def test_checkpoint_starts_runs_and_evaluations(tmp_path, source):
     tensors = weights("tiny_base_pretrain")
     meta = conversion.convert(source(tensors), tmp_path / "ours", "vlmo", image_size=32)
     model = {**meta["config"]["model"], "image_size": 48}
-    with nnx.use_eager_sharding(False):
-        abstract = jax.eval_shape(
-            lambda: nnx.to_pure_dict(
-                nnx.state(
-                    VLMo(
-                        **{
-                            name: value
-                            for name, value in meta["config"]["model"].items()
-                            if name != "dtype"
-                        },
-                        rngs=nnx.Rngs(0),
-                    )
-                )
-            )
-        )
+    abstract = abstract_params(model_maker(meta["config"]["model"]))
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), abstract)
     expected, _ = from_official(
@@ -141,7 +137,7 @@ def test_half_precision_comes_back(tmp_path, source):
 
 
 def test_files_are_mapped_anew_now_and_then(tmp_path, source, monkeypatch):
-    monkeypatch.setattr("vlmo_jax.interop.formats.REMAP_BYTES", 10_000)
+    monkeypatch.setattr("vlmo_jax.interop.float32_tensors.REMAP_BYTES", 10_000)
     tensors, reads = weights("tiny_base_vqa"), []
     monkeypatch.setattr(
         conversion, "read_tensors", lambda path: reads.append(path) or read_tensors(path)
@@ -206,26 +202,83 @@ def test_trained_checkpoint_is_exported_with_every_name():
     ],
 )
 def test_siblings_go_in_and_come_back_bit_for_bit(tmp_path, source, format_name, fixture):
-    file = next(DATA.rglob(f"{fixture}.npz"), None) or pytest.fail(f"no {fixture} in tests/data")
-    with np.load(file) as arrays:
-        tensors = {
-            key.removeprefix("param/"): arrays[key] for key in arrays if key.startswith("param/")
-        }
-    hints = (
-        {"num_heads": json.loads(file.with_suffix(".json").read_text())["config"].get("heads")}
-        if format_name == "beit"
-        else {}
-    )
+    tensors = sibling(fixture)
+    info = json.loads((DATA / "siblings" / f"{fixture}.json").read_text())
+    hints = {"num_heads": info["config"].get("heads")} if format_name == "beit" else {}
     meta = conversion.convert(source(tensors), tmp_path / "ours", format_name, **hints)
-    assert (
-        meta["tokenizer"] is None
-        and meta["config"]["kind"] == {"beit": "images", "dalle": "tokenizer"}[format_name]
-    )
+    assert meta["tokenizer"] is None
+    assert rebuilt_shapes(meta) == saved_shapes(SavedParams(tmp_path / "ours"))
     same(
         read_tensors(conversion.export(tmp_path / "ours", tmp_path / "back", format_name)), tensors
     )
     with pytest.raises(ValueError, match="no VLMo"):
         conversion.export(tmp_path / "ours", tmp_path / "other", "vlmo")
+
+
+AT_32_PIXELS = dict(image_size=32)
+CENTRED = dict(mean=[0.5] * 3, std=[0.5] * 3)
+
+
+@pytest.mark.parametrize(
+    "tensors, hints, recipe, kind, data",
+    [
+        (lambda: weights("tiny_base_pretrain"), AT_32_PIXELS, "stage3:base", "vlmo", CENTRED),
+        (lambda: weights("tiny_base_vqa"), AT_32_PIXELS, "stage3:base", "vlmo", CENTRED),
+        (lambda: weights("tiny_base_textmlm"), AT_32_PIXELS, "stage2:base", "vlmo", CENTRED),
+        (lambda: sibling("beit_shared_relpos"), {}, "stage1:base,32", "beit", CENTRED),
+        (lambda: sibling("dvae_encoder"), {}, "tokenizer:dalle", "discrete_vae", {}),
+    ],
+    ids=["pretrain", "vqa", "textmlm", "beit", "dalle"],
+)
+def test_checkpoint_carries_the_whole_config_of_a_recipe(
+    tmp_path, source, tensors, hints, recipe, kind, data
+):
+    format_name = {"vlmo": "vlmo", "beit": "beit", "discrete_vae": "dalle"}[kind]
+    meta = conversion.convert(source(tensors()), tmp_path / "ours", format_name, **hints)
+    config = meta["config"]
+    expected = upgrade_config(json.loads(tiny.parse(recipe).to_json()))
+    assert config["model"]["kind"] == expected["model"]["kind"] == kind
+    assert set(expected["model"]) <= set(config["model"])
+    assert config.pop("model") != expected.pop("model")
+    assert config.pop("data") == {**expected.pop("data"), **data}
+    assert config == expected
+    assert config.get("tokenizer") is None and config.get("visual_tokenizer") is None
+
+
+@pytest.mark.parametrize(
+    "format_name, tensors, kind",
+    [
+        ("vlmo", lambda: weights("tiny_plus_pretrain"), "pairs"),
+        ("vlmo", lambda: weights("tiny_base_textmlm"), "texts"),
+        ("beit", lambda: sibling("beit_shared_relpos"), "images"),
+        ("dalle", lambda: sibling("dvae_encoder"), "tokenizer"),
+    ],
+    ids=["pairs", "texts", "images", "tokenizer"],
+)
+def test_checkpoint_of_version_0_1_is_exported_and_used(
+    tmp_path, source, monkeypatch, format_name, tensors, kind
+):
+    """Its meta has a config of three fields, and the kind above them instead of in the model."""
+    save, tensors = conversion.save_params, tensors()
+    hints = {"pairs": dict(num_heads=4), "texts": dict(image_size=32)}.get(kind, {})
+
+    def save_as_before(directory, params, meta):
+        model = {name: value for name, value in meta["config"]["model"].items() if name != "kind"}
+        model.pop("decoder", None)
+        save(directory, params, {**meta, "config": {"kind": kind, "model": model, "data": {}}})
+
+    monkeypatch.setattr(conversion, "save_params", save_as_before)
+    conversion.convert(source(tensors), tmp_path / "ours", format_name, **hints)
+    assert SavedParams(tmp_path / "ours").meta["config"]["kind"] == kind
+    same(
+        read_tensors(conversion.export(tmp_path / "ours", tmp_path / "back", format_name)), tensors
+    )
+    if format_name != "vlmo":
+        with pytest.raises(ValueError, match="config.model.kind='.*' is no VLMo"):
+            conversion.export(tmp_path / "ours", tmp_path / "other", "vlmo")
+    if kind == "tokenizer":
+        visual_tokenizer = VisualTokenizer(tmp_path / "ours")
+        assert visual_tokenizer.vocab_size == 64 and not visual_tokenizer.has_decoder
 
 
 @pytest.mark.parametrize(

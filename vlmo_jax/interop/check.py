@@ -19,10 +19,13 @@ float32 at highest precision.
 
 import math
 import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 from absl import app
+from jax.typing import ArrayLike
 
 from vlmo_jax.interop.checks.beit import check_beit
 from vlmo_jax.interop.checks.dalle import check_dalle
@@ -33,7 +36,7 @@ from vlmo_jax.interop.checks.resize import check_resize
 from vlmo_jax.interop.checks.textmlm import check_textmlm
 from vlmo_jax.interop.checks.train import check_train
 
-CHECKS = {
+CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], None]] = {
     "pretrain": check_pretrain,
     "train10": check_train,
     "textmlm": check_textmlm,
@@ -44,17 +47,22 @@ CHECKS = {
     "beit": check_beit,
     "dalle": check_dalle,
 }
-# Fixtures of siblings have no `kind`; their `source` names the code they were made with.
-KINDS_BY_SOURCE = {"dall_e": "dalle", "dall-e": "dalle", "beit": "beit"}
+# Fixtures of siblings have no `kind`; their `source` names the code they were made with, or their
+# file's name what they are of.
+KINDS_BY_SOURCE = {"dall_e": "dalle", "dall-e": "dalle", "dvae": "dalle", "beit": "beit"}
 
 
 class Report:
-    """Collects comparisons and prints each as one line."""
+    """Collects comparisons and prints each as one line.
 
-    def __init__(self):
+    Attributes:
+        failed: how many do not hold so far.
+    """
+
+    def __init__(self) -> None:
         self.failed = 0
 
-    def compare(self, name, ours, theirs, tolerance):
+    def compare(self, name: str, ours: ArrayLike, theirs: ArrayLike, tolerance: float) -> None:
         """Holds if two arrays have one shape and differ by no more than `tolerance` anywhere; NaN
         never holds.
         """
@@ -63,37 +71,34 @@ class Report:
             difference, note = math.inf, f"  shapes {ours.shape} and {theirs.shape}"
         else:
             difference, note = np.abs(ours - theirs).max(initial=0.0), ""
-        ok = bool(difference <= tolerance)
-        self.failed += not ok
-        print(
-            f"{'ok    ' if ok else 'NOT OK'}  {difference:9.2e}  <= {tolerance:.1e}  {name}{note}"
-        )
+        holds = bool(difference <= tolerance)
+        self._add(holds, f"{difference:9.2e}  <= {tolerance:.1e}  {name}{note}")
 
-    def compare_names(self, name, ours, theirs):
+    def compare_names(self, name: str, ours: Iterable[str], theirs: Iterable[str]) -> None:
         """Holds if two collections hold the same names, in whatever order."""
         ours, theirs = set(ours), set(theirs)
-        self.failed += ours != theirs
-        note = (
-            ""
-            if ours == theirs
-            else f"  ours alone {sorted(ours - theirs)}; theirs alone {sorted(theirs - ours)}"
-        )
-        print(
-            f"{'ok    ' if ours == theirs else 'NOT OK'}  {len(ours ^ theirs):9d}  names differ "
-            f" {name}{note}"
-        )
+        if ours == theirs:
+            note = ""
+        else:
+            note = f"  ours alone {sorted(ours - theirs)}; theirs alone {sorted(theirs - ours)}"
+        self._add(ours == theirs, f"{len(ours ^ theirs):9d}  names differ  {name}{note}")
+
+    def _add(self, holds: bool, line: str) -> None:
+        self.failed += not holds
+        print(f"{'ok    ' if holds else 'NOT OK'}  {line}")
 
 
-def fixture_kind(path, info):
+def fixture_kind(path: str | pathlib.Path, info: Mapping[str, Any]) -> str:
     """The kind of a fixture by its JSON: `kind`, or else what `source` or the file's name speak of.
 
     Raises:
         ValueError: a kind that is not known.
     """
-    words = f"{info.get('source', '')} {pathlib.Path(path).stem}".lower().replace("dvae", "dall_e")
-    kind = info.get("kind") or next(
-        (kind for word, kind in KINDS_BY_SOURCE.items() if word in words), None
-    )
+    kind = info.get("kind")
+    if kind is None:
+        words = f"{info.get('source', '')} {pathlib.Path(path).stem}".lower()
+        named = [kind for word, kind in KINDS_BY_SOURCE.items() if word in words]
+        kind = named[0] if named else None
     if kind not in CHECKS:
         raise ValueError(
             f"{path}: kind {kind!r} is not known; known kinds: {', '.join(sorted(CHECKS))}"
@@ -101,7 +106,7 @@ def fixture_kind(path, info):
     return kind
 
 
-def check(path):
+def check(path: str | pathlib.Path) -> int:
     """Checks one fixture file; returns how many quantities do not hold.
 
     Raises:
@@ -115,7 +120,8 @@ def check(path):
     return report.failed
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
+    """Checks the fixtures named; returns 0 if all quantities hold and 1 if not."""
     if len(argv) < 2:
         raise app.UsageError("give at least one FIXTURE.npz")
     return min(sum(check(path) for path in argv[1:]), 1)

@@ -24,6 +24,8 @@ import os
 import pathlib
 import shutil
 import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import ml_dtypes
@@ -34,7 +36,8 @@ from flax import nnx
 
 from vlmo_jax.checkpoints.store import SavedParams, save_params
 from vlmo_jax.input.text.tokenizer import load_tokenizer
-from vlmo_jax.interop.formats import FORMATS, Float32Tensors
+from vlmo_jax.interop.float32_tensors import Float32Tensors
+from vlmo_jax.interop.formats import FORMATS, Converted
 from vlmo_jax.interop.tensor_files import (
     import_torch,
     is_mapped,
@@ -72,7 +75,14 @@ HINTS = {
 }
 
 
-def convert(source, target, format_name, *, tokenizer=None, **hints):
+def convert(
+    source: str | pathlib.Path,
+    target: str | pathlib.Path,
+    format_name: str,
+    *,
+    tokenizer: str | None = None,
+    **hints: int | None,
+) -> dict[str, Any]:
     """Makes a checkpoint of ours from one of others.
 
     Args:
@@ -93,22 +103,10 @@ def convert(source, target, format_name, *, tokenizer=None, **hints):
     """
     source, target = pathlib.Path(source).expanduser(), pathlib.Path(target).expanduser().absolute()
     with _whole_or_nothing(target) as folder:
-        with tqdm.tqdm(unit=" tensors", desc="Reading", disable=None) as bar:
-            tensors = Float32Tensors(
-                functools.partial(read_tensors, source), mapped=is_mapped(source), bar=bar
-            )
-            try:
-                converted = FORMATS[format_name].read(tensors, **hints)
-            except ValueError as error:
-                raise ValueError(f"{source}: {error}") from error
-        types, tensors = tensors.types, None
-        aside = {
-            name: tensor.astype(_dtype(types[name])) if name in types else tensor
-            for name, tensor in converted.aside.items()
-        }
-        config = dict(converted.config)
-        saved_tokenizer = None
-        if vocabulary := _vocabulary(source, tokenizer, config):
+        converted, types = _read(source, format_name, hints)
+        aside = _cast(converted.aside, types)
+        config, saved_tokenizer = dict(converted.config), None
+        if vocabulary := _vocabulary(source, tokenizer, config["model"]):
             shutil.copyfile(vocabulary, folder / vocabulary.name)
             config["tokenizer"] = str(target / vocabulary.name)
             saved_tokenizer = {
@@ -138,9 +136,37 @@ def convert(source, target, format_name, *, tokenizer=None, **hints):
     return meta
 
 
-def _vocabulary(source, tokenizer, config):
-    """Path of the vocabulary to keep with the checkpoint, or None."""
-    if "text_length" not in config["model"]:
+def _read(
+    source: pathlib.Path, format_name: str, hints: Mapping[str, int | None]
+) -> tuple[Converted, dict[str, str]]:
+    """The checkpoint in our terms, and the types of its tensors of half precision by name."""
+    with tqdm.tqdm(unit=" tensors", desc="Reading", disable=None) as bar:
+        tensors = Float32Tensors(
+            functools.partial(read_tensors, source), mapped=is_mapped(source), bar=bar
+        )
+        try:
+            return FORMATS[format_name].read(tensors, **hints), tensors.types
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
+
+
+def _cast(tensors: Mapping[str, np.ndarray], types: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Tensors in the types that they came in; those that `types` does not name stay as they are."""
+    return {
+        name: tensor.astype(_dtype(types[name])) if name in types else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _dtype(name: str) -> np.dtype:
+    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+
+
+def _vocabulary(
+    source: pathlib.Path, tokenizer: str | None, model: Mapping[str, Any]
+) -> pathlib.Path | None:
+    """Path of the vocabulary to keep with a checkpoint of this model, or None."""
+    if "text_length" not in model:
         if tokenizer:
             raise ValueError(
                 f"--tokenizer={tokenizer}: this checkpoint reads no texts; leave the flag out"
@@ -154,7 +180,7 @@ def _vocabulary(source, tokenizer, config):
             file=sys.stderr,
         )
         return None
-    loaded, rows = load_tokenizer(str(path)), config["model"]["vocab_size"]
+    loaded, rows = load_tokenizer(str(path)), model["vocab_size"]
     if loaded.vocab_size > rows:
         raise ValueError(
             f"{path}: {loaded.vocab_size} tokens, but the checkpoint has words for {rows}; give the"
@@ -164,7 +190,7 @@ def _vocabulary(source, tokenizer, config):
 
 
 @contextlib.contextmanager
-def _whole_or_nothing(target):
+def _whole_or_nothing(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """A folder to work in that becomes `target` if all goes well and vanishes if not."""
     _refuse_existing(target)
     folder = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -176,12 +202,14 @@ def _whole_or_nothing(target):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _refuse_existing(target):
+def _refuse_existing(target: pathlib.Path) -> None:
     if target.exists():
         raise FileExistsError(f"{target} exists; choose another name or remove it")
 
 
-def export(source, target, format_name):
+def export(
+    source: str | pathlib.Path, target: str | pathlib.Path, format_name: str
+) -> pathlib.Path:
     """Writes a checkpoint of ours as a file of others.
 
     Args:
@@ -217,23 +245,15 @@ def export(source, target, format_name):
         tensors = FORMATS[format_name].write(params, saved.meta, aside)
     except ValueError as error:
         raise ValueError(f"{saved.name}: {error}") from error
-    types = official.get("types", {})
-    tensors = {
-        name: tensor.astype(_dtype(types[name])) if name in types else tensor
-        for name, tensor in tensors.items()
-    }
-    plain, part = (
-        target.with_name(f".{target.name}.{os.getpid()}.{suffix}")
-        for suffix in ("safetensors", "partial")
-    )
+    tensors = _cast(tensors, official.get("types", {}))
+    plain = target.with_name(f".{target.name}.{os.getpid()}.safetensors")
+    part = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tqdm.tqdm(total=len(tensors), unit=" tensors", desc="Writing", disable=None) as bar:
             write_safetensors(plain, tensors, bar)
-        del (
-            params,
-            tensors,
-        )  # torch wants all tensors at once: those of the mapped file in place of these
+        # torch wants all tensors at once: those of the mapped file in place of these.
+        del params, tensors
         if target.suffix == ".safetensors":
             plain.rename(target)
         else:
@@ -245,16 +265,12 @@ def export(source, target, format_name):
     return target
 
 
-def _dtype(name):
-    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
-
-
-def main(argv):
+def main(argv: list[str]) -> None:
+    """Runs the command; what it refuses is one line instead of a traceback."""
     logging.getLogger("absl").setLevel(logging.WARNING)
     if len(argv) != 3:
         raise app.UsageError("give SRC and OUT, and --from or --to")
     _, source, target = argv
-    hints = {name: flag.value for name, flag in HINTS.items()}
     try:
         if TARGET.value:
             if SOURCE.value not in (None, "checkpoint"):
@@ -264,15 +280,17 @@ def main(argv):
                 )
             print(f"Wrote {export(source, target, TARGET.value)}")
         elif SOURCE.value in FORMATS:
+            hints = {name: flag.value for name, flag in HINTS.items()}
             meta = convert(source, target, SOURCE.value, tokenizer=TOKENIZER.value, **hints)
-            sizes = ", ".join(
-                f"{name}={value}" for name, value in sorted(meta["config"]["model"].items())
-            )
-            print(f"Wrote {target}: {sizes}")
+            print(f"Wrote {target}: {_described(meta['config']['model'])}")
         else:
             raise app.UsageError("give --from=vlmo, beit or dalle, or --to=vlmo, beit or dalle")
     except (OSError, ImportError, ValueError) as error:
         sys.exit(f"error: {error}")
+
+
+def _described(model: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(model.items()) if name != "kind")
 
 
 if __name__ == "__main__":

@@ -6,30 +6,41 @@ a part are the encoder's, which stage 1 needs alone.
 """
 
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import jax
 import numpy as np
-from flax import nnx
 
-from vlmo_jax.interop.places import SAME, Layout, Place, empty_places, fill_places, wrong_shapes
-from vlmo_jax.models.dvae import DiscreteVAE
+from vlmo_jax.interop.places import (
+    SAME,
+    Layout,
+    ParamPath,
+    Place,
+    empty_places,
+    fill_places,
+    wrong_shapes,
+)
+from vlmo_jax.models.build import abstract_params, model_maker
 
 CONV = Layout(lambda w: w.transpose(2, 3, 1, 0), lambda k: k.transpose(3, 2, 0, 1))
 
 
-def _conv_places(name, path):
+def _conv_places(name: str, path: ParamPath) -> dict[str, Place]:
     return {
         f"{name}.w": Place((*path, "kernel"), (), CONV),
         f"{name}.b": Place((*path, "bias"), (), SAME),
     }
 
 
-def dalle_places(part, *, num_groups, blocks_per_group, has_path):
+def dalle_places(
+    part: str, *, num_groups: int, blocks_per_group: int, has_path: Callable[[int, int], bool]
+) -> dict[str, Place]:
     """Every official tensor of a part and its place in ours.
 
     Args:
         part: "encoder" or "decoder".
-        num_groups, blocks_per_group: sizes.
+        num_groups: groups of blocks.
+        blocks_per_group: blocks in each.
         has_path: function of (group, block), counted from 1: whether that block changes the width
             and so has an `id_path`.
 
@@ -46,33 +57,33 @@ def dalle_places(part, *, num_groups, blocks_per_group, has_path):
             path = (part, "blocks", "groups", f"group_{group}", f"block_{block}")
             if has_path(group, block):
                 places.update(_conv_places(f"{name}.id_path", (*path, "path")))
-            for conv in range(1, 5):
-                places.update(
-                    _conv_places(
-                        f"{name}.res_path.conv_{conv}", (*path, "residual", f"conv_{conv}")
-                    )
-                )
+            for conv in ("conv_1", "conv_2", "conv_3", "conv_4"):
+                places.update(_conv_places(f"{name}.res_path.{conv}", (*path, "residual", conv)))
     return places
 
 
-def model_places(sizes):
+def model_places(sizes: Mapping[str, Any]) -> dict[str, Place]:
     """The places of a whole model.
 
     Args:
         sizes: mapping with the arguments of DiscreteVAE, `num_init` given where there is a decoder.
     """
     groups = {name: sizes[name] for name in ("num_groups", "blocks_per_group")}
-    places = dalle_places(
-        "encoder", **groups, has_path=lambda group, block: group > 1 and block == 1
-    )
+    widest = sizes["num_hidden"] * 2 ** (sizes["num_groups"] - 1)
+
+    def encoder_has_path(group: int, block: int) -> bool:
+        return block == 1 and group > 1
+
+    def decoder_has_path(group: int, block: int) -> bool:
+        return block == 1 and (group > 1 or sizes["num_init"] != widest)
+
+    places = dalle_places("encoder", **groups, has_path=encoder_has_path)
     if sizes["decoder"]:
-        widest = sizes["num_hidden"] * 2 ** (sizes["num_groups"] - 1)
-        has_path = lambda group, block: block == 1 and (group > 1 or sizes["num_init"] != widest)
-        places.update(dalle_places("decoder", **groups, has_path=has_path))
+        places.update(dalle_places("decoder", **groups, has_path=decoder_has_path))
     return places
 
 
-def dalle_sizes(tensors):
+def dalle_sizes(tensors: Mapping[str, Any]) -> dict[str, Any]:
     """Finds the sizes of a model in the shapes of its tensors.
 
     Args:
@@ -85,7 +96,7 @@ def dalle_sizes(tensors):
         ValueError: there is no encoder, or a tensor that tells a size is missing.
     """
 
-    def shape(name):
+    def shape(name: str) -> tuple[int, ...]:
         if name not in tensors or len(tensors[name].shape) != 4:
             raise ValueError(
                 f"not DALL-E's discrete VAE: tensor {name} is missing or has not four axes"
@@ -116,7 +127,7 @@ def dalle_sizes(tensors):
     }
 
 
-def from_dalle(tensors):
+def from_dalle(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict]:
     """Converts official tensors to our parameters.
 
     Args:
@@ -141,19 +152,15 @@ def from_dalle(tensors):
             f" {unexpected or 'none'}"
         )
     tensors = {name: np.asarray(tensors[name]) for name in places}
-    with nnx.use_eager_sharding(False):
-        abstract = jax.eval_shape(
-            lambda: nnx.to_pure_dict(nnx.state(DiscreteVAE(**sizes, rngs=nnx.Rngs(0))))
-        )
-    wrong = wrong_shapes(tensors, places, abstract)
-    if wrong:
+    model = abstract_params(model_maker({"kind": "discrete_vae", **sizes}))
+    if wrong := wrong_shapes(tensors, places, model):
         raise ValueError(
             f"tensors that do not fit DALL-E's discrete VAE of sizes {sizes}: {'; '.join(wrong)}"
         )
     return sizes, fill_places(tensors, places)
 
 
-def to_dalle(params, sizes):
+def to_dalle(params: Any, sizes: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Converts our parameters, or anything of their shapes, to official tensors: a dict name with
     its part -> numpy array.
 

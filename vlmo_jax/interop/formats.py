@@ -5,23 +5,26 @@ Each format is a pair of functions. `read` takes the tensors of a file and gives
 `write` takes parameters and the meta of a checkpoint of ours and gives the tensors of a file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from flax import nnx
 
+from vlmo_jax.checkpoints.earlier import upgrade_config
 from vlmo_jax.interop import beit, dalle, vlmo
-from vlmo_jax.interop.places import wrong_shapes
-from vlmo_jax.interop.vlmo_sizes import LAYER_SCALE, find_sizes
-from vlmo_jax.models.vlmo import VLMo
+from vlmo_jax.interop.huggingface_beit import is_huggingface
+from vlmo_jax.interop.places import Place, wrong_shapes
+from vlmo_jax.interop.recipe_configs import whole_config
+from vlmo_jax.interop.vlmo_sizes import TEXT_POSITIONS, find_sizes
+from vlmo_jax.models.build import abstract_params, model_maker
 
 # Fields of `config.model` that no checkpoint of others tells.
 RUNTIME = dict(drop_path_rate=0.0, init_std=0.02, dtype="auto", remat="none", scan_layers=True)
-HALF_TYPES = ("float16", "bfloat16")
-REMAP_BYTES = 2**27
 CENTRED = dict(mean=[0.5] * 3, std=[0.5] * 3)  # of the official VLMo and BEiT
+UNCHANGED = dict(mean=[0.0] * 3, std=[1.0] * 3)  # pixels from 0 to 1, of DALL-E
+DALLE_IMAGE_SIZE = 112  # pixels a side that stage 1 shows it, where nothing else is said
+
+Tensors = Mapping[str, np.ndarray]
 
 
 class Converted(NamedTuple):
@@ -29,7 +32,7 @@ class Converted(NamedTuple):
 
     Attributes:
         params: pure nested dict of float32 arrays.
-        config: plain values: `kind`, `model`, `data`.
+        config: a whole config as a run saves it, plain JSON values.
         preprocessing: image size, resize, mean and std.
         aside: name -> array of tensors that our model has no place for.
         extra: plain values that `write` needs beside the config.
@@ -42,185 +45,129 @@ class Converted(NamedTuple):
     extra: dict
 
 
-class Float32Tensors(Mapping):
-    """The tensors of a file as they are asked for: floats as finite float32, other types as they
-    are.
-
-    A mapped file counts as memory of this process as far as it was read; it is mapped anew now and
-    then.
-
-    Args:
-        read: function of no arguments that gives name -> array.
-        mapped: whether the arrays are views of a mapped file.
-        bar: has `total` and `update()`, called once a tensor.
-
-    Attributes:
-        types: name -> name of the type, of half-precision tensors.
-
-    Raises:
-        ValueError: from indexing, for a tensor that is not finite or of a type that float32 cannot
-            hold.
-    """
-
-    def __init__(self, read, *, mapped, bar):
-        self._read, self._mapped, self._bar = read, mapped, bar
-        self._tensors, self._seen, self._bytes = read(), set(), 0
-        bar.total = len(self._tensors)
-        self.types = {
-            name: t.dtype.name for name, t in self._tensors.items() if t.dtype.name in HALF_TYPES
-        }
-
-    def __len__(self):
-        return len(self._tensors)
-
-    def __iter__(self):
-        return iter(self._tensors)
-
-    def __contains__(self, name):
-        return name in self._tensors
-
-    def __getitem__(self, name):
-        if self._mapped and self._bytes > REMAP_BYTES:
-            self._tensors, self._bytes = None, 0
-            self._tensors = self._read()
-        tensor = self._tensors[name]
-        self._bytes += tensor.nbytes
-        if name not in self._seen:
-            self._seen.add(name)
-            self._bar.update()
-        if tensor.dtype.kind in "iub":
-            return tensor
-        if tensor.dtype.name not in ("float32", *HALF_TYPES):
-            raise ValueError(
-                f"{name}: {tensor.dtype}, where float32, float16 or bfloat16 is wanted; convert it"
-                " to float32 first"
-            )
-        tensor = tensor.astype(np.float32, copy=False)
-        if not np.isfinite(tensor).all():
-            raise ValueError(
-                f"{name}: {int((~np.isfinite(tensor)).sum())} of {tensor.size} values are not"
-                " finite; training went astray there"
-            )
-        return tensor
-
-
-def _preprocessing(image_size, **statistics):
+def _preprocessing(image_size: int, statistics: Mapping[str, list[float]]) -> dict[str, Any]:
     return {"image_size": image_size, "resize": "square bicubic", **statistics}
 
 
-def _vlmo_places(model):
-    names = ("depth", "num_upper", "num_heads", "patch_size", "position")
-    parts = {name: tuple(model[name]) for name in ("experts", "heads") if name in model}
-    return vlmo.official_places(
-        **{name: model[name] for name in names}, layer_scale=bool(model["layer_scale"]), **parts
-    )
+def _vlmo_places(model: Mapping[str, Any]) -> dict[str, Place]:
+    names = ("depth", "num_upper", "num_heads", "patch_size", "position", "experts", "heads")
+    sizes = {name: model[name] for name in names if name in model}
+    return vlmo.official_places(**sizes, layer_scale=bool(model["layer_scale"]))
 
 
-def read_vlmo(tensors, **hints):
-    """Reads an official VLMo of any stage or task; `hints` are those of `vlmo_sizes.find_sizes`."""
+def read_vlmo(tensors: Tensors, **hints: int | None) -> Converted:
+    """Reads an official VLMo of any stage or task.
+
+    Args:
+        tensors: official name -> array.
+        hints: those of `vlmo_sizes.find_sizes`.
+    """
     sizes = find_sizes(tensors, **hints)
-    model = {**RUNTIME, **sizes}
+    model = {"kind": "vlmo", **RUNTIME, **sizes}
     places = _vlmo_places(model)
-    with nnx.use_eager_sharding(False):
-        fields = {**sizes, "layer_scale": sizes["layer_scale"] or None}
-        abstract = jax.eval_shape(
-            lambda: nnx.to_pure_dict(nnx.state(VLMo(**fields, rngs=nnx.Rngs(0))))
-        )
     present = {name: place for name, place in places.items() if name in tensors}
-    if wrong := wrong_shapes(tensors, present, abstract):
+    if wrong := wrong_shapes(tensors, present, abstract_params(model_maker(model))):
         raise ValueError(
             f"not a VLMo of width {sizes['width']}, depth {sizes['depth']}: {'; '.join(wrong[:5])}"
         )
     params, aside = vlmo.from_official(tensors, places, sizes["position"])
-    kind = "pairs" if "vision_language" in sizes["experts"] else "texts"
-    config = {"kind": kind, "model": model, "data": CENTRED}
-    return Converted(params, config, _preprocessing(sizes["image_size"], **CENTRED), aside, {})
+    recipe = "stage3:base" if "vision_language" in sizes["experts"] else "stage2:base"
+    config = whole_config(recipe, model, **CENTRED)
+    return Converted(params, config, _preprocessing(sizes["image_size"], CENTRED), aside, {})
 
 
-def write_vlmo(params, meta, aside):
-    """Writes an official VLMo. What the official code owns without reading it is zero unless it was
-    kept aside.
+def write_vlmo(params: Any, meta: Mapping[str, Any], aside: Tensors) -> dict[str, np.ndarray]:
+    """Writes an official VLMo.
+
+    What the official code owns without reading it is zero unless it was kept aside.
+
+    Args:
+        params: our parameters as a pure nested dict.
+        meta: of their checkpoint.
+        aside: tensors to add, by official name.
     """
-    model = meta["config"]["model"]
-    if "text_length" not in model:
-        raise ValueError(
-            f"config.kind={meta['config'].get('kind')!r} is no VLMo: its model has no text_length"
-        )
-    places = _vlmo_places(model)
-    tensors = vlmo.to_official(params, places)
-    width = model["width"]
-    owned = (
-        {"text_embeddings.position_embeddings.weight": (model["text_length"], width)}
-        if model["position"] == "relative"
-        else {}
-    )
-    owned |= {"pooler.dense.weight": (width, width), "pooler.dense.bias": (width,)}
-    return {
-        **{
-            name: np.zeros(shape, np.float32) for name, shape in owned.items() if name not in places
-        },
-        **tensors,
-        **aside,
+    model = upgrade_config(meta["config"])["model"]
+    if model.get("kind") != "vlmo":
+        raise ValueError(f"config.model.kind={model.get('kind')!r} is no VLMo")
+    places, width = _vlmo_places(model), model["width"]
+    unread = {"pooler.dense.weight": (width, width), "pooler.dense.bias": (width,)}
+    if model["position"] == "relative":
+        unread = {TEXT_POSITIONS: (model["text_length"], width), **unread}
+    zeros = {
+        name: np.zeros(shape, np.float32) for name, shape in unread.items() if name not in places
     }
+    return {**zeros, **vlmo.to_official(params, places), **aside}
 
 
-def read_beit(tensors, *, num_heads=None, num_upper=None, **others):
-    """Reads a BEiT in official or in HuggingFace's names."""
+def read_beit(
+    tensors: Tensors,
+    *,
+    num_heads: int | None = None,
+    num_upper: int | None = None,
+    **others: int | None,
+) -> Converted:
+    """Reads a BEiT in official or in HuggingFace's names.
+
+    Args:
+        tensors: name -> array.
+        num_heads: H, or None.
+        num_upper: blocks in the stack `upper`, or None.
+        others: hints that are of no use here, all None.
+    """
     _none_given("beit", others)
-    huggingface = beit.is_huggingface(tensors)
     params, sizes, aside = beit.from_beit(tensors, num_heads=num_heads, num_upper=num_upper)
-    fields = {**sizes.model_fields(), "layer_scale": LAYER_SCALE if sizes.layer_scale else 0.0}
-    config = {"kind": "images", "model": {**RUNTIME, **fields}, "data": CENTRED}
-    extra = {"huggingface": huggingface, "sizes": sizes._asdict()}
-    return Converted(params, config, _preprocessing(sizes.image_size, **CENTRED), aside, extra)
+    model = {"kind": "beit", **RUNTIME, **sizes.model_fields()}
+    # With the size of its images, by which the recipe hides patches.
+    config = whole_config(f"stage1:base,{sizes.image_size}", model, **CENTRED)
+    extra = {"huggingface": is_huggingface(tensors), "sizes": sizes._asdict()}
+    return Converted(params, config, _preprocessing(sizes.image_size, CENTRED), aside, extra)
 
 
-def write_beit(params, meta, aside):
-    """Writes a converted BEiT back, in the names it came in."""
+def write_beit(params: Any, meta: Mapping[str, Any], aside: Tensors) -> dict[str, np.ndarray]:
+    """Writes a converted BEiT back, in the names it came in; arguments as of `write_vlmo`."""
     extra = _extra("beit", meta)
     return beit.to_beit(
         params, beit.BeitSizes(**extra["sizes"]), aside, huggingface=extra["huggingface"]
     )
 
 
-def read_dalle(tensors, *, image_size=None, **others):
-    """Reads DALL-E's discrete VAE, encoder or both parts."""
+def read_dalle(
+    tensors: Tensors, *, image_size: int | None = None, **others: int | None
+) -> Converted:
+    """Reads DALL-E's discrete VAE, encoder or both parts.
+
+    Args:
+        tensors: name -> array.
+        image_size: pixels a side, or None.
+        others: hints that are of no use here, all None.
+    """
     _none_given("dalle", others)
     sizes, params = dalle.from_dalle(tensors)
-    plain = all(name.startswith("blocks.") for name in tensors)
-    image_size = image_size or 112
-    model = {
-        **{name: value for name, value in sizes.items() if name != "decoder"},
-        "image_size": image_size,
-        "dtype": "auto",
-    }
-    preprocessing = _preprocessing(image_size, mean=[0.0] * 3, std=[1.0] * 3)
-    return Converted(
-        params,
-        {"kind": "tokenizer", "model": model, "data": {}},
-        preprocessing,
-        {},
-        {"sizes": sizes, "plain": plain},
-    )
+    image_size = image_size or DALLE_IMAGE_SIZE
+    model = {"kind": "discrete_vae", **sizes, "image_size": image_size, "dtype": "auto"}
+    config = whole_config("tokenizer:dalle", model)
+    extra = {"sizes": sizes, "plain": all(name.startswith("blocks.") for name in tensors)}
+    return Converted(params, config, _preprocessing(image_size, UNCHANGED), {}, extra)
 
 
-def write_dalle(params, meta, aside):
-    """Writes a converted discrete VAE back, in the names it came in."""
+def write_dalle(params: Any, meta: Mapping[str, Any], aside: Tensors) -> dict[str, np.ndarray]:
+    """Writes a converted discrete VAE back, in the names it came in; arguments as of
+    `write_vlmo`.
+    """
     extra = _extra("dalle", meta)
     tensors = dalle.to_dalle(params, extra["sizes"])
-    return {
-        name.removeprefix("encoder.") if extra["plain"] else name: tensor
-        for name, tensor in tensors.items()
-    }
+    if not extra["plain"]:
+        return tensors
+    return {name.removeprefix("encoder."): tensor for name, tensor in tensors.items()}
 
 
-def _none_given(name, hints):
+def _none_given(name: str, hints: Mapping[str, int | None]) -> None:
     given = [f"--{hint}" for hint, value in hints.items() if value is not None]
     if given:
         raise ValueError(f"{', '.join(given)} is of no use with --from={name}: the shapes tell it")
 
 
-def _extra(name, meta):
+def _extra(name: str, meta: Mapping[str, Any]) -> dict[str, Any]:
     official = meta.get("official", {})
     if official.get("format") != name:
         raise ValueError(
@@ -233,8 +180,8 @@ def _extra(name, meta):
 class Format(NamedTuple):
     """How tensors are read and written."""
 
-    read: Any
-    write: Any
+    read: Callable[..., Converted]
+    write: Callable[[Any, Mapping[str, Any], Tensors], dict[str, np.ndarray]]
 
 
 FORMATS = {

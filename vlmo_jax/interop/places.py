@@ -5,31 +5,39 @@ A table of places pairs names with (path in our tree, index on the stacked axes,
 complete: a tensor without a place, or a place without a tensor, is an error of whoever made it.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from flax import nnx
 
 from vlmo_jax.checkpoints.param_names import flatten
 
+ParamPath = tuple[str, ...]
+
 
 class Layout(NamedTuple):
     """A pair of functions on one numpy tensor: official -> ours and back."""
 
-    to_ours: Callable
-    to_official: Callable
+    to_ours: Callable[[np.ndarray], np.ndarray]
+    to_official: Callable[[np.ndarray], np.ndarray]
 
 
 class Place(NamedTuple):
-    """Where an official tensor lives: path in our tree, index on the stacked axes (layer, expert),
-    layout.
+    """Where an official tensor lives in our parameters.
+
+    Attributes:
+        path: of the array in our tree.
+        at: index on the array's stacked axes: (), (layer,) or (layer, expert).
+        layout: how the tensor lies there.
     """
 
-    path: tuple
-    index: tuple
+    path: ParamPath
+    at: tuple[int, ...]
     layout: Layout
 
+
+NamedPlace = tuple[str, Place]
 
 SAME = Layout(lambda x: x, lambda x: x)
 LINEAR = Layout(lambda w: w.T, lambda k: k.T)
@@ -37,7 +45,7 @@ ROW = Layout(lambda x: x.reshape(-1), lambda x: x[None, None])
 ROWS = Layout(lambda x: x[0], lambda x: x[None])
 
 
-def patch_layout(patch_size):
+def patch_layout(patch_size: int) -> Layout:
     """The layout of a convolution [D, 3, p, p] that projects patches."""
     return Layout(
         lambda w: w.transpose(2, 3, 1, 0).reshape(-1, w.shape[0]),
@@ -45,7 +53,7 @@ def patch_layout(patch_size):
     )
 
 
-def dense_places(name, path):
+def dense_places(name: str, path: ParamPath) -> list[NamedPlace]:
     """(name, Place) of the weight and the bias of a Linear."""
     return [
         (f"{name}.weight", Place((*path, "kernel"), (), LINEAR)),
@@ -53,15 +61,17 @@ def dense_places(name, path):
     ]
 
 
-def norm_places(name, path, index=()):
+def norm_places(name: str, path: ParamPath, at: tuple[int, ...] = ()) -> list[NamedPlace]:
     """(name, Place) of the weight and the bias of a LayerNorm."""
     return [
-        (f"{name}.weight", Place((*path, "scale"), index, SAME)),
-        (f"{name}.bias", Place((*path, "bias"), index, SAME)),
+        (f"{name}.weight", Place((*path, "scale"), at, SAME)),
+        (f"{name}.bias", Place((*path, "bias"), at, SAME)),
     ]
 
 
-def attention_places(prefix, root, number, *, num_heads, layer_scale):
+def attention_places(
+    prefix: str, root: ParamPath, number: int, *, num_heads: int, layer_scale: bool
+) -> Iterator[NamedPlace]:
     """(name, Place) of what the experts of a BEiT or VLMo block share: norm1, attention, gammas.
 
     Args:
@@ -78,7 +88,7 @@ def attention_places(prefix, root, number, *, num_heads, layer_scale):
     out = Layout(
         lambda w: w.T.reshape(num_heads, -1, w.shape[0]), lambda k: k.reshape(-1, k.shape[-1]).T
     )
-    tensors = {
+    tensors: dict[str, tuple[ParamPath, Layout]] = {
         "attn.qkv.weight": (("attention", "qkv"), qkv),
         "attn.q_bias": (("attention", "q_bias"), bias),
         "attn.v_bias": (("attention", "v_bias"), bias),
@@ -93,7 +103,9 @@ def attention_places(prefix, root, number, *, num_heads, layer_scale):
         yield prefix + name, Place((*root, *path), (number,), layout)
 
 
-def expert_places(prefix, suffix, root, number, expert):
+def expert_places(
+    prefix: str, suffix: str, root: ParamPath, number: int, expert: int
+) -> Iterator[NamedPlace]:
     """(name, Place) of one expert of a block with its norm.
 
     Args:
@@ -101,19 +113,21 @@ def expert_places(prefix, suffix, root, number, expert):
         suffix: of "norm2" and "mlp", such as "_imag".
         expert: its number on the stacked axis.
     """
-    experts, index = (*root, "experts", "stacked"), (number, expert)
-    yield from norm_places(f"{prefix}norm2{suffix}", (*experts, "norm"), index)
-    for name, module in (("fc1", "up"), ("fc2", "down")):
-        yield (
-            f"{prefix}mlp{suffix}.{name}.weight",
-            Place((*experts, module, "kernel"), index, LINEAR),
-        )
-        yield f"{prefix}mlp{suffix}.{name}.bias", Place((*experts, module, "bias"), index, SAME)
+    experts, at = (*root, "experts", "stacked"), (number, expert)
+    yield from norm_places(f"{prefix}norm2{suffix}", (*experts, "norm"), at)
+    for fc, module in (("fc1", "up"), ("fc2", "down")):
+        name = f"{prefix}mlp{suffix}.{fc}"
+        yield f"{name}.weight", Place((*experts, module, "kernel"), at, LINEAR)
+        yield f"{name}.bias", Place((*experts, module, "bias"), at, SAME)
 
 
-def check_ranks(model, tensors, ranks):
-    """Refuses tensors with another number of axes than `ranks` (name -> number) says; those that
-    are not there pass.
+def check_ranks(model: str, tensors: Mapping[str, Any], ranks: Mapping[str, int]) -> None:
+    """Refuses tensors with another number of axes than they should have.
+
+    Args:
+        model: name of the model they are to be of, for the message.
+        tensors: name -> anything with a shape.
+        ranks: name -> number of axes; names that are not among the tensors pass.
 
     Raises:
         ValueError: names the tensor and its shape.
@@ -126,7 +140,7 @@ def check_ranks(model, tensors, ranks):
             )
 
 
-def wrong_shapes(tensors, places, params):
+def wrong_shapes(tensors: Mapping[str, Any], places: Mapping[str, Place], params: Any) -> list[str]:
     """Names the tensors whose shapes do not fit.
 
     Args:
@@ -140,14 +154,14 @@ def wrong_shapes(tensors, places, params):
     shapes = {path: leaf.shape for path, leaf in flatten(params).items()}
     wrong = []
     for name, place in places.items():
-        ours = np.broadcast_to(np.int8(0), shapes[place.path][len(place.index) :])
+        ours = np.broadcast_to(np.int8(0), shapes[place.path][len(place.at) :])
         expected, found = place.layout.to_official(ours).shape, tuple(tensors[name].shape)
         if found != expected:
             wrong.append(f"{name}: shape {found}, not {expected}")
     return wrong
 
 
-def fill_places(tensors, places):
+def fill_places(tensors: Mapping[str, np.ndarray], places: Mapping[str, Place]) -> dict:
     """Puts official tensors in our layout and stacks layers and experts.
 
     Args:
@@ -158,34 +172,38 @@ def fill_places(tensors, places):
     Returns:
         A pure nested dict of numpy arrays.
     """
-    stacks = {}
-    for place in places.values():
-        stacks[place.path] = tuple(np.maximum(stacks.get(place.path, place.index), place.index))
-    flat = {}
-    for name, (path, index, layout) in places.items():
+    sizes = _stacked_sizes(places.values())
+    flat: dict[ParamPath, np.ndarray] = {}
+    for name, (path, at, layout) in places.items():
         if name in tensors:
             part = layout.to_ours(np.asarray(tensors[name]))
             if path not in flat:
-                flat[path] = np.empty(
-                    (*(last + 1 for last in stacks[path]), *part.shape), part.dtype
-                )
-            flat[path][index] = part
+                flat[path] = np.empty((*sizes[path], *part.shape), part.dtype)
+            flat[path][at] = part
     return nnx.traversals.unflatten_mapping(flat)
 
 
-def empty_places(params, places):
+def _stacked_sizes(places: Iterable[Place]) -> dict[ParamPath, tuple[int, ...]]:
+    """How many layers, and experts, the array at each path holds."""
+    sizes: dict[ParamPath, tuple[int, ...]] = {}
+    for place in places:
+        size = tuple(number + 1 for number in place.at)
+        sizes[place.path] = tuple(map(max, sizes.get(place.path, size), size))
+    return sizes
+
+
+def empty_places(params: Any, places: Mapping[str, Place]) -> dict[str, np.ndarray]:
     """The inverse of `fill_places`: a dict name -> numpy array, as far as possible a view of ours.
 
     Raises:
         ValueError: a parameter of ours has no official name.
     """
     flat = flatten(params)
-    homeless = sorted(
-        "/".join(path) for path in set(flat) - {place.path for place in places.values()}
-    )
+    housed = {place.path for place in places.values()}
+    homeless = sorted("/".join(path) for path in flat if path not in housed)
     if homeless:
         raise ValueError(f"no official name for {homeless}")
     return {
-        name: place.layout.to_official(np.asarray(flat[place.path])[place.index])
+        name: place.layout.to_official(np.asarray(flat[place.path])[place.at])
         for name, place in places.items()
     }

@@ -15,6 +15,9 @@ import struct
 import warnings
 import zipfile
 import zlib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -41,10 +44,10 @@ MAX_HEADER = 100_000_000  # bytes, the format's own limit
 
 
 class TensorFileError(ValueError):
-    """A file that holds no tensors that can be read; the message names the file and what is wrong."""
+    """A file without tensors that can be read; the message names it and says what is wrong."""
 
 
-def read_tensors(path):
+def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Reads the tensors of a checkpoint file, or of a DeepSpeed folder with one part.
 
     Wrappers are taken off: the keys `state_dict`, `module` and `model`, and prefixes such as
@@ -70,23 +73,30 @@ def read_tensors(path):
         )
     read = {".safetensors": read_safetensors, ".npz": _read_npz}.get(path.suffix, _read_torch)
     tensors = read(path)
-    for prefix in [p for _ in PREFIXES for p in PREFIXES]:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     if not tensors:
         raise TensorFileError(f"{path}: holds no tensors")
+    while prefix := _shared_prefix(tensors):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
 
 
-def is_mapped(path):
+def _shared_prefix(names: Mapping[str, np.ndarray]) -> str | None:
+    """The prefix of PREFIXES that all names begin with, or None."""
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in names):
+            return prefix
+    return None
+
+
+def is_mapped(path: str | pathlib.Path) -> bool:
     """Whether `read_tensors` gives views of the file, so that reading again costs nothing."""
     path = _deepspeed_file(pathlib.Path(path).expanduser())
-    return (
-        path.suffix == ".safetensors" or path.suffix in TORCH_SUFFIXES and zipfile.is_zipfile(path)
-    )
+    if path.suffix in TORCH_SUFFIXES:
+        return zipfile.is_zipfile(path)
+    return path.suffix == ".safetensors"
 
 
-def _deepspeed_file(path):
+def _deepspeed_file(path: pathlib.Path) -> pathlib.Path:
     if not path.is_dir():
         return path
     files = sorted(path.rglob("mp_rank_*_model_states.pt"))
@@ -98,14 +108,15 @@ def _deepspeed_file(path):
     return files[0]
 
 
-def _damaged(path, error):
-    first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+def _damaged(path: pathlib.Path, error: Exception | str) -> TensorFileError:
+    lines = str(error).strip().splitlines()
+    reason = lines[0][:200] if lines else type(error).__name__
     return TensorFileError(
-        f"{path}: damaged or cut, or not what its suffix says ({first}); copy or download it again"
+        f"{path}: damaged or cut, or not what its suffix says ({reason}); copy or download it again"
     )
 
 
-def _read_npz(path):
+def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
@@ -117,12 +128,11 @@ def _read_npz(path):
         raise _damaged(path, error) from error
 
 
-def _read_torch(path):
+def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     torch = import_torch(path, "reading")
     try:
-        with torch.serialization.safe_globals(
-            [argparse.Namespace]
-        ):  # plain attributes: the options of BEiT's training
+        # Plain attributes: the options of BEiT's training.
+        with torch.serialization.safe_globals([argparse.Namespace]):
             content = _load_torch(torch, path)
     except pickle.UnpicklingError as error:
         raise _refused(path, error) from error
@@ -136,13 +146,7 @@ def _read_torch(path):
         struct.error,
     ) as error:
         raise _damaged(path, error) from error
-    while isinstance(content, dict) and not any(
-        isinstance(value, torch.Tensor) for value in content.values()
-    ):
-        inner = [content[key] for key in WRAPPERS if isinstance(content.get(key), dict)]
-        if not inner:
-            break
-        content = inner[0]
+    content = _unwrapped(torch, content)
     if not isinstance(content, dict):
         raise TensorFileError(f"{path}: holds a {type(content).__name__}, not named tensors")
     others = [name for name, value in content.items() if not isinstance(value, torch.Tensor)]
@@ -154,25 +158,34 @@ def _read_torch(path):
     return {name: _to_numpy(torch, tensor) for name, tensor in content.items()}
 
 
-def _load_torch(torch, path):
+def _load_torch(torch: ModuleType, path: pathlib.Path) -> Any:
     """Loads with torch's own restricted unpickler, which builds tensors and containers and runs
     nothing else.
     """
-    if zipfile.is_zipfile(path):
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return torch.load(
-        path, map_location="cpu", weights_only=True
-    )  # the format before torch 1.6 cannot be mapped
+    # The format before torch 1.6 is no zip file and cannot be mapped.
+    mapped = {"mmap": True} if zipfile.is_zipfile(path) else {}
+    return torch.load(path, map_location="cpu", weights_only=True, **mapped)
 
 
-def _refused(path, error):
+def _unwrapped(torch: ModuleType, content: Any) -> Any:
+    """What the keys WRAPPERS hold, as long as there are no tensors beside them."""
+    if not isinstance(content, dict):
+        return content
+    if any(isinstance(value, torch.Tensor) for value in content.values()):
+        return content
+    for key in WRAPPERS:
+        if isinstance(content.get(key), dict):
+            return _unwrapped(torch, content[key])
+    return content
+
+
+def _refused(path: pathlib.Path, error: pickle.UnpicklingError) -> TensorFileError:
     """The error for a pickle that asks for more than tensors, or that is none."""
     text = str(error)
-    if "lobal" not in text and "class" not in text and "nsupported operand" not in text:
+    if not any(word in text.lower() for word in ("global", "class", "unsupported operand")):
         return _damaged(path, error)
-    asked = next(
-        (line.strip() for line in text.splitlines() if "GLOBAL" in line or "lobal" in line), ""
-    )[:200]
+    about_globals = [line.strip() for line in text.splitlines() if "global" in line.lower()]
+    asked = about_globals[0][:200] if about_globals else ""
     return TensorFileError(
         f"{path}: its pickle asks for code beside tensors, which could do anything, so it is not"
         f" loaded ({asked}). If you trust it, load it where it was made and save its state_dict"
@@ -180,18 +193,43 @@ def _refused(path, error):
     )
 
 
-def _to_numpy(torch, tensor):
+def _to_numpy(torch: ModuleType, tensor: Any) -> np.ndarray:
     tensor = tensor.detach()
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return tensor.numpy()
 
 
-def read_safetensors(path):
+def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Reads a safetensors file: dict name -> read-only view of the mapped file.
 
     Raises:
         TensorFileError: the file is cut, damaged, or of types that numpy lacks.
+    """
+    start, entries = _read_header(path)
+    if not any(entry.stop for entry in entries.values()):  # nothing to map
+        return {name: np.zeros(entry.shape, entry.dtype) for name, entry in entries.items()}
+    data = np.memmap(path, np.uint8, "r", offset=start)
+    return {
+        name: data[entry.start : entry.stop].view(entry.dtype).reshape(entry.shape)
+        for name, entry in entries.items()
+    }
+
+
+class _Entry(NamedTuple):
+    """A tensor of a safetensors file: its type, shape, and bytes `start` to `stop` of the data."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def _read_header(path: pathlib.Path) -> tuple[int, dict[str, _Entry]]:
+    """Where the data of a safetensors file begins, and what lies there.
+
+    Raises:
+        TensorFileError: the tensors do not fill the file from there to its end.
     """
     size = path.stat().st_size
     try:
@@ -202,28 +240,24 @@ def read_safetensors(path):
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         entries = {
-            name: (SAFETENSORS_TYPES[e["dtype"]], tuple(e["shape"]), *e["data_offsets"])
+            name: _Entry(SAFETENSORS_TYPES[e["dtype"]], tuple(e["shape"]), *e["data_offsets"])
             for name, e in header.items()
         }
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from error
     end = 0
-    for name, (dtype, shape, start, stop) in sorted(entries.items(), key=lambda item: item[1][2:]):
-        if start != end or stop - start != math.prod(shape) * dtype.itemsize:
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if entry.start != end or entry.stop - end != math.prod(entry.shape) * entry.dtype.itemsize:
             raise _damaged(path, f"tensor {name} has a wrong place or length")
-        end = stop
+        end = entry.stop
     if 8 + length + end != size:
         raise _damaged(path, f"{size} bytes instead of {8 + length + end}")
-    if not end:
-        return {name: np.zeros(shape, dtype) for name, (dtype, shape, _, _) in entries.items()}
-    data = np.memmap(path, np.uint8, "r", offset=8 + length)
-    return {
-        name: data[start:stop].view(dtype).reshape(shape)
-        for name, (dtype, shape, start, stop) in entries.items()
-    }
+    return 8 + length, entries
 
 
-def write_safetensors(path, tensors, bar=None):
+def write_safetensors(
+    path: pathlib.Path, tensors: Mapping[str, np.ndarray], bar: Any = None
+) -> None:
     """Writes a safetensors file, one tensor in memory at a time.
 
     Args:
@@ -251,7 +285,7 @@ def write_safetensors(path, tensors, bar=None):
                 bar.update()
 
 
-def import_torch(path, doing):
+def import_torch(path: pathlib.Path, doing: str) -> ModuleType:
     """The torch module, or an ImportError that says why `path` needs it and how to do without."""
     try:
         import torch
@@ -263,7 +297,7 @@ def import_torch(path, doing):
     return torch
 
 
-def write_torch(path, safetensors):
+def write_torch(path: pathlib.Path, safetensors: pathlib.Path) -> None:
     """Writes the tensors of a safetensors file as a bare state dict, mapping the file instead of
     loading it.
 
@@ -272,15 +306,13 @@ def write_torch(path, safetensors):
     """
     torch = import_torch(path, "writing")
 
-    def tensor(array):
+    def tensor(array: np.ndarray) -> Any:
         if array.dtype == ml_dtypes.bfloat16:
             return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(array)
 
+    arrays = read_safetensors(safetensors)
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "The given NumPy array is not writable"
-        )  # and is not written to
-        torch.save(
-            {name: tensor(array) for name, array in read_safetensors(safetensors).items()}, path
-        )
+        # Nor is it written to.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        torch.save({name: tensor(array) for name, array in arrays.items()}, path)

@@ -6,6 +6,8 @@ model owns and never reads are handed back untouched, so that the way back is wh
 """
 
 import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from vlmo_jax.interop.places import (
     ROWS,
     SAME,
     Layout,
+    NamedPlace,
     Place,
     attention_places,
     dense_places,
@@ -27,7 +30,7 @@ from vlmo_jax.interop.places import (
 from vlmo_jax.layers.modality_experts import EXPERTS
 from vlmo_jax.models.vlmo import HEADS
 
-LOWER_EXPERTS = ("image", "text")
+LOWER_EXPERTS: tuple[str, ...] = ("image", "text")
 EXPERT_SUFFIX = {"image": "_imag", "text": "_text", "vision_language": "_vl"}
 
 # Owned by official models and read by none of their forward passes beside what the rest gives:
@@ -42,37 +45,41 @@ UNREAD = (
 UNREAD_BESIDE_RELATIVE = (r"text_embeddings\.position_embeddings\.weight",)
 
 
-def _bias_table(depth):
+def _bias_table(depth: int) -> Layout:
     return Layout(
         lambda t: t.reshape(len(t), depth, -1).transpose(1, 0, 2),
         lambda t: t.transpose(1, 0, 2).reshape(t.shape[1], -1),
     )
 
 
-def _block_places(layer, num_lower, num_heads, layer_scale, experts):
-    upper = layer >= num_lower
-    stack, number = ("upper", layer - num_lower) if upper else ("lower", layer)
+def _block_places(
+    layer: int, num_lower: int, num_heads: int, layer_scale: bool, upper_experts: Iterable[str]
+) -> Iterator[NamedPlace]:
+    if layer < num_lower:
+        stack, number, experts = "lower", layer, LOWER_EXPERTS
+    else:
+        stack, number, experts = "upper", layer - num_lower, tuple(upper_experts)
     prefix, root = f"transformer.blocks.{layer}.", ("transformer", stack)
     yield from attention_places(prefix, root, number, num_heads=num_heads, layer_scale=layer_scale)
-    for expert in experts if upper else LOWER_EXPERTS:
+    for expert in experts:
         yield from expert_places(prefix, EXPERT_SUFFIX[expert], root, number, EXPERTS[expert])
 
 
-def _contrast_places(ours, infix):
+def _contrast_places(ours: str, infix: str) -> Iterator[NamedPlace]:
     yield f"logit{infix}_scale", Place((ours, "logit_scale"), (), SAME)
     for modality in ("image", "text"):
         yield f"itc{infix}_{modality}_proj.fc.weight", Place((ours, modality, "kernel"), (), LINEAR)
 
 
-def _classifier_places(task):
-    name, path = f"{task}_classifier", (f"{task}_head",)
-    yield from dense_places(f"{name}.0", (*path, "dense"))
-    yield from norm_places(f"{name}.1", (*path, "norm"))
-    yield from dense_places(f"{name}.3", (*path, "out"))
+def _classifier_places(task: str) -> Iterator[NamedPlace]:
+    name, head = f"{task}_classifier", f"{task}_head"
+    yield from dense_places(f"{name}.0", (head, "dense"))
+    yield from norm_places(f"{name}.1", (head, "norm"))
+    yield from dense_places(f"{name}.3", (head, "out"))
 
 
 # The official tensors of each module that VLMo builds for some heads only.
-MODULES = {
+MODULES: dict[str, dict[str, Place]] = {
     "pooler": dict(dense_places("pooler.dense", ("pooler", "dense"))),
     "itc": dict(_contrast_places("itc", "")),
     "itc_vl": dict(_contrast_places("itc_vl", "_vl")),
@@ -88,7 +95,7 @@ MODULES = {
 }
 
 
-def official_parts(names):
+def official_parts(names: Collection[str]) -> dict[str, tuple[str, ...]]:
     """The experts and heads that an official model with tensors of these names has.
 
     Args:
@@ -98,6 +105,7 @@ def official_parts(names):
         dict of `experts` and `heads`, arguments of models.vlmo.VLMo.
     """
     owned = {module for module, places in MODULES.items() if any(name in places for name in names)}
+    # Every official file holds the pooler, so it tells of no head.
     heads = [head for head, modules in HEADS.items() if set(modules) - {"pooler"} <= owned]
     if "itc" in heads:
         heads.remove("retrieval")
@@ -107,15 +115,15 @@ def official_parts(names):
 
 def official_places(
     *,
-    depth,
-    num_upper,
-    num_heads,
-    patch_size,
-    position,
-    layer_scale,
-    experts=tuple(EXPERTS),
-    heads=("itc", "itm", "mlm"),
-):
+    depth: int,
+    num_upper: int,
+    num_heads: int,
+    patch_size: int,
+    position: str,
+    layer_scale: bool,
+    experts: Iterable[str] = tuple(EXPERTS),
+    heads: Iterable[str] = ("itc", "itm", "mlm"),
+) -> dict[str, Place]:
     """Every official tensor of a model and its place in ours.
 
     Args:
@@ -142,8 +150,9 @@ def official_places(
         **dict(norm_places("transformer.norm", ("transformer", "norm"))),
     }
     built = {module for head in heads for module in HEADS[head]}
-    for module in MODULES:
-        places.update(MODULES[module] if module in built else {})
+    for module, its_places in MODULES.items():
+        if module in built:
+            places.update(its_places)
     if position == "relative":
         places["relative_position_bias_table"] = Place(
             ("transformer", "relative_position_bias"), (), _bias_table(depth)
@@ -158,8 +167,14 @@ def official_places(
     return places
 
 
-def unread_names(names, places, position):
-    """Those of `names` that the official model owns without reading them, sorted."""
+def unread_names(names: Iterable[str], places: Mapping[str, Place], position: str) -> list[str]:
+    """The names that the official model owns without reading them, sorted.
+
+    Args:
+        names: official names.
+        places: of `official_places`.
+        position: "relative" or "absolute".
+    """
     patterns = UNREAD + (UNREAD_BESIDE_RELATIVE if position == "relative" else ())
     return sorted(
         name
@@ -168,7 +183,9 @@ def unread_names(names, places, position):
     )
 
 
-def from_official(tensors, places, position):
+def from_official(
+    tensors: Mapping[str, np.ndarray], places: Mapping[str, Place], position: str
+) -> tuple[dict, dict[str, np.ndarray]]:
     """Converts an official state dict to our parameters.
 
     Args:
@@ -195,13 +212,15 @@ def from_official(tensors, places, position):
     return fill_places(tensors, places), {name: np.array(tensors[name]) for name in unread}
 
 
-def to_official(params, places, unread=()):
+def to_official(
+    params: Any, places: Mapping[str, Place], unread: Mapping[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
     """Converts our parameters to an official state dict.
 
     Args:
         params: pure nested dict.
         places: of `official_places`.
-        unread: mapping of tensors kept aside by `from_official`.
+        unread: tensors that `from_official` gave back beside ours, or None.
 
     Returns:
         dict official name -> numpy array, as far as possible a view of ours.
@@ -209,4 +228,4 @@ def to_official(params, places, unread=()):
     Raises:
         ValueError: a parameter of ours has no official name.
     """
-    return {**empty_places(params, places), **dict(unread)}
+    return {**empty_places(params, places), **(unread or {})}

@@ -3,6 +3,7 @@ gradient.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,11 @@ import numpy as np
 from flax import nnx
 
 from vlmo_jax.input.images.block_masking import masked_positions
-from vlmo_jax.interop.beit import from_beit, is_huggingface, to_beit
+from vlmo_jax.interop.beit import from_beit, to_beit
+from vlmo_jax.interop.checks.reference import Arrays, Info, group, same_tensors
+from vlmo_jax.interop.huggingface_beit import is_huggingface
 from vlmo_jax.layers.relative_position import image_index
-from vlmo_jax.models.beit import BEiT
+from vlmo_jax.models.build import abstract_model, model_maker
 from vlmo_jax.objectives.masked_language import UNUSED, count_masked
 from vlmo_jax.tasks.image_pretrain import ImagePretrainTask
 
@@ -20,7 +23,7 @@ OUTPUT_TOLERANCE = 2e-5
 GRADIENT_TOLERANCE, GRADIENT_FLOOR = 1e-5, 1e-6
 
 
-def check_beit(arrays, info, report):
+def check_beit(arrays: Arrays, info: Info, report: Any) -> None:
     """Compares one fixture.
 
     Args:
@@ -31,24 +34,17 @@ def check_beit(arrays, info, report):
     Raises:
         ValueError: the arrays are no BEiT, or the way back to their names is not exact.
     """
-    group = lambda prefix: {
-        name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)
-    }
-    config, tensors = info["config"], group("param/")
+    config, tensors = info["config"], group(arrays, "param")
     huggingface = is_huggingface(tensors)
-    heads, epsilon = (
-        ("num_attention_heads", "layer_norm_eps") if huggingface else ("heads", "ln_eps")
-    )
-    params, sizes, aside = from_beit(tensors, num_heads=config[heads])
-    back = to_beit(params, sizes, aside, huggingface=huggingface)
-    if set(back) != set(tensors) or any(
-        not np.array_equal(back[name], tensors[name]) for name in tensors
-    ):
+    if huggingface:
+        num_heads, epsilon = config["num_attention_heads"], config["layer_norm_eps"]
+    else:
+        num_heads, epsilon = config["heads"], config["ln_eps"]
+    params, sizes, aside = from_beit(tensors, num_heads=num_heads)
+    if not same_tensors(to_beit(params, sizes, aside, huggingface=huggingface), tensors):
         raise ValueError("the way back to the names of the fixture is not exact")
-    with nnx.use_eager_sharding(False):
-        graphdef = nnx.graphdef(
-            BEiT(**sizes.model_fields(), norm_epsilon=config[epsilon], rngs=nnx.Rngs(0))
-        )
+    fields = {"kind": "beit", **sizes.model_fields()}
+    graphdef, _ = abstract_model(model_maker(fields, norm_epsilon=epsilon))
 
     batch = training_batch(arrays)
     report.compare(
@@ -64,7 +60,7 @@ def check_beit(arrays, info, report):
     report.compare("logits", logits, arrays["logits"], OUTPUT_TOLERANCE)
     (loss, _), grads = loss_and_gradients(params, graphdef, batch)
     report.compare("loss", loss, arrays["loss"], OUTPUT_TOLERANCE)
-    ours, theirs = to_beit(grads, sizes, huggingface=huggingface), group("grad/")
+    ours, theirs = to_beit(grads, sizes, huggingface=huggingface), group(arrays, "grad")
     if without := sorted(set(ours) - set(theirs) - set(info["params_without_grad"])):
         raise ValueError(f"the fixture holds no gradient of {without}")
     for name, value in theirs.items():
@@ -72,9 +68,15 @@ def check_beit(arrays, info, report):
         report.compare(f"grad/{name}", ours[name], value, tolerance)
 
 
-def training_batch(arrays):
+def training_batch(arrays: Arrays) -> dict[str, jax.Array]:
     """Our batch from the official one: images to NHWC, a mask to numbers of patches, labels to
     their places.
+
+    Args:
+        arrays: of a `beit_*` fixture.
+
+    Returns:
+        image [B, S, S, 3] float32, masked_positions and mim_labels [B, most masked patches] int32.
     """
     hidden, labels = arrays["bool_masked_pos"], arrays["labels_all"]
     size = int(hidden.sum(axis=1).max())
@@ -88,17 +90,29 @@ def training_batch(arrays):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def outputs(graphdef, params, image, hidden):
-    """The states after the final norm and the logits of all patches."""
+def outputs(
+    graphdef: nnx.GraphDef, params: Any, image: jax.Array, hidden: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The states after the final norm [B, 1 + P, D] and the logits of all patches [B, P, V].
+
+    Args:
+        graphdef: of our model.
+        params: its parameters.
+        image: [B, S, S, 3].
+        hidden: patches that the mask token stands for, [B, P] bool.
+    """
     model = nnx.merge(graphdef, params)
     states = model.encode_image(image, hidden=hidden)
     return states, model.mim_head(states[:, 1:])
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def loss_and_gradients(params, graphdef, batch):
+def loss_and_gradients(params: Any, graphdef: nnx.GraphDef, batch: dict[str, jax.Array]) -> Any:
     """((loss, metrics), gradients) of one step as stage 1 trains."""
     task = ImagePretrainTask(tokenizer=None, dropout=False)
     shared = count_masked(batch["mim_labels"])
-    loss = lambda params: task.loss(nnx.merge(graphdef, params), batch, shared, jax.random.key(0))
+
+    def loss(params: Any) -> Any:
+        return task.loss(nnx.merge(graphdef, params), batch, shared, jax.random.key(0))
+
     return jax.value_and_grad(loss, has_aux=True)(params)

@@ -3,29 +3,33 @@ of the encoder.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from vlmo_jax.interop.checks.reference import Arrays, Info, group
 from vlmo_jax.interop.dalle import from_dalle, to_dalle
-from vlmo_jax.models.build import abstract_model
-from vlmo_jax.models.dvae import DiscreteVAE, map_pixels, unmap_pixels
+from vlmo_jax.models.build import abstract_model, model_maker
+from vlmo_jax.models.dvae import map_pixels, unmap_pixels
 
 OUTPUT_TOLERANCE = 2e-5
 GRADIENT_TOLERANCE, GRADIENT_FLOOR = 1e-5, 1e-6
 
 
-def _channels_last(x):
+def _channels_last(x: np.ndarray) -> jax.Array:
     return jnp.asarray(np.moveaxis(x, 1, -1))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _outputs(graphdef, params, image, cotangent):
+def _outputs(
+    graphdef: nnx.GraphDef, params: Any, image: jax.Array, cotangent: jax.Array
+) -> tuple[jax.Array, Any]:
     """Logits, and the gradient of sum(logits * cotangent) / logits.size."""
 
-    def product(params):
+    def product(params: Any) -> tuple[jax.Array, jax.Array]:
         logits = nnx.merge(graphdef, params).logits(image)
         return jnp.vdot(logits, cotangent) / logits.size, logits
 
@@ -33,7 +37,7 @@ def _outputs(graphdef, params, image, cotangent):
     return logits, grads
 
 
-def check_dalle(arrays, info, report):
+def check_dalle(arrays: Arrays, info: Info, report: Any) -> None:
     """Checks a fixture of the encoder; every array in it is compared.
 
     Args:
@@ -46,16 +50,7 @@ def check_dalle(arrays, info, report):
         ValueError: the weights are not an encoder of the sizes in the JSON, or a gradient is
             missing.
     """
-    tensors = {
-        name.removeprefix("param/"): value
-        for name, value in arrays.items()
-        if name.startswith("param/")
-    }
-    expected = {
-        name.removeprefix("grad/"): value
-        for name, value in arrays.items()
-        if name.startswith("grad/")
-    }
+    tensors, expected = group(arrays, "param"), group(arrays, "grad")
     sizes, params = from_dalle(tensors)
     config = info["config"]
     stated = (config["group_count"], config["n_blk_per_group"], config["n_hid"], config["vocab"])
@@ -73,7 +68,7 @@ def check_dalle(arrays, info, report):
     for name, value in tensors.items():
         report.compare(f"param/{name} there and back", back[name], value, 0.0)
 
-    graphdef, _ = abstract_model(lambda rngs: DiscreteVAE(**sizes, rngs=rngs))
+    graphdef, _ = abstract_model(model_maker({"kind": "discrete_vae", **sizes}))
     image = _channels_last(arrays["image01"])
     mapped = map_pixels(image)
     logits, grads = _outputs(
@@ -91,5 +86,5 @@ def check_dalle(arrays, info, report):
         report.compare(f"grad/{name}", grads[name], value, tolerance)
 
 
-def _official(params, sizes):
+def _official(params: Any, sizes: dict[str, Any]) -> dict[str, np.ndarray]:
     return {name.removeprefix("encoder."): value for name, value in to_dalle(params, sizes).items()}

@@ -1,5 +1,7 @@
 """Kind `pretrain`: outputs of every mode, losses and every gradient of one stage-3 step."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,8 @@ from flax import nnx
 from vlmo_jax.interop.checks.outputs import model_outputs
 from vlmo_jax.interop.checks.reference import (
     OUTPUT_TOLERANCE,
+    Arrays,
+    Info,
     Reference,
     compare_buffers,
     compare_gradients,
@@ -17,9 +21,22 @@ from vlmo_jax.interop.checks.reference import (
 from vlmo_jax.tasks.pretrain import PretrainTask
 
 
-def step_outputs(params, graphdef, batch, negatives):
-    """Losses and logits of one stage-3 step by their official names, with the negatives of the
-    reference.
+def step_outputs(
+    params: Any,
+    graphdef: nnx.GraphDef,
+    batch: dict[str, jax.Array],
+    negatives: tuple[jax.Array, jax.Array] | None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Losses and logits of one stage-3 step by their official names.
+
+    Args:
+        params: of our model.
+        graphdef: of our model.
+        batch: of `reference.official_batch`.
+        negatives: rows of the negative images and texts, [B] each; None to draw them.
+
+    Returns:
+        The total loss, and losses and logits by name.
     """
     model, task = nnx.merge(graphdef, params), PretrainTask()
     features = task.features(model, batch, None)
@@ -56,33 +73,28 @@ def step_outputs(params, graphdef, batch, negatives):
 step_gradients = jax.jit(jax.value_and_grad(step_outputs, has_aux=True), static_argnums=1)
 
 
-def check_pretrain(arrays, info, report):
+def check_pretrain(arrays: Arrays, info: Info, report: Any) -> None:
     """Compares outputs of every mode, one step's losses, and the gradient of every parameter."""
     reference = Reference(arrays, info)
     params = reference.params("param")
     compare_inputs(reference, report)
     compare_buffers(reference, report)
-    batch = {
-        name: jnp.asarray(value) for name, value in official_batch(reference.group("in")).items()
-    }
-    expected = {
-        name: value
-        for name, value in reference.group("out").items()
-        if not name.startswith("step/")
-    }
+    batch = jax.tree.map(jnp.asarray, official_batch(reference.group("in")))
+    results = reference.group("out")
+    expected = {name: results[name] for name in results if not name.startswith("step/")}
     outputs = model_outputs(reference.graphdef, params, batch, tuple(expected))
     for name, value in expected.items():
         report.compare(f"out/{name}", outputs[name], value, OUTPUT_TOLERANCE)
 
     step = reference.group("out/step")
+    negatives = None
     # A batch of two forces the negatives, so ours are drawn; a larger one takes those the reference
     # drew.
-    forced = len(batch["token_ids"]) == 2
-    negatives = (
-        None
-        if forced
-        else (jnp.asarray(step["itm_neg_image_idx"]), jnp.asarray(step["itm_neg_text_idx"]))
-    )
+    if len(batch["token_ids"]) != 2:
+        negatives = (
+            jnp.asarray(step["itm_neg_image_idx"]),
+            jnp.asarray(step["itm_neg_text_idx"]),
+        )
     (_, ours), grads = step_gradients(params, reference.graphdef, batch, negatives)
     report.compare(
         "out/step/itm_labels",

@@ -6,16 +6,18 @@ import functools
 import json
 import math
 import pathlib
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from vlmo_jax.checkpoints.param_names import flatten
 from vlmo_jax.interop.vlmo import from_official, official_parts, official_places, to_official
 from vlmo_jax.layers.relative_position import image_index, joint_index, text_index
-from vlmo_jax.models.build import abstract_model
-from vlmo_jax.models.vlmo import VLMo
+from vlmo_jax.models.build import abstract_model, model_maker
 from vlmo_jax.objectives.masked_language import UNUSED
 
 OUTPUT_TOLERANCE = 2e-5
@@ -26,8 +28,11 @@ INPUTS = {"text_ids": "token_ids", "text_masks": "token_mask", "text_ids_mlm": "
 IMAGES = ("image", "image_0", "image_1")
 IGNORED_LABEL = -100
 
+Arrays = Mapping[str, np.ndarray]
+Info = Mapping[str, Any]
 
-def load_fixture(path):
+
+def load_fixture(path: str | pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Reads NAME.npz and NAME.json beside it.
 
     Returns:
@@ -54,11 +59,24 @@ class Reference:
     table.
 
     Args:
-        arrays, info: of `load_fixture`.
+        arrays: name -> array, of `load_fixture`.
+        info: the JSON's values.
         prefix: group of the official parameters.
+
+    Attributes:
+        position: "relative" or "absolute".
+        text_positions: longest text, in tokens, that the position tables are made for.
+        grid: patches a side that they are made for.
+        places: of `interop.vlmo.official_places`.
+        fields: `config.model` of our model, without the image size.
+        graphdef: of our model.
+        abstract: its parameters, an nnx.State of shapes and logical axes.
+
+    Raises:
+        ValueError: there are no parameters under the prefix.
     """
 
-    def __init__(self, arrays, info, prefix="param"):
+    def __init__(self, arrays: Arrays, info: Info, prefix: str = "param") -> None:
         self.arrays, self.info = arrays, info
         sizes, config = info["model"], info["config"]
         tensors = self.group(prefix)
@@ -80,6 +98,7 @@ class Reference:
             **parts,
         )
         self.fields = dict(
+            kind="vlmo",
             patch_size=sizes["patch_size"],
             text_length=config["max_text_len"],
             text_positions=self.text_positions,
@@ -96,13 +115,12 @@ class Reference:
         )
         self.graphdef, self.abstract = self.build(self.grid)
 
-    def build(self, grid):
+    def build(self, grid: int) -> tuple[nnx.GraphDef, nnx.State]:
         """Graphdef and abstract parameters of our model for images of `grid` x `grid` patches."""
-        return _build(
-            tuple({**self.fields, "image_size": grid * self.fields["patch_size"]}.items())
-        )
+        image_size = grid * self.fields["patch_size"]
+        return _build(tuple({**self.fields, "image_size": image_size}.items()))
 
-    def table_grid(self, tensors, default):
+    def table_grid(self, tensors: Arrays, default: int) -> int:
         """Patches a side that the position table among `tensors` is made for."""
         if "transformer.pos_embed" in tensors:
             return math.isqrt(tensors["transformer.pos_embed"].shape[1] - 1)
@@ -110,33 +128,35 @@ class Reference:
             return relative_grid(len(tensors["relative_position_bias_table"]), self.text_positions)
         return default
 
-    def group(self, prefix):
+    def group(self, prefix: str) -> dict[str, np.ndarray]:
         """Arrays named prefix/..., without the prefix."""
-        return {
-            name[len(prefix) + 1 :]: a
-            for name, a in self.arrays.items()
-            if name.startswith(prefix + "/")
-        }
+        return group(self.arrays, prefix)
 
-    def params(self, prefix):
-        """The weights stored under a prefix in our layout, their shapes checked against our model."""
+    def params(self, prefix: str) -> dict:
+        """The weights stored under a prefix in our layout, their shapes checked against our model.
+
+        Raises:
+            ValueError: they do not fit, or the way back to their names is not exact.
+        """
         tensors = self.group(prefix)
         params, unread = from_official(tensors, self.places, self.position)
-        back = to_official(params, self.places, unread)
-        if set(back) != set(tensors) or any(
-            not np.array_equal(back[name], tensors[name]) for name in tensors
-        ):
+        if not same_tensors(to_official(params, self.places, unread), tensors):
             raise ValueError(f"{prefix}: the way back to the official names is not exact")
         return self.checked(params, self.abstract, prefix)
 
     @staticmethod
-    def checked(params, abstract, what):
-        """`params` as jax arrays if they have the shapes of the abstract model."""
-        flat = lambda tree: {
-            "/".join(map(str, path)): np.shape(leaf)
-            for path, leaf in nnx.traversals.flatten_mapping(tree).items()
-        }
-        found, expected = flat(params), flat(nnx.to_pure_dict(abstract))
+    def checked(params: dict, abstract: nnx.State, what: str) -> dict:
+        """Parameters as jax arrays.
+
+        Args:
+            params: pure nested dict of numpy arrays.
+            abstract: the shapes they should have, as `build` gives them.
+            what: they are, for the message.
+
+        Raises:
+            ValueError: names those of another shape.
+        """
+        found, expected = _shapes(params), _shapes(nnx.to_pure_dict(abstract))
         other = [
             f"{name}: {found.get(name)} instead of {expected.get(name)}"
             for name in sorted(set(found) | set(expected))
@@ -149,12 +169,31 @@ class Reference:
         return jax.tree.map(jnp.asarray, params)
 
 
+def _shapes(params: dict) -> dict[str, tuple[int, ...]]:
+    return {"/".join(path): np.shape(leaf) for path, leaf in flatten(params).items()}
+
+
 @functools.lru_cache
-def _build(fields):
-    return abstract_model(lambda rngs: VLMo(**dict(fields), rngs=rngs))
+def _build(fields: tuple[tuple[str, Any], ...]) -> tuple[nnx.GraphDef, nnx.State]:
+    return abstract_model(model_maker(dict(fields)))
 
 
-def relative_grid(rows, text_positions):
+def group(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
+    """Arrays named prefix/..., without the prefix."""
+    start = f"{prefix}/"
+    return {
+        name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)
+    }
+
+
+def same_tensors(ours: Arrays, theirs: Arrays) -> bool:
+    """Whether two sets of tensors have the same names and, name by name, the same values."""
+    return set(ours) == set(theirs) and all(
+        np.array_equal(ours[name], theirs[name]) for name in theirs
+    )
+
+
+def relative_grid(rows: int, text_positions: int) -> int:
     """Patches a side of an official relative position table of `rows` rows made for
     `text_positions` tokens.
 
@@ -171,7 +210,7 @@ def relative_grid(rows, text_positions):
     return (side + 1) // 2
 
 
-def official_batch(arrays):
+def official_batch(arrays: Arrays) -> dict[str, np.ndarray]:
     """Our batch from official inputs: images to NHWC, masked-language labels to places and token
     ids.
 
@@ -192,13 +231,18 @@ def official_batch(arrays):
     return {**batch, "image_id": rows, "text_id": rows}
 
 
-def compare_inputs(reference, report, prefix="in", extra=()):
+def compare_inputs(
+    reference: Reference, report: Any, prefix: str = "in", extra: Collection[str] = ()
+) -> None:
     """Compares what the inputs say twice, and refuses inputs that nothing here reads.
 
     The official batch carries labels of the unmasked text too, though its code masks none of it,
     and masked texts beside the whole ones.
 
     Args:
+        reference: the fixture.
+        report: of interop.check.
+        prefix: group of the inputs.
         extra: names that the caller reads beside INPUTS and IMAGES.
 
     Raises:
@@ -225,17 +269,19 @@ def compare_inputs(reference, report, prefix="in", extra=()):
         report.compare(f"{prefix}/text_ids", whole, arrays["text_ids"], 0.0)
 
 
-def compare_buffers(reference, report, grid=None):
+def compare_buffers(reference: Reference, report: Any, grid: int | None = None) -> None:
     """Compares the index buffers of official models.
+
+    Args:
+        reference: the fixture.
+        report: of interop.check.
+        grid: patches a side of the images, None for the reference's.
 
     Raises:
         ValueError: names buffers that are not known.
     """
-    length, positions, grid = (
-        reference.info["config"]["max_text_len"],
-        reference.text_positions,
-        grid or reference.grid,
-    )
+    grid = grid or reference.grid
+    length, positions = reference.info["config"]["max_text_len"], reference.text_positions
     known = {
         "text_embeddings.position_ids": lambda: np.arange(length)[None],
         "text_embeddings.token_type_ids": lambda: np.zeros((1, length)),
@@ -249,24 +295,26 @@ def compare_buffers(reference, report, grid=None):
         report.compare(f"buffer/{name}", known[name](), value, 0.0)
 
 
-def compare_gradients(reference, report, grads):
+def compare_gradients(reference: Reference, report: Any, grads: Any) -> None:
     """Compares gradients: those that are stored, and zero for those that the JSON says the official
     model lacks.
 
     Args:
+        reference: the fixture.
+        report: of interop.check.
         grads: tree like our parameters.
 
     Raises:
         ValueError: the fixture holds gradients of unknown parameters.
     """
     theirs, ours = reference.group("grad"), to_official(grads, reference.places)
-    unknown = sorted(set(theirs) - set(ours) - set(reference.info.get("grad_none", ())))
+    without = set(reference.info.get("grad_none", ()))
+    unknown = sorted(set(theirs) - set(ours) - without)
     if unknown:
         raise ValueError(f"the fixture holds gradients of parameters that are not known: {unknown}")
     for name in sorted(set(theirs) & set(ours)):
-        tolerance = max(
-            GRADIENT_TOLERANCE * float(np.abs(theirs[name]).max(initial=0.0)), GRADIENT_FLOOR
-        )
+        largest = float(np.abs(theirs[name]).max(initial=0.0))
+        tolerance = max(GRADIENT_TOLERANCE * largest, GRADIENT_FLOOR)
         report.compare(f"grad/{name}", ours[name], theirs[name], tolerance)
-    for name in sorted(set(reference.info.get("grad_none", ())) & set(ours) - set(theirs)):
+    for name in sorted(without & set(ours) - set(theirs)):
         report.compare(f"no grad/{name}", ours[name], np.zeros(ours[name].shape), 0.0)

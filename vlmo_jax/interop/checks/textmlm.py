@@ -2,9 +2,12 @@
 
 import pathlib
 import tempfile
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from vlmo_jax.checkpoints.param_names import EXPERT_AXIS
@@ -14,12 +17,15 @@ from vlmo_jax.interop.beit import beit_places, from_beit
 from vlmo_jax.interop.checks.outputs import model_outputs
 from vlmo_jax.interop.checks.reference import (
     OUTPUT_TOLERANCE,
+    Arrays,
+    Info,
     Reference,
     compare_buffers,
     compare_gradients,
     compare_inputs,
     official_batch,
 )
+from vlmo_jax.interop.places import Place
 from vlmo_jax.interop.vlmo import from_official, to_official
 from vlmo_jax.objectives.masked_language import masked_language_loss
 from vlmo_jax.training.partition import Partition
@@ -49,7 +55,7 @@ FROZEN = (
 FROZEN_SCALES = (r"transformer/(lower|upper)/(attention|expert)_scale",)
 
 
-def start_from_beit(reference):
+def start_from_beit(reference: Reference) -> tuple[dict[str, np.ndarray], set[str]]:
     """What our converter and our warm start make of a BEiT checkpoint and a model's own
     initialisation.
 
@@ -68,26 +74,22 @@ def start_from_beit(reference):
         num_upper=reference.fields["num_upper"],
     )
     before, unread = from_official(reference.group("before"), reference.places, reference.position)
-    shard = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = nnx.to_pure_dict(reference.abstract)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+        nnx.to_pure_dict(reference.abstract),
+    )
+    image_size = reference.grid * reference.fields["patch_size"]
     with tempfile.TemporaryDirectory() as directory:
-        save_params(
-            pathlib.Path(directory) / "checkpoints",
-            beit,
-            {"config": {"model": sizes.model_fields()}},
-        )
+        meta = {"config": {"model": {"kind": "beit", **sizes.model_fields()}}}
+        save_params(pathlib.Path(directory) / "checkpoints", beit, meta)
         params, started = warm_start(
             directory,
-            jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=shard), shapes
-            ),
+            wanted,
             lambda: jax.tree.map(jnp.asarray, before),
             rules=INIT_RULES,
             fresh=INIT_FRESH,
-            model={
-                **reference.fields,
-                "image_size": reference.grid * reference.fields["patch_size"],
-            },
+            model={**reference.fields, "image_size": image_size},
         )
     unused = {
         name for name, place in beit_places(sizes).items() if "/".join(place.path) in started.unused
@@ -95,7 +97,7 @@ def start_from_beit(reference):
     return to_official(jax.device_get(params), reference.places, unread), unused | set(aside)
 
 
-def compare_start(reference, report):
+def compare_start(reference: Reference, report: Any) -> None:
     """Compares what our loader makes of BEiT's weights, and what it leaves out, with the official
     loader's.
     """
@@ -105,22 +107,28 @@ def compare_start(reference, report):
     for name in sorted(set(start) & set(theirs)):
         report.compare(f"param/{name}", start[name], theirs[name], 0.0)
     if "unexpected_keys" in reference.info:
-        # The official loader takes tables and their indices apart before it counts what it does not
-        # know.
-        without_tables = lambda names: {name for name in names if "relative_position" not in name}
-        unused = {f"transformer.{name}" for name in unused}
         report.compare_names(
             "unused of BEiT",
-            without_tables(unused),
-            without_tables(reference.info["unexpected_keys"]),
+            _without_tables(f"transformer.{name}" for name in unused),
+            _without_tables(reference.info["unexpected_keys"]),
         )
 
 
-def _trains(choice, place):
-    return place.index[EXPERT_AXIS] in choice if isinstance(choice, tuple) else choice
+def _without_tables(names: Iterable[str]) -> set[str]:
+    """Names but those of tables and their indices, which the official loader takes apart before it
+    counts what it does not know.
+    """
+    return {name for name in names if "relative_position" not in name}
 
 
-def _losses(params, graphdef, batch, mlm_tokens):
+def _trains(choice: bool | tuple[int, ...], place: Place) -> bool:
+    """Whether a tensor trains, by what `Partition` says of the array it lies in."""
+    return place.at[EXPERT_AXIS] in choice if isinstance(choice, tuple) else choice
+
+
+def _losses(
+    params: Any, graphdef: nnx.GraphDef, batch: dict[str, jax.Array], mlm_tokens: jax.Array
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     model = nnx.merge(graphdef, params)
     states = model.encode_text(model.embed_text(batch["mlm_token_ids"]), batch["token_mask"])[:, 0]
     logits = model.mlm_head(states)
@@ -132,8 +140,12 @@ def _losses(params, graphdef, batch, mlm_tokens):
 step_gradients = jax.jit(jax.value_and_grad(_losses, has_aux=True), static_argnums=1)
 
 
-def check_textmlm(arrays, info, report):
-    """Compares the start from BEiT, the split into frozen and trained, outputs, loss and gradients."""
+def check_textmlm(arrays: Arrays, info: Info, report: Any) -> None:
+    """Compares the start from BEiT, what trains and what is frozen, outputs, loss and gradients.
+
+    Raises:
+        ValueError: a gradient is missing.
+    """
     reference = Reference(arrays, info)
     params = reference.params("param")
     compare_inputs(reference, report)
@@ -153,9 +165,7 @@ def check_textmlm(arrays, info, report):
     if missing:
         raise ValueError(f"the fixture holds no gradient of {missing}")
 
-    batch = {
-        name: jnp.asarray(value) for name, value in official_batch(reference.group("in")).items()
-    }
+    batch = jax.tree.map(jnp.asarray, official_batch(reference.group("in")))
     count = (reference.group("in")["text_labels_mlm"] >= 0).sum()
     (_, ours), grads = step_gradients(params, reference.graphdef, batch, count)
     expected = reference.group("out")

@@ -1,10 +1,18 @@
 """Kind `train10`: losses, learning rates and parameters of ten AdamW steps."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vlmo_jax.interop.checks.reference import Reference, compare_inputs, official_batch
+from vlmo_jax.interop.checks.reference import (
+    Arrays,
+    Info,
+    Reference,
+    compare_inputs,
+    official_batch,
+)
 from vlmo_jax.interop.places import fill_places
 from vlmo_jax.interop.vlmo import to_official, unread_names
 from vlmo_jax.parallel.sharding import make_mesh
@@ -15,7 +23,7 @@ from vlmo_jax.training.train_step import TrainState, make_train_step, state_shar
 LOSS_TOLERANCE, PARAM_TOLERANCE = 1e-4, 1e-5
 
 
-def _by_group(reference, field):
+def _by_group(reference: Reference, field: str) -> Any:
     """A field of the official optimizer's parameter groups as a tree like our parameters."""
     init = reference.group("init")
     value = {
@@ -25,7 +33,7 @@ def _by_group(reference, field):
     return jax.tree.map(jnp.asarray, fill_places(full, reference.places))
 
 
-def check_train(arrays, info, report):
+def check_train(arrays: Arrays, info: Info, report: Any) -> None:
     """Compares losses, learning rates and parameters of a run of AdamW steps."""
     reference = Reference(arrays, info, "init")
     config, expected = reference.info["config"], reference.group("out")
@@ -84,14 +92,13 @@ def check_train(arrays, info, report):
     _compare_params(reference, report, "final", state.params)
 
 
-def _compare_params(reference, report, prefix, params):
+def _compare_params(reference: Reference, report: Any, prefix: str, params: Any) -> None:
     ours, theirs = to_official(params, reference.places), reference.group(prefix)
     if prefix == "final" and (missing := sorted(set(ours) - set(theirs))):
         raise ValueError(f"the fixture holds no final value of {missing}")
     for name in sorted(set(ours) & set(theirs)):
         report.compare(f"{prefix}/{name}", ours[name], theirs[name], PARAM_TOLERANCE)
     init = reference.group("init")
+    # Without a gradient the optimizer leaves a parameter alone.
     for name in unread_names(theirs, reference.places, reference.position):
-        report.compare(
-            f"{prefix}/{name}", init[name], theirs[name], 0.0
-        )  # no gradient: the optimizer leaves it alone
+        report.compare(f"{prefix}/{name}", init[name], theirs[name], 0.0)
