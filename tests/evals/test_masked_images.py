@@ -13,6 +13,7 @@ from tests import tiny
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals.masked_images import MaskedImageEvaluator
 from vlmo_jax.input.masked_images import EvalMaskedImages, MaskedViews
+from vlmo_jax.input.schema import empty_batch
 from vlmo_jax.models.beit import BEiT
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.tasks.image_pretrain import ImagePretrainTask, make_masked_image_model
@@ -77,12 +78,12 @@ def params():
     return jax.tree.map(lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(np.float32), shapes)
 
 
-EXTRA = {"tokenizer": {"scale": np.asarray(4.0, np.float32)}}
+FROZEN = {"scale": np.asarray(4.0, np.float32)}
 
 
 def whole_split(records):
     maker = EvalMaskedImages(records, VIEWS)
-    batch = maker.empty_batch(len(records))
+    batch = empty_batch(maker.columns, len(records))
     for number in range(len(records)):
         maker.write(batch, number, number, number)
     return batch
@@ -93,7 +94,7 @@ def test_every_hidden_patch_counts_once_whatever_the_batches(
     records, functions, params, capsys, batch_size, mesh
 ):
     loss, right, count = np.asarray(
-        functions.score(params, EXTRA, whole_split(records)), np.float64
+        functions.score(params, FROZEN, whole_split(records)), np.float64
     ).sum(0)
     assert 60 <= count <= 66
     mesh = tiny.mesh_of(mesh)
@@ -101,7 +102,7 @@ def test_every_hidden_patch_counts_once_whatever_the_batches(
         records, VIEWS, name="held_out", batch_size=batch_size, mesh=mesh
     )
     with jax.set_mesh(mesh):
-        found = evaluator.evaluate(functions, params, EXTRA, 3)
+        found = evaluator.evaluate(functions, params, FROZEN, 3)
     np.testing.assert_allclose(found["mim_loss"], loss / count, rtol=1e-5)
     assert found["mim_accuracy"] == right / count
     assert f"held_out at step 3: 11 images, {int(count)} hidden patches" in capsys.readouterr().out
@@ -109,7 +110,7 @@ def test_every_hidden_patch_counts_once_whatever_the_batches(
 
 def test_predictions_stand_at_hidden_patches_only(records, functions, params):
     batch = whole_split(records)
-    codes, predicted = np.moveaxis(np.asarray(functions.predict(params, EXTRA, batch)), 1, 0)
+    codes, predicted = np.moveaxis(np.asarray(functions.predict(params, FROZEN, batch)), 1, 0)
     hidden = (batch["masked_positions"][:, :, None] == np.arange(16)).any(1)
     grey = (
         batch["tokenizer_image"].mean(-1).reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)).reshape(-1, 16)
@@ -117,12 +118,12 @@ def test_predictions_stand_at_hidden_patches_only(records, functions, params):
     )
     np.testing.assert_array_equal(codes, np.clip(grey * 4, 0, 3).astype(int))
     np.testing.assert_array_equal(predicted[~hidden], codes[~hidden])
-    _, right, count = np.asarray(functions.score(params, EXTRA, batch)).sum(0)
+    _, right, count = np.asarray(functions.score(params, FROZEN, batch)).sum(0)
     assert (predicted[hidden] == codes[hidden]).sum() == right < count
 
 
 def test_padding_has_no_hidden_patch(records):
-    batch = EvalMaskedImages(records, VIEWS).empty_batch(2)
+    batch = empty_batch(EvalMaskedImages(records, VIEWS).columns, 2)
     assert (batch["masked_positions"] == -1).all() and not batch["valid"].any()
 
 
@@ -134,7 +135,7 @@ def test_broken_parameters_and_arguments_are_named(records, functions, params):
         jax.set_mesh(mesh),
         pytest.raises(RuntimeError, match="evaluator 'held_out' failed at step 3: the loss is nan"),
     ):
-        evaluator.evaluate(functions, broken, EXTRA, 3)
+        evaluator.evaluate(functions, broken, FROZEN, 3)
     with pytest.raises(
         ValueError, match="'held_out': batch_size=6 does not divide over 4 batch shards"
     ):

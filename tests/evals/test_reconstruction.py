@@ -11,7 +11,7 @@ from PIL import Image
 from tests import tiny
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals.reconstruction import ReconstructionEvaluation, ReconstructionEvaluator
-from vlmo_jax.tasks.visual_tokenizer import TokenizerModel
+from vlmo_jax.tasks.visual_tokenizer import Reconstruction, VisualTokenizerModel
 
 SIZE, CODES = 4, 8
 FIELDS = dict(image_size=SIZE, vocab_size=CODES, batch_size=8)
@@ -36,17 +36,17 @@ def model():
     def score(offset, batch):
         image = batch["image"].astype(jnp.float32)
         codes = batch["image"][:, ::2, ::2, 0] // 64 + offset
-        return jnp.concatenate(
-            [jnp.square(image / 255).mean((1, 2, 3))[:, None], codes.reshape(-1, 4)], axis=1
-        )
+        error = jnp.square(image / 255).mean((1, 2, 3)) + 0 * offset
+        return Reconstruction(error, codes.astype(jnp.int32).reshape(-1, 4))
 
-    return TokenizerModel(
+    return VisualTokenizerModel(
         jax.jit(score), jax.jit(lambda offset, batch: jnp.zeros_like(batch["image"]))
     )
 
 
 def evaluation(records, model, mesh):
-    return ReconstructionEvaluation.build({"some_split": records}, model, mesh=mesh, **FIELDS)
+    evaluator = ReconstructionEvaluator(records, name="some_split", mesh=mesh, **FIELDS)
+    return ReconstructionEvaluation("codes", [evaluator], model)
 
 
 def test_scores_are_those_of_the_rows_on_every_mesh(records, model, tmp_path):
@@ -54,9 +54,11 @@ def test_scores_are_those_of_the_rows_on_every_mesh(records, model, tmp_path):
     share = np.bincount((pixels[:, ::2, ::2, 0] // 64 + 2).ravel()) / (4 * len(records))
     share = share[share > 0]
     expected = {
-        "eval/some_split/psnr": np.mean(-10 * np.log10(np.square(pixels / 255).mean((1, 2, 3)))),
-        "eval/some_split/codes_in_use": 4.0,
-        "eval/some_split/code_perplexity": np.exp(-np.sum(share * np.log(share))),
+        "eval/codes/some_split/psnr": np.mean(
+            -10 * np.log10(np.square(pixels / 255).mean((1, 2, 3)))
+        ),
+        "eval/codes/some_split/codes_in_use": 4.0,
+        "eval/codes/some_split/code_perplexity": np.exp(-np.sum(share * np.log(share))),
     }
     for shape in ((1, 1, 1), (4, 2, 1)):
         with jax.set_mesh(mesh := tiny.mesh_of(shape)):

@@ -81,7 +81,8 @@ def test_factors_are_those_of_beit(case):
 
 def first_moves(params, **fields):
     """How far the first update moves each value, by the gradient one."""
-    optimizer, _, partition = make_optimizer(params, **{**FIELDS, **fields})
+    made = make_optimizer(params, **{**FIELDS, **fields})
+    optimizer, partition = made.transform, made.partition
     trained = params if partition is None else partition.trainable(params)
     gradients = jax.tree.map(np.ones_like, trained)
     updates, _ = optimizer.update(gradients, optimizer.init(trained), trained)
@@ -127,7 +128,7 @@ def test_of_a_stack_that_is_partly_frozen_the_rest_moves_by_its_factors():
 
 def test_without_layer_decay_the_update_is_what_it_was():
     params = tiny.params()
-    optimizer, *_ = make_optimizer(params, **{**FIELDS, "layer_decay": 1.0})
+    optimizer = make_optimizer(params, **{**FIELDS, "layer_decay": 1.0}).transform
     plain = adamw(
         learning_rate_schedule("constant", peak=0.1, warmup_steps=0, total_steps=10),
         betas=FIELDS["betas"],

@@ -85,7 +85,7 @@ def test_a_best_metric_that_is_not_measured_is_refused(tmp_path):
     name = "eval/emoji_c/mean_recall"
     message = (
         f"config.checkpoint.best_metric='{name}' is measured by no evaluation; use one of"
-        " eval/emoji_a/mean_recall, "
+        " eval/retrieval/emoji_a/mean_recall, "
     )
     with pytest.raises(ConfigError, match=message):
         start(tmp_path, 0, best_metric=name)

@@ -212,4 +212,10 @@ def test_parser_reads_tuples_and_starts():
 
 
 def test_the_recipe_batch_has_these_names():
-    assert set(Recipe(tiny.config()).abstract_batch()) == set(tiny.make_batch())
+    recipe = Recipe(tiny.config())
+    assert set(recipe.data.rows.columns) == set(tiny.make_batch())
+    # Ids travel to the devices where duplicates are looked for, and nowhere else.
+    sent = set(tiny.make_batch()) - {"image_id", "text_id"}
+    assert set(recipe.abstract_batch()) == sent
+    recipe.config.task.mask_duplicates = True
+    assert set(recipe.abstract_batch()) == set(tiny.make_batch())

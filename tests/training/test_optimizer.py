@@ -44,7 +44,7 @@ def test_decay_and_rates_go_by_path():
         "no_decay": (".*bias",),
         "rate_multipliers": (("dense/.*", 3.0),),
     }
-    optimizer, *_ = make_optimizer(PARAMS, **fields)
+    optimizer = make_optimizer(PARAMS, **fields).transform
     moved = run(optimizer, PARAMS, [jax.tree.map(np.zeros_like, PARAMS)])[0]
     np.testing.assert_allclose(moved["dense"]["kernel"], 1 - 3 * 0.1 * 0.5, rtol=1e-6)
     np.testing.assert_array_equal(moved["dense"]["bias"], 1)
@@ -53,9 +53,8 @@ def test_decay_and_rates_go_by_path():
 
 @pytest.mark.parametrize("clip_norm, length", [(0.0, 10.0), (20.0, 10.0), (5.0, 5.0)])
 def test_clip_norm(clip_norm, length):
-    optimizer, *_ = make_optimizer(
-        {"x": np.zeros(2)}, **{**FIELDS, "no_decay": (), "clip_norm": clip_norm}
-    )
+    fields = {**FIELDS, "no_decay": (), "clip_norm": clip_norm}
+    optimizer = make_optimizer({"x": np.zeros(2)}, **fields).transform
     state = optimizer.init({"x": np.zeros(2)})
     _, state = optimizer.update({"x": jnp.asarray([6.0, 8.0])}, state, {"x": np.zeros(2)})
     first = state[1] if clip_norm else state
@@ -93,7 +92,7 @@ def test_first_step_has_rate_zero_and_a_power_bends_the_line():
         (
             dict(schedule="linear"),
             (
-                "config.optimizer.schedule='linear' is unknown; use one of polynomial, cosine,"
+                "config.optimizer.schedule='linear' is not allowed; use one of polynomial, cosine,"
                 " constant"
             ),
         ),

@@ -71,12 +71,11 @@ def test_a_step_trains_what_is_not_frozen_as_without_freezing():
             program = tiny.program(
                 tiny.config(optimizer=dict(epsilon=1e-4, warmup_steps=0, frozen=frozen)), mesh
             )
-            state, _ = program.step(
-                tiny.state(program, tiny.params()), sharding.place_batch(tiny.make_batch(), mesh)
-            )
+            batch = program.place_batch(tiny.make_batch())
+            state, _ = program.step(tiny.state(program, tiny.params()), {}, batch)
             states.append(jax.device_get(state))
     everything, some = states
-    before, partition = tiny.params(), program.partition
+    before, partition = tiny.params(), program.update.optimizer.partition
     trained = partition.trainable(everything.params)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),

@@ -65,8 +65,9 @@ class MaskedTextEvaluator:
     Args:
         source: the records of the split; they are read and kept as rows of tokens.
         tokenizer: of `load_tokenizer`.
+        rows: sizes.
         name: what the result is called.
-        rows, mask_rate, packing: as in training, see `EvalMaskedTexts`.
+        mask_rate, packing: as in training, see `EvalMaskedTexts`.
         batch_size: rows of a batch over all processes; a multiple of the batch shards of the mesh.
         mesh: the mesh of the job.
 
@@ -78,14 +79,14 @@ class MaskedTextEvaluator:
         self,
         source: Sequence[TextRecord],
         tokenizer: Tokenizer,
+        rows: TextRows,
         *,
         name: str,
-        rows: TextRows,
         mask_rate: float,
         batch_size: int,
         mesh: jax.sharding.Mesh,
         packing: bool = True,
-    ):
+    ) -> None:
         check_batch_size(name, batch_size, mesh)
         try:
             self._texts = EvalMaskedTexts(

@@ -86,3 +86,7 @@ def random_params(make: ModelMaker, seed: int) -> dict:
 def count_params(params: Any) -> int:
     """Number of parameters in a tree of arrays or shapes."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def check_model(fields, mesh_shape):
+    """TEMPORARY"""

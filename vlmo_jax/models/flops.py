@@ -157,3 +157,31 @@ def masked_image_flops(*, image_size, patch_size, vocab_size, width, depth, mlp_
         + embedding
         + 2 * num_masked * width * vocab_size
     )
+
+
+def pair_pretrain_flops(model, data):
+    return model_flops(model).pretrain
+
+
+def text_pretrain_flops(model, data):
+    return model_flops(model).text_pretrain
+
+
+def image_pretrain_flops(model, data):
+    fields = {
+        name: model[name]
+        for name in ("image_size", "patch_size", "vocab_size", "width", "depth", "mlp_dim")
+    }
+    return masked_image_flops(**fields, num_masked=data.num_masked)
+
+
+def visual_tokenizer_flops(model, data):
+    fields = (
+        "image_size",
+        "vocab_size",
+        "num_hidden",
+        "num_groups",
+        "blocks_per_group",
+        "num_init",
+    )
+    return discrete_vae_flops(**{name: model[name] for name in fields})

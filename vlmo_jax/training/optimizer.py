@@ -1,8 +1,9 @@
 """The optimizer: transformers' AdamW, learning-rate schedules, and rules by parameter path."""
 
+import dataclasses
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from vlmo_jax.commands.config_errors import not_negative, one_of, positive, require
 from vlmo_jax.training.layer_decay import layer_factors
 from vlmo_jax.training.partition import Partition
 
@@ -57,6 +59,37 @@ def match_rules(params: Any, rules: Sequence[tuple[str, Any]], *, key: str) -> d
     return nnx.traversals.unflatten_mapping(values)
 
 
+def check_optimizer(optimizer: Mapping[str, Any], steps: int) -> None:
+    """Refuses impossible values of `config.optimizer` for a run of so many steps.
+
+    Raises:
+        ConfigError: at the first of them.
+    """
+    check_schedule(optimizer["schedule"], optimizer["warmup_steps"], steps)
+    for name in ("learning_rate", "epsilon", "power"):
+        positive(f"optimizer.{name}", optimizer[name])
+    betas, ema_decay = tuple(optimizer["betas"]), optimizer["ema_decay"]
+    require(
+        len(betas) == 2 and all(0 <= b < 1 for b in betas),
+        f"config.optimizer.betas={betas} must be two numbers in [0, 1)",
+    )
+    not_negative("optimizer.clip_norm", optimizer["clip_norm"], "off")
+    require(
+        0 <= ema_decay < 1,
+        f"config.optimizer.ema_decay={ema_decay} must be 0 (no averages) or more, and less than 1",
+    )
+
+
+def check_schedule(name: str, warmup_steps: int, total_steps: int) -> None:
+    """Raises ConfigError unless a learning rate can take this way through a run."""
+    one_of("optimizer.schedule", name, SCHEDULES)
+    require(
+        0 <= warmup_steps < total_steps,
+        f"config.optimizer.warmup_steps={warmup_steps} must be at least 0 and less than"
+        f" config.steps={total_steps}",
+    )
+
+
 def learning_rate_schedule(
     name: str,
     *,
@@ -77,17 +110,9 @@ def learning_rate_schedule(
         power: of the polynomial; 1 is a straight line.
 
     Raises:
-        ValueError: unknown name, or a warm-up as long as the run.
+        ConfigError: unknown name, or a warm-up as long as the run.
     """
-    if name not in SCHEDULES:
-        raise ValueError(
-            f"config.optimizer.schedule={name!r} is unknown; use one of {', '.join(SCHEDULES)}"
-        )
-    if not 0 <= warmup_steps < total_steps:
-        raise ValueError(
-            f"config.optimizer.warmup_steps={warmup_steps} must be at least 0 and less than"
-            f" config.steps={total_steps}"
-        )
+    check_schedule(name, warmup_steps, total_steps)
     decay_steps = total_steps - warmup_steps
     decay = {
         "polynomial": lambda: optax.polynomial_schedule(peak, end, power, decay_steps),
@@ -154,6 +179,31 @@ def adamw(
     return optax.GradientTransformation(init, update)
 
 
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """How parameters are updated.
+
+    Attributes:
+        transform: the optax transformation of what trains.
+        schedule: step -> learning rate.
+        partition: what trains; None: everything.
+        ema_decay: of the averaged parameters that are kept beside the trained ones; 0: none are.
+    """
+
+    transform: optax.GradientTransformation
+    schedule: optax.Schedule
+    partition: Partition | None = None
+    ema_decay: float = 0.0
+
+    def trainable(self, params: Any) -> Any:
+        """The tree of what trains."""
+        return params if self.partition is None else self.partition.trainable(params)
+
+    def insert(self, params: Any, trainable: Any) -> Any:
+        """`params` with what trains replaced by `trainable`."""
+        return trainable if self.partition is None else self.partition.insert(params, trainable)
+
+
 def make_optimizer(
     params: Any,
     *,
@@ -171,7 +221,8 @@ def make_optimizer(
     clip_norm: float,
     frozen: Sequence[str] = (),
     layer_decay: float = 1.0,
-) -> tuple[optax.GradientTransformation, optax.Schedule, Partition | None]:
+    ema_decay: float = 0.0,
+) -> Optimizer:
     """Builds the optimizer of a recipe; arguments are the fields of `config.optimizer`.
 
     Args:
@@ -186,10 +237,7 @@ def make_optimizer(
         frozen: regexes of parameters that do not train (see partition.py).
         layer_decay: each layer learns that much slower than the one above it, on top of
             `rate_multipliers` (see layer_decay.py); 1: all alike.
-
-    Returns:
-        The optax transformation of what trains, the schedule, and the Partition (None: everything
-        trains).
+        ema_decay: see `Optimizer`.
 
     Raises:
         ValueError: names the field that makes no sense, or rules that match nothing.
@@ -216,4 +264,4 @@ def make_optimizer(
     update = adamw(rates, betas=(beta1, beta2), epsilon=epsilon, decay=decay, multiplier=multiplier)
     if clip_norm:
         update = optax.chain(optax.clip_by_global_norm(clip_norm), update)
-    return update, rates, partition
+    return Optimizer(update, rates, partition, ema_decay)

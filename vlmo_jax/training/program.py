@@ -26,7 +26,7 @@ from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.tasks.settings import NO_INIT
 from vlmo_jax.training.optimizer import make_optimizer
-from vlmo_jax.training.train_step import Optimizer, Update, jit_step, state_shardings
+from vlmo_jax.training.train_step import Update, jit_step, state_shardings
 
 # Fields that may change between a run and its resumption; any other change makes it another run.
 RESUMABLE = (
@@ -116,18 +116,14 @@ def build_program(recipe: Recipe, mesh: jax.sharding.Mesh) -> Program:
     """Builds model, optimizer, shardings and jitted step of a recipe, without allocating anything."""
     config = recipe.config
     graphdef, params = abstract_model(recipe.make_model)
-    settings = config.optimizer.to_dict()
-    ema_decay = settings.pop("ema_decay")
+    shapes = nnx.to_pure_dict(params)
     with naming(config, "optimizer.frozen"):
-        optimizer = Optimizer(
-            *make_optimizer(nnx.to_pure_dict(params), total_steps=config.steps, **settings),
-            ema_decay=ema_decay,
-        )
+        optimizer = make_optimizer(shapes, total_steps=config.steps, **config.optimizer.to_dict())
     update = Update(recipe.make_task(), optimizer, graphdef, config.seed, config.accumulation)
-    shapes = jax.eval_shape(update.first_state, nnx.to_pure_dict(params))
-    shardings = state_shardings(shapes, params, mesh, update.task.extra_axes)
+    state = jax.eval_shape(update.first_state, shapes)
+    shardings = state_shardings(state, params, mesh, update.task.extra_axes)
     step = jit_step(update, shardings, mesh)
-    return Program(recipe, mesh, update, abstract_like(shapes, shardings), shardings, step)
+    return Program(recipe, mesh, update, abstract_like(state, shardings), shardings, step)
 
 
 def initial_state(program: Program, checkpoints: Checkpoints) -> tuple[TrainState, str]:

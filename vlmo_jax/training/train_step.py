@@ -23,32 +23,7 @@ from vlmo_jax.parallel.sharding import (
 )
 from vlmo_jax.tasks.protocols import Task
 from vlmo_jax.training.averaging import update_average
-from vlmo_jax.training.partition import Partition
-
-
-@dataclasses.dataclass(frozen=True)
-class Optimizer:
-    """How parameters are updated.
-
-    Attributes:
-        transform: the optax transformation of what trains.
-        schedule: step -> learning rate.
-        partition: what trains; None: everything.
-        ema_decay: of the averaged parameters that are kept beside the trained ones; 0: none are.
-    """
-
-    transform: optax.GradientTransformation
-    schedule: optax.Schedule
-    partition: Partition | None = None
-    ema_decay: float = 0.0
-
-    def trainable(self, params: Any) -> Any:
-        """The tree of what trains."""
-        return params if self.partition is None else self.partition.trainable(params)
-
-    def insert(self, params: Any, trainable: Any) -> Any:
-        """`params` with what trains replaced by `trainable`."""
-        return trainable if self.partition is None else self.partition.insert(params, trainable)
+from vlmo_jax.training.optimizer import Optimizer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,8 @@ from vlmo_jax.interop.checks.reference import Arrays, Info, group, same_tensors
 from vlmo_jax.interop.huggingface_beit import is_huggingface
 from vlmo_jax.layers.relative_position import image_index
 from vlmo_jax.models.build import abstract_model, model_maker
-from vlmo_jax.objectives.masked_language import UNUSED, count_masked
+from vlmo_jax.objectives.masked_language import UNUSED
+from vlmo_jax.objectives.means import shares, weighted_total
 from vlmo_jax.tasks.image_pretrain import ImagePretrainTask
 
 OUTPUT_TOLERANCE = 2e-5
@@ -109,10 +110,11 @@ def outputs(
 @functools.partial(jax.jit, static_argnums=1)
 def loss_and_gradients(params: Any, graphdef: nnx.GraphDef, batch: dict[str, jax.Array]) -> Any:
     """((loss, metrics), gradients) of one step as stage 1 trains."""
-    task = ImagePretrainTask(tokenizer=None, dropout=False)
-    shared = count_masked(batch["mim_labels"])
+    task = ImagePretrainTask(visual_tokenizer=None, dropout=False)
+    counts = task.counts(batch)
 
     def loss(params: Any) -> Any:
-        return task.loss(nnx.merge(graphdef, params), batch, shared, jax.random.key(0))
+        sums = task.sums(nnx.merge(graphdef, params), batch, (), jax.random.key(0))
+        return weighted_total(sums, counts, task.weights), shares(sums, counts)
 
     return jax.value_and_grad(loss, has_aux=True)(params)

@@ -18,7 +18,8 @@ from vlmo_jax.interop.checks.reference import (
     compare_inputs,
     official_batch,
 )
-from vlmo_jax.tasks.pretrain import PretrainTask
+from vlmo_jax.objectives.means import shares, weighted_total
+from vlmo_jax.tasks.pair_pretrain import Negatives, PairPretrainTask
 
 
 def step_outputs(
@@ -38,14 +39,14 @@ def step_outputs(
     Returns:
         The total loss, and losses and logits by name.
     """
-    model, task = nnx.merge(graphdef, params), PretrainTask()
+    model, task = nnx.merge(graphdef, params), PairPretrainTask()
     features = task.features(model, batch, None)
-    contrast, shared, metrics = task.contrast(features, batch, jax.random.key(0))
-    if negatives is not None:
-        shared = shared._replace(image_negatives=negatives[0], text_negatives=negatives[1])
-    pairs = {**batch, **task.negatives(batch, shared)}
-    fused, fused_metrics = task.fuse(model, pairs, shared, len(batch["token_ids"]), None)
-    total = contrast + fused
+    contrast, drawn, metrics = task.contrast(features, batch, (), jax.random.key(0))
+    rows = drawn if negatives is None else Negatives(*negatives)
+    pairs = {**batch, **task.fetch_negatives(batch, rows)}
+    sums, counts = task.fused_sums(model, pairs, (), None), task.counts(batch)
+    fused_metrics = shares(sums, counts)
+    total = contrast + weighted_total(sums, counts, task.weights)
     scale, scale_vl = jnp.exp(features.logit_scale), jnp.exp(features.logit_scale_vl)
     ids, mask, image = batch["token_ids"], batch["token_mask"], batch["image"]
     ids = jnp.concatenate([batch["mlm_token_ids"], ids, ids, pairs["negative_token_ids"]])
@@ -65,8 +66,8 @@ def step_outputs(
         "itc_logit_scale": scale,
         "itc_logit_vl_scale": scale_vl,
         "itm_logits": model.itm_head(model.pooler(first_tokens)),
-        "itm_neg_image_idx": shared.image_negatives,
-        "itm_neg_text_idx": shared.text_negatives,
+        "itm_neg_image_idx": rows.image,
+        "itm_neg_text_idx": rows.text,
     }
 
 

@@ -16,9 +16,10 @@ from vlmo_jax.interop.checks.reference import (
 from vlmo_jax.interop.places import fill_places
 from vlmo_jax.interop.vlmo import to_official, unread_names
 from vlmo_jax.parallel.sharding import make_mesh
-from vlmo_jax.tasks.pretrain import PretrainTask
+from vlmo_jax.tasks.pair_pretrain import PairPretrainTask
 from vlmo_jax.training.optimizer import adamw, learning_rate_schedule
-from vlmo_jax.training.train_step import TrainState, make_train_step, state_shardings
+from vlmo_jax.training.optimizer import Optimizer
+from vlmo_jax.training.train_step import Update, jit_step, state_shardings
 
 LOSS_TOLERANCE, PARAM_TOLERANCE = 1e-4, 1e-5
 
@@ -56,25 +57,18 @@ def check_train(arrays: Arrays, info: Info, report: Any) -> None:
     )
     mesh = make_mesh(devices=jax.devices()[:1])
     with jax.set_mesh(mesh):
-        shardings = state_shardings(reference.abstract, optimizer, mesh)
-        step = make_train_step(
-            PretrainTask(),
-            reference.graphdef,
-            optimizer,
-            schedule,
-            seed=0,
-            mesh=mesh,
-            shardings=shardings,
+        update = Update(
+            PairPretrainTask(), Optimizer(optimizer, schedule), reference.graphdef, seed=0
         )
-        params = reference.params("init")
-        state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), {})
+        state = update.first_state(reference.params("init"))
+        step = jit_step(update, state_shardings(state, reference.abstract, mesh, {}), mesh)
         compare_inputs(reference, report, "batch")
         for number in range(len(expected["total_loss"])):
             inputs = {name: value[number] for name, value in reference.group("batch").items()}
-            state, metrics = step(state, official_batch(inputs))
+            state, metrics = step(state, {}, official_batch(inputs))
             ours = {
                 "total_loss": metrics["loss"],
-                "mlm_loss": PretrainTask.mlm_weight * metrics["mlm_loss"],
+                "mlm_loss": update.task.mlm_weight * metrics["mlm_loss"],
                 "itc_loss": metrics["itc_loss"],
                 "itm_loss": metrics["itm_loss"],
             }
