@@ -156,10 +156,10 @@ def adamw(
     beta1, beta2 = betas
 
     def init(params: Any) -> AdamWState:
-        zeros = lambda: jax.tree.map(jnp.zeros_like, params)
-        return AdamWState(jnp.zeros((), jnp.int32), zeros(), zeros())
+        mean, variance = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
+        return AdamWState(jnp.zeros((), jnp.int32), mean, variance)
 
-    def update(grads, state, params):
+    def update(grads: Any, state: AdamWState, params: Any) -> tuple[Any, AdamWState]:
         count = state.count + 1
         mean = jax.tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, state.mean, grads)
         variance = jax.tree.map(lambda v, g: beta2 * v + (1 - beta2) * g * g, state.variance, grads)
@@ -172,9 +172,8 @@ def adamw(
             moved = -rate * multiplier * correction * m / (jnp.sqrt(v) + epsilon)
             return moved - rate * multiplier * decay * (p + moved)
 
-        return jax.tree.map(step, params, mean, variance, decay, multiplier), AdamWState(
-            count, mean, variance
-        )
+        updates = jax.tree.map(step, params, mean, variance, decay, multiplier)
+        return updates, AdamWState(count, mean, variance)
 
     return optax.GradientTransformation(init, update)
 

@@ -13,6 +13,7 @@ from vlmo_jax.layers.modality_experts import EXPERTS
 ACTIONS = ("copy", "resample", "skip")
 # Parameters with an entry a token of the vocabulary.
 VOCABULARY = ("text_embedding/word", "mlm_head/decoder/kernel", "mlm_head/decoder/bias")
+KINDS_WITH_STAGES = ("vlmo", "beit")
 SIZES = ("patch_size", "width", "depth", "num_heads", "mlp_dim")
 
 
@@ -236,37 +237,15 @@ def _resize(action, name, shape, new_shape, grid, new_grid):
 
 
 def _explain(problems, source, target, source_model, model, checkpoint):
-    """One message for all problems, beginning with the cause where there is a common one."""
-    sizes = [
-        f"config.model.{key} was {source_model[key]} and is {model[key]}"
-        for key in SIZES
-        if key in source_model and key in model and source_model[key] != model[key]
-    ]
-    if sizes:
-        return (
-            f"checkpoint {checkpoint} is of another size: {', '.join(sizes)}; set the checkpoint's"
-            " sizes or give one of this size"
-        )
-    words = [name for name in VOCABULARY if name in problems.misfits]
-    if words:
-        axis = 1 if words[0] == "mlm_head/decoder/kernel" else 0
-        shape, new_shape, _ = problems.misfits[words[0]]
-        old, new = shape[axis], new_shape[axis]
-        return (
-            f"config.model.vocab_size={new} does not fit the {old} tokens of checkpoint"
-            f" {checkpoint} ({', '.join(words)}); use its tokenizer and"
-            f" --config.model.vocab_size={old}, or {_leave_out_vocabulary(words)}"
-        )
+    """One message for all problems: the cause, where there is a common one, or a list."""
+    cause = _other_size(source_model, model, checkpoint) or _other_vocabulary(problems, checkpoint)
+    if cause:
+        return cause
     lines = [
-        f"checkpoint {checkpoint} does not explain this model by config.init_rules and"
+        _other_stage(_stage(source, source_model), _stage(target, model), checkpoint)
+        or f"checkpoint {checkpoint} does not explain this model by config.init_rules and"
         " config.init_fresh"
     ]
-    stage, new_stage = _stage(source), _stage(target)
-    if stage and new_stage and new_stage - stage not in (0, 1):
-        lines[0] = (
-            f"checkpoint {checkpoint} is of stage {stage}, this model of stage {new_stage}, which"
-            f" starts from stage {max(new_stage - 1, 1)}; give a checkpoint of that stage"
-        )
     towers = towers_of(source) | towers_of(target)
     if problems.unexplained:
         skips = [f'({pattern!r}, "skip")' for pattern in _patterns(problems.unexplained, towers)]
@@ -295,6 +274,51 @@ def _explain(problems, source, target, source_model, model, checkpoint):
     return "\n  ".join(lines)
 
 
+def _other_size(source_model, model, checkpoint):
+    sizes = [
+        f"config.model.{key} was {source_model[key]} and is {model[key]}"
+        for key in SIZES
+        if key in source_model and key in model and source_model[key] != model[key]
+    ]
+    if not sizes:
+        return None
+    return (
+        f"checkpoint {checkpoint} is of another size: {', '.join(sizes)}; set the checkpoint's"
+        " sizes or give one of this size"
+    )
+
+
+def _other_vocabulary(problems, checkpoint):
+    tables = [name for name in VOCABULARY if name in problems.misfits]
+    if not tables:
+        return None
+    axis = 1 if tables[0] == "mlm_head/decoder/kernel" else 0
+    shape, new_shape, _ = problems.misfits[tables[0]]
+    old, new = shape[axis], new_shape[axis]
+    return (
+        f"config.model.vocab_size={new} does not fit the {old} tokens of checkpoint"
+        f" {checkpoint} ({', '.join(tables)}); use its tokenizer and"
+        f" --config.model.vocab_size={old}, or {_leave_out_vocabulary(tables)}"
+    )
+
+
+def _other_stage(stage, new_stage, checkpoint):
+    if not stage or not new_stage or new_stage - stage in (0, 1):
+        return None
+    return (
+        f"checkpoint {checkpoint} is of stage {stage}, this model of stage {new_stage}, which"
+        f" starts from stage {max(new_stage - 1, 1)}; give a checkpoint of that stage"
+    )
+
+
+def _stage(names: Iterable[str], model: Mapping[str, Any]) -> int | None:
+    """1, 2 or 3 by the experts of a VLMo or BEiT; None for other models."""
+    if model.get("kind", "vlmo") not in KINDS_WITH_STAGES:
+        return None
+    found = {name.split("/")[3] for name in names if name.startswith("transformer/blocks/experts/")}
+    return max((number + 1 for expert, number in EXPERTS.items() if expert in found), default=None)
+
+
 def _listed(names: Iterable[str], towers: Iterable[Path]) -> str:
     return "; ".join(
         f"{group}/{{{', '.join(inside)}}}" if inside else group
@@ -306,11 +330,3 @@ def _patterns(names: Iterable[str], towers: Iterable[Path]) -> list[str]:
     return [
         f"{group}/.*" if inside else group for group, inside in group_names(names, towers).items()
     ]
-
-
-def _stage(names: Iterable[str]) -> int | None:
-    """1, 2 or 3 by the experts of VLMo or BEiT, whose blocks stand in `transformer`; None for other
-    models.
-    """
-    found = {name.split("/")[3] for name in names if name.startswith("transformer/blocks/experts/")}
-    return max((number + 1 for expert, number in EXPERTS.items() if expert in found), default=None)

@@ -9,6 +9,8 @@ import numpy as np
 
 from vlmo_jax.layers import relative_position, resample
 
+EVERYWHERE = np.array(True)  # a mask of what is filled
+
 
 class Resize(NamedTuple):
     """How one parameter changes.
@@ -77,15 +79,16 @@ def _relative_table(shape, new_shape, grid, new_grid):
     if not changes:
         return None
 
-    def apply(values):
+    def apply(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if text:
-            sizes = dict(
-                grid=grid, new_grid=new_grid, text_positions=text, new_text_positions=new_text
+            table = resample.resample_relative_table(
+                values,
+                grid=grid,
+                new_grid=new_grid,
+                text_positions=text,
+                new_text_positions=new_text,
             )
-            return (
-                np.broadcast_to(resample.resample_relative_table(values, **sizes), new_shape),
-                np.True_,
-            )
+            return np.broadcast_to(table, new_shape), EVERYWHERE
         image = resample.resample_image_rows(values, grid=grid, new_grid=new_grid)
         filled = np.arange(new_shape[1]) < image.shape[1]
         table = np.zeros(new_shape, values.dtype)
@@ -106,15 +109,12 @@ def _image_positions(shape, new_shape, grid, new_grid):
         raise ValueError("the width must stay")
     if grid == new_grid:
         return None
-    change = f"{grid} x {grid} to {new_grid} x {new_grid} patches"
-    return Resize(
-        change,
-        None,
-        lambda values: (
-            resample.resample_image_positions(values, grid=grid, new_grid=new_grid),
-            np.True_,
-        ),
-    )
+
+    def apply(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        table = resample.resample_image_positions(values, grid=grid, new_grid=new_grid)
+        return table, EVERYWHERE
+
+    return Resize(f"{grid} x {grid} to {new_grid} x {new_grid} patches", None, apply)
 
 
 def _text_rows(shape, new_shape, *_):
@@ -125,7 +125,7 @@ def _text_rows(shape, new_shape, *_):
         return None
     kept = min(rows, new_rows)
 
-    def apply(values):
+    def apply(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         table = np.zeros(new_shape, values.dtype)
         table[:kept] = values[:kept]
         return table, (np.arange(new_rows) < kept)[:, None]
@@ -143,7 +143,7 @@ def _modality_types(shape, new_shape, *_):
     if (shape[0], new_shape[0]) != (2, 3) or shape[1] != new_shape[1]:
         raise ValueError("two types may become three, no more")
     return Resize(
-        "a second image starts as the first", None, lambda values: (values[[0, 1, 1]], np.True_)
+        "a second image starts as the first", None, lambda values: (values[[0, 1, 1]], EVERYWHERE)
     )
 
 
