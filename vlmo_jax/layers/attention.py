@@ -1,38 +1,81 @@
-"""Multi-head self-attention with an additive position bias."""
+"""Multi-head attention: of tokens to each other, to a memory, and to tokens that are cached.
+
+A mask is bool, True where a query may see a key: [B, N], the same keys for all queries, or query by
+key, [B, N, N], or [1, N, N] for all rows of a batch. A query that may see no key gives NaN. Two
+masks are joined by `&`: `token_mask[:, None] & causal_mask(length)`.
+"""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from vlmo_jax.layers.linear import INIT_STD, param, truncated_normal
 
 
+class KeyValues(NamedTuple):
+    """Keys and values that queries meet, in the compute type.
+
+    Attributes:
+        keys: [B, H, N, K].
+        values: [B, H, N, K].
+    """
+
+    keys: jax.Array
+    values: jax.Array
+
+
 class SelfAttention(nnx.Module):
-    """Self-attention of VLMo and BEiT: biases on queries and values, none on keys.
+    """Attention of tokens to each other.
+
+    Args:
+        width: D.
+        num_heads: H; heads are D / H wide.
+        key_bias: whether keys have a bias, as in BERT, ViT and CLIP; VLMo and BEiT have none.
+        dtype: compute type.
+        init_std: deviation that matrices start from.
 
     Source: official `Attention`; q is scaled before the product, logits and softmax are float32.
     """
 
-    def __init__(self, width, num_heads, *, dtype=jnp.float32, init_std=INIT_STD, rngs):
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        *,
+        key_bias: bool = False,
+        dtype: DTypeLike = jnp.float32,
+        init_std: float = INIT_STD,
+        rngs: nnx.Rngs,
+    ) -> None:
         head_width = width // num_heads
         zeros = nnx.initializers.zeros
         self.dtype = dtype
         self.scale = head_width**-0.5
-        matrix = truncated_normal(init_std)
-        self.qkv = param(
-            matrix, (width, 3, num_heads, head_width), ("embed", None, "heads", None), rngs
-        )
-        self.q_bias = param(zeros, (num_heads, head_width), ("heads", None), rngs)
-        self.v_bias = param(zeros, (num_heads, head_width), ("heads", None), rngs)
-        self.out = param(matrix, (num_heads, head_width, width), ("heads", None, "embed"), rngs)
+        matrix, heads = truncated_normal(init_std), (num_heads, head_width)
+        self.qkv = param(matrix, (width, 3, *heads), ("embed", None, "heads", None), rngs)
+        self.q_bias = param(zeros, heads, ("heads", None), rngs)
+        self.k_bias = param(zeros, heads, ("heads", None), rngs) if key_bias else None
+        self.v_bias = param(zeros, heads, ("heads", None), rngs)
+        self.out = param(matrix, (*heads, width), ("heads", None, "embed"), rngs)
         self.out_bias = param(zeros, (width,), (None,), rngs)
 
-    def __call__(self, x, *, mask=None, bias=None, read=None):
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        mask: jax.Array | np.ndarray | None = None,
+        bias: jax.Array | None = None,
+        read: jax.Array | None = None,
+    ) -> jax.Array:
         """Attends from the tokens that are read to all tokens.
 
         Args:
             x: [B, N, D].
-            mask: [B, N] bool, True for keys that may be seen; None: all.
+            mask: [B, N], [B, N, N] or [1, N, N] bool, see above; None: every key is seen.
             bias: [H, N, N] float32, query by key; None: no bias.
             read: [B, R] int32, positions whose output is needed; None: all N.
 
@@ -41,24 +84,207 @@ class SelfAttention(nnx.Module):
         """
         kernel = self.qkv[...].astype(self.dtype)
         x = x.astype(self.dtype)
+        visible = _by_query(mask)
+        bias = None if bias is None else bias[None]
         if read is None:
             q, k, v = jnp.einsum("bnd,dthk->tbhnk", x, kernel)
         else:
             q = jnp.einsum("brd,dhk->bhrk", read_tokens(x, read), kernel[:, 0])
             k, v = jnp.einsum("bnd,dthk->tbhnk", x, kernel[:, 1:])
-        q = (q + self.q_bias[...].astype(self.dtype)[:, None]) * self.scale
-        v = v + self.v_bias[...].astype(self.dtype)[:, None]
-        logits = jnp.einsum("bhqk,bhmk->bhqm", q, k, preferred_element_type=jnp.float32)
-        if bias is not None:
-            logits += bias if read is None else jnp.moveaxis(bias[:, read], 1, 0)
-        if mask is not None:
-            logits = jnp.where(mask[:, None, None], logits, -jnp.inf)
-        weights = jax.nn.softmax(logits, axis=-1).astype(self.dtype)
-        y = jnp.einsum("bhqm,bhmk->bqhk", weights, v)
-        y = jnp.einsum("bqhk,hkd->bqd", y, self.out[...].astype(self.dtype))
-        return y + self.out_bias[...].astype(self.dtype)
+            visible, bias = _read_queries(visible, read), _read_queries(bias, read)
+        q = _add_bias(q, self.q_bias) * self.scale
+        seen = KeyValues(_add_bias(k, self.k_bias), _add_bias(v, self.v_bias))
+        return _join_heads(attend(q, seen, mask=visible, bias=bias), self.out, self.out_bias)
+
+    def empty_cache(self, batch_size: int, length: int) -> KeyValues:
+        """The cache of `extend` for sequences of up to `length` tokens: zeros [B, H, length, K]."""
+        num_heads, head_width = self.q_bias.shape
+        zeros = jnp.zeros((batch_size, num_heads, length, head_width), self.dtype)
+        return KeyValues(zeros, zeros)
+
+    def extend(
+        self,
+        x: jax.Array,
+        cache: KeyValues,
+        position: int | jax.Array,
+        *,
+        mask: jax.Array | np.ndarray,
+        bias: jax.Array | None = None,
+    ) -> tuple[jax.Array, KeyValues]:
+        """Attends from the next tokens of a sequence to the cached ones and to each other.
+
+        The outputs are those of a call with the whole sequence, the same mask and the same bias.
+
+        Args:
+            x: [B, S, D], tokens `position` .. `position` + S - 1 of the sequence.
+            cache: of `empty_cache`, or of the call before; L places.
+            position: of the first token of `x`; may be traced.
+            mask: [B or 1, L, L] bool, query by key, of the whole sequence. No token of `x` may see
+                a place that is not filled yet: see `causal_mask` and `prefix_mask`.
+            bias: [H, L, L] float32 of the whole sequence; None: no bias.
+
+        Returns:
+            [B, S, D] in the compute type, and the cache with the keys and values of `x`.
+        """
+        kernel = self.qkv[...].astype(self.dtype)
+        q, k, v = jnp.einsum("bnd,dthk->tbhnk", x.astype(self.dtype), kernel)
+        q = _add_bias(q, self.q_bias) * self.scale
+        new = KeyValues(_add_bias(k, self.k_bias), _add_bias(v, self.v_bias))
+        put = lambda old, part: jax.lax.dynamic_update_slice_in_dim(old, part, position, axis=2)
+        cache = KeyValues(put(cache.keys, new.keys), put(cache.values, new.values))
+        rows = lambda a: jax.lax.dynamic_slice_in_dim(a, position, x.shape[1], axis=2)
+        visible = rows(_by_query(mask))
+        bias = None if bias is None else rows(bias[None])
+        return _join_heads(
+            attend(q, cache, mask=visible, bias=bias), self.out, self.out_bias
+        ), cache
 
 
-def read_tokens(x, positions):
+class CrossAttention(nnx.Module):
+    """Attention of tokens to a memory: of a text to an image, say.
+
+    Args:
+        width: D of the tokens.
+        memory_width: D' of the memory.
+        num_heads: H.
+        head_width: K; None: D / H.
+        key_bias: whether keys have a bias.
+        dtype: compute type.
+        init_std: deviation that matrices start from.
+
+    Source: ALBEF (arXiv 2107.07651), ViLBERT (arXiv 1908.02265); computed as in `SelfAttention`.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        memory_width: int,
+        num_heads: int,
+        *,
+        head_width: int | None = None,
+        key_bias: bool = True,
+        dtype: DTypeLike = jnp.float32,
+        init_std: float = INIT_STD,
+        rngs: nnx.Rngs,
+    ) -> None:
+        head_width = head_width or width // num_heads
+        zeros = nnx.initializers.zeros
+        self.dtype = dtype
+        self.scale = head_width**-0.5
+        matrix, heads = truncated_normal(init_std), (num_heads, head_width)
+        self.q = param(matrix, (width, *heads), ("embed", "heads", None), rngs)
+        self.kv = param(matrix, (memory_width, 2, *heads), ("embed", None, "heads", None), rngs)
+        self.q_bias = param(zeros, heads, ("heads", None), rngs)
+        self.k_bias = param(zeros, heads, ("heads", None), rngs) if key_bias else None
+        self.v_bias = param(zeros, heads, ("heads", None), rngs)
+        self.out = param(matrix, (*heads, width), ("heads", None, "embed"), rngs)
+        self.out_bias = param(zeros, (width,), (None,), rngs)
+
+    def __call__(
+        self, x: jax.Array, memory: jax.Array, *, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Attends from tokens to a memory.
+
+        Args:
+            x: [B, N, D].
+            memory: [B, M, D'].
+            mask: [B, M] bool, True for places of the memory that may be seen; None: all.
+
+        Returns:
+            [B, N, D] in the compute type.
+        """
+        return self.read(x, self.remember(memory), mask=mask)
+
+    def remember(self, memory: jax.Array) -> KeyValues:
+        """Keys and values of a memory [B, M, D'], which do not depend on who reads them."""
+        kernel = self.kv[...].astype(self.dtype)
+        k, v = jnp.einsum("bnd,dthk->tbhnk", memory.astype(self.dtype), kernel)
+        return KeyValues(_add_bias(k, self.k_bias), _add_bias(v, self.v_bias))
+
+    def read(self, x: jax.Array, memory: KeyValues, *, mask: jax.Array | None = None) -> jax.Array:
+        """As a call, with the keys and values of `remember` in the place of the memory."""
+        q = jnp.einsum("bnd,dhk->bhnk", x.astype(self.dtype), self.q[...].astype(self.dtype))
+        q = _add_bias(q, self.q_bias) * self.scale
+        return _join_heads(attend(q, memory, mask=_by_query(mask)), self.out, self.out_bias)
+
+
+def attend(
+    q: jax.Array,
+    seen: KeyValues,
+    *,
+    mask: jax.Array | None = None,
+    bias: jax.Array | None = None,
+) -> jax.Array:
+    """Sums of values, weighted by the softmax of logits, which is float32.
+
+    Args:
+        q: [B, H, Q, K], scaled.
+        seen: N keys and values.
+        mask: bool, broadcast to [B, H, Q, N]; None: every key is seen.
+        bias: float32, broadcast to [B, H, Q, N]; None: no bias.
+
+    Returns:
+        [B, Q, H, K] in the type of the values.
+    """
+    logits = jnp.einsum("bhqk,bhmk->bhqm", q, seen.keys, preferred_element_type=jnp.float32)
+    if bias is not None:
+        logits += bias
+    if mask is not None:
+        logits = jnp.where(mask, logits, -jnp.inf)
+    weights = jax.nn.softmax(logits, axis=-1).astype(seen.values.dtype)
+    return jnp.einsum("bhqm,bhmk->bqhk", weights, seen.values)
+
+
+def causal_mask(length: int) -> np.ndarray:
+    """The mask [1, length, length] of tokens that see themselves and what comes before them."""
+    return np.tri(length, dtype=bool)[None]
+
+
+def prefix_mask(in_prefix: np.ndarray) -> np.ndarray:
+    """The mask of a prefix that every token sees, followed by tokens that see what comes before.
+
+    Tokens of the prefix see the prefix alone: an image, whose caption is written word by word.
+
+    Args:
+        in_prefix: [N] bool, True for tokens of the prefix, which may stand anywhere: in VLMo's
+            order [text; image] it comes last.
+
+    Returns:
+        [1, N, N] bool, query by key.
+    """
+    in_prefix = np.asarray(in_prefix)
+    earlier = np.tri(len(in_prefix), dtype=bool) & ~in_prefix[:, None]
+    return (in_prefix[None] | earlier)[None]
+
+
+def read_tokens(x: jax.Array, positions: jax.Array) -> jax.Array:
     """Picks tokens `positions` [B, R] from `x` [B, N, D]: [B, R, D]."""
     return jnp.take_along_axis(x, positions[:, :, None], axis=1)
+
+
+def _by_query(mask):
+    """A mask of one of the forms above as [B or 1, 1, N or 1, N]."""
+    if mask is None:
+        return None
+    mask = jnp.asarray(mask)
+    return mask[:, None, None] if mask.ndim == 2 else mask[:, None]
+
+
+def _read_queries(values, read):
+    """The rows of the queries `read` [B, R] of a mask or bias [B or 1, H or 1, N or 1, N]."""
+    if values is None or values.shape[2] == 1:
+        return values
+    if len(values) == 1:
+        return jnp.moveaxis(values[0][:, read], 1, 0)
+    return jnp.take_along_axis(values, read[:, None, :, None], axis=2)
+
+
+def _add_bias(x, bias):
+    """`x` [B, H, N, K] and a parameter [H, K] in the type of `x`; None: no bias."""
+    return x if bias is None else x + bias[...].astype(x.dtype)[:, None]
+
+
+def _join_heads(x, out, out_bias):
+    """The output matrix [H, K, D] and its bias [D] on sums of values [B, Q, H, K]: [B, Q, D]."""
+    y = jnp.einsum("bqhk,hkd->bqd", x, out[...].astype(x.dtype))
+    return y + out_bias[...].astype(x.dtype)

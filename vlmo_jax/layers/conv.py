@@ -5,27 +5,35 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from vlmo_jax.layers.linear import param
 
 
 class Conv(nnx.Module):
-    """Convolution of [B, h, w, C] with zero padding that keeps the size; the kernel is cast to the
-    compute type first.
+    """Convolution with zero padding that keeps the size; the kernel is cast to the compute type
+    first.
+
+    The kernel [size, size, in, out] starts normal with deviation 1 / sqrt(size^2 in), the bias from
+    zero, as in DALL-E's code.
 
     Args:
         in_features, out_features: channels.
         size: of the square kernel, odd.
         axes: logical axes of the kernel's channels, in and out.
         dtype: compute type.
-
-    The kernel [size, size, in, out] starts normal with deviation 1 / sqrt(size^2 in), the bias from
-    zero, as in DALL-E's code.
     """
 
     def __init__(
-        self, in_features, out_features, size, *, axes=(None, "embed"), dtype=jnp.float32, rngs
-    ):
+        self,
+        in_features: int,
+        out_features: int,
+        size: int,
+        *,
+        axes: tuple[str | None, str | None] = (None, "embed"),
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
         self.dtype, self.size = dtype, size
         normal = nnx.initializers.normal(1 / math.sqrt(in_features * size**2))
         self.kernel = param(
@@ -33,7 +41,8 @@ class Conv(nnx.Module):
         )
         self.bias = param(nnx.initializers.zeros, (out_features,), axes[1:], rngs)
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, h, w, in] -> [B, h, w, out] in the compute type."""
         x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
         if self.size == 1:
             y = x @ kernel[0, 0]
@@ -44,13 +53,13 @@ class Conv(nnx.Module):
         return y + self.bias[...].astype(self.dtype)
 
 
-def max_pool(x):
+def max_pool(x: jax.Array) -> jax.Array:
     """Largest values of 2x2 squares: [B, h, w, C] to [B, h / 2, w / 2, C], both sides even."""
     batch, height, width, channels = x.shape
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
 
 
-def upsample(x):
+def upsample(x: jax.Array) -> jax.Array:
     """Each value four times, in a 2x2 square: [B, h, w, C] to [B, 2 h, 2 w, C]."""
     batch, height, width, channels = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))

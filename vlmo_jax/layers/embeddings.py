@@ -1,8 +1,12 @@
 """Text and image embeddings."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, dropout, param, truncated_normal
 from vlmo_jax.parallel.sharding import constrain
@@ -12,20 +16,29 @@ class TextEmbedding(nnx.Module):
     """LayerNorm(word + type row 0 [+ position]) with dropout: BERT's embedding as VLMo uses it.
 
     The row of the pad token is not zero but gets no gradient (torch's `padding_idx`).
+
+    Args:
+        vocab_size: V.
+        width: D.
+        positions: rows of the position table, the longest text; None: no positions.
+        pad_id: token that pads texts.
+        dropout_rate: of the result.
+        dtype: type of the result.
+        init_std: deviation that the tables start from.
     """
 
     def __init__(
         self,
-        vocab_size,
-        width,
+        vocab_size: int,
+        width: int,
         *,
-        positions=None,
-        pad_id=0,
-        dropout_rate=0.0,
-        dtype=jnp.float32,
-        init_std=INIT_STD,
-        rngs,
-    ):
+        positions: int | None = None,
+        pad_id: int = 0,
+        dropout_rate: float = 0.0,
+        dtype: DTypeLike = jnp.float32,
+        init_std: float = INIT_STD,
+        rngs: nnx.Rngs,
+    ) -> None:
         normal = truncated_normal(init_std)
         self.dtype, self.pad_id, self.dropout_rate = dtype, pad_id, dropout_rate
         self.word = param(normal, (vocab_size, width), ("vocab", "embed"), rngs)
@@ -36,11 +49,10 @@ class TextEmbedding(nnx.Module):
         )
         self.norm = LayerNorm(width, epsilon=1e-12, rngs=rngs)
 
-    def __call__(self, token_ids, key=None):
+    def __call__(self, token_ids: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Embeds `token_ids` [B, T] int32 to [B, T, D]; `key` turns dropout on."""
-        table = constrain(
-            self.word[...], "vocab", None
-        )  # gathered before rows of it are taken: else the rows change places
+        # Gathered before rows of it are taken: else the rows change places.
+        table = constrain(self.word[...], "vocab", None)
         x = constrain(jnp.take(table, token_ids, axis=0), "batch")
         x = jnp.where(token_ids[..., None] == self.pad_id, jax.lax.stop_gradient(x), x)
         x = x + self.segment[0]
@@ -50,22 +62,29 @@ class TextEmbedding(nnx.Module):
 
 
 class ImageEmbedding(nnx.Module):
-    """[class token; linear patches] [+ position] (ViT); with `mask_token`, patches can be hidden
-    (BEiT).
+    """[class token; linear patches] [+ position], as in ViT.
+
+    Args:
+        image_size, patch_size: pixels a side; the size divides by the patch.
+        width: D.
+        positions: whether learned positions are added.
+        mask_token: whether there is a token for patches that are hidden, as in BEiT.
+        dtype: compute type.
+        init_std: deviation that the parameters start from.
     """
 
     def __init__(
         self,
-        image_size,
-        patch_size,
-        width,
+        image_size: int,
+        patch_size: int,
+        width: int,
         *,
-        positions=False,
-        mask_token=False,
-        dtype=jnp.float32,
-        init_std=INIT_STD,
-        rngs,
-    ):
+        positions: bool = False,
+        mask_token: bool = False,
+        dtype: DTypeLike = jnp.float32,
+        init_std: float = INIT_STD,
+        rngs: nnx.Rngs,
+    ) -> None:
         normal = truncated_normal(init_std)
         self.dtype, self.patch_size = dtype, patch_size
         num_tokens = (image_size // patch_size) ** 2 + 1
@@ -77,23 +96,29 @@ class ImageEmbedding(nnx.Module):
         )
         self.mask_token = param(normal, (width,), (None,), rngs) if mask_token else None
 
-    def __call__(self, image, hidden=None):
-        """Embeds `image` [B, S, S, 3], normalised, to [B, P, D].
+    def __call__(self, image: jax.Array, hidden: jax.Array | None = None) -> jax.Array:
+        """Embeds images.
 
-        `hidden` [B, P-1] bool: patches in whose place the mask token stands. They keep their
-        position.
+        Args:
+            image: [B, S, S, 3], normalised.
+            hidden: [B, P-1] bool, patches in whose place the mask token stands. They keep their
+                position. None: none.
+
+        Returns:
+            [B, P, D] in the compute type.
         """
         patches = split_patches(image, self.patch_size).astype(self.dtype)
         x = patches @ self.patch[...].astype(self.dtype) + self.patch_bias[...].astype(self.dtype)
         if hidden is not None:
+            assert self.mask_token is not None, "this embedding was made without a mask token"
             x = jnp.where(hidden[..., None], self.mask_token[...].astype(self.dtype), x)
         first = jnp.broadcast_to(self.class_token[...].astype(self.dtype), (len(x), 1, x.shape[-1]))
         x = jnp.concatenate([first, x], axis=1)
         return x if self.position is None else x + self.position[...].astype(self.dtype)
 
 
-def split_patches(image, patch_size):
-    """Cuts [B, S, S, C] into row-major patches [B, (S/p)^2, p*p*C], each in (row, column, channel)
+def split_patches(image: jax.Array, patch_size: int) -> jax.Array:
+    """Cuts [B, S, S, C] into patches [B, (S/p)^2, p*p*C] row by row, each in (row, column, channel)
     order.
     """
     batch, height, width, channels = image.shape
@@ -102,13 +127,19 @@ def split_patches(image, patch_size):
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * columns, -1)
 
 
-def normalize_image(image, mean, std):
-    """uint8 [..., 3] to float32 (image / 255 - mean) / std; `mean` and `std` are a triple each, of
-    [0, 1].
+def normalize_image(
+    image: jax.Array | np.ndarray, mean: Sequence[float], std: Sequence[float]
+) -> jax.Array | np.ndarray:
+    """(image / 255 - mean) / std.
 
-    Float images are taken as normalised already and come back as they are.
+    Args:
+        image: [..., 3] uint8, or float: normalised already.
+        mean, std: a number of [0, 1] each channel.
+
+    Returns:
+        [..., 3] float32; a float image comes back as it is.
     """
     if image.dtype != jnp.uint8:
         return image
-    mean, std = (jnp.asarray(v, jnp.float32) for v in (mean, std))
-    return (image.astype(jnp.float32) / 255.0 - mean) / std
+    centred = image.astype(jnp.float32) / 255.0 - jnp.asarray(mean, jnp.float32)
+    return centred / jnp.asarray(std, jnp.float32)

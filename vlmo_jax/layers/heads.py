@@ -1,34 +1,53 @@
 """Heads that read the Transformer's states."""
 
 import math
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, Linear, gelu, param
 
 
 class Pooler(nnx.Module):
-    """tanh(dense(first token)), BERT's pooler: [B, D] -> [B, D]."""
+    """tanh(dense(first token)), BERT's pooler."""
 
-    def __init__(self, width, *, dtype=jnp.float32, init_std=INIT_STD, rngs):
+    def __init__(
+        self,
+        width: int,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        init_std: float = INIT_STD,
+        rngs: nnx.Rngs,
+    ) -> None:
         self.dense = Linear(width, width, dtype=dtype, init_std=init_std, rngs=rngs)
 
-    def __call__(self, first_token):
+    def __call__(self, first_token: jax.Array) -> jax.Array:
+        """[B, D] -> [B, D] in the compute type."""
         return jnp.tanh(self.dense(first_token))
 
 
 class MaskedLanguageHead(nnx.Module):
-    """BERT's prediction head: dense, GELU, LayerNorm, decoder that is not tied to the word table."""
+    """BERT's prediction head: dense, GELU, LayerNorm, and a decoder that is not the word table."""
 
-    def __init__(self, width, vocab_size, *, dtype=jnp.float32, init_std=INIT_STD, rngs):
+    def __init__(
+        self,
+        width: int,
+        vocab_size: int,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        init_std: float = INIT_STD,
+        rngs: nnx.Rngs,
+    ) -> None:
         self.dense = Linear(width, width, dtype=dtype, init_std=init_std, rngs=rngs)
         self.norm = LayerNorm(width, epsilon=1e-12, rngs=rngs)
         self.decoder = Linear(
             width, vocab_size, axes=("embed", "vocab"), dtype=dtype, init_std=init_std, rngs=rngs
         )
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         """States [..., D] to logits [..., V] float32."""
         return self.decoder(self.norm(gelu(self.dense(x)))).astype(jnp.float32)
 
@@ -41,39 +60,53 @@ class Classifier(nnx.Module):
     """
 
     def __init__(
-        self, in_features, hidden, num_classes, *, dtype=jnp.float32, init_std=INIT_STD, rngs
-    ):
+        self,
+        in_features: int,
+        hidden: int,
+        num_classes: int,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        init_std: float = INIT_STD,
+        rngs: nnx.Rngs,
+    ) -> None:
         self.dense = Linear(in_features, hidden, dtype=dtype, init_std=init_std, rngs=rngs)
         self.norm = LayerNorm(hidden, epsilon=1e-5, rngs=rngs)
         self.out = Linear(hidden, num_classes, dtype=dtype, init_std=init_std, rngs=rngs)
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         """Features [..., in_features] to logits [..., num_classes] float32."""
         return self.out(gelu(self.norm(self.dense(x)))).astype(jnp.float32)
 
 
 class ContrastiveProjection(nnx.Module):
-    """Projects the first token of each modality to one space and L2-normalises it, with a
-    temperature.
+    """Projections of image and text to one space, where they have length 1, and their temperature.
 
     `logit_scale` holds the logarithm of the scale, initially log(1/0.07), never clamped.
     """
 
-    def __init__(self, width, *, dtype=jnp.float32, init_std=INIT_STD, rngs):
-        self.image = Linear(width, width, use_bias=False, dtype=dtype, init_std=init_std, rngs=rngs)
-        self.text = Linear(width, width, use_bias=False, dtype=dtype, init_std=init_std, rngs=rngs)
+    def __init__(
+        self,
+        width: int,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        init_std: float = INIT_STD,
+        rngs: nnx.Rngs,
+    ) -> None:
+        layers: dict[str, Any] = dict(use_bias=False, dtype=dtype, init_std=init_std, rngs=rngs)
+        self.image = Linear(width, width, **layers)
+        self.text = Linear(width, width, **layers)
         self.logit_scale = param(nnx.initializers.constant(math.log(1 / 0.07)), (), (), rngs)
 
-    def project_image(self, first_token):
+    def project_image(self, first_token: jax.Array) -> jax.Array:
         """[B, D] -> [B, D] float32 of length 1."""
         return l2_normalize(self.image(first_token))
 
-    def project_text(self, first_token):
+    def project_text(self, first_token: jax.Array) -> jax.Array:
         """[B, D] -> [B, D] float32 of length 1."""
         return l2_normalize(self.text(first_token))
 
 
-def l2_normalize(x):
+def l2_normalize(x: jax.Array) -> jax.Array:
     """Divides by the Euclidean length over the last axis, in float32."""
     x = x.astype(jnp.float32)
     return x / jnp.sqrt(jnp.square(x).sum(-1, keepdims=True))

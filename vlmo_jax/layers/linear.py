@@ -1,45 +1,61 @@
 """Dense layers, normalisation and initialisation shared by all models."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.nn.initializers import Initializer
+from jax.typing import DTypeLike
 
 # Deviation of the normal, cut at two deviations, that matrices and embeddings of BEiT and VLMo
 # start from.
 INIT_STD = 0.02
 
 
-def truncated_normal(std):
+def truncated_normal(std: float) -> Initializer:
     """Initializer: a normal of deviation `std` cut at two deviations."""
     return nnx.initializers.truncated_normal(std, lower=-2.0, upper=2.0)
 
 
-def param(init, shape, axes, rngs):
+def param(
+    init: Initializer, shape: Sequence[int], axes: Sequence[str | None], rngs: nnx.Rngs
+) -> nnx.Param:
     """A float32 parameter; `axes` are its logical axes, one a dimension."""
     return nnx.Param(init(rngs.params(), shape, jnp.float32), out_sharding=axes)
 
 
 class Linear(nnx.Module):
-    """x @ kernel + bias over the last axis; the kernel is cast to the compute type first."""
+    """x @ kernel + bias over the last axis; the kernel is cast to the compute type first.
+
+    Args:
+        in_features: size of the last axis of `x`.
+        out_features: size of the last axis of the result.
+        axes: logical axes of the kernel, in and out.
+        use_bias: whether there is a bias.
+        dtype: compute type.
+        init_std: deviation that the kernel starts from.
+    """
 
     def __init__(
         self,
-        in_features,
-        out_features,
+        in_features: int,
+        out_features: int,
         *,
-        axes=("embed", None),
-        use_bias=True,
-        dtype=jnp.float32,
-        init_std=INIT_STD,
-        rngs,
-    ):
+        axes: tuple[str | None, str | None] = ("embed", None),
+        use_bias: bool = True,
+        dtype: DTypeLike = jnp.float32,
+        init_std: float = INIT_STD,
+        rngs: nnx.Rngs,
+    ) -> None:
         self.dtype = dtype
         self.kernel = param(truncated_normal(init_std), (in_features, out_features), axes, rngs)
         self.bias = (
             param(nnx.initializers.zeros, (out_features,), axes[1:], rngs) if use_bias else None
         )
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., in_features] -> [..., out_features] in the compute type."""
         y = x.astype(self.dtype) @ self.kernel[...].astype(self.dtype)
         return y if self.bias is None else y + self.bias[...].astype(self.dtype)
 
@@ -47,24 +63,35 @@ class Linear(nnx.Module):
 class LayerNorm(nnx.Module):
     """Layer normalisation over the last axis in float32, returned in the type of `x`."""
 
-    def __init__(self, width, *, epsilon, rngs):
+    def __init__(self, width: int, *, epsilon: float, rngs: nnx.Rngs) -> None:
         self.epsilon = epsilon
         self.scale = param(nnx.initializers.ones, (width,), (None,), rngs)
         self.bias = param(nnx.initializers.zeros, (width,), (None,), rngs)
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., D] -> [..., D]."""
         y = x.astype(jnp.float32)
         centred = y - y.mean(-1, keepdims=True)
         y = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.epsilon)
         return (y * self.scale[...] + self.bias[...]).astype(x.dtype)
 
 
-def gelu(x):
+def gelu(x: jax.Array) -> jax.Array:
     """The exact GELU, by erf: the tanh form differs from it by up to 5e-4."""
     return 0.5 * x * (1.0 + jax.lax.erf(x * jnp.asarray(0.5**0.5, x.dtype)))
 
 
-def dropout(x, rate, key):
+def tanh_gelu(x: jax.Array) -> jax.Array:
+    """GELU by the tanh formula of Hendrycks and Gimpel, arXiv 1606.08415."""
+    return jax.nn.gelu(x, approximate=True)
+
+
+def quick_gelu(x: jax.Array) -> jax.Array:
+    """The activation x sigmoid(1.702 x) of OpenAI's CLIP."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """Zeroes entries of `x` with probability `rate` and scales the rest; no key, no dropout."""
     if key is None or rate == 0.0:
         return x
@@ -72,9 +99,9 @@ def dropout(x, rate, key):
     return jnp.where(keep, x / (1.0 - rate), 0).astype(x.dtype)
 
 
-def drop_path(x, rate, key):
-    """Drops the residual branch `x` [B, ...] of whole examples with probability `rate` (stochastic
-    depth).
+def drop_path(x: jax.Array, rate: float | jax.Array, key: jax.Array | None) -> jax.Array:
+    """Drops the residual branch `x` [B, ...] of whole examples with probability `rate`: stochastic
+    depth.
 
     `rate` may be a traced scalar. Without a key nothing is dropped.
     """

@@ -14,17 +14,16 @@ Tables are stored a layer at a time, [layers, rows, H].
 
 import functools
 
+import jax
 import numpy as np
 
 
-def num_image_rows(grid):
-    """Rows of the table for `grid` x `grid` patches alone, as BEiT has it: the first rows of
-    VLMo's.
-    """
+def num_image_rows(grid: int) -> int:
+    """Rows of a table for `grid` x `grid` patches alone: BEiT's, and the first rows of VLMo's."""
     return (2 * grid - 1) ** 2 + 3
 
 
-def num_rows(grid, text_positions):
+def num_rows(grid: int, text_positions: int) -> int:
     """Rows of the table for `grid` x `grid` patches and texts of up to `text_positions` tokens."""
     return num_image_rows(grid) + 2 + 2 * text_positions
 
@@ -32,16 +31,14 @@ def num_rows(grid, text_positions):
 def _with_class_token(offsets, first_class_row):
     """Adds row and column 0 for the class token to an index of offsets [n, n]."""
     index = np.pad(offsets, ((1, 0), (1, 0)))
-    index[0, :], index[:, 0], index[0, 0] = (
-        first_class_row,
-        first_class_row + 1,
-        first_class_row + 2,
-    )
+    index[0, :] = first_class_row
+    index[:, 0] = first_class_row + 1
+    index[0, 0] = first_class_row + 2
     return index
 
 
 @functools.lru_cache
-def image_index(grid):
+def image_index(grid: int) -> np.ndarray:
     """Row of the table for every (query, key) of [class; patches]: int32 [P, P], P = grid^2 + 1."""
     side = 2 * grid - 1
     rows, columns = np.divmod(np.arange(grid * grid), grid)
@@ -50,7 +47,7 @@ def image_index(grid):
 
 
 @functools.lru_cache
-def text_index(grid, text_length, text_positions):
+def text_index(grid: int, text_length: int, text_positions: int) -> np.ndarray:
     """Row of the table for every (query, key) of a text: int32 [T, T].
 
     Raises:
@@ -67,7 +64,7 @@ def text_index(grid, text_length, text_positions):
 
 
 @functools.lru_cache
-def joint_index(grid, text_length, text_positions):
+def joint_index(grid: int, text_length: int, text_positions: int) -> np.ndarray:
     """Row of the table for every (query, key) of [text; image]: int32 [N, N], N = T + P."""
     text, image = text_index(grid, text_length, text_positions), image_index(grid)
     text_to_image = (2 * grid - 1) ** 2 + 3
@@ -79,7 +76,7 @@ def joint_index(grid, text_length, text_positions):
     ).astype(np.int32)
 
 
-def position_bias(table, index):
+def position_bias(table: jax.Array, index: np.ndarray) -> jax.Array:
     """Looks up one layer's bias.
 
     Args:

@@ -13,7 +13,9 @@ from vlmo_jax.layers.relative_position import num_rows
 CUBIC = -0.75
 
 
-def resample_relative_table(table, *, grid, new_grid, text_positions, new_text_positions):
+def resample_relative_table(
+    table: np.ndarray, *, grid: int, new_grid: int, text_positions: int, new_text_positions: int
+) -> np.ndarray:
     """Fits the relative position table of VLMo to another grid of patches, another longest text, or
     both.
 
@@ -47,7 +49,7 @@ def resample_relative_table(table, *, grid, new_grid, text_positions, new_text_p
     )
 
 
-def resample_image_rows(table, *, grid, new_grid):
+def resample_image_rows(table: np.ndarray, *, grid: int, new_grid: int) -> np.ndarray:
     """Fits the rows of image offsets, BEiT's whole table, to another grid of patches.
 
     Near offsets lie closer together than far ones: old offset k is placed at 1 + q + ... + q^(k-1),
@@ -76,7 +78,7 @@ def resample_image_rows(table, *, grid, new_grid):
     return np.concatenate([patches.astype(table.dtype), table[:, -3:]], axis=1)
 
 
-def resample_text_rows(table, length, new_length):
+def resample_text_rows(table: np.ndarray, length: int, new_length: int) -> np.ndarray:
     """Fits the rows of token offsets and of [CLS] to another longest text.
 
     Offsets that both tables have are copied. Offsets of a longer text take the value of the
@@ -94,7 +96,7 @@ def resample_text_rows(table, length, new_length):
     return np.concatenate([table[:, offsets + length - 2], table[:, -3:]], axis=1)
 
 
-def resample_image_positions(positions, *, grid, new_grid):
+def resample_image_positions(positions: np.ndarray, *, grid: int, new_grid: int) -> np.ndarray:
     """Fits learned image positions to another grid of patches: bicubic, corners not aligned, not
     smoothed.
 

@@ -6,11 +6,14 @@ only the tokens that are read.
 """
 
 import functools
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from vlmo_jax.layers.attention import SelfAttention, read_tokens
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, drop_path, param
@@ -24,24 +27,32 @@ REMAT_POLICIES = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
 
+# (expert, number of tokens) pairs that cover a sequence in order.
+Spans = Sequence[tuple[str, int]]
+
 
 class MomeBlock(nnx.Module):
-    """x += drop_path(gamma_1 attention(norm x)), then x += drop_path(gamma_2 expert(x))."""
+    """x += drop_path(gamma_1 attention(norm x)), then x += drop_path(gamma_2 expert(x)).
+
+    Args:
+        num_experts: E; see ModalityExperts.
+        width, num_heads, mlp_dim, layer_scale, norm_epsilon, dtype, init_std: see MomeTransformer.
+    """
 
     def __init__(
         self,
-        num_experts,
-        width,
-        num_heads,
-        mlp_dim,
+        num_experts: int,
+        width: int,
+        num_heads: int,
+        mlp_dim: int,
         *,
-        layer_scale=None,
-        norm_epsilon=1e-6,
-        dtype=jnp.float32,
-        init_std=INIT_STD,
-        rngs,
-    ):
-        layers = dict(dtype=dtype, init_std=init_std, rngs=rngs)
+        layer_scale: float | None = None,
+        norm_epsilon: float = 1e-6,
+        dtype: DTypeLike = jnp.float32,
+        init_std: float = INIT_STD,
+        rngs: nnx.Rngs,
+    ) -> None:
+        layers: dict[str, Any] = dict(dtype=dtype, init_std=init_std, rngs=rngs)
         self.norm = LayerNorm(width, epsilon=norm_epsilon, rngs=rngs)
         self.attention = SelfAttention(width, num_heads, **layers)
         self.experts = ModalityExperts(
@@ -51,42 +62,76 @@ class MomeBlock(nnx.Module):
         self.attention_scale = param(gamma, (width,), (None,), rngs) if gamma else None
         self.expert_scale = param(gamma, (width,), (None,), rngs) if gamma else None
 
-    def attend(self, x, *, mask, bias, rate, key, read=None):
-        """The attention half. x [B, N, D] -> [B, N or R, D]; see SelfAttention for the rest."""
+    def attend(
+        self,
+        x: jax.Array,
+        *,
+        mask: jax.Array | None,
+        bias: jax.Array | None,
+        rate: float | jax.Array,
+        key: jax.Array | None,
+        read: jax.Array | None = None,
+    ) -> jax.Array:
+        """The attention half.
+
+        Args:
+            x: [B, N, D].
+            mask, bias, read: see SelfAttention.
+            rate: drop-path rate.
+            key: random key; None turns drop-path off.
+
+        Returns:
+            [B, N or R, D].
+        """
         y = self.attention(self.norm(x), mask=mask, bias=bias, read=read)
         x = x if read is None else read_tokens(x, read)
         return constrain(x + drop_path(_scaled(y, self.attention_scale), rate, key), "batch")
 
-    def feed(self, x, spans, *, rate, key):
+    def feed(
+        self, x: jax.Array, spans: Spans, *, rate: float | jax.Array, key: jax.Array | None
+    ) -> jax.Array:
         """The expert half for a sequence of spans, each served by one expert.
 
         Args:
             x: [B, N, D].
             spans: (expert name, number of tokens) pairs that cover the N tokens in order. Each span
                 draws its own drop-path mask.
-            rate, key: drop-path rate and key.
+            rate, key: as in `attend`.
+
+        Returns:
+            [B, N, D].
         """
-        keys = _split(key, len(spans))
         ends = np.cumsum([length for _, length in spans])
         parts = jnp.split(x, ends[:-1], axis=1) if len(spans) > 1 else [x]
-        fed = [
-            part
-            + drop_path(
-                _scaled(self.experts.serve(part, expert), self.expert_scale), rate, part_key
-            )
-            for (expert, _), part, part_key in zip(spans, parts, keys)
-        ]
+        fed = []
+        for (expert, _), part, part_key in zip(spans, parts, _split(key, len(spans)), strict=True):
+            y = _scaled(self.experts.serve(part, expert), self.expert_scale)
+            fed.append(part + drop_path(y, rate, part_key))
         return constrain(jnp.concatenate(fed, axis=1) if len(fed) > 1 else fed[0], "batch")
 
-    def feed_branches(self, x, experts, *, rate, key):
-        """The expert half for G branches: x [B, G, N, D], branch g served by `experts[g]`."""
+    def feed_branches(
+        self,
+        x: jax.Array,
+        experts: Sequence[str],
+        *,
+        rate: float | jax.Array,
+        key: jax.Array | None,
+    ) -> jax.Array:
+        """The expert half for G branches.
+
+        Args:
+            x: [B, G, N, D].
+            experts: G names; `experts[g]` serves branch g, which draws its own drop-path mask.
+            rate, key: as in `attend`.
+
+        Returns:
+            [B, G, N, D].
+        """
         y = _scaled(self.experts(x, experts), self.expert_scale)
-        keys = _split(key, len(experts))
-        y = (
-            jnp.stack([drop_path(y[:, g], rate, keys[g]) for g in range(len(experts))], axis=1)
-            if key is not None
-            else y
-        )
+        if key is not None:
+            keys = jax.random.split(key, len(experts))
+            dropped = [drop_path(y[:, g], rate, keys[g]) for g in range(len(experts))]
+            y = jnp.stack(dropped, axis=1)
         return constrain(x + y, "batch")
 
 
@@ -110,33 +155,33 @@ class MomeTransformer(nnx.Module):
 
     def __init__(
         self,
-        depth,
-        num_upper,
-        width,
-        num_heads,
-        mlp_dim,
+        depth: int,
+        num_upper: int,
+        width: int,
+        num_heads: int,
+        mlp_dim: int,
         *,
-        lower_experts=2,
-        upper_experts=3,
-        layer_scale=None,
-        table_rows=None,
-        shared_table=False,
-        norm_epsilon=1e-6,
-        drop_path_rate=0.0,
-        remat="none",
-        scan_layers=True,
-        dtype=jnp.float32,
-        init_std=INIT_STD,
-        rngs,
-    ):
+        lower_experts: int = 2,
+        upper_experts: int = 3,
+        layer_scale: float | None = None,
+        table_rows: int | None = None,
+        shared_table: bool = False,
+        norm_epsilon: float = 1e-6,
+        drop_path_rate: float = 0.0,
+        remat: str = "none",
+        scan_layers: bool = True,
+        dtype: DTypeLike = jnp.float32,
+        init_std: float = INIT_STD,
+        rngs: nnx.Rngs,
+    ) -> None:
         self.depth, self.num_upper = depth, num_upper
         self.remat, self.scan_layers = remat, scan_layers
         self.drop_path_rates = tuple(float(r) for r in np.linspace(0.0, drop_path_rate, depth))
 
-        def stack(size, num_experts):
+        def stack(size: int, num_experts: int) -> MomeBlock:
             @nnx.split_rngs(splits=size)
             @nnx.vmap(axis_size=size, transform_metadata={nnx.PARTITION_NAME: "layers"})
-            def make(rngs):
+            def make(rngs: nnx.Rngs) -> MomeBlock:
                 return MomeBlock(
                     num_experts,
                     width,
@@ -153,14 +198,24 @@ class MomeTransformer(nnx.Module):
 
         self.lower = stack(depth - num_upper, lower_experts)
         self.upper = stack(num_upper, upper_experts)
-        table = (1 if shared_table else depth, table_rows, num_heads)
-        zeros = nnx.initializers.zeros
+        zeros, axes = nnx.initializers.zeros, ("layers", None, None)
+        tables = 1 if shared_table else depth
         self.relative_position_bias = (
-            param(zeros, table, ("layers", None, None), rngs) if table_rows else None
+            param(zeros, (tables, table_rows, num_heads), axes, rngs) if table_rows else None
         )
         self.norm = LayerNorm(width, epsilon=norm_epsilon, rngs=rngs)
 
-    def __call__(self, x, spans, upper_experts, *, mask=None, index=None, read=None, key=None):
+    def __call__(
+        self,
+        x: jax.Array,
+        spans: Spans,
+        upper_experts: Sequence[str],
+        *,
+        mask: jax.Array | None = None,
+        index: np.ndarray | None = None,
+        read: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
         """Runs all blocks and the final norm.
 
         Args:
@@ -169,7 +224,7 @@ class MomeTransformer(nnx.Module):
             upper_experts: G names; the states after the lower blocks go through the upper blocks
                 once with each of these experts. The first upper block's attention is computed once
                 for all branches (with drop-path on, branches therefore share that one mask).
-            mask: [B, N] bool, True for real tokens.
+            mask: [B, N] bool, True for real tokens, or query by key; see layers/attention.py.
             index: int32 [N, N], rows of the relative position table.
             read: [B, R] int32, the tokens that a head reads; the last block computes no other.
             key: random key; None turns drop-path off.
@@ -177,89 +232,132 @@ class MomeTransformer(nnx.Module):
         Returns:
             [B, G, N or R, D], after the final norm.
         """
-        x = self.run_lower(x, spans, mask=mask, index=index, key=key)
-        return self.norm(
-            self.run_upper(x, upper_experts, mask=mask, index=index, read=read, key=key)
-        )
+        x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
+        x, _ = self._run_upper(x, upper_experts, mask=mask, index=index, read=read, key=key)
+        return self.norm(x)
 
-    def run_lower(self, x, spans, *, mask=None, index=None, key=None):
+    def block_states(
+        self,
+        x: jax.Array,
+        spans: Spans,
+        upper_expert: str,
+        blocks: Sequence[int],
+        *,
+        mask: jax.Array | None = None,
+        index: np.ndarray | None = None,
+        key: jax.Array | None = None,
+    ) -> list[jax.Array]:
+        """What chosen blocks give, before the final norm.
+
+        Args:
+            x, spans, mask, index, key: as in a call.
+            upper_expert: of the upper blocks.
+            blocks: numbers of the blocks, 0 .. depth - 1.
+
+        Returns:
+            The states [B, N, D] after each of these blocks, in their order.
+        """
+        x, lower = self._run_lower(x, spans, mask=mask, index=index, key=key, keep=blocks)
+        _, upper = self._run_upper(x, (upper_expert,), mask=mask, index=index, key=key, keep=blocks)
+        states = lower | {number: state[:, 0] for number, state in upper.items()}
+        return [states[number] for number in blocks]
+
+    def _run_lower(
+        self,
+        x: jax.Array,
+        spans: Spans,
+        *,
+        mask: jax.Array | None = None,
+        index: np.ndarray | None = None,
+        key: jax.Array | None = None,
+        keep: Collection[int] = (),
+    ) -> tuple[jax.Array, dict[int, jax.Array]]:
+        """The lower blocks: x [B, N, D] to [B, N, D], and the same after those in `keep`."""
         graphdef, blocks = nnx.split(self.lower)
         num_lower = self.depth - self.num_upper
+        kept = [number for number in range(num_lower) if number in keep]
 
-        def apply(x, layer):
+        def apply(x: jax.Array, layer: tuple) -> tuple[jax.Array, jax.Array | None]:
             params, number, rate, table = layer
             block = nnx.merge(graphdef, params)
-            attend_key, feed_key = _split(
-                None if key is None else jax.random.fold_in(key, number), 2
-            )
-            bias = None if table is None else position_bias(table, index)
+            attend_key, feed_key = _split(_layer_key(key, number), 2)
+            bias = _bias(table, index)
             x = block.attend(x, mask=mask, bias=bias, rate=rate, key=attend_key)
-            return block.feed(x, spans, rate=rate, key=feed_key), None
+            x = block.feed(x, spans, rate=rate, key=feed_key)
+            return x, x if kept else None
 
         tables = self._tables()
         tables = None if tables is None else tables[:num_lower]
-        layers = (
-            blocks,
-            np.arange(num_lower),
-            np.asarray(self.drop_path_rates[:num_lower], np.float32),
-            tables,
-        )
+        rates = np.asarray(self.drop_path_rates[:num_lower], np.float32)
+        layers = (blocks, np.arange(num_lower), rates, tables)
         apply = self._remat(apply, scanned=self.scan_layers)
         if self.scan_layers:
-            return jax.lax.scan(apply, x, layers)[0]
+            x, states = jax.lax.scan(apply, x, layers)
+            return x, {number: states[number] for number in kept}
+        states = {}
         for number in range(num_lower):
-            x, _ = apply(x, jax.tree.map(lambda leaf: leaf[number], layers))
-        return x
+            x, states[number] = apply(x, _slice(layers, number))
+        return x, {number: states[number] for number in kept}
 
-    def run_upper(self, x, experts, *, mask=None, index=None, read=None, key=None):
-        """The upper blocks without the final norm: x [B, N, D] -> [B, G, N or R, D]."""
+    def _run_upper(
+        self,
+        x: jax.Array,
+        experts: Sequence[str],
+        *,
+        mask: jax.Array | None = None,
+        index: np.ndarray | None = None,
+        read: jax.Array | None = None,
+        key: jax.Array | None = None,
+        keep: Collection[int] = (),
+    ) -> tuple[jax.Array, dict[int, jax.Array]]:
+        """The upper blocks: x [B, N, D] to [B, G, N or R, D], and [B, G, N, D] after those in
+        `keep`.
+        """
         graphdef, blocks = nnx.split(self.upper)
-        branches = len(experts)
+        branches, num_lower = len(experts), self.depth - self.num_upper
 
-        def fold(
-            x,
-        ):  # branches sit beside the batch axis, so that folding moves nothing between devices
-            return x.reshape(-1, *x.shape[2:])
-
-        def apply(x, params, table, *, number, read):
-            block, layer = nnx.merge(graphdef, params), self.depth - self.num_upper + number
-            rate = self.drop_path_rates[layer]
-            attend_key, feed_key = _split(
-                None if key is None else jax.random.fold_in(key, layer), 2
-            )
-            bias = None if table is None else position_bias(table, index)
-            repeat = 1 if number == 0 else branches
-            tile = lambda a: (
-                None if a is None else jnp.repeat(a, repeat, axis=0) if repeat > 1 else a
-            )
+        def apply(
+            x: jax.Array, params: Any, table: jax.Array | None, *, number: int, read: Any
+        ) -> jax.Array:
+            block, rate = nnx.merge(graphdef, params), self.drop_path_rates[number]
+            attend_key, feed_key = _split(_layer_key(key, number), 2)
+            bias = _bias(table, index)
+            # The branches stand beside the rows of the batch, so that this moves nothing between
+            # devices. Before the first upper block there is one.
+            rows, count = x.shape[:2]
             y = block.attend(
-                fold(x), mask=tile(mask), bias=bias, rate=rate, key=attend_key, read=tile(read)
+                x.reshape(rows * count, *x.shape[2:]),
+                mask=_repeat(mask, count),
+                bias=bias,
+                rate=rate,
+                key=attend_key,
+                read=_repeat(read, count),
             )
-            y = y.reshape(len(x), -1, *y.shape[1:])
-            y = jnp.broadcast_to(y, (len(x), branches, *y.shape[2:]))
+            y = y.reshape(rows, count, *y.shape[1:])
+            y = jnp.broadcast_to(y, (rows, branches, *y.shape[2:]))
             return block.feed_branches(y, experts, rate=rate, key=feed_key)
 
-        x, tables = x[:, None], self._tables()
-        for number in range(self.num_upper):
-            params = jax.tree.map(lambda leaf: leaf[number], blocks)
-            table = None if tables is None else tables[self.depth - self.num_upper + number]
-            last = number == self.num_upper - 1
+        x, tables, states = x[:, None], self._tables(), {}
+        for number in range(num_lower, self.depth):
+            last = number == self.depth - 1
             block = functools.partial(apply, number=number, read=read if last else None)
+            params = _slice(blocks, number - num_lower)
+            table = None if tables is None else tables[number]
             x = self._remat(block, scanned=False)(x, params, table)
-        return x
+            if number in keep:
+                states[number] = x
+        return x, states
 
-    def _tables(self):
+    def _tables(self) -> jax.Array | None:
         """The table of every layer [layers, rows, H], or None."""
         if self.relative_position_bias is None:
             return None
         tables = self.relative_position_bias[...]
-        return (
-            tables
-            if len(tables) == self.depth
-            else jnp.broadcast_to(tables, (self.depth, *tables.shape[1:]))
-        )
+        if len(tables) == self.depth:
+            return tables
+        return jnp.broadcast_to(tables, (self.depth, *tables.shape[1:]))
 
-    def _remat(self, function, *, scanned):
+    def _remat(self, function: Callable, *, scanned: bool) -> Callable:
         if self.remat == "none":
             return function
         # Outside a scan the compiler would merge what is computed again with the first time, and
@@ -273,3 +371,24 @@ def _scaled(x, gamma):
 
 def _split(key, count):
     return [None] * count if key is None else jax.random.split(key, count)
+
+
+def _bias(table, index):
+    return None if table is None else position_bias(table, index)
+
+
+def _layer_key(key, number):
+    return None if key is None else jax.random.fold_in(key, number)
+
+
+def _slice(stacked, number):
+    """Layer `number` of a tree of arrays [layers, ...]."""
+    return jax.tree.map(lambda leaf: leaf[number], stacked)
+
+
+def _repeat(x, times):
+    """Each row of `x` [B, ...] `times` times, one copy beside the other.
+
+    None stays None, and [1, ...], which stands for all rows, stays as it is.
+    """
+    return x if x is None or len(x) == 1 or times == 1 else jnp.repeat(x, times, axis=0)
