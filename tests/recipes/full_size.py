@@ -11,7 +11,7 @@ from vlmo_jax.training.program import Program
 
 # What a recipe asks for beside its defaults.
 SETTINGS = {
-    "tokenizer": ("data.source=emoji",),
+    "visual_tokenizer": ("data.source=emoji",),
     "stage1": ("data.source=emoji", "visual_tokenizer=synthetic"),
     "stage2": ("data.source=glosses", "tokenizer=emoji", "init_from=none"),
     "stage3": ("data.source=emoji", "tokenizer=emoji"),
@@ -39,6 +39,6 @@ def build(name):
     with jax.set_mesh(mesh):
         program = tiny.program(config, mesh)
         state, metrics = jax.eval_shape(
-            program.step, program.abstract_state, recipe.abstract_batch()
+            program.step, program.abstract_state, recipe.abstract_frozen(), recipe.abstract_batch()
         )
     return Built(recipe, program, state, metrics)

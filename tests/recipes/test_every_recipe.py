@@ -15,19 +15,19 @@ from tests.recipes.full_size import build
 
 STAGES, SIZES = ("stage1", "stage2", "stage3"), ("tiny", "base", "base_plus", "large", "base,384")
 LOSSES = {
-    "tokenizer": {"loss", "reconstruction_loss", "usage_loss", "certainty_loss"},
+    "visual_tokenizer": {"loss", "reconstruction_loss", "usage_loss", "certainty_loss"},
     "stage1": {"loss", "mim_loss"},
     "stage2": {"loss", "mlm_loss"},
     "stage3": {"loss", "itc_loss", "itm_loss", "mlm_loss"},
 }
-KNOWN = {"tokenizer": "tiny, dalle", **dict.fromkeys(STAGES, "tiny, .*base, base_plus, large")}
+KNOWN = {"visual_tokenizer": "tiny, dalle", **dict.fromkeys(STAGES, "tiny, .*base, base_plus, large")}
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "tokenizer:tiny",
-        "tokenizer:dalle",
+        "visual_tokenizer:tiny",
+        "visual_tokenizer:dalle",
         "stage3:tiny_long",
         *(f"{stage}:{size}" for stage in STAGES for size in SIZES),
     ],
@@ -42,9 +42,9 @@ def test_builds_at_full_size(name):
     # Parameters and both moments are split over fsdp and, but for the tokenizer's, over tensor.
     leaves = jax.tree.leaves((program.abstract_state.params, program.abstract_state.opt_state))
     held = sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
-    bound = 0.51 if kind == "tokenizer" else 0.4 if size.startswith("tiny") else 0.32
+    bound = 0.51 if kind == "visual_tokenizer" else 0.4 if size.startswith("tiny") else 0.32
     assert held / sum(math.prod(leaf.shape) for leaf in leaves) < bound
-    if kind != "tokenizer":
+    if kind != "visual_tokenizer":
         assert recipe.config.model.image_size == {"base,384": 384, "tiny": 64, "tiny_long": 64}.get(
             size, 224
         )

@@ -9,11 +9,12 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from vlmo_jax.recipes.frozen_tokenizer import VisualTokenizer
+from vlmo_jax.recipes.tasks.saved_tokenizer import VisualTokenizer
 
 from configs import stage1
 from tests import tiny
 from tests.recipes.full_size import build
+from tests.recipes.shapes import assert_fits
 from vlmo_jax.checkpoints import store
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.models.build import abstract_model
@@ -23,7 +24,7 @@ from vlmo_jax.tasks.visual_tokenizer import encode_codes
 from vlmo_jax.training.evaluate import evaluate
 from vlmo_jax.training.loop import train
 from vlmo_jax.training.optimizer import match_rules
-from vlmo_jax.training.train_step import TrainState
+from vlmo_jax.checkpoints.state import TrainState
 
 SIZES = dict(vocab_size=16, num_hidden=4, num_groups=3, blocks_per_group=1, num_init=0)
 SMALL = (
@@ -144,11 +145,10 @@ def test_decay_acts_on_matrices_mask_token_and_position_table_alone(name):
 
 def test_batches_of_the_input_and_made_up_ones_fit_the_recipe(tokenizer):
     recipe = check(*SMALL, f"visual_tokenizer={tokenizer}", "data.num_threads=2")
-    expected = {name: (x.shape, x.dtype) for name, x in recipe.abstract_batch().items()}
     with recipe.batches(0) as batches:
         batch = next(batches)
-    assert {name: (x.shape, x.dtype) for name, x in batch.items()} == expected
-    assert {name: (x.shape, x.dtype) for name, x in recipe.synthetic_batch().items()} == expected
+    assert_fits(batch, recipe)
+    assert_fits(recipe.synthetic_batch(), recipe)
     assert (
         recipe.forward_flops()
         == 2 * 2 * (4 * 17 * 16**2 + 2 * 17**2 * 16 + 2 * 17 * 16**2)
@@ -174,7 +174,7 @@ def test_a_run_trains_evaluates_draws_and_goes_on(tokenizer, tmp_path, capsys):
     assert {
         "train/mim_loss",
         "train/mim_accuracy",
-        "eval/emoji_unseen_artist[:12]/mim_loss",
+        "eval/masked_images/emoji_unseen_artist[:12]/mim_loss",
     } <= names
     assert (tmp_path / "masked_images.png").stat().st_size > 10_000
     meta = store.SavedParams(tmp_path).meta
@@ -187,10 +187,10 @@ def test_a_run_trains_evaluates_draws_and_goes_on(tokenizer, tmp_path, capsys):
 
     config.mode = "eval"
     scores = evaluate(config, tmp_path)
-    last = [line for line in lines if "eval/emoji_unseen_artist[:12]/mim_loss" in line][-1]
+    last = [line for line in lines if "eval/masked_images/emoji_unseen_artist[:12]/mim_loss" in line][-1]
     np.testing.assert_allclose(
-        scores["eval/emoji_unseen_artist[:12]/mim_loss"],
-        last["eval/emoji_unseen_artist[:12]/mim_loss"],
+        scores["eval/masked_images/emoji_unseen_artist[:12]/mim_loss"],
+        last["eval/masked_images/emoji_unseen_artist[:12]/mim_loss"],
         rtol=1e-5,
     )
 
@@ -217,8 +217,8 @@ def test_a_tokenizer_without_decoder_serves_but_draws_nothing(tmp_path):
     recipe = check(*SMALL, f"visual_tokenizer={tmp_path / 'dalle'}")
     mesh = tiny.mesh_of((1, 1, 1))
     with jax.set_mesh(mesh):
-        evaluation = recipe.make_evaluation(None, mesh)
-    assert evaluation.examples is None and len(evaluation.evaluators) == 1
+        evaluation = recipe.make_evaluations(None, mesh)["masked_images"]
+    assert not evaluation.draw and len(evaluation.evaluators) == 1
 
 
 @pytest.mark.parametrize(
@@ -288,8 +288,8 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
     with pytest.raises(
         ConfigError,
         match=(
-            "is of kind 'beit', not 'discrete_vae'; give the work folder of a run of"
-            " configs/tokenizer.py"
+            "has a model of kind 'beit', not 'discrete_vae'; give the work folder of a run of"
+            " configs/visual_tokenizer.py"
         ),
     ):
         check(*SMALL, f"visual_tokenizer={tmp_path}")

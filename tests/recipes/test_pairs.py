@@ -4,6 +4,7 @@ import pytest
 
 from configs import stage3
 from tests import tiny
+from tests.recipes.shapes import assert_fits
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.recipes import Recipe
 
@@ -73,10 +74,7 @@ def test_batches_of_the_input_fit_the_recipe():
     recipe.open()
     with recipe.batches(0) as batches:
         batch = next(batches)
-    expected = recipe.abstract_batch()
-    assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
-        name: (x.shape, x.dtype) for name, x in expected.items()
-    }
+    assert_fits(batch, recipe)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from configs import stage2
 from tests import tiny
 from tests.paths import ROOT
 from tests.recipes.full_size import build
+from tests.recipes.shapes import assert_fits
 from vlmo_jax.checkpoints import store
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.interop.vlmo import official_places
@@ -140,9 +141,8 @@ def test_batches_of_the_input_fit_the_recipe():
     recipe = check("batch_size=8")
     with recipe.batches(0) as batches:
         batch = next(batches)
-    expected = recipe.abstract_batch()
-    shapes = lambda batch: {name: (x.shape, x.dtype) for name, x in batch.items()}
-    assert shapes(batch) == shapes(expected) == shapes(recipe.synthetic_batch())
+    assert_fits(batch, recipe)
+    assert_fits(recipe.synthetic_batch(), recipe)
 
 
 @pytest.mark.parametrize(
@@ -269,9 +269,9 @@ def test_a_run_trains_the_language_part_alone(run):
 
 def test_a_run_evaluates_and_shows_words_before_and_after(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    name = "eval/glosses_validation[:40]/mlm_loss"
+    name = "eval/masked_text/glosses_validation[:40]/mlm_loss"
     losses = {line["step"]: line[name] for line in lines if name in line}
     assert set(losses) == {0, 4} and losses[4] < losses[0]
-    before = json.loads((run / "fill_in.json").read_text())
+    before = json.loads((run / "masked_text.json").read_text())
     assert before and all(len(fill["parts"]) == len(fill["answers"]) + 1 for fill in before)
-    assert (run / "fill_in.png").stat().st_size > 10_000
+    assert (run / "masked_text.png").stat().st_size > 10_000

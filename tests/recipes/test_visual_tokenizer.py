@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from tests import tiny
+from tests.recipes.shapes import assert_fits
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.datasets.images import decode_image
 from vlmo_jax.input.images.pixels import resize_square
@@ -28,7 +29,7 @@ SMALL = (
 
 def parse(*arguments, size="tiny"):
     """The config of a command line."""
-    return tiny.parse(f"tokenizer:{size}", *arguments)
+    return tiny.parse(f"visual_tokenizer:{size}", *arguments)
 
 
 @pytest.mark.parametrize(
@@ -114,9 +115,9 @@ def opened():
 def test_batches_are_what_the_step_is_compiled_for(opened):
     with opened.batches(3) as batches:
         batch = next(batches)
-    shapes = lambda batch: {name: (x.shape, x.dtype) for name, x in batch.items()}
-    assert shapes(batch) == shapes(opened.synthetic_batch()) == shapes(opened.abstract_batch())
-    assert len(np.unique(batch["image_id"])) == 16 and batch["image"].std() > 10
+    assert_fits(batch, opened)
+    assert_fits(opened.synthetic_batch(), opened)
+    assert len(np.unique(batch["image"], axis=0)) == 16 and batch["image"].std() > 10
 
 
 def test_evaluation_scores_and_draws_held_out_images(opened, tmp_path):
@@ -126,12 +127,13 @@ def test_evaluation_scores_and_draws_held_out_images(opened, tmp_path):
         lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), nnx.to_pure_dict(abstract)
     )
     with jax.set_mesh(mesh := tiny.mesh_of((1, 1, 1))):
-        metrics = opened.make_evaluation(graphdef, mesh).run(params, 7, page=tmp_path / "page.png")
+        evaluation = opened.make_evaluations(graphdef, mesh)["reconstruction"]
+        metrics = evaluation.run(params, 7, page=tmp_path / "page.png")
     model = nnx.merge(graphdef, params)
     images = np.stack(
         [
             np.asarray(resize_square(decode_image(record.image), 8))
-            for record in next(iter(opened.splits.values()))
+            for record in next(iter(opened.evaluations["reconstruction"].splits.values()))
         ]
     )
     images = images.astype(np.float32) / 255
@@ -144,9 +146,9 @@ def test_evaluation_scores_and_draws_held_out_images(opened, tmp_path):
         "codes_in_use": len(share),
         "code_perplexity": np.exp(-np.sum(share * np.log(share))),
     }
-    assert set(metrics) == {f"eval/emoji_unseen_concepts[40:60]/{name}" for name in expected}
+    assert set(metrics) == {f"eval/reconstruction/emoji_unseen_concepts[40:60]/{name}" for name in expected}
     for name, value in expected.items():
         np.testing.assert_allclose(
-            metrics[f"eval/emoji_unseen_concepts[40:60]/{name}"], value, rtol=1e-4
+            metrics[f"eval/reconstruction/emoji_unseen_concepts[40:60]/{name}"], value, rtol=1e-4
         )
     assert (tmp_path / "page.png").stat().st_size > 5000
