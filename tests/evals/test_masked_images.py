@@ -13,6 +13,7 @@ from tests import tiny
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals.masked_images import MaskedImageEvaluator
 from vlmo_jax.input.masked_images import EvalMaskedImages, MaskedViews
+from vlmo_jax.input.schema import empty_batch
 from vlmo_jax.models.beit import BEiT
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.tasks.image_pretrain import ImagePretrainTask, make_masked_image_model
@@ -82,7 +83,7 @@ EXTRA = {"tokenizer": {"scale": np.asarray(4.0, np.float32)}}
 
 def whole_split(records):
     maker = EvalMaskedImages(records, VIEWS)
-    batch = maker.empty_batch(len(records))
+    batch = empty_batch(maker.columns, len(records))
     for number in range(len(records)):
         maker.write(batch, number, number, number)
     return batch
@@ -122,7 +123,7 @@ def test_predictions_stand_at_hidden_patches_only(records, functions, params):
 
 
 def test_padding_has_no_hidden_patch(records):
-    batch = EvalMaskedImages(records, VIEWS).empty_batch(2)
+    batch = empty_batch(EvalMaskedImages(records, VIEWS).columns, 2)
     assert (batch["masked_positions"] == -1).all() and not batch["valid"].any()
 
 

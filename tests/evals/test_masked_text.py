@@ -7,7 +7,8 @@ import pytest
 from tests import tiny
 from vlmo_jax.datasets import TextRecord
 from vlmo_jax.evals.masked_text import MaskedTextEvaluator, draw_blanks, fill_in_examples
-from vlmo_jax.input.masked_texts import MaskedTexts
+from vlmo_jax.input.masked_texts import EvalMaskedTexts
+from vlmo_jax.input.text.masked_rows import TextRows
 from vlmo_jax.input.text.tokenizer import load_tokenizer
 from vlmo_jax.tasks.text_pretrain import make_masked_text_model
 
@@ -15,7 +16,7 @@ WORDS = ("apple", "cat", "cloud", "rain", "face", "green", "hand", "house", "wat
 FIELDS = dict(
     experts=("image", "text"), heads=("mlm",), vocab_size=4000, text_length=12, text_positions=12
 )
-ROWS = dict(text_length=12, mask_rate=0.2, max_masked_tokens=4)
+ROWS = dict(rows=TextRows(text_length=12, max_masked_tokens=4), mask_rate=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def evaluate(texts, tokenizer, model, params, *, batch_size=8, mesh=(1, 1, 1)):
 def test_every_masked_token_counts_once_whatever_the_batches(
     texts, tokenizer, model, params, capsys, batch_size, mesh
 ):
-    rows = MaskedTexts(texts, tokenizer, **ROWS)
+    rows = EvalMaskedTexts(texts, tokenizer, **ROWS)
     assert len(rows) % 8 and len(rows) < 64
     [batch] = rows.batches(len(rows))
     loss, right, count = np.asarray(model.score(params, batch), np.float64).sum(0)
