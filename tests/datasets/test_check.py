@@ -1,8 +1,12 @@
 import dataclasses
+import io
+import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from vlmo_jax.datasets import check, records, writer
+from vlmo_jax.datasets import build, check, images, records, stats, writer
 
 
 def _dataset(out, **splits):
@@ -79,3 +83,41 @@ def test_texts_are_checked_too(tmp_path, capsys):
     with pytest.raises(SystemExit):
         check.main([dataset("bad", train=["a", " "])])
     assert "broken: train: train:1: it is blank" in capsys.readouterr().out
+
+
+def unreadable(image_format):
+    """An image that Pillow reads and training refuses."""
+    file = io.BytesIO()
+    pixels = np.ones((16, 16), np.float32 if image_format == "TIFF" else np.uint8)
+    Image.fromarray(pixels).save(file, image_format)
+    Image.open(io.BytesIO(file.getvalue())).load()
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "image_format, reason",
+    [("TIFF", "floating point numbers"), ("TGA", "cannot identify"), ("ICO", "cannot identify")],
+)
+def test_what_training_cannot_read_is_refused_everywhere(
+    tmp_path, some_records, image_format, reason
+):
+    data = unreadable(image_format)
+    with pytest.raises(images.BrokenImageError, match=reason) as training:
+        images.decode_image(data)
+    record = dataclasses.replace(some_records[0], image=data)
+    [(_, problem)] = check.check_dataset(_dataset(tmp_path / "data", train=[record]))[
+        "train"
+    ].broken
+    source = tmp_path / "images"
+    source.mkdir()
+    (source / "captions.csv").write_text("image,text\nx.dat,an x\ny.png,a y\n")
+    (source / "x.dat").write_bytes(data)
+    (source / "y.png").write_bytes(some_records[1].image)
+    report = build.build_dataset(source, tmp_path / "built", max_broken=1.0)
+    left_out = report.left_out["x.dat"]
+    address = re.compile("0x[0-9a-f]+")  # of the file in memory, part of Pillow's words
+    plain = [address.sub("", text) for text in (problem, left_out, str(training.value))]
+    assert plain[0] == f"its image cannot be decoded: {plain[2]}" and plain[1] == plain[2]
+    if image_format != "TIFF":
+        measured = stats.measure_split([record])
+        assert measured.formats == {"unreadable": 1}

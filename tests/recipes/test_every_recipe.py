@@ -20,7 +20,10 @@ LOSSES = {
     "stage2": {"loss", "mlm_loss"},
     "stage3": {"loss", "itc_loss", "itm_loss", "mlm_loss"},
 }
-KNOWN = {"visual_tokenizer": "tiny, dalle", **dict.fromkeys(STAGES, "tiny, .*base, base_plus, large")}
+KNOWN = {
+    "visual_tokenizer": "tiny, dalle",
+    **dict.fromkeys(STAGES, "tiny, .*base, base_plus, large"),
+}
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,9 @@ def test_a_run_trains_evaluates_draws_and_goes_on(tokenizer, tmp_path, capsys):
 
     config.mode = "eval"
     scores = evaluate(config, tmp_path)
-    last = [line for line in lines if "eval/masked_images/emoji_unseen_artist[:12]/mim_loss" in line][-1]
+    last = [
+        line for line in lines if "eval/masked_images/emoji_unseen_artist[:12]/mim_loss" in line
+    ][-1]
     np.testing.assert_allclose(
         scores["eval/masked_images/emoji_unseen_artist[:12]/mim_loss"],
         last["eval/masked_images/emoji_unseen_artist[:12]/mim_loss"],

@@ -12,7 +12,8 @@ KINDS = {
     "images": ("beit", "masked_images", "image_pretrain"),
     "tokenizer": ("discrete_vae", "images", "visual_tokenizer"),
 }
-# Fields of the optimizer that version 0.1 did not have, with what it did.
+# Fields that version 0.1 did not have, with what it did.
+EVALUATION = {"averaged": False}
 OPTIMIZER = {"layer_decay": 1.0, "ema_decay": 0.0}
 
 
@@ -27,6 +28,10 @@ def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
     upgraded = {name: value for name, value in config.items() if name != "kind"}
     for part, kind in zip(("model", "data", "task"), KINDS[config["kind"]], strict=True):
         upgraded[part] = {"kind": kind, **upgraded.get(part, {})}
+    if "evals" in upgraded:  # whose members were named by their kind
+        upgraded["evals"] = {
+            name: {"kind": name, **EVALUATION, **part} for name, part in upgraded["evals"].items()
+        }
     if "optimizer" in upgraded:
         upgraded["optimizer"] = {**OPTIMIZER, **upgraded["optimizer"]}
     return upgraded

@@ -139,8 +139,8 @@ def assign_splits(
     if isinstance(splits, Mapping):
         order = np.random.default_rng(seed).permutation(len(found))
         ends = np.rint(np.cumsum(list(splits.values())) * len(found)).astype(int)[:-1]
-        split_of = {}
-        for name, members in zip(splits, np.split(order, ends)):
+        split_of: dict[str, str] = {}
+        for name, members in zip(splits, np.split(order, ends), strict=True):
             split_of |= {found[i].path: name for i in members}
         return split_of
     split_of = {image.path: splits or image.split or "train" for image in found}

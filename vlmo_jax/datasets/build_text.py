@@ -136,7 +136,9 @@ def split_of(document: str, shares: Mapping[str, float], seed: int) -> str:
     ).digest()
     place = int.from_bytes(digest, "little") / 2**64
     ends = itertools.accumulate(shares.values())
-    return next((split for split, end in zip(shares, ends) if place < end), list(shares)[-1])
+    return next(
+        (split for split, end in zip(shares, ends, strict=True) if place < end), list(shares)[-1]
+    )
 
 
 def _write(

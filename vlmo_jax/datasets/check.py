@@ -2,10 +2,10 @@
 DIR
 
 Broken is a record that cannot be read, an image that training could not decode, a record with a
-blank caption or none, and an id that two records have: each is listed, and the exit status is 1. Images
-that repeat another one pixel for pixel, and texts that repeat another word for word, are counted
-and, if they stand in two splits, listed: training on one and testing on the other would flatter the
-result.
+blank caption or none, and an id that two records have: each is listed, and the exit status is 1.
+Images that repeat another one pixel for pixel, and texts that repeat another word for word, are
+counted and, if they stand in two splits, listed: training on one and testing on the other would
+flatter the result.
 """
 
 import argparse
@@ -102,11 +102,9 @@ def _check_record(kind: RecordKind, records: Sequence, index: int) -> _Finding:
     except ValueError as error:
         problem = f"its image cannot be decoded: {error}"
         return _Finding(record_id, record_id, None, problem)
-    if isinstance(record, TextRecord):
-        content = _digest(record.text.encode("utf-8"))
-    else:
-        content = b"".join(pixels) or None
-    return _Finding(record_id, record_id, content, _problem_of_texts(record))
+    text = record.text.encode("utf-8") if isinstance(record, TextRecord) else None
+    content = b"".join(pixels) if text is None else _digest(text)
+    return _Finding(record_id, record_id, content or None, _problem_of_texts(record))
 
 
 def _digest(data: bytes, salt: bytes = b"") -> bytes:

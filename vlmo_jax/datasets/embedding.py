@@ -7,6 +7,18 @@ import tarfile
 from collections.abc import Callable, Sequence
 
 
+def read_member(tar: tarfile.TarFile, name: str) -> bytes:
+    """Returns the bytes of a file in a tar.
+
+    Raises:
+        ValueError: it is no file.
+    """
+    file = tar.extractfile(name)
+    if file is None:
+        raise ValueError(f"{name} in {tar.name!r} is no file")
+    return file.read()
+
+
 def build_embedded(
     build: Callable[..., dict[str, int]],
     argv: Sequence[str] | None,

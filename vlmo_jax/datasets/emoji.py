@@ -16,6 +16,7 @@ What the package ships in vlmo_jax/datasets/embedded/emoji was made with this co
 there has the details.
 """
 
+import contextlib
 import json
 import pathlib
 import tarfile
@@ -66,20 +67,22 @@ def build_emoji(
         concept["codepoints"]: concept for concept in _read_lines(source / "concepts.jsonl")
     }
     unseen = draw_unseen_concepts(drawings, unseen_concepts)
-    tars = {
-        artist: tarfile.open(source / f"{artist}.tar")
-        for artist in sorted({d["artist"] for d in drawings})
-    }
     counts: dict[str, int] = {}
-    with writer.DatasetWriter(
+    dataset = writer.DatasetWriter(
         out, description=_DESCRIPTION, license=_LICENSE, overwrite=overwrite
-    ) as dataset:
+    )
+    with contextlib.ExitStack() as opened:
+        tars = {
+            artist: opened.enter_context(tarfile.open(source / f"{artist}.tar"))
+            for artist in sorted({d["artist"] for d in drawings})
+        }
+        opened.enter_context(dataset)
         for drawing in tqdm.tqdm(drawings, desc="emoji", unit=" images", disable=None):
             split = split_of(drawing, unseen)
             if split is None:
                 continue
             image_id = f"{drawing['artist']}/{pathlib.Path(drawing['file']).stem}"
-            data = tars[drawing["artist"]].extractfile(drawing["file"]).read()
+            data = embedding.read_member(tars[drawing["artist"]], drawing["file"])
             try:
                 images.decode_image(data)
             except ValueError as error:

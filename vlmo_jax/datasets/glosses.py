@@ -50,7 +50,7 @@ def build_glosses(
         FileExistsError: as `writer.DatasetWriter`.
         ValueError: a file cannot be read.
     """
-    counts = {}
+    counts: dict[str, int] = {}
     with writer.DatasetWriter(
         out, kind=records.TEXTS, description=_DESCRIPTION, license=_LICENSE, overwrite=overwrite
     ) as dataset:
@@ -71,7 +71,7 @@ def build_glosses(
 
 
 def split_of(book: str, line: int) -> str | None:
-    """Returns the split that a line, counted from 1, of a book belongs to; None if it is left out."""
+    """Returns the split of a line, counted from 1, of a book; None if it is left out."""
     if book == "wordnet":
         return "train" if line % 8 == 1 else "validation" if line % 150 == 3 else None
     run = (line - 1) // _RUN

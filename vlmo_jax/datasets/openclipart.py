@@ -57,7 +57,7 @@ def build_openclipart(
             tqdm.tqdm(drawings, desc="openclipart", unit=" images", disable=None)
         ):
             split = "train" if number % VALIDATION_EVERY else "validation"
-            dataset.write(split, make_record(drawing, tar.extractfile(drawing["file"]).read()))
+            dataset.write(split, make_record(drawing, embedding.read_member(tar, drawing["file"])))
             counts[split] = counts.get(split, 0) + 1
     return counts
 

@@ -89,7 +89,7 @@ class RecordKind:
     marker: str
     name: str
     record: type
-    features: Features
+    features: tfds.features.FeaturesDict
     id_field: str
     command: str
     group_size: int = 1

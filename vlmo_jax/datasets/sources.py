@@ -53,7 +53,7 @@ class RecordSource(Sequence):
     def __len__(self) -> int:
         return len(self._data_source)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> Any:  # type: ignore[override]  # no slices
         index = operator.index(index)
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {self!r}")
@@ -77,7 +77,7 @@ class JoinedSource(Sequence):
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> Any:  # type: ignore[override]  # no slices
         index = operator.index(index)
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {self!r}")

@@ -12,7 +12,7 @@ import collections
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class SplitStats(NamedTuple):
         examples: the first records.
     """
 
-    formats: collections.Counter
+    formats: collections.Counter[str]
     bytes: np.ndarray
     sizes: np.ndarray
     captions: np.ndarray
@@ -62,7 +62,7 @@ def measure_split(
     Returns:
         The measures.
     """
-    formats = collections.Counter()
+    formats: collections.Counter[str] = collections.Counter()
     lists: dict[str, list] = {
         name: [] for name in ("bytes", "sizes", "captions", "keywords", "words", "tokens")
     }
@@ -87,8 +87,14 @@ def measure_split(
             lists["tokens"] += [len(tokenizer.encode(text).ids) + 2 for text in record.texts]
     arrays = {name: np.array(values, np.int64) for name, values in lists.items()}
     arrays["sizes"] = arrays["sizes"].reshape(-1, 2)
-    arrays["tokens"] = None if tokenizer is None else arrays["tokens"]
-    return SplitStats(formats=formats, broken=broken, examples=examples, **arrays)
+    tokens = arrays.pop("tokens")
+    return SplitStats(
+        formats=formats,
+        broken=broken,
+        examples=examples,
+        tokens=None if tokenizer is None else tokens,
+        **arrays,
+    )
 
 
 class TextStats(NamedTuple):
@@ -167,7 +173,7 @@ def format_text_stats(stats: dict[str, TextStats], text_length: int) -> str:
     )
 
 
-def _read(source: sources.RecordSource, index: int) -> records.Record | records.TextRecord | None:
+def _read(source: sources.RecordSource, index: int) -> Any:
     try:
         return source[index]
     except sources.BrokenRecordError:

@@ -121,7 +121,7 @@ class _Split:
         self._lengths: list[int] = []
         self._bytes = 0
         self._bytes_in_shard = 0
-        self._writer = None
+        self._writer: Any = None
 
     def write(self, data: bytes) -> None:
         if self._writer is None:

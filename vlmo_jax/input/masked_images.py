@@ -51,13 +51,15 @@ class MaskedViews:
         )
         require(
             self.tokenizer_image_size >= 1,
-            f"config.data.tokenizer_image_size={self.tokenizer_image_size} must be at least 1 pixel",
+            f"config.data.tokenizer_image_size={self.tokenizer_image_size} must be at least 1"
+            " pixel",
         )
 
     @property
     def columns(self) -> dict[str, Column]:
-        """image uint8 [S, S, 3]; tokenizer_image uint8 [S', S', 3], the tokenizer's view of the
-        same; masked_positions int32 [M], numbers of the hidden patches row by row, -1 where unused.
+        """The arrays of a batch: image uint8 [S, S, 3]; tokenizer_image uint8 [S', S', 3], the
+        tokenizer's view of the same; masked_positions int32 [M], numbers of the hidden patches row
+        by row, -1 where unused.
         """
         view, tokenizer_view = self.image_size, self.tokenizer_image_size
         return {

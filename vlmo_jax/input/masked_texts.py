@@ -1,4 +1,4 @@
-"""Examples of masked language modelling on text alone (stage 2), for training and for evaluation."""
+"""Examples of masked language modelling on text alone (stage 2), of training and of evaluation."""
 
 import dataclasses
 import functools

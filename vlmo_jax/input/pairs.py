@@ -63,9 +63,9 @@ class PairRows:
 
     @property
     def columns(self) -> dict[str, Column]:
-        """image uint8 [S, S, 3]; token_ids int32 [T]; those of `TextRows`, masked copies of it;
-        image_id uint32, a hash of the record's id; text_id uint32, a hash of the caption in lower
-        case.
+        """The arrays of a batch: image uint8 [S, S, 3]; token_ids int32 [T]; those of `TextRows`,
+        masked copies of it; image_id uint32, a hash of the record's id; text_id uint32, a hash of
+        the caption in lower case.
         """
         return {
             **self.images.columns,

@@ -75,13 +75,11 @@ DEFAULT_LOADING = Loading()
 
 
 class RowMaker(Protocol):
-    """Writes records into the rows of batches; must be picklable for worker processes.
+    """Writes records into the rows of batches; must be picklable for worker processes."""
 
-    Attributes:
-        source: the records, of any kind.
-    """
-
-    source: Sequence
+    @property
+    def source(self) -> Sequence:
+        """The records, of any kind."""
 
     @property
     def columns(self) -> Mapping[str, Column]:
@@ -94,12 +92,11 @@ class RowMaker(Protocol):
 class ExampleMaker(RowMaker, Protocol):
     """Writes training examples: `write` takes another record for one that is broken, and what it
     writes depends on (seed, position, index) alone.
-
-    Attributes:
-        seed: of everything random in an example.
     """
 
-    seed: int
+    @property
+    def seed(self) -> int:
+        """Of everything random in an example, 0 to 2**32 - 1."""
 
 
 class BatchMaker:
@@ -222,7 +219,7 @@ class TrainBatches(Iterator[Batch]):
         self.close()
 
 
-def close_batches(iterators: list[Iterator], maker: BatchMaker) -> None:
+def close_batches(iterators: list[grain.DatasetIterator], maker: BatchMaker) -> None:
     """Ends all that makes batches, and empties the list."""
     while iterators:
         iterators.pop().close()
@@ -286,7 +283,7 @@ def stream_batches(
 
 
 def start_batches(dataset: grain.MapDataset, loading: Loading) -> grain.DatasetIterator:
-    """Returns an iterator over a data set of (batch, report) that has begun to make the first ones."""
+    """Returns an iterator over a data set of (batch, report), which begins to make them at once."""
     if not loading.num_workers:
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=loading.prefetch)
         iterator = iter(dataset.to_iter_dataset(options))

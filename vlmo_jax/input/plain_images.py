@@ -44,7 +44,7 @@ class ImageRows:
 
     @property
     def columns(self) -> dict[str, Column]:
-        """image uint8 [S, S, 3]."""
+        """The array of a batch: image uint8 [S, S, 3]."""
         return {"image": Column((self.image_size, self.image_size, 3), np.uint8)}
 
     def synthetic(

@@ -1,4 +1,4 @@
-"""Which record stands where in the endless training stream, and the randomness of each place in it."""
+"""Which record stands where in the endless training stream, and the randomness of each place."""
 
 import grain
 import numpy as np

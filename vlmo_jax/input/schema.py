@@ -1,7 +1,7 @@
-"""What a batch consists of: the columns of each kind of row, described once and without a data set.
+"""What a batch consists of: the columns of each kind of row, described once, without a data set.
 
-Batches of examples, made-up batches for benchmarks and the shapes that a program is compiled for all
-follow from the same columns.
+Batches of examples, made-up batches for benchmarks and the shapes that a program is compiled for
+all follow from the same columns.
 """
 
 from collections.abc import Mapping

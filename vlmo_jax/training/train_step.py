@@ -49,7 +49,8 @@ class Update:
         """A first TrainState with the given parameters; traced."""
         extra = self.task.initial_extra(params)
         if self.optimizer.ema_decay:
-            extra = {**extra, AVERAGED: params}
+            # A copy: the state is donated, and no two of its arrays may be one.
+            extra = {**extra, AVERAGED: jax.tree.map(jnp.copy, params)}
         moments = self.optimizer.transform.init(self.optimizer.trainable(params))
         return TrainState(jnp.zeros((), jnp.int32), params, moments, extra)
 

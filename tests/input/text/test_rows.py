@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from vlmo_jax.input.text import captions
 from vlmo_jax.input.text import rows as text_rows
 from vlmo_jax.input.text.masking import NO_WORD
 from vlmo_jax.input.text.tokenizer import Encoding
@@ -100,3 +101,14 @@ def test_an_empty_row_has_two_tokens():
     ids, mask = np.full(5, 99, np.int32), np.ones(5, bool)
     assert text_rows.write_row([], Tokenizer(), ids, mask) == []
     assert ids.tolist() == [2, 3, 0, 0, 0] and mask.tolist() == [True, True, False, False, False]
+
+
+def test_a_tokenizer_may_pad_begin_and_end_with_any_token():
+    other = Tokenizer()
+    other.pad_id, other.begin_id, other.end_id, other.mask_id = 77, 70, 71, None
+    ids, mask = np.zeros(8, np.int32), np.zeros(8, bool)
+    text_rows.write_row([Encoding([5, 6], [0, 1])], other, ids, mask)
+    assert ids.tolist() == [70, 5, 6, 71, 77, 77, 77, 77]
+    assert mask.tolist() == [True] * 4 + [False] * 4
+    captions.pack_tokens([5, 6, 7], other, ids[:4], mask[:4])
+    assert ids[:4].tolist() == [70, 5, 6, 71]

@@ -177,9 +177,10 @@ def _table_rows(
         for row in reader:
             where = f"{path} line {reader.line_num}"
             if "" in row:
+                header = ", ".join(reader.fieldnames or ())
                 raise ValueError(
-                    f"{where} has more fields than the header ({', '.join(reader.fieldnames)}); put"
-                    " quotes around captions that hold the separator"
+                    f"{where} has more fields than the header ({header}); put quotes around"
+                    " captions that hold the separator"
                 )
             yield where, row
     except csv.Error as error:

@@ -6,7 +6,7 @@ import math
 import pathlib
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
@@ -88,7 +88,7 @@ def read_documents(path: pathlib.Path, file: BinaryIO, unit: str) -> Iterator[tu
         yield from _paragraphs(lines)
 
 
-def _lines(path: pathlib.Path, file: BinaryIO) -> Iterator[tuple[int, str]]:
+def _lines(path: pathlib.Path, file: Iterable[bytes]) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         for number, line in enumerate(file, 1):
@@ -108,7 +108,8 @@ def _lines(path: pathlib.Path, file: BinaryIO) -> Iterator[tuple[int, str]]:
 
 
 def _paragraphs(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    first, parts = 0, []
+    first = 0
+    parts: list[str] = []
     for number, line in lines:
         if line.strip():
             first = first if parts else number

@@ -72,7 +72,7 @@ def encode_cached(tokenizer: Tokenizer, text: str) -> Encoding:
 def pack_tokens(
     ids: Sequence[int], tokenizer: Tokenizer, token_ids: np.ndarray, token_mask: np.ndarray
 ) -> int:
-    """Writes a text's tokens between those of its begin and end, and padding, into a row of a batch.
+    """Writes a text's tokens between those of its begin and end, then padding, into a row.
 
     Args:
         ids: tokens of the text, without special ones.

@@ -1,4 +1,4 @@
-"""Rows of text with masked words, as masked language modelling reads them: alone or with an image."""
+"""Rows of text with masked words, for masked language modelling with and without images."""
 
 import dataclasses
 import functools
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vlmo_jax.commands.config_errors import require
+from vlmo_jax.commands.config_errors import ConfigError, require
 from vlmo_jax.input.schema import Batch, Column
 from vlmo_jax.input.text import masking
 from vlmo_jax.input.text.tokenizer import Tokenizer, check_text_length, check_vocabulary
@@ -32,11 +32,16 @@ def check_text_sizes(text_length: int, max_masked_tokens: int) -> None:
 def check_masking_tokenizer(tokenizer: Tokenizer) -> None:
     """Raises ConfigError unless a tokenizer has a token for hidden words, and others to hide."""
     check_vocabulary(tokenizer)
-    require(
-        tokenizer.mask_id is not None,
-        f"config.tokenizer={tokenizer.path} has no token that stands for a hidden one, which masked"
-        " language modelling needs; use a SentencePiece or BERT tokenizer",
-    )
+    _mask_id_of(tokenizer)
+
+
+def _mask_id_of(tokenizer: Tokenizer) -> int:
+    if tokenizer.mask_id is None:
+        raise ConfigError(
+            f"config.tokenizer={tokenizer.path} has no token that stands for a hidden one, which"
+            " masked language modelling needs; use a SentencePiece or BERT tokenizer"
+        )
+    return tokenizer.mask_id
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +140,7 @@ class TextMasker:
                 token_ids,
                 words,
                 rng,
-                mask_id=self.tokenizer.mask_id,
+                mask_id=_mask_id_of(self.tokenizer),
                 random_ids=self._random_ids,
                 mask_rate=self.mask_rate,
                 max_masked_tokens=self.sizes.max_masked_tokens,

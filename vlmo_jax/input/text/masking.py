@@ -38,8 +38,8 @@ def mask_whole_words(
     """Hides whole words of a packed text: all tokens of a word are chosen, or none.
 
     max(1, round(mask_rate * number of words)) words are drawn without replacement; one whose tokens
-    would no longer fit is passed over for the next. Of the chosen tokens 80 % become `mask_id`, 10 % a
-    random token, 10 % stay as they are.
+    would no longer fit is passed over for the next. Of the chosen tokens 80 % become `mask_id`,
+    10 % a random token, 10 % stay as they are.
 
     Args:
         token_ids: int32 [T], the token of the begin and those of the text first.
@@ -84,7 +84,7 @@ def _choose_words(
             tokens_of_word[word].append(position)
     groups = list(tokens_of_word.values())
     wanted = max(1, round(mask_rate * len(groups)))
-    chosen = []
+    chosen: list[int] = []
     for index in rng.permutation(len(groups)):
         if not wanted:
             break

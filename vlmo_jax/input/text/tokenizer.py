@@ -4,7 +4,7 @@ weights.
 
 import hashlib
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import sentencepiece
@@ -36,23 +36,29 @@ class Tokenizer(Protocol):
 
     Attributes:
         vocab_size: number of tokens, special ones included.
-        special_tokens: {id: how it is spelled} of all special tokens.
         pad_id: id of what fills the rest of a row.
         begin_id: id of what a row begins with, [CLS] for BERT.
         end_id: id of what stands after a text, [SEP] for BERT.
-        mask_id: id of what stands for a hidden token, None for a tokenizer that has no such token.
         fingerprint: SHA-256 of the file in hexadecimal.
         path: the file.
     """
 
     vocab_size: int
-    special_tokens: Mapping[int, str]
     pad_id: int
     begin_id: int
     end_id: int
-    mask_id: int | None
     fingerprint: str
     path: pathlib.Path
+
+    @property
+    def special_tokens(self) -> Mapping[int, str]:
+        """{id: how it is spelled} of all special tokens."""
+
+    @property
+    def mask_id(self) -> int | None:
+        """Id of what stands for a hidden token, None for a tokenizer that has no such token."""
+
+    def __hash__(self) -> int: ...
 
     def encode(self, text: str) -> Encoding:
         """Returns the tokens of a text; what spells a special token in it is plain characters,
@@ -146,7 +152,7 @@ class WordPieceTokenizer:
         return self._tokenizer.decode([int(i) for i in ids if i not in self.special_tokens])
 
 
-def load_tokenizer(path_or_name: str) -> SentencePieceTokenizer | WordPieceTokenizer:
+def load_tokenizer(path_or_name: str) -> Tokenizer:
     """Loads the tokenizer in a file.
 
     Args:
@@ -163,7 +169,10 @@ def load_tokenizer(path_or_name: str) -> SentencePieceTokenizer | WordPieceToken
     if path_or_name in EMBEDDED:
         return SentencePieceTokenizer(EMBEDDED[path_or_name])
     path = pathlib.Path(path_or_name).expanduser()
-    kinds = {".model": SentencePieceTokenizer, ".txt": WordPieceTokenizer}
+    kinds: dict[str, Callable[[pathlib.Path], Tokenizer]] = {
+        ".model": SentencePieceTokenizer,
+        ".txt": WordPieceTokenizer,
+    }
     if path.suffix not in kinds:
         raise ValueError(
             f"tokenizer={str(path_or_name)!r} is not a tokenizer file: give a SentencePiece .model"
