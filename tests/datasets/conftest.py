@@ -38,7 +38,7 @@ def some_records(encoded_image):
 
 @pytest.fixture
 def dataset(tmp_path, some_records):
-    """A data set of two splits: train with 8 records in several shards, validation with 2 in one."""
+    """A data set of two splits: train of 8 records in several shards, validation of 2 in one."""
     with writer.DatasetWriter(tmp_path / "data", description="for tests", shard_bytes=1000) as out:
         for i, record in enumerate(some_records):
             out.write("train" if i < 8 else "validation", record)

@@ -31,10 +31,12 @@ def test_shards_close_at_their_size(tmp_path, some_records):
 
 
 def test_an_error_leaves_nothing(tmp_path, some_records):
-    with pytest.raises(RuntimeError, match="in the middle"):
-        with writer.DatasetWriter(tmp_path / "data", description="") as dataset:
-            dataset.write("train", some_records[0])
-            raise RuntimeError("in the middle")
+    with (
+        pytest.raises(RuntimeError, match="in the middle"),
+        writer.DatasetWriter(tmp_path / "data", description="") as dataset,
+    ):
+        dataset.write("train", some_records[0])
+        raise RuntimeError("in the middle")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -112,3 +112,4 @@ def test_threads_and_workers_change_nothing(make_records, loading):
         evaluation.image_batches(records, **size, loading=loading), expected, strict=True
     ):
         assert all((batch[name] == other[name]).all() for name in other)
+        assert all(values.flags.owndata for values in batch.values())  # not a worker's memory
