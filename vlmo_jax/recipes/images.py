@@ -11,7 +11,7 @@ from vlmo_jax.evals.masked_images import ImageEvaluation
 from vlmo_jax.input import checks as input_checks
 from vlmo_jax.input.masked_images import ImagePretrainExamples, MaskedViews
 from vlmo_jax.models.beit import BEiT
-from vlmo_jax.models.flops import masked_image_flops
+from vlmo_jax.models.flops import image_pretrain_flops
 from vlmo_jax.recipes import checks
 from vlmo_jax.recipes.base import SYNTHETIC, Recipe, model_fields
 from vlmo_jax.recipes.frozen_tokenizer import SyntheticTokenizer, VisualTokenizer
@@ -163,12 +163,7 @@ class ImagesRecipe(Recipe):
         }
 
     def forward_flops(self):
-        model = self.config.model
-        fields = {
-            name: model[name]
-            for name in ("image_size", "patch_size", "vocab_size", "width", "depth", "mlp_dim")
-        }
-        return masked_image_flops(**fields, num_masked=self.config.data.num_masked)
+        return image_pretrain_flops(self.config.model, self.config.data)
 
     def make_evaluation(self, graphdef, mesh):
         tokenizer, decoder = self._visual_tokenizer, self._visual_tokenizer.has_decoder

@@ -8,7 +8,7 @@ from vlmo_jax.evals.reconstruction import ReconstructionEvaluation
 from vlmo_jax.input import checks as input_checks
 from vlmo_jax.input.views import ImageExamples
 from vlmo_jax.models.dvae import DiscreteVAE
-from vlmo_jax.models.flops import discrete_vae_flops
+from vlmo_jax.models.flops import visual_tokenizer_flops
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import checks
 from vlmo_jax.recipes.base import DTYPES, Recipe, compute_dtype
@@ -113,15 +113,7 @@ class TokenizerRecipe(Recipe):
         }
 
     def forward_flops(self):
-        fields = (
-            "image_size",
-            "vocab_size",
-            "num_hidden",
-            "num_groups",
-            "blocks_per_group",
-            "num_init",
-        )
-        return discrete_vae_flops(**{name: self.config.model[name] for name in fields})
+        return visual_tokenizer_flops(self.config.model, self.config.data)
 
     def make_evaluation(self, graphdef, mesh):
         model = self.config.model

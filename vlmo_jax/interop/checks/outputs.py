@@ -8,31 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vlmo_jax.layers.relative_position import image_index, joint_index, position_bias, text_index
-
-
-def block_states(model, x, spans, upper_expert, *, mask, index):
-    """The states [B, N, D] after every block, bottom up, before the final norm."""
-    transformer = model.transformer
-    num_lower = transformer.depth - transformer.num_upper
-    for number in range(transformer.depth):
-        stack, place = (
-            (transformer.lower, number)
-            if number < num_lower
-            else (transformer.upper, number - num_lower)
-        )
-        graphdef, params = nnx.split(stack)
-        block = nnx.merge(graphdef, jax.tree.map(lambda p: p[place], params))
-        bias = (
-            None
-            if index is None
-            else position_bias(transformer.relative_position_bias[number], index)
-        )
-        x = block.attend(x, mask=mask, bias=bias, rate=0.0, key=None)
-        x = block.feed(
-            x, spans if number < num_lower else ((upper_expert, x.shape[1]),), rate=0.0, key=None
-        )
-        yield x
+from vlmo_jax.layers.relative_position import image_index, joint_index, text_index
 
 
 def _fused(model, token_ids, mask, image):
@@ -54,15 +30,21 @@ def _fused(model, token_ids, mask, image):
     spans = (("text", length), ("image", image.shape[1]))
     mask = jnp.pad(mask, ((0, 0), (0, image.shape[1])), constant_values=True)
     x = jnp.concatenate([text, image], axis=1)
-    blocks = block_states(model, x, spans, "vision_language", mask=mask, index=index)
-    return out | {f"block{number}": state for number, state in enumerate(blocks)}
+    blocks = range(model.transformer.depth)
+    after = model.transformer.block_states(
+        x, spans, "vision_language", blocks, mask=mask, index=index
+    )
+    return out | {f"block{number}": state for number, state in enumerate(after)}
 
 
 def _text(model, token_ids, mask):
     """Outputs of `infer_text`, `infer_text_ft` and `infer_text_mlm`."""
     text, length = model.embed_text(token_ids), token_ids.shape[1]
     index = text_index(model.grid, length, model.text_positions) if model.relative else None
-    *_, raw = block_states(model, text, (("text", length),), "text", mask=mask, index=index)
+    last = model.transformer.depth - 1
+    [raw] = model.transformer.block_states(
+        text, (("text", length),), "text", [last], mask=mask, index=index
+    )
     states = model.encode_text(text, mask)[:, 0]
     out = {"text_feats": states, "raw_cls_feats": raw[:, 0]}
     if model.itc_vl:
@@ -76,7 +58,8 @@ def _image(model, image):
     """Outputs of `infer_image` and `infer_image_ft`."""
     x = model.embed_image(image)
     index = image_index(model.grid) if model.relative else None
-    *_, raw = block_states(model, x, (("image", x.shape[1]),), "image", mask=None, index=index)
+    spans, last = (("image", x.shape[1]),), model.transformer.depth - 1
+    [raw] = model.transformer.block_states(x, spans, "image", [last], index=index)
     out = {"image_feats": model.encode_image(x)[:, 0], "raw_cls_feats": raw[:, 0]}
     if model.itc_vl:
         out["cls_feats"], out["cls_vlffn_feats"] = model.image_features(image)
