@@ -1,4 +1,4 @@
-"""Impossible models are refused, each by its own module, with the key, what is allowed and the fix."""
+"""Impossible models are refused by their own modules, with the key and what is allowed."""
 
 import pytest
 

@@ -3,6 +3,8 @@ model.
 """
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +98,13 @@ MODES = {
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "names", "image_type"))
-def model_outputs(graphdef, params, batch, names, image_type=1):
+def model_outputs(
+    graphdef: nnx.GraphDef,
+    params: Any,
+    batch: Mapping[str, jax.Array],
+    names: tuple[str, ...],
+    image_type: int = 1,
+) -> dict[str, jax.Array]:
     """Outputs named MODE/OUTPUT as in fixtures, in float32.
 
     Args:
