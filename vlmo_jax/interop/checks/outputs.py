@@ -119,7 +119,8 @@ def model_outputs(
     Raises:
         ValueError: names outputs that the model does not have.
     """
-    model, out = nnx.merge(graphdef, params), {}
+    model = nnx.merge(graphdef, params)
+    out: dict[str, jax.Array] = {}
     for mode in sorted({name.rpartition("/")[0] for name in names} & set(MODES)):
         out |= {
             f"{mode}/{name}": value for name, value in MODES[mode](model, batch, image_type).items()
