@@ -82,3 +82,11 @@ def test_norms_and_bias_keep_bfloat16():
         linear.LayerNorm(16, epsilon=1e-6, rngs=nnx.Rngs(0))(X.astype(jnp.bfloat16)).dtype
         == jnp.bfloat16
     )
+
+
+def test_quick_and_tanh_gelu_are_their_formulas():
+    x = np.linspace(-6, 6, 301)
+    tanh = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    quick = x / (1 + np.exp(-1.702 * x))
+    for found, expected in ((linear.tanh_gelu, tanh), (linear.quick_gelu, quick)):
+        np.testing.assert_allclose(found(jnp.asarray(x, jnp.float32)), expected, atol=1e-6)

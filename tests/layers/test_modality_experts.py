@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vlmo_jax.layers.modality_experts import EXPERTS, FeedForward, ModalityExperts
+from vlmo_jax.layers.feed_forward import FeedForward
+from vlmo_jax.layers.modality_experts import EXPERTS, ModalityExperts
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +27,9 @@ def test_a_branch_goes_through_the_expert_named(experts):
     names = ("vision_language", "image", "text")
     found = experts(x, names)
     graphdef, params = nnx.split(experts.stacked)
+    stacked = lambda expert: jax.tree.map(lambda p: p[expert], params)
     for branch, name in enumerate(names):
-        alone: FeedForward = nnx.merge(graphdef, jax.tree.map(lambda p: p[EXPERTS[name]], params))
+        alone: FeedForward = nnx.merge(graphdef, stacked(EXPERTS[name]))
         np.testing.assert_allclose(found[:, branch], alone(x[:, branch]), atol=1e-6)
         np.testing.assert_allclose(found[:, branch], experts.serve(x[:, branch], name), atol=1e-6)
 

@@ -2,13 +2,16 @@
 rates.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from vlmo_jax.layers.relative_position import joint_index, num_rows
+from vlmo_jax.layers.attention import causal_mask
+from vlmo_jax.layers.relative_position import joint_index, num_rows, position_bias
 from vlmo_jax.layers.transformer import MomeTransformer
 
 GRID, LENGTH = 1, 4
@@ -105,12 +108,10 @@ def test_every_block_draws_its_own_masks():
     for variable in zero:
         variable[...] = jnp.zeros(variable.shape)
     block.attention.out_bias[...] = jnp.eye(4, 8)
-    kept = (
-        np.asarray(
-            transformer.run_lower(jnp.zeros((256, 1, 8)), (("text", 1),), key=jax.random.key(0))
-        )[:, 0, :4]
-        > 0
+    [states] = transformer.block_states(
+        jnp.zeros((256, 1, 8)), (("text", 1),), "text", [3], key=jax.random.key(0)
     )
+    kept = np.asarray(states[:, 0, :4]) > 0
     assert kept[:, 0].all()  # rate 0
     for below, above in ((1, 2), (1, 3), (2, 3)):
         assert (kept[:, above] & ~kept[:, below]).any() and (kept[:, below] & ~kept[:, above]).any()
@@ -177,3 +178,45 @@ def test_the_epsilon_reaches_every_norm():
         upper.experts.stacked.norm,
     )
     assert [norm.epsilon for norm in norms] == [1e-3] * 5
+
+
+@pytest.mark.parametrize("scan_layers", [True, False])
+def test_states_of_chosen_blocks_are_those_of_shallower_runs(scan_layers):
+    graphdef, params = make(scan_layers=scan_layers)
+    transformer = nnx.merge(graphdef, params)
+    states = transformer.block_states(
+        X, SPANS, "vision_language", [3, 0, 2], mask=MASK, index=INDEX
+    )
+    whole = transformer(X, SPANS, ("vision_language",), mask=MASK, index=INDEX)[:, 0]
+    np.testing.assert_allclose(transformer.norm(states[0]), whole, atol=1e-5)
+    # Block by block, with the modules themselves.
+    x, expected = X, {}
+    for number in range(4):
+        stack, place = (
+            (transformer.lower, number) if number < 2 else (transformer.upper, number - 2)
+        )
+        block_def, blocks = nnx.split(stack)
+        block = nnx.merge(block_def, jax.tree.map(functools.partial(take, place), blocks))
+        bias = position_bias(transformer.relative_position_bias[number], INDEX)
+        x = block.attend(x, mask=MASK, bias=bias, rate=0.0, key=None)
+        spans = SPANS if number < 2 else (("vision_language", 6),)
+        expected[number] = x = block.feed(x, spans, rate=0.0, key=None)
+    for number, found in zip([3, 0, 2], states):
+        np.testing.assert_allclose(found, expected[number], atol=1e-5)
+        assert np.abs(found - x).max() > 0.1 or number == 3
+
+
+def take(place, leaf):
+    return leaf[place]
+
+
+def test_a_causal_mask_holds_through_all_blocks_and_branches():
+    graphdef, params = make()
+    run = jax.jit(
+        lambda x: nnx.merge(graphdef, params)(
+            x, SPANS, ("text", "vision_language"), mask=causal_mask(6), index=INDEX
+        )
+    )
+    before, after = run(X), run(X.at[:, 3, 0].add(1.0))
+    np.testing.assert_array_equal(before[:, :, :3], after[:, :, :3])
+    assert (np.abs(before - after)[:, :, 3:].max((0, 3)) > 1e-2).all()

@@ -5,18 +5,7 @@ from flax import nnx
 
 from configs import common
 from vlmo_jax.layers.transformer import MomeBlock
-from vlmo_jax.models.flops import block_flops, forward_flops
-
-FIELDS = (
-    "image_size",
-    "patch_size",
-    "text_length",
-    "vocab_size",
-    "width",
-    "depth",
-    "mlp_dim",
-    "num_upper",
-)
+from vlmo_jax.models.flops import block_flops, model_flops
 
 
 def paper_flops(size):
@@ -29,7 +18,7 @@ def paper_flops(size):
         vocab_size=30_522,
         drop_path_rate=0.1,
     )
-    return forward_flops(**{name: fields[name] for name in FIELDS})
+    return model_flops(fields)
 
 
 @pytest.mark.parametrize(

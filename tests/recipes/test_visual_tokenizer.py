@@ -14,7 +14,7 @@ from vlmo_jax.datasets.images import decode_image
 from vlmo_jax.input.images.pixels import resize_square
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.dvae import DiscreteVAE
-from vlmo_jax.models.flops import discrete_vae_flops
+from vlmo_jax.models.flops import visual_tokenizer_flops
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.tasks.visual_tokenizer import encode_codes, reconstruct
 
@@ -92,7 +92,7 @@ def test_flops_are_those_of_the_convolutions():
         if "kernel" in names:
             place = next(name for name in names if (names[0], name) in side)
             total += 2 * leaf.size * side[names[0], place] ** 2
-    assert discrete_vae_flops(image_size=16, **sizes) == total
+    assert visual_tokenizer_flops(dict(image_size=16, **sizes), {}) == total
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,20 @@
 Source: "BEiT: BERT Pre-Training of Image Transformers", arXiv 2106.08254, and its official code.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from vlmo_jax.layers import relative_position
 from vlmo_jax.layers.embeddings import ImageEmbedding
 from vlmo_jax.layers.linear import INIT_STD, Linear
 from vlmo_jax.layers.transformer import MomeTransformer
+from vlmo_jax.models.sizes import MeshShape, check_transformer, check_vocabulary
 
 # What tells tokens their place: a bias on attention logits, embeddings added to the tokens, or
 # both.
@@ -37,27 +43,27 @@ class BEiT(nnx.Module):
     def __init__(
         self,
         *,
-        image_size,
-        patch_size,
-        vocab_size,
-        width,
-        depth,
-        num_heads,
-        mlp_dim,
-        num_upper,
-        position="relative",
-        shared_table=False,
-        layer_scale=None,
-        norm_epsilon=1e-6,
-        drop_path_rate=0.0,
-        remat="none",
-        scan_layers=True,
-        dtype=jnp.float32,
-        init_std=INIT_STD,
-        rngs,
-    ):
+        image_size: int,
+        patch_size: int,
+        vocab_size: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        mlp_dim: int,
+        num_upper: int,
+        position: str = "relative",
+        shared_table: bool = False,
+        layer_scale: float | None = None,
+        norm_epsilon: float = 1e-6,
+        drop_path_rate: float = 0.0,
+        remat: str = "none",
+        scan_layers: bool = True,
+        dtype: DTypeLike = jnp.float32,
+        init_std: float = INIT_STD,
+        rngs: nnx.Rngs,
+    ) -> None:
         self.grid, self.relative = image_size // patch_size, position in ("relative", "both")
-        layers = dict(dtype=dtype, init_std=init_std, rngs=rngs)
+        layers: dict[str, Any] = dict(dtype=dtype, init_std=init_std, rngs=rngs)
         self.image_embedding = ImageEmbedding(
             image_size,
             patch_size,
@@ -86,7 +92,14 @@ class BEiT(nnx.Module):
         _shrink_with_depth(self.transformer)
         self.mim_head = Linear(width, vocab_size, axes=("embed", "vocab"), **layers)
 
-    def encode_image(self, image, *, hidden=None, read=None, key=None):
+    def encode_image(
+        self,
+        image: jax.Array,
+        *,
+        hidden: jax.Array | None = None,
+        read: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
         """Encodes images.
 
         Args:
@@ -104,7 +117,9 @@ class BEiT(nnx.Module):
             x, (("image", x.shape[1]),), ("image",), index=index, read=read, key=key
         )[:, 0]
 
-    def predict_masked(self, image, masked_positions, key=None):
+    def predict_masked(
+        self, image: jax.Array, masked_positions: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
         """Hides patches and predicts their visual tokens; the last block and the head compute no
         other place.
 
@@ -121,6 +136,12 @@ class BEiT(nnx.Module):
         # Patch n is token n + 1, behind the class token, which the unused places read.
         states = self.encode_image(image, hidden=hidden, read=masked_positions + 1, key=key)
         return self.mim_head(states).astype(jnp.float32)
+
+
+def check_sizes(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
+    """Refuses a BEiT that is impossible, or does not lie on the mesh; see `vlmo.check_sizes`."""
+    check_transformer(fields, mesh_shape)
+    check_vocabulary(fields, mesh_shape)
 
 
 def _shrink_with_depth(transformer):

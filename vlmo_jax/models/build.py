@@ -3,20 +3,34 @@
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from vlmo_jax.models.beit import BEiT
-from vlmo_jax.models.dvae import DiscreteVAE
-from vlmo_jax.models.vlmo import VLMo
+from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.models import beit, dvae, vlmo
+from vlmo_jax.models.sizes import DTYPES, MeshShape
 
-# What `config.model.kind` may be. The other fields of `config.model` are arguments of the module.
-MODELS = {"vlmo": VLMo, "beit": BEiT, "discrete_vae": DiscreteVAE}
 
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+class ModelKind(NamedTuple):
+    """What a kind of model brings.
+
+    Attributes:
+        module: its constructor, whose arguments are the fields of `config.model` beside `kind`.
+        check_sizes: function of the fields and a mesh's shape that refuses impossible ones.
+    """
+
+    module: Callable[..., nnx.Module]
+    check_sizes: Callable[[Mapping[str, Any], MeshShape], None]
+
+
+# What `config.model.kind` may be.
+MODELS = {
+    "vlmo": ModelKind(vlmo.VLMo, vlmo.check_sizes),
+    "beit": ModelKind(beit.BEiT, beit.check_sizes),
+    "discrete_vae": ModelKind(dvae.DiscreteVAE, dvae.check_sizes),
+}
 
 ModelMaker = Callable[[nnx.Rngs], nnx.Module]
 
@@ -36,14 +50,33 @@ def model_maker(fields: Mapping[str, Any], **changes: Any) -> ModelMaker:
         changes: arguments that take the place of fields, such as `decoder=False`.
 
     Raises:
-        ValueError: an unknown kind.
+        ConfigError: an unknown kind.
     """
     arguments = {**fields, **changes}
-    kind = arguments.pop("kind", None)
-    if kind not in MODELS:
-        raise ValueError(f"config.model.kind={kind!r} is not known; use one of {', '.join(MODELS)}")
+    kind = _find_kind(arguments.pop("kind", None))
     arguments["dtype"] = DTYPES[compute_dtype(arguments.get("dtype", "float32"))]
-    return functools.partial(_construct, MODELS[kind], arguments)
+    return functools.partial(_construct, kind.module, arguments)
+
+
+def check_model(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
+    """Refuses a model that is impossible, or does not lie on the mesh.
+
+    Args:
+        fields: mapping like `config.model`.
+        mesh_shape: (data, fsdp, tensor), of `parallel.sharding.mesh_shape`.
+
+    Raises:
+        ConfigError: at the first impossible value, an unknown kind included.
+    """
+    _find_kind(fields.get("kind")).check_sizes(fields, mesh_shape)
+
+
+def _find_kind(kind: str | None) -> ModelKind:
+    if kind not in MODELS:
+        raise ConfigError(
+            f"config.model.kind={kind!r} is not known; use one of {', '.join(MODELS)}"
+        )
+    return MODELS[kind]
 
 
 def _construct(module: Callable[..., nnx.Module], arguments: dict, rngs: nnx.Rngs) -> nnx.Module:
@@ -86,7 +119,3 @@ def random_params(make: ModelMaker, seed: int) -> dict:
 def count_params(params: Any) -> int:
     """Number of parameters in a tree of arrays or shapes."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-
-
-def check_model(fields, mesh_shape):
-    """TEMPORARY"""

@@ -5,23 +5,29 @@ Source: "Zero-Shot Text-to-Image Generation", arXiv 2102.12092, appendix A.1, an
 S, S, 3], grids [B, h, w, V] with h = w = S / stride.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
+from vlmo_jax.commands.config_errors import multiple, positive, require
 from vlmo_jax.layers.conv import Conv, max_pool, upsample
+from vlmo_jax.models.sizes import MeshShape, check_dtype, check_vocabulary
 from vlmo_jax.parallel.sharding import constrain
 
 # Pixels are mapped to [0.1, 0.9], so that their logits, which the decoder predicts, stay finite.
 PIXEL_MARGIN = 0.1
 
 
-def map_pixels(image):
+def map_pixels(image: jax.Array) -> jax.Array:
     """Pixels of [0, 1] to [0.1, 0.9], as the encoder reads them and the decoder predicts them."""
     return (1 - 2 * PIXEL_MARGIN) * image + PIXEL_MARGIN
 
 
-def unmap_pixels(image):
+def unmap_pixels(image: jax.Array) -> jax.Array:
     """The inverse of `map_pixels`, cut to [0, 1]."""
     return jnp.clip((image - PIXEL_MARGIN) / (1 - 2 * PIXEL_MARGIN), 0.0, 1.0)
 
@@ -34,10 +40,21 @@ class Block(nnx.Module):
         in_features, out_features: channels; `out_features` is a multiple of 4.
         sizes: kernel sizes of the four convolutions.
         gain: of the residual, 1 / (blocks of the whole encoder or decoder)^2.
+        dtype: compute type.
     """
 
-    def __init__(self, in_features, out_features, *, sizes, gain, dtype, rngs):
-        hidden, layers = out_features // 4, dict(dtype=dtype, rngs=rngs)
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        sizes: Sequence[int],
+        gain: float,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ) -> None:
+        hidden = out_features // 4
+        layers: dict[str, Any] = dict(dtype=dtype, rngs=rngs)
         self.gain = gain
         self.path = (
             Conv(in_features, out_features, 1, **layers) if in_features != out_features else None
@@ -50,7 +67,8 @@ class Block(nnx.Module):
             }
         )
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, h, w, in] -> [B, h, w, out]."""
         y = x
         for number in range(1, len(self.residual) + 1):
             y = self.residual[f"conv_{number}"](jax.nn.relu(y))
@@ -68,14 +86,25 @@ class BlockGroups(nnx.Module):
         blocks_per_group: blocks in each.
         between: function of [B, h, w, C] applied after each group but the last.
         sizes: kernel sizes in a block.
+        dtype: compute type.
     """
 
-    def __init__(self, in_features, widths, blocks_per_group, *, between, sizes, dtype, rngs):
+    def __init__(
+        self,
+        in_features: int,
+        widths: Sequence[int],
+        blocks_per_group: int,
+        *,
+        between: Callable[[jax.Array], jax.Array],
+        sizes: Sequence[int],
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ) -> None:
         self.between = between
         gain = 1 / (len(widths) * blocks_per_group) ** 2
-        self.groups = nnx.Dict()
+        self.groups: nnx.Dict = nnx.Dict()
         for number, width in enumerate(widths, start=1):
-            blocks = nnx.Dict()
+            blocks: nnx.Dict = nnx.Dict()
             for place in range(1, blocks_per_group + 1):
                 blocks[f"block_{place}"] = Block(
                     in_features, width, sizes=sizes, gain=gain, dtype=dtype, rngs=rngs
@@ -83,7 +112,8 @@ class BlockGroups(nnx.Module):
                 in_features = width
             self.groups[f"group_{number}"] = blocks
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, h, w, C] to the last group's channels, at the size that `between` leaves."""
         for number in range(1, len(self.groups) + 1):
             x = x if number == 1 else self.between(x)
             blocks = self.groups[f"group_{number}"]
@@ -93,9 +123,18 @@ class BlockGroups(nnx.Module):
 
 
 class DalleEncoder(nnx.Module):
-    """Mapped pixels [B, S, S, 3] to logits of codes [B, h, w, V] float32; see `DiscreteVAE`."""
+    """Mapped pixels to logits of codes; see `DiscreteVAE`."""
 
-    def __init__(self, num_hidden, num_groups, blocks_per_group, vocab_size, *, dtype, rngs):
+    def __init__(
+        self,
+        num_hidden: int,
+        num_groups: int,
+        blocks_per_group: int,
+        vocab_size: int,
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ) -> None:
         widths = [num_hidden * 2**number for number in range(num_groups)]
         self.input = Conv(3, num_hidden, 7, dtype=dtype, rngs=rngs)
         self.blocks = BlockGroups(
@@ -109,18 +148,25 @@ class DalleEncoder(nnx.Module):
         )
         self.output = Conv(widths[-1], vocab_size, 1, axes=("embed", "vocab"), rngs=rngs)
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, S, S, 3] -> [B, h, w, V] float32."""
         return self.output(jax.nn.relu(self.blocks(self.input(x))))
 
 
 class DalleDecoder(nnx.Module):
-    """Weights of codes [B, h, w, V] to statistics of mapped pixels [B, S, S, 6] float32; see
-    `DiscreteVAE`.
-    """
+    """Weights of codes to statistics of mapped pixels; see `DiscreteVAE`."""
 
     def __init__(
-        self, num_hidden, num_init, num_groups, blocks_per_group, vocab_size, *, dtype, rngs
-    ):
+        self,
+        num_hidden: int,
+        num_init: int,
+        num_groups: int,
+        blocks_per_group: int,
+        vocab_size: int,
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ) -> None:
         widths = [num_hidden * 2**number for number in reversed(range(num_groups))]
         self.input = Conv(vocab_size, num_init, 1, axes=("vocab", "embed"), rngs=rngs)
         self.blocks = BlockGroups(
@@ -134,7 +180,8 @@ class DalleDecoder(nnx.Module):
         )
         self.output = Conv(num_hidden, 6, 1, axes=("embed", None), dtype=dtype, rngs=rngs)
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, h, w, V] -> [B, S, S, 6] float32."""
         return self.output(jax.nn.relu(self.blocks(self.input(x)))).astype(jnp.float32)
 
 
@@ -156,19 +203,21 @@ class DiscreteVAE(nnx.Module):
             float32 always, as in the official code, which computes the rest in float16 on GPUs.
     """
 
+    decoder: Any  # None where there is none
+
     def __init__(
         self,
         *,
-        vocab_size,
-        num_hidden,
-        num_groups=4,
-        blocks_per_group=2,
-        num_init=0,
-        image_size=None,
-        decoder=True,
-        dtype=jnp.float32,
-        rngs,
-    ):
+        vocab_size: int,
+        num_hidden: int,
+        num_groups: int = 4,
+        blocks_per_group: int = 2,
+        num_init: int = 0,
+        image_size: int | None = None,
+        decoder: bool = True,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
         if num_hidden < 4 or num_hidden % 4:
             raise ValueError(
                 f"num_hidden={num_hidden} must be a multiple of 4: a block works at a fourth of its"
@@ -184,7 +233,7 @@ class DiscreteVAE(nnx.Module):
             DalleDecoder(num_hidden, num_init, *sizes, dtype=dtype, rngs=rngs) if decoder else None
         )
 
-    def logits(self, image):
+    def logits(self, image: jax.Array) -> jax.Array:
         """Logits of the code at each place of the grid.
 
         Args:
@@ -200,7 +249,7 @@ class DiscreteVAE(nnx.Module):
         check_image_size(image.shape[2], self.stride)
         return self.encoder(map_pixels(image))
 
-    def decode(self, weights):
+    def decode(self, weights: jax.Array) -> jax.Array:
         """What the decoder makes of weights of codes (one-hot, or relaxed in training).
 
         Args:
@@ -213,7 +262,33 @@ class DiscreteVAE(nnx.Module):
         return self.decoder(weights)
 
 
-def check_image_size(image_size, stride):
+def check_sizes(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
+    """Refuses a discrete VAE that is impossible, or does not lie on the mesh.
+
+    Args:
+        fields: of `config.model`.
+        mesh_shape: (data, fsdp, tensor).
+
+    Raises:
+        ConfigError: at the first impossible value.
+    """
+    for name in ("image_size", "vocab_size", "num_hidden", "num_groups", "blocks_per_group"):
+        positive(f"model.{name}", fields[name])
+    num_groups, num_init, fsdp = fields["num_groups"], fields["num_init"], mesh_shape[1]
+    require(
+        num_init >= 0, f"config.model.num_init={num_init} must be 0 (half of num_hidden) or more"
+    )
+    check_dtype(fields)
+    stride = f"the tokenizer's stride, 2 ** (config.model.num_groups={num_groups} - 1)"
+    multiple("model.image_size", fields["image_size"], 2 ** (num_groups - 1), stride)
+    quarters = "4 x config.mesh.fsdp: a block works at a fourth of its width"
+    multiple("model.num_hidden", fields["num_hidden"], 4 * fsdp, quarters)
+    check_vocabulary(fields, mesh_shape)
+    if num_init:
+        multiple("model.num_init", num_init, fsdp, "config.mesh.fsdp")
+
+
+def check_image_size(image_size: int, stride: int) -> None:
     """Refuses images that the pools of an encoder would not divide evenly.
 
     Raises:
@@ -228,7 +303,7 @@ def check_image_size(image_size, stride):
         )
 
 
-def pixels_from_statistics(statistics):
+def pixels_from_statistics(statistics: jax.Array) -> jax.Array:
     """Images [B, S, S, 3] in [0, 1] from the decoder's statistics [B, S, S, 6]: the medians of the
     distributions.
     """

@@ -3,23 +3,18 @@
 These are the operations of the official computation. Savings that give the same numbers (see
 docs/PERFORMANCE.md) make a step faster but take nothing off them, so shares of different
 implementations compare.
+
+The functions named after tasks take the fields of `config.model` and of `config.data`, and give
+the FLOPs of the forward passes of a training step, an example. Training costs TRAINING_FACTOR times
+as much.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 # A backward pass computes two products for each one of the forward pass. Recomputation does not
 # count.
 TRAINING_FACTOR = 3
-FIELDS = (
-    "image_size",
-    "patch_size",
-    "text_length",
-    "vocab_size",
-    "width",
-    "depth",
-    "mlp_dim",
-    "num_upper",
-)
 
 
 class ForwardFlops(NamedTuple):
@@ -40,7 +35,7 @@ class ForwardFlops(NamedTuple):
     text_pretrain: int
 
 
-def block_flops(num_tokens, width, mlp_dim):
+def block_flops(num_tokens: int, width: int, mlp_dim: int) -> int:
     """FLOPs of one block on a sequence.
 
     Counted are matrix products, a multiplication and an addition as two. With n tokens, width d and
@@ -51,10 +46,8 @@ def block_flops(num_tokens, width, mlp_dim):
     return 8 * num_tokens * width**2 + 4 * num_tokens**2 * width + 4 * num_tokens * width * mlp_dim
 
 
-def forward_flops(
-    *, image_size, patch_size, text_length, vocab_size, width, depth, mlp_dim, num_upper
-):
-    """FLOPs of the forward passes, padding included, as the official code runs them.
+def model_flops(model: Mapping[str, Any]) -> ForwardFlops:
+    """FLOPs of the forward passes of a VLMo, padding included, as the official code runs them.
 
     Stage 3 on a pair, with P = 1 + (image_size / patch_size)^2 image tokens, T = text_length and
     L(n) = `block_flops(n)`:
@@ -62,7 +55,8 @@ def forward_flops(
       four fused passes          4 depth L(T + P)
       image pass, both branches  (depth + num_upper) L(P)
       text pass, both branches   (depth + num_upper) L(T)
-      patch embedding            once for the image pass and once a fused pass, 5 * 2 (P - 1) 3 patch_size^2 width
+      patch embedding            once for the image pass and once a fused pass,
+                                 5 * 2 (P - 1) 3 patch_size^2 width
       MLM head                   at all T tokens, T (2 width^2 + 2 width vocab_size)
 
     Stage 2 on a text: depth L(T) and the MLM head.
@@ -70,60 +64,74 @@ def forward_flops(
     Left out: the pooler, the projections and the ITM head, one token each (4e-5 of the total), and
     whatever is no matrix product.
 
-    Args: the fields of `config.model` of these names.
-
-    Returns:
-        ForwardFlops. Training costs TRAINING_FACTOR times as much.
+    Args:
+        model: the fields of `config.model`.
     """
-    patches = (image_size // patch_size) ** 2
+    width, depth, text_length = model["width"], model["depth"], model["text_length"]
+    image_length = _num_patches(model) + 1
     image, text, fused = (
-        block_flops(n, width, mlp_dim)
-        for n in (patches + 1, text_length, text_length + patches + 1)
+        block_flops(length, width, model["mlp_dim"])
+        for length in (image_length, text_length, text_length + image_length)
     )
-    embedding = 2 * patches * 3 * patch_size**2 * width
-    mlm_head = text_length * (2 * width**2 + 2 * width * vocab_size)
+    embedding = _patch_embedding_flops(model)
+    mlm_head = text_length * (2 * width**2 + 2 * width * model["vocab_size"])
+    both_branches = (depth + model["num_upper"]) * (image + text)
     return ForwardFlops(
         image=depth * image + embedding,
         text=depth * text,
         match=depth * fused + embedding,
-        pretrain=4 * depth * fused
-        + (depth + num_upper) * (image + text)
-        + 5 * embedding
-        + mlm_head,
+        pretrain=4 * depth * fused + both_branches + 5 * embedding + mlm_head,
         text_pretrain=depth * text + mlm_head,
     )
 
 
-def model_flops(model_config):
-    """ForwardFlops of a VLMo by its `config.model`."""
-    return forward_flops(**{name: model_config[name] for name in FIELDS})
+def pair_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
+    """FLOPs of stage 3 on a pair: see `model_flops`."""
+    return model_flops(model).pretrain
 
 
-def discrete_vae_flops(
-    *, image_size, vocab_size, num_hidden, num_groups, blocks_per_group, num_init
-):
+def text_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
+    """FLOPs of stage 2 on a text: see `model_flops`."""
+    return model_flops(model).text_pretrain
+
+
+def image_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
+    """FLOPs of stage 1 on an image: patch embedding, depth L(P), the head at the hidden patches.
+
+    The frozen visual tokenizer is left out: it is no part of the model.
+    """
+    blocks = model["depth"] * block_flops(_num_patches(model) + 1, model["width"], model["mlp_dim"])
+    head = 2 * data["num_masked"] * model["width"] * model["vocab_size"]
+    return blocks + _patch_embedding_flops(model) + head
+
+
+def visual_tokenizer_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
     """FLOPs of an image's way through encoder and decoder of a discrete VAE: convolutions, a
     multiplication and an addition as two.
-
-    Args: the fields of a tokenizer's `config.model` of these names.
-
-    Returns:
-        An int. Training costs TRAINING_FACTOR times as much.
     """
-    widths = [num_hidden * 2**group for group in range(num_groups)]
-    places = [(image_size >> group) ** 2 for group in range(num_groups)]
-    num_init = num_init or num_hidden // 2
-    encoder = decoder = 0
-    for group, (width, area) in enumerate(zip(widths, places)):
-        above = num_init if group == num_groups - 1 else 2 * width  # into this group of the decoder
-        encoder += _blocks_flops(
-            widths[max(group - 1, 0)], width, area, blocks_per_group, first=9, last=1
-        )
-        decoder += _blocks_flops(above, width, area, blocks_per_group, first=1, last=9)
-    encoder += 2 * places[0] * 49 * 3 * num_hidden + 2 * places[-1] * widths[-1] * vocab_size
-    return (
-        encoder + decoder + 2 * places[-1] * vocab_size * num_init + 2 * places[0] * num_hidden * 6
+    num_hidden, num_groups, blocks = (
+        model[name] for name in ("num_hidden", "num_groups", "blocks_per_group")
     )
+    vocab_size, num_init = model["vocab_size"], model["num_init"] or num_hidden // 2
+    widths = [num_hidden * 2**group for group in range(num_groups)]
+    places = [(model["image_size"] >> group) ** 2 for group in range(num_groups)]
+    encoder = decoder = 0
+    for group, (width, area) in enumerate(zip(widths, places, strict=True)):
+        below = widths[max(group - 1, 0)]  # into this group of the encoder
+        above = num_init if group == num_groups - 1 else 2 * width  # and of the decoder
+        encoder += _blocks_flops(below, width, area, blocks, first=9, last=1)
+        decoder += _blocks_flops(above, width, area, blocks, first=1, last=9)
+    encoder += 2 * places[0] * 49 * 3 * num_hidden + 2 * places[-1] * widths[-1] * vocab_size
+    decoder += 2 * places[-1] * vocab_size * num_init + 2 * places[0] * num_hidden * 6
+    return encoder + decoder
+
+
+def _num_patches(model):
+    return (model["image_size"] // model["patch_size"]) ** 2
+
+
+def _patch_embedding_flops(model):
+    return 2 * _num_patches(model) * 3 * model["patch_size"] ** 2 * model["width"]
 
 
 def _blocks_flops(width_in, width, area, blocks, *, first, last):
@@ -132,56 +140,7 @@ def _blocks_flops(width_in, width, area, blocks, *, first, last):
     """
     hidden, total = width // 4, 0
     for _ in range(blocks):
-        total += (
-            first * width_in * hidden
-            + 18 * hidden**2
-            + last * hidden * width
-            + (width_in != width) * width_in * width
-        )
+        path = width_in * width if width_in != width else 0
+        total += first * width_in * hidden + 18 * hidden**2 + last * hidden * width + path
         width_in = width
     return 2 * area * total
-
-
-def masked_image_flops(*, image_size, patch_size, vocab_size, width, depth, mlp_dim, num_masked):
-    """FLOPs of the forward pass of stage 1 on an image: patch embedding, depth L(P), and the head
-    at the hidden patches.
-
-    The frozen visual tokenizer is left out: it is no part of the model.
-
-    Args: the fields of `config.model` of these names, and `num_masked` hidden patches.
-    """
-    patches = (image_size // patch_size) ** 2
-    embedding = 2 * patches * 3 * patch_size**2 * width
-    return (
-        depth * block_flops(patches + 1, width, mlp_dim)
-        + embedding
-        + 2 * num_masked * width * vocab_size
-    )
-
-
-def pair_pretrain_flops(model, data):
-    return model_flops(model).pretrain
-
-
-def text_pretrain_flops(model, data):
-    return model_flops(model).text_pretrain
-
-
-def image_pretrain_flops(model, data):
-    fields = {
-        name: model[name]
-        for name in ("image_size", "patch_size", "vocab_size", "width", "depth", "mlp_dim")
-    }
-    return masked_image_flops(**fields, num_masked=data.num_masked)
-
-
-def visual_tokenizer_flops(model, data):
-    fields = (
-        "image_size",
-        "vocab_size",
-        "num_hidden",
-        "num_groups",
-        "blocks_per_group",
-        "num_init",
-    )
-    return discrete_vae_flops(**{name: model[name] for name in fields})

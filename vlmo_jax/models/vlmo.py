@@ -4,16 +4,22 @@ Source: "VLMo: Unified Vision-Language Pre-Training with Mixture-of-Modality-Exp
 arXiv 2111.02358, and the official code where the two differ (it made the published weights).
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
+from vlmo_jax.commands.config_errors import ConfigError, require
 from vlmo_jax.layers import relative_position
 from vlmo_jax.layers.embeddings import ImageEmbedding, TextEmbedding
 from vlmo_jax.layers.heads import Classifier, ContrastiveProjection, MaskedLanguageHead, Pooler
 from vlmo_jax.layers.linear import INIT_STD, Linear, param, truncated_normal
 from vlmo_jax.layers.modality_experts import EXPERTS
 from vlmo_jax.layers.transformer import MomeTransformer
+from vlmo_jax.models.sizes import MeshShape, check_transformer, check_vocabulary
 
 # The two contrastive branches: states served by the modality's own experts, and states that go
 # through the upper blocks with the vision-language expert.
@@ -29,6 +35,7 @@ HEADS = {
     "vqa": ("pooler", "vqa_head"),
     "nlvr2": ("pooler", "nlvr2_head"),
 }
+PRETRAIN_HEADS = ("itc", "itm", "mlm")
 
 
 class VLMo(nnx.Module):
@@ -57,34 +64,44 @@ class VLMo(nnx.Module):
         ValueError: unknown experts or heads.
     """
 
+    # None where the model has no such head.
+    pooler: Any
+    itc: Any
+    itc_vl: Any
+    itm_head: Any
+    mlm_head: Any
+    vqa_head: Any
+    nlvr2_head: Any
+
     def __init__(
         self,
         *,
-        image_size,
-        patch_size,
-        text_length,
-        text_positions,
-        vocab_size,
-        width,
-        depth,
-        num_heads,
-        mlp_dim,
-        num_upper,
-        position,
-        layer_scale=None,
-        drop_path_rate=0.0,
-        experts=tuple(EXPERTS),
-        heads=("itc", "itm", "mlm"),
-        num_answers=3129,
-        remat="none",
-        scan_layers=True,
-        dtype=jnp.float32,
-        init_std=INIT_STD,
-        rngs,
-    ):
+        image_size: int,
+        patch_size: int,
+        text_length: int,
+        text_positions: int,
+        vocab_size: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        mlp_dim: int,
+        num_upper: int,
+        position: str,
+        layer_scale: float | None = None,
+        drop_path_rate: float = 0.0,
+        experts: Sequence[str] = tuple(EXPERTS),
+        heads: Sequence[str] = PRETRAIN_HEADS,
+        num_answers: int = 3129,
+        remat: str = "none",
+        scan_layers: bool = True,
+        dtype: DTypeLike = jnp.float32,
+        init_std: float = INIT_STD,
+        rngs: nnx.Rngs,
+    ) -> None:
         check_parts(experts, heads)
         self.grid, self.text_positions = image_size // patch_size, text_positions
-        relative, layers = position == "relative", dict(dtype=dtype, init_std=init_std, rngs=rngs)
+        relative = position == "relative"
+        layers: dict[str, Any] = dict(dtype=dtype, init_std=init_std, rngs=rngs)
         self.text_embedding = TextEmbedding(
             vocab_size,
             width,
@@ -130,19 +147,26 @@ class VLMo(nnx.Module):
             Classifier(2 * width, 2 * width, 2, **layers) if "nlvr2_head" in built else None
         )
 
-    def embed_text(self, token_ids, key=None):
+    def embed_text(self, token_ids: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """[B, T] int32 -> [B, T, D] with the modality type added; `key` turns dropout on."""
         x = self.text_embedding(token_ids, key)
         return x + self.modality_type[0].astype(x.dtype)
 
-    def embed_image(self, image, modality_type=1):
+    def embed_image(self, image: jax.Array, modality_type: int = 1) -> jax.Array:
         """[B, S, S, 3] -> [B, P, D] with the modality type added: 1, or 2 for the second image of
         NLVR2.
         """
         x = self.image_embedding(image)
         return x + self.modality_type[modality_type].astype(x.dtype)
 
-    def encode_image(self, image, *, branches=("image",), read=None, key=None):
+    def encode_image(
+        self,
+        image: jax.Array,
+        *,
+        branches: Sequence[str] = ("image",),
+        read: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
         """Encodes images alone; image embeddings in, states of each branch out.
 
         Args:
@@ -159,8 +183,19 @@ class VLMo(nnx.Module):
             image, (("image", image.shape[1]),), branches, index=index, read=read, key=key
         )
 
-    def encode_text(self, text, token_mask, *, branches=("text",), read=None, key=None):
-        """Encodes texts alone: [B, T, D] of `embed_text` to [B, G, T or R, D]; see `encode_image`."""
+    def encode_text(
+        self,
+        text: jax.Array,
+        token_mask: jax.Array,
+        *,
+        branches: Sequence[str] = ("text",),
+        read: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Encodes texts alone: [B, T, D] of `embed_text` to [B, G, T or R, D]; see `encode_image`.
+
+        `token_mask` may also be query by key, [B, T, T] (see layers/attention.py).
+        """
         spans, index = (("text", text.shape[1]),), None
         if self.relative:
             index = relative_position.text_index(self.grid, text.shape[1], self.text_positions)
@@ -168,7 +203,15 @@ class VLMo(nnx.Module):
             text, spans, branches, mask=token_mask, index=index, read=read, key=key
         )
 
-    def encode_fused(self, text, token_mask, image, *, read=None, key=None):
+    def encode_fused(
+        self,
+        text: jax.Array,
+        token_mask: jax.Array,
+        image: jax.Array,
+        *,
+        read: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
         """Encodes [text; image] jointly: [B, T, D] and [B, P, D] to [B, T+P or R, D].
 
         Text comes first, so that positions 0 .. T-1 of the result are the text's.
@@ -183,15 +226,18 @@ class VLMo(nnx.Module):
             x, spans, ("vision_language",), mask=mask, index=index, read=read, key=key
         )[:, 0]
 
-    def image_features(self, image, key=None):
+    def image_features(
+        self, image: jax.Array, key: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
         """ITC features of both branches from images [B, S, S, 3]: two arrays [B, D] of length 1."""
         x = self.embed_image(image)
-        states = self.encode_image(x, branches=IMAGE_BRANCHES, read=first_token(len(x)), key=key)[
-            :, :, 0
-        ]
+        first = first_token(len(x))
+        states = self.encode_image(x, branches=IMAGE_BRANCHES, read=first, key=key)[:, :, 0]
         return self.itc.project_image(states[:, 0]), self.itc_vl.project_image(states[:, 1])
 
-    def text_features(self, token_ids, token_mask, key=None):
+    def text_features(
+        self, token_ids: jax.Array, token_mask: jax.Array, key: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
         """ITC features of both branches from texts [B, T]: two arrays [B, D] of length 1."""
         embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
         x = self.embed_text(token_ids, embed_key)
@@ -200,25 +246,31 @@ class VLMo(nnx.Module):
         )[:, :, 0]
         return self.itc.project_text(states[:, 0]), self.itc_vl.project_text(states[:, 1])
 
-    def retrieval_image(self, image):
+    def retrieval_image(self, image: jax.Array) -> jax.Array:
         """The dual encoder's image feature, [B, S, S, 3] -> [B, D]: the V/L branch alone."""
         x = self.embed_image(image)
-        return self.itc.project_image(self.encode_image(x, read=first_token(len(x)))[:, 0, 0])
+        states = self.encode_image(x, read=first_token(len(x)))
+        return self.itc.project_image(states[:, 0, 0])
 
-    def retrieval_text(self, token_ids, token_mask):
+    def retrieval_text(self, token_ids: jax.Array, token_mask: jax.Array) -> jax.Array:
         """The dual encoder's text feature, [B, T] -> [B, D]: the V/L branch alone."""
         x = self.embed_text(token_ids)
-        return self.itc.project_text(
-            self.encode_text(x, token_mask, read=first_token(len(x)))[:, 0, 0]
-        )
+        states = self.encode_text(x, token_mask, read=first_token(len(x)))
+        return self.itc.project_text(states[:, 0, 0])
 
-    def match(self, image, token_ids, token_mask):
+    def match(self, image: jax.Array, token_ids: jax.Array, token_mask: jax.Array) -> jax.Array:
         """Log-odds that image and text belong together, by the ITM head: [B] float32."""
         pooled = self._pool(self.embed_text(token_ids), token_mask, self.embed_image(image))
         logits = self.itm_head(pooled).astype(jnp.float32)
         return logits[:, 1] - logits[:, 0]
 
-    def answer(self, image, token_ids, token_mask, key=None):
+    def answer(
+        self,
+        image: jax.Array,
+        token_ids: jax.Array,
+        token_mask: jax.Array,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
         """Logits of the answers to questions about images (VQA): [B, num_answers] float32; `key`
         turns dropout on.
         """
@@ -226,7 +278,14 @@ class VLMo(nnx.Module):
         text = self.embed_text(token_ids, embed_key)
         return self.vqa_head(self._pool(text, token_mask, self.embed_image(image), encode_key))
 
-    def compare(self, image_0, image_1, token_ids, token_mask, key=None):
+    def compare(
+        self,
+        image_0: jax.Array,
+        image_1: jax.Array,
+        token_ids: jax.Array,
+        token_mask: jax.Array,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
         """Logits of whether a text is true of two images (NLVR2): [B, 2] float32, false and true.
 
         Each image is fused with the text on its own; the head reads both pooled vectors. `key`
@@ -234,27 +293,59 @@ class VLMo(nnx.Module):
         """
         embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
         # Both passes of an example stand side by side, so that no row leaves its device.
-        pairs = lambda first, second: jnp.stack([first, second], axis=1).reshape(
-            -1, *first.shape[1:]
-        )
-        ids, mask = pairs(token_ids, token_ids), pairs(token_mask, token_mask)
-        images = pairs(self.embed_image(image_0), self.embed_image(image_1, modality_type=2))
+        ids, mask = _interleave(token_ids, token_ids), _interleave(token_mask, token_mask)
+        images = _interleave(self.embed_image(image_0), self.embed_image(image_1, modality_type=2))
         pooled = self._pool(self.embed_text(ids, embed_key), mask, images, encode_key)
         return self.nlvr2_head(pooled.reshape(len(token_ids), -1))
 
     def _pool(self, text, token_mask, image, key=None):
         """The pooled first token [B, D] of [text; image], both embedded."""
-        return self.pooler(
-            self.encode_fused(text, token_mask, image, read=first_token(len(text)), key=key)[:, 0]
-        )
+        first = first_token(len(text))
+        return self.pooler(self.encode_fused(text, token_mask, image, read=first, key=key)[:, 0])
 
 
-def first_token(batch_size):
+def _interleave(first, second):
+    """Two arrays [B, ...] as one [2 B, ...], row n of the one before row n of the other."""
+    return jnp.stack([first, second], axis=1).reshape(-1, *first.shape[1:])
+
+
+def first_token(batch_size: int) -> jax.Array:
     """The positions [B, 1] of heads that read the first token only."""
     return jnp.zeros((batch_size, 1), jnp.int32)
 
 
-def check_parts(experts, heads):
+def check_sizes(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
+    """Refuses a VLMo that is impossible, or does not lie on the mesh.
+
+    Args:
+        fields: of `config.model`.
+        mesh_shape: (data, fsdp, tensor).
+
+    Raises:
+        ConfigError: at the first impossible value.
+    """
+    check_transformer(fields, mesh_shape)
+    experts, heads = fields.get("experts", tuple(EXPERTS)), fields.get("heads", PRETRAIN_HEADS)
+    try:
+        check_parts(experts, heads)
+    except ValueError as error:
+        values = f"config.model.experts={experts!r}, config.model.heads={heads!r}"
+        raise ConfigError(f"{values}: {error}") from error
+    check_vocabulary(fields, mesh_shape)
+    length, positions = fields["text_length"], fields["text_positions"]
+    require(
+        length >= 3,
+        f"config.model.text_length={length} has no room for [CLS], a token and [SEP];"
+        " use at least 3",
+    )
+    require(
+        length <= positions,
+        f"config.model.text_length={length} is more than config.model.text_positions={positions};"
+        " raise text_positions or shorten the texts",
+    )
+
+
+def check_parts(experts: Sequence[str], heads: Sequence[str]) -> None:
     """Raises ValueError unless VLMo can be built with these experts and heads."""
     allowed = [tuple(EXPERTS)[:count] for count in (2, 3)]
     if tuple(experts) not in allowed:

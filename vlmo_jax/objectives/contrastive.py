@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from vlmo_jax.parallel.sharding import all_gather, constrain
 
 
-def contrastive_logits(image, text, logit_scale):
+def contrastive_logits(
+    image: jax.Array, text: jax.Array, logit_scale: jax.Array | float
+) -> tuple[jax.Array, jax.Array]:
     """Scaled similarities of all pairs of the global batch.
 
     Each modality's features are gathered once over the batch axes of the mesh; the logits stay
@@ -31,7 +33,9 @@ def contrastive_logits(image, text, logit_scale):
     return constrain(image_to_text, "batch"), constrain(text_to_image, "batch")
 
 
-def contrastive_loss(image_to_text, text_to_image, ignored=None):
+def contrastive_loss(
+    image_to_text: jax.Array, text_to_image: jax.Array, ignored: jax.Array | None = None
+) -> jax.Array:
     """Mean of both cross-entropies, the i-th text being right for the i-th image.
 
     Args:
@@ -53,7 +57,7 @@ def _diagonal_cross_entropy(logits, ignored):
     return (jax.nn.logsumexp(logits, axis=1) - jnp.diagonal(logits)).mean()
 
 
-def duplicate_pairs(image_id, text_id):
+def duplicate_pairs(image_id: jax.Array, text_id: jax.Array) -> jax.Array:
     """Pairs of rows with the same image or the same caption: false negatives of each other.
 
     Args:
@@ -65,6 +69,6 @@ def duplicate_pairs(image_id, text_id):
     return (image_id[:, None] == all_gather(image_id)) | (text_id[:, None] == all_gather(text_id))
 
 
-def retrieval_accuracy(logits):
+def retrieval_accuracy(logits: jax.Array) -> jax.Array:
     """Share of rows of [B, B] logits whose largest entry is the diagonal one."""
     return (jnp.argmax(logits, axis=1) == jnp.arange(len(logits))).mean(dtype=jnp.float32)

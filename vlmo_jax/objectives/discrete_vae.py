@@ -8,21 +8,21 @@ import jax
 import jax.numpy as jnp
 
 
-def squared_error(image, reconstruction):
+def squared_error(image: jax.Array, reconstruction: jax.Array) -> jax.Array:
     """Mean squared error of images [B, S, S, 3], one number each: [B] float32."""
     return jnp.square(image.astype(jnp.float32) - reconstruction.astype(jnp.float32)).mean(
         (1, 2, 3)
     )
 
 
-def peak_signal_to_noise(error):
+def peak_signal_to_noise(error: jax.Array) -> jax.Array:
     """PSNR in decibels of images whose pixels are in [0, 1] and whose mean squared errors are
     `error`, of any shape.
     """
     return -10.0 * jnp.log10(jnp.maximum(error, 1e-10))
 
 
-def choose_codes(logits, temperature, key=None):
+def choose_codes(logits: jax.Array, temperature: float, key: jax.Array | None = None) -> jax.Array:
     """One-hot codes whose gradient is that of a softmax: the straight-through estimator.
 
     Args:
@@ -36,8 +36,7 @@ def choose_codes(logits, temperature, key=None):
         [B, h, w, V] float32 of 0 and 1.
 
     Source: Bengio et al., arXiv 1308.3432; with noise the straight-through Gumbel-softmax of Jang
-    et al., arXiv 1611.01144,
-      section 2.2.
+    et al., arXiv 1611.01144, section 2.2.
     """
     logits = logits.astype(jnp.float32)
     if key is not None:
@@ -47,7 +46,7 @@ def choose_codes(logits, temperature, key=None):
     return chosen + soft - jax.lax.stop_gradient(soft)
 
 
-def code_entropies(logits):
+def code_entropies(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
     """How evenly codes are used, and how sure the encoder is of each.
 
     Args:
@@ -55,10 +54,9 @@ def code_entropies(logits):
 
     Returns:
         Two scalars of [0, log V], float32: the entropy of the mean distribution over all places,
-        which is log V if all codes are
-        used equally, and the mean entropy of a place, which is 0 if the encoder is certain
-        everywhere. Their difference is the
-        information that a code carries about its place.
+        which is log V if all codes are used equally, and the mean entropy of a place, which is 0 if
+        the encoder is certain everywhere. Their difference is the information that a code carries
+        about its place.
 
     Source: Yu et al., "Language Model Beats Diffusion: Tokenizer is Key to Visual Generation",
     arXiv 2310.05737, section 3.1.
@@ -73,12 +71,12 @@ def _entropy(probabilities):
     return -jax.scipy.special.xlogy(probabilities, jnp.maximum(probabilities, 1e-30)).sum()
 
 
-def code_counts(codes, vocab_size):
+def code_counts(codes: jax.Array, vocab_size: int) -> jax.Array:
     """How often each code occurs in `codes`, int of any shape: [V] int32."""
     return jnp.zeros(vocab_size, jnp.int32).at[codes.reshape(-1)].add(1)
 
 
-def perplexity(counts):
+def perplexity(counts: jax.Array) -> jax.Array:
     """exp(entropy) of the distribution that `counts` [V] give: so many codes, used equally often,
     would be as diverse.
     """

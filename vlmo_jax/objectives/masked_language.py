@@ -10,7 +10,7 @@ import jax.numpy as jnp
 UNUSED = -1  # label of a place that holds no masked token
 
 
-def masked_language_loss(logits, labels):
+def masked_language_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Cross-entropy at masked places.
 
     Args:
@@ -26,19 +26,21 @@ def masked_language_loss(logits, labels):
     return jnp.where(used, -picked, 0.0)
 
 
-def masked_language_accuracy(logits, labels):
+def masked_language_accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Of the used places of [..., M], which are predicted right: [..., M] float32."""
     return ((jnp.argmax(logits, axis=-1) == labels) & (labels != UNUSED)).astype(jnp.float32)
 
 
-def count_masked(labels):
+def count_masked(labels: jax.Array) -> jax.Array:
     """Masked tokens in labels [..., M] as float32, at least 1: what sums over masked tokens are
     divided by.
     """
     return jnp.maximum((labels != UNUSED).sum(), 1).astype(jnp.float32)
 
 
-def masked_totals(logits, labels, name="mlm"):
+def masked_totals(
+    logits: jax.Array, labels: jax.Array, name: str = "mlm"
+) -> dict[str, jax.Array]:
     """Loss and accuracy summed over the masked places of a batch or of a part of one.
 
     Args:
@@ -54,13 +56,13 @@ def masked_totals(logits, labels, name="mlm"):
     }
 
 
-def masked_counts(labels, name="mlm"):
+def masked_counts(labels: jax.Array, name: str = "mlm") -> dict[str, jax.Array]:
     """What `masked_totals` of a whole batch are divided by, given its labels [..., M]."""
     count = count_masked(labels)
     return {f"{name}_loss": count, f"{name}_accuracy": count}
 
 
-def masked_sums(logits, labels):
+def masked_sums(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Sums over the masked places of each row: [..., 3] float32, losses, right predictions and how
     many places there are.
     """

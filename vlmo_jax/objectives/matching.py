@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 
 
-def sample_hard_negatives(key, logits, ignored=None):
+def sample_hard_negatives(
+    key: jax.Array, logits: jax.Array, ignored: jax.Array | None = None
+) -> jax.Array:
     """Draws for each row a column other than its own, likelier the more similar it is.
 
     The draw is from the softmax of the row with the positive left out, made in log space: no
@@ -34,6 +36,14 @@ def sample_hard_negatives(key, logits, ignored=None):
     return jax.random.categorical(key, logits, axis=1).astype(jnp.int32)
 
 
-def matching_loss(logits, labels):
-    """Cross-entropies of match logits [..., 2] float32 against labels [...] (1 = matched): [...]."""
+def matching_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross-entropies of match logits.
+
+    Args:
+        logits: [..., 2] float32.
+        labels: [...] int, 1 = matched.
+
+    Returns:
+        [...] float32.
+    """
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], axis=-1)[..., 0]

@@ -3,67 +3,17 @@ model.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
-from vlmo_jax.layers.relative_position import image_index, joint_index, position_bias, text_index
-from vlmo_jax.layers.transformer import MomeBlock
-from vlmo_jax.models.vlmo import VLMo
-
-Batch = dict[str, jax.Array]
-Outputs = dict[str, jax.Array]
+from vlmo_jax.layers.relative_position import image_index, joint_index, text_index
 
 
-def block_states(
-    model: VLMo,
-    x: jax.Array,
-    spans: tuple[tuple[str, int], ...],
-    upper_expert: str,
-    *,
-    mask: jax.Array | None,
-    index: np.ndarray | None,
-) -> Iterator[jax.Array]:
-    """The states after every block, bottom up, before the final norm.
-
-    Args:
-        model: ours.
-        x: embedded tokens [B, N, D].
-        spans: (expert, tokens) pairs, which serve the tokens in the lower blocks.
-        upper_expert: serves all tokens in the upper blocks.
-        mask: tokens that are no padding, [B, N] bool, or None.
-        index: rows of the relative position table, [N, N], or None.
-
-    Yields:
-        States [B, N, D].
-    """
-    transformer = model.transformer
-    num_lower = transformer.depth - transformer.num_upper
-    for number in range(transformer.depth):
-        if number < num_lower:
-            block, served = _block(transformer.lower, number), spans
-        else:
-            block = _block(transformer.upper, number - num_lower)
-            served = ((upper_expert, x.shape[1]),)
-        bias = None
-        if index is not None:
-            bias = position_bias(transformer.relative_position_bias[number], index)
-        x = block.attend(x, mask=mask, bias=bias, rate=0.0, key=None)
-        x = block.feed(x, served, rate=0.0, key=None)
-        yield x
-
-
-def _block(stack: MomeBlock, number: int) -> MomeBlock:
-    """One of the blocks of a stack."""
-    graphdef, params = nnx.split(stack)
-    return nnx.merge(graphdef, jax.tree.map(lambda stacked: stacked[number], params))
-
-
-def _fused(model: VLMo, token_ids: jax.Array, mask: jax.Array, image: jax.Array) -> Outputs:
+def _fused(model, token_ids, mask, image):
     """Outputs of `infer` and `infer_mlm`: token_ids [B, T] with embedded images [B, P, D]."""
     text, length = model.embed_text(token_ids), token_ids.shape[1]
     states = model.encode_fused(text, mask, image)
@@ -82,15 +32,21 @@ def _fused(model: VLMo, token_ids: jax.Array, mask: jax.Array, image: jax.Array)
     spans = (("text", length), ("image", image.shape[1]))
     mask = jnp.pad(mask, ((0, 0), (0, image.shape[1])), constant_values=True)
     x = jnp.concatenate([text, image], axis=1)
-    blocks = block_states(model, x, spans, "vision_language", mask=mask, index=index)
-    return out | {f"block{number}": state for number, state in enumerate(blocks)}
+    blocks = range(model.transformer.depth)
+    after = model.transformer.block_states(
+        x, spans, "vision_language", blocks, mask=mask, index=index
+    )
+    return out | {f"block{number}": state for number, state in enumerate(after)}
 
 
-def _text(model: VLMo, token_ids: jax.Array, mask: jax.Array) -> Outputs:
+def _text(model, token_ids, mask):
     """Outputs of `infer_text`, `infer_text_ft` and `infer_text_mlm`."""
     text, length = model.embed_text(token_ids), token_ids.shape[1]
     index = text_index(model.grid, length, model.text_positions) if model.relative else None
-    *_, raw = block_states(model, text, (("text", length),), "text", mask=mask, index=index)
+    last = model.transformer.depth - 1
+    [raw] = model.transformer.block_states(
+        text, (("text", length),), "text", [last], mask=mask, index=index
+    )
     states = model.encode_text(text, mask)[:, 0]
     out = {"text_feats": states, "raw_cls_feats": raw[:, 0]}
     if model.itc_vl:
@@ -100,75 +56,61 @@ def _text(model: VLMo, token_ids: jax.Array, mask: jax.Array) -> Outputs:
     return out
 
 
-def _image(model: VLMo, image: jax.Array) -> Outputs:
+def _image(model, image):
     """Outputs of `infer_image` and `infer_image_ft`."""
     x = model.embed_image(image)
     index = image_index(model.grid) if model.relative else None
-    *_, raw = block_states(model, x, (("image", x.shape[1]),), "image", mask=None, index=index)
+    spans, last = (("image", x.shape[1]),), model.transformer.depth - 1
+    [raw] = model.transformer.block_states(x, spans, "image", [last], index=index)
     out = {"image_feats": model.encode_image(x)[:, 0], "raw_cls_feats": raw[:, 0]}
     if model.itc_vl:
         out["cls_feats"], out["cls_vlffn_feats"] = model.image_features(image)
     return out
 
 
-def _infer(model: VLMo, batch: Batch, image_type: int) -> Outputs:
-    image = model.embed_image(batch["image"], image_type)
-    return _fused(model, batch["token_ids"], batch["token_mask"], image)
+def _text_ft(model, token_ids, mask):
+    return _text(model, token_ids, mask) | (
+        {"cls_feats": model.retrieval_text(token_ids, mask)} if model.itc else {}
+    )
 
 
-def _infer_mlm(model: VLMo, batch: Batch, image_type: int) -> Outputs:
-    image = model.embed_image(batch["image"], image_type)
-    return _fused(model, batch["mlm_token_ids"], batch["token_mask"], image)
+def _image_ft(model, image):
+    return _image(model, image) | ({"cls_feats": model.retrieval_image(image)} if model.itc else {})
 
 
-def _infer_text(model: VLMo, batch: Batch, image_type: int) -> Outputs:
-    return _text(model, batch["token_ids"], batch["token_mask"])
-
-
-def _infer_text_ft(model: VLMo, batch: Batch, image_type: int) -> Outputs:
-    out = _infer_text(model, batch, image_type)
-    if model.itc:
-        out["cls_feats"] = model.retrieval_text(batch["token_ids"], batch["token_mask"])
-    return out
-
-
-def _infer_text_mlm(model: VLMo, batch: Batch, image_type: int) -> Outputs:
-    return _text(model, batch["mlm_token_ids"], batch["token_mask"])
-
-
-def _infer_image(model: VLMo, batch: Batch, image_type: int) -> Outputs:
-    return _image(model, batch["image"])
-
-
-def _infer_image_ft(model: VLMo, batch: Batch, image_type: int) -> Outputs:
-    out = _infer_image(model, batch, image_type)
-    if model.itc:
-        out["cls_feats"] = model.retrieval_image(batch["image"])
-    return out
-
-
-MODES: dict[str, Callable[[VLMo, Batch, int], Outputs]] = {
-    "infer": _infer,
-    "infer_mlm": _infer_mlm,
-    "infer_text": _infer_text,
-    "infer_text_ft": _infer_text_ft,
-    "infer_text_mlm": _infer_text_mlm,
-    "infer_image": _infer_image,
-    "infer_image_ft": _infer_image_ft,
+MODES = {
+    "infer": lambda model, batch, kind: _fused(
+        model, batch["token_ids"], batch["token_mask"], model.embed_image(batch["image"], kind)
+    ),
+    "infer_mlm": lambda model, batch, kind: _fused(
+        model, batch["mlm_token_ids"], batch["token_mask"], model.embed_image(batch["image"], kind)
+    ),
+    "infer_text": lambda model, batch, kind: _text(model, batch["token_ids"], batch["token_mask"]),
+    "infer_text_ft": lambda model, batch, kind: _text_ft(
+        model, batch["token_ids"], batch["token_mask"]
+    ),
+    "infer_text_mlm": lambda model, batch, kind: _text(
+        model, batch["mlm_token_ids"], batch["token_mask"]
+    ),
+    "infer_image": lambda model, batch, kind: _image(model, batch["image"]),
+    "infer_image_ft": lambda model, batch, kind: _image_ft(model, batch["image"]),
 }
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "names", "image_type"))
 def model_outputs(
-    graphdef: nnx.GraphDef, params: Any, batch: Batch, names: tuple[str, ...], image_type: int = 1
-) -> Outputs:
+    graphdef: nnx.GraphDef,
+    params: Any,
+    batch: Mapping[str, jax.Array],
+    names: tuple[str, ...],
+    image_type: int = 1,
+) -> dict[str, jax.Array]:
     """Outputs named MODE/OUTPUT as in fixtures, in float32.
 
     Args:
-        graphdef: of our model.
-        params: its parameters.
+        graphdef, params: our model.
         batch: of `reference.official_batch`.
-        names: outputs that are wanted; no other is computed.
+        names: tuple of outputs that are wanted; no other is computed.
         image_type: modality type of fused images, 2 for NLVR2's second.
 
     Returns:
@@ -178,11 +120,11 @@ def model_outputs(
         ValueError: names outputs that the model does not have.
     """
     model = nnx.merge(graphdef, params)
-    out: Outputs = {}
-    wanted = {name.rpartition("/")[0] for name in names}
-    for mode in sorted(wanted & set(MODES)):
-        outputs = MODES[mode](model, batch, image_type)
-        out |= {f"{mode}/{name}": value for name, value in outputs.items()}
+    out: dict[str, jax.Array] = {}
+    for mode in sorted({name.rpartition("/")[0] for name in names} & set(MODES)):
+        out |= {
+            f"{mode}/{name}": value for name, value in MODES[mode](model, batch, image_type).items()
+        }
     unknown = sorted(set(names) - set(out))
     if unknown:
         raise ValueError(
