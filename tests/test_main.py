@@ -205,7 +205,9 @@ def test_killed_stopped_and_started_again_it_ends_the_same(start, whole, tmp_pat
         np.testing.assert_array_equal, saved_state(workdir, STEPS), saved_state(whole, STEPS)
     )
     last = lambda folder: [
-        line for line in lines(folder) if "eval/retrieval/emoji_unseen_concepts[:8]/mean_recall" in line
+        line
+        for line in lines(folder)
+        if "eval/retrieval/emoji_unseen_concepts[:8]/mean_recall" in line
     ][-1]
     assert last(workdir) == last(whole)
 

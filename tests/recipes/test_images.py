@@ -9,22 +9,22 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from vlmo_jax.recipes.tasks.saved_tokenizer import VisualTokenizer
 
 from configs import stage1
 from tests import tiny
 from tests.recipes.full_size import build
 from tests.recipes.shapes import assert_fits
 from vlmo_jax.checkpoints import store
+from vlmo_jax.checkpoints.state import TrainState
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.dvae import DiscreteVAE
 from vlmo_jax.recipes import Recipe
+from vlmo_jax.recipes.tasks.saved_tokenizer import VisualTokenizer
 from vlmo_jax.tasks.visual_tokenizer import encode_codes
 from vlmo_jax.training.evaluate import evaluate
 from vlmo_jax.training.loop import train
 from vlmo_jax.training.optimizer import match_rules
-from vlmo_jax.checkpoints.state import TrainState
 
 SIZES = dict(vocab_size=16, num_hidden=4, num_groups=3, blocks_per_group=1, num_init=0)
 SMALL = (

@@ -146,7 +146,9 @@ def test_evaluation_scores_and_draws_held_out_images(opened, tmp_path):
         "codes_in_use": len(share),
         "code_perplexity": np.exp(-np.sum(share * np.log(share))),
     }
-    assert set(metrics) == {f"eval/reconstruction/emoji_unseen_concepts[40:60]/{name}" for name in expected}
+    assert set(metrics) == {
+        f"eval/reconstruction/emoji_unseen_concepts[40:60]/{name}" for name in expected
+    }
     for name, value in expected.items():
         np.testing.assert_allclose(
             metrics[f"eval/reconstruction/emoji_unseen_concepts[40:60]/{name}"], value, rtol=1e-4

@@ -6,7 +6,6 @@ import pytest
 from flax import nnx
 
 from tests import tiny
-from vlmo_jax.parallel import sharding
 from vlmo_jax.training.partition import Partition, rule_paths
 
 FROZEN = (

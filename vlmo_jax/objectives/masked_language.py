@@ -38,9 +38,7 @@ def count_masked(labels: jax.Array) -> jax.Array:
     return jnp.maximum((labels != UNUSED).sum(), 1).astype(jnp.float32)
 
 
-def masked_totals(
-    logits: jax.Array, labels: jax.Array, name: str = "mlm"
-) -> dict[str, jax.Array]:
+def masked_totals(logits: jax.Array, labels: jax.Array, name: str = "mlm") -> dict[str, jax.Array]:
     """Loss and accuracy summed over the masked places of a batch or of a part of one.
 
     Args:

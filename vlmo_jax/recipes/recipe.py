@@ -60,7 +60,7 @@ class Recipe:
             self._check_model_serves(name, protocol)
 
     def _check_model_serves(self, part: str, protocol: type) -> None:
-        fitting = [kind for kind, model in MODELS.items() if issubclass(model, protocol)]
+        fitting = [kind for kind, model in MODELS.items() if issubclass(model.module, protocol)]
         kind = self.config.model.kind
         require(
             kind in fitting,

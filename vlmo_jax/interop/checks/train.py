@@ -17,8 +17,7 @@ from vlmo_jax.interop.places import fill_places
 from vlmo_jax.interop.vlmo import to_official, unread_names
 from vlmo_jax.parallel.sharding import make_mesh
 from vlmo_jax.tasks.pair_pretrain import PairPretrainTask
-from vlmo_jax.training.optimizer import adamw, learning_rate_schedule
-from vlmo_jax.training.optimizer import Optimizer
+from vlmo_jax.training.optimizer import Optimizer, adamw, learning_rate_schedule
 from vlmo_jax.training.train_step import Update, jit_step, state_shardings
 
 LOSS_TOLERANCE, PARAM_TOLERANCE = 1e-4, 1e-5
