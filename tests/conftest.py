@@ -1,10 +1,13 @@
-"""Eight virtual CPU devices, and compilation that favours a fast compile over fast code."""
+"""Eight virtual CPU devices, compilation that favours a fast compile over fast code, and no
+silent rank promotion; in the commands that tests start, too.
+"""
 
 import importlib.metadata
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # a missing axis is a mistake until it is written
 XLA_FLAGS = ["--xla_backend_optimization_level=0"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     XLA_FLAGS.append(

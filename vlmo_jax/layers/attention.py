@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.linear import INIT_STD, param, truncated_normal
+from vlmo_jax.layers.linear import INIT_STD, param, per_row, truncated_normal
 
 
 class KeyValues(NamedTuple):
@@ -281,10 +281,10 @@ def _read_queries(values, read):
 
 def _add_bias(x, bias):
     """`x` [B, H, N, K] and a parameter [H, K] in the type of `x`; None: no bias."""
-    return x if bias is None else x + bias[...].astype(x.dtype)[:, None]
+    return x if bias is None else x + per_row(bias[...].astype(x.dtype)[:, None], x)
 
 
 def _join_heads(x, out, out_bias):
     """The output matrix [H, K, D] and its bias [D] on sums of values [B, Q, H, K]: [B, Q, D]."""
     y = jnp.einsum("bqhk,hkd->bqd", x, out[...].astype(x.dtype))
-    return y + out_bias[...].astype(x.dtype)
+    return y + per_row(out_bias[...].astype(x.dtype), y)

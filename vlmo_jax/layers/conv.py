@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.linear import param
+from vlmo_jax.layers.linear import param, per_row
 
 
 class Conv(nnx.Module):
@@ -50,7 +50,7 @@ class Conv(nnx.Module):
             y = jax.lax.conv_general_dilated(
                 x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
             )
-        return y + self.bias[...].astype(self.dtype)
+        return y + per_row(self.bias[...].astype(self.dtype), y)
 
 
 def max_pool(x: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.linear import INIT_STD, LayerNorm, dropout, param, truncated_normal
+from vlmo_jax.layers.linear import INIT_STD, LayerNorm, dropout, param, per_row, truncated_normal
 from vlmo_jax.parallel.sharding import constrain
 
 
@@ -55,9 +55,9 @@ class TextEmbedding(nnx.Module):
         table = constrain(self.word[...], "vocab", None)
         x = constrain(jnp.take(table, token_ids, axis=0), "batch")
         x = jnp.where(token_ids[..., None] == self.pad_id, jax.lax.stop_gradient(x), x)
-        x = x + self.segment[0]
+        x = x + per_row(self.segment[0], x)
         if self.position is not None:
-            x = x + self.position[: token_ids.shape[1]]
+            x = x + per_row(self.position[: token_ids.shape[1]], x)
         return dropout(self.norm(x), self.dropout_rate, key).astype(self.dtype)
 
 
@@ -108,13 +108,16 @@ class ImageEmbedding(nnx.Module):
             [B, P, D] in the compute type.
         """
         patches = split_patches(image, self.patch_size).astype(self.dtype)
-        x = patches @ self.patch[...].astype(self.dtype) + self.patch_bias[...].astype(self.dtype)
+        x = patches @ self.patch[...].astype(self.dtype)
+        x = x + per_row(self.patch_bias[...].astype(self.dtype), x)
         if hidden is not None:
             assert self.mask_token is not None, "this embedding was made without a mask token"
             x = jnp.where(hidden[..., None], self.mask_token[...].astype(self.dtype), x)
         first = jnp.broadcast_to(self.class_token[...].astype(self.dtype), (len(x), 1, x.shape[-1]))
         x = jnp.concatenate([first, x], axis=1)
-        return x if self.position is None else x + self.position[...].astype(self.dtype)
+        if self.position is None:
+            return x
+        return x + per_row(self.position[...].astype(self.dtype), x)
 
 
 def split_patches(image: jax.Array, patch_size: int) -> jax.Array:
@@ -141,5 +144,6 @@ def normalize_image(
     """
     if image.dtype != jnp.uint8:
         return image
-    centred = image.astype(jnp.float32) / 255.0 - jnp.asarray(mean, jnp.float32)
-    return centred / jnp.asarray(std, jnp.float32)
+    scaled = jnp.asarray(image.astype(jnp.float32) / 255.0)
+    centred = scaled - per_row(jnp.asarray(mean, jnp.float32), scaled)
+    return centred / per_row(jnp.asarray(std, jnp.float32), centred)

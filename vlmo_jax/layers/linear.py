@@ -25,6 +25,14 @@ def param(
     return nnx.Param(init(rngs.params(), shape, jnp.float32), out_sharding=axes)
 
 
+def per_row(values: jax.Array, x: jax.Array) -> jax.Array:
+    """`values` [..., D] with leading axes of length 1 up to those of `x`: the same in every row.
+
+    Arrays of different ranks are never joined without it: a missing axis is a mistake elsewhere.
+    """
+    return jax.lax.broadcast_to_rank(values, x.ndim)
+
+
 class Linear(nnx.Module):
     """x @ kernel + bias over the last axis; the kernel is cast to the compute type first.
 
@@ -57,7 +65,7 @@ class Linear(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., in_features] -> [..., out_features] in the compute type."""
         y = x.astype(self.dtype) @ self.kernel[...].astype(self.dtype)
-        return y if self.bias is None else y + self.bias[...].astype(self.dtype)
+        return y if self.bias is None else y + per_row(self.bias[...].astype(self.dtype), y)
 
 
 class LayerNorm(nnx.Module):
@@ -73,7 +81,8 @@ class LayerNorm(nnx.Module):
         y = x.astype(jnp.float32)
         centred = y - y.mean(-1, keepdims=True)
         y = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.epsilon)
-        return (y * self.scale[...] + self.bias[...]).astype(x.dtype)
+        y = y * per_row(self.scale[...], y) + per_row(self.bias[...], y)
+        return y.astype(x.dtype)
 
 
 def gelu(x: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from vlmo_jax.layers.attention import SelfAttention, read_tokens
-from vlmo_jax.layers.linear import INIT_STD, LayerNorm, drop_path, param
+from vlmo_jax.layers.linear import INIT_STD, LayerNorm, drop_path, param, per_row
 from vlmo_jax.layers.modality_experts import ModalityExperts
 from vlmo_jax.layers.relative_position import position_bias
 from vlmo_jax.parallel.sharding import constrain
@@ -366,7 +366,7 @@ class MomeTransformer(nnx.Module):
 
 
 def _scaled(x, gamma):
-    return x if gamma is None else x * gamma[...].astype(x.dtype)
+    return x if gamma is None else x * per_row(gamma[...].astype(x.dtype), x)
 
 
 def _split(key, count):

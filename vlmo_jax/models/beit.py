@@ -132,7 +132,7 @@ class BEiT(nnx.Module):
         Returns:
             [B, M, V] float32.
         """
-        hidden = (masked_positions[:, :, None] == jnp.arange(self.grid**2)).any(axis=1)
+        hidden = (masked_positions[:, :, None] == jnp.arange(self.grid**2)[None, None]).any(axis=1)
         # Patch n is token n + 1, behind the class token, which the unused places read.
         states = self.encode_image(image, hidden=hidden, read=masked_positions + 1, key=key)
         return self.mim_head(states).astype(jnp.float32)

@@ -16,7 +16,7 @@ from vlmo_jax.commands.config_errors import ConfigError, require
 from vlmo_jax.layers import relative_position
 from vlmo_jax.layers.embeddings import ImageEmbedding, TextEmbedding
 from vlmo_jax.layers.heads import Classifier, ContrastiveProjection, MaskedLanguageHead, Pooler
-from vlmo_jax.layers.linear import INIT_STD, Linear, param, truncated_normal
+from vlmo_jax.layers.linear import INIT_STD, Linear, param, per_row, truncated_normal
 from vlmo_jax.layers.modality_experts import EXPERTS
 from vlmo_jax.layers.transformer import MomeTransformer
 from vlmo_jax.models.sizes import MeshShape, check_transformer, check_vocabulary
@@ -150,14 +150,14 @@ class VLMo(nnx.Module):
     def embed_text(self, token_ids: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """[B, T] int32 -> [B, T, D] with the modality type added; `key` turns dropout on."""
         x = self.text_embedding(token_ids, key)
-        return x + self.modality_type[0].astype(x.dtype)
+        return x + per_row(self.modality_type[0].astype(x.dtype), x)
 
     def embed_image(self, image: jax.Array, modality_type: int = 1) -> jax.Array:
         """[B, S, S, 3] -> [B, P, D] with the modality type added: 1, or 2 for the second image of
         NLVR2.
         """
         x = self.image_embedding(image)
-        return x + self.modality_type[modality_type].astype(x.dtype)
+        return x + per_row(self.modality_type[modality_type].astype(x.dtype), x)
 
     def encode_image(
         self,

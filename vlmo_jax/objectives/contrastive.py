@@ -66,7 +66,8 @@ def duplicate_pairs(image_id: jax.Array, text_id: jax.Array) -> jax.Array:
     Returns:
         [B, B] bool, symmetric, True on the diagonal.
     """
-    return (image_id[:, None] == all_gather(image_id)) | (text_id[:, None] == all_gather(text_id))
+    same_image = image_id[:, None] == all_gather(image_id)[None]
+    return same_image | (text_id[:, None] == all_gather(text_id)[None])
 
 
 def retrieval_accuracy(logits: jax.Array) -> jax.Array:
