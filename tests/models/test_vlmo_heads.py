@@ -78,16 +78,16 @@ def test_answers_read_the_pooled_first_token():
     states = model.encode_fused(
         model.embed_text(batch["token_ids"]), batch["token_mask"], model.embed_image(image)
     )
-    pooled = jnp.tanh(states[:, 0] @ model.pooler.dense.kernel[...] + model.pooler.dense.bias[...])
+    pooled = jnp.tanh(states[:, 0] @ model.pooler.dense.kernel[...] + model.pooler.dense.bias[None])
     head = model.vqa_head
-    hidden = pooled @ head.dense.kernel[...] + head.dense.bias[...]
+    hidden = pooled @ head.dense.kernel[...] + head.dense.bias[None]
     assert hidden.shape == (2, 32) and logits.shape == (2, 7)
     hidden = (hidden - hidden.mean(-1, keepdims=True)) / jnp.sqrt(
         hidden.var(-1, keepdims=True) + 1e-5
     )
-    hidden = jax.nn.gelu(hidden * head.norm.scale[...] + head.norm.bias[...], approximate=False)
+    hidden = jax.nn.gelu(hidden * head.norm.scale[None] + head.norm.bias[None], approximate=False)
     np.testing.assert_allclose(
-        logits, hidden @ head.out.kernel[...] + head.out.bias[...], atol=1e-4
+        logits, hidden @ head.out.kernel[...] + head.out.bias[None], atol=1e-4
     )
 
 
@@ -101,7 +101,9 @@ def test_comparison_pools_each_image_with_its_own_type():
     types = model.modality_type[...]
     pooled = [
         model.pooler(
-            model.encode_fused(text, mask, model.image_embedding(image) + types[row])[:, 0]
+            model.encode_fused(text, mask, model.image_embedding(image) + types[row][None, None])[
+                :, 0
+            ]
         )
         for row, image in ((1, first), (2, second))
     ]
