@@ -20,7 +20,7 @@ PRETRAIN = ["tiny_base_pretrain", "tiny_plus_pretrain"]
 
 @pytest.fixture(scope="module", autouse=True)
 def one_step():
-    """All training runs of this file have the same sizes and rates: they share one compiled step."""
+    """All training runs here have the same sizes and rates: they share one compiled step."""
     steps, make = [], check_train.make_train_step
 
     def make_once(*args, **kwargs):

@@ -1,11 +1,15 @@
 """Speed of the train step and of encoding, with made-up inputs that are on the device already."""
 
 import collections
+import functools
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
+from ml_collections import ConfigDict
 
 from vlmo_jax.bench import device
 from vlmo_jax.bench.report import Report, gibibytes, quantity, setting
@@ -20,7 +24,7 @@ from vlmo_jax.tasks.retrieval import make_encoders
 from vlmo_jax.training.program import build_program, compiled_bytes
 
 
-def benchmark_train(config, *, steps, warmup):
+def benchmark_train(config: ConfigDict, *, steps: int, warmup: int) -> Report:
     """Measures the jitted train step of a recipe, the same one that training runs.
 
     Args:
@@ -44,7 +48,7 @@ def benchmark_train(config, *, steps, warmup):
         state = program.random_state()
         batch = sharding.place_batch(recipe.synthetic_batch(), mesh)
 
-        def run():
+        def run() -> Any:
             nonlocal state
             state, metrics = step(state, batch)
             return metrics
@@ -66,12 +70,13 @@ def benchmark_train(config, *, steps, warmup):
     return Report(title("train step", config.batch_size, dtype, mesh), rows, record)
 
 
-def benchmark_encode(config, *, steps, warmup):
+def benchmark_encode(config: ConfigDict, *, steps: int, warmup: int) -> Report:
     """Measures what evaluation and search run: image and text encoding and the scoring of pairs.
 
     Args:
         config: ConfigDict of a recipe; `config.evals.retrieval.batch_size` is the batch.
-        steps, warmup: see `benchmark_train`.
+        steps: see `benchmark_train`.
+        warmup: see `benchmark_train`.
 
     Returns:
         Report.
@@ -112,7 +117,7 @@ def benchmark_encode(config, *, steps, warmup):
             compiled = function.lower(params, inputs).compile()
             compile_seconds = time.perf_counter() - start
             seconds = time_calls(
-                lambda: compiled(params, inputs), repeats=steps, warmup=warmup, ahead=0
+                functools.partial(compiled, params, inputs), repeats=steps, warmup=warmup, ahead=0
             )
             memory = compiled.memory_analysis()
             more_rows, more = speed(
@@ -134,7 +139,7 @@ def benchmark_encode(config, *, steps, warmup):
     )
 
 
-def without_data(config, *, mode):
+def without_data(config: ConfigDict, *, mode: str) -> ConfigDict:
     """A copy of a config that passes the checks without a data set: a benchmark reads none."""
     config = config.copy_and_resolve_references()
     config.mode, config.init_from = mode, NO_INIT
@@ -145,18 +150,18 @@ def without_data(config, *, mode):
     return config
 
 
-def init_params(recipe, mesh):
+def init_params(recipe: Any, mesh: jax.sharding.Mesh) -> tuple[nnx.GraphDef, dict]:
     """Random parameters of a recipe's model in their shards, and its graphdef."""
     graphdef, abstract = abstract_model(recipe.make_model)
 
-    def init():
+    def init() -> dict:
         with nnx.use_eager_sharding(False):
             return nnx.to_pure_dict(nnx.state(recipe.make_model(nnx.Rngs(recipe.config.seed))))
 
     return graphdef, jax.jit(init, out_shardings=sharding.param_shardings(abstract, mesh))()
 
 
-def time_calls(run, *, repeats, warmup, ahead):
+def time_calls(run: Callable[[], Any], *, repeats: int, warmup: int, ahead: int) -> np.ndarray:
     """Seconds of calls that follow one another: from the moment one result is ready to the next.
 
     Args:
@@ -169,7 +174,8 @@ def time_calls(run, *, repeats, warmup, ahead):
     Returns:
         Seconds, [repeats].
     """
-    ready, pending = [], collections.deque()
+    ready: list[float] = []
+    pending: collections.deque[Any] = collections.deque()
     for call in range(warmup + repeats + ahead):
         if call < warmup + repeats:
             pending.append(run())
@@ -179,7 +185,15 @@ def time_calls(run, *, repeats, warmup, ahead):
     return np.diff(ready)[warmup - 1 :]
 
 
-def speed(seconds, batch_size, flops, peak, *, per, unit):
+def speed(
+    seconds: Sequence[float] | np.ndarray,
+    batch_size: int,
+    flops: float,
+    peak: device.Peak,
+    *,
+    per: str,
+    unit: str,
+) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     """Rows and record of calls that took `seconds` each, with `flops` model FLOPs an example;
     `peak` is of `device.find_peak`.
     """
@@ -214,7 +228,7 @@ def speed(seconds, batch_size, flops, peak, *, per, unit):
     return rows, record
 
 
-def memory_rows(memory):
+def memory_rows(memory: Any) -> list[tuple[str, str]]:
     """Rows of the memory that a program needs (`memory`: its analysis or None), and that was in
     use.
     """
@@ -234,7 +248,8 @@ def memory_rows(memory):
     ]
 
 
-def memory_record(memory):
+def memory_record(memory: Any) -> dict[str, int | None]:
+    """The record of what `memory_rows` says."""
     record = {} if memory is None else {"compiled_bytes": compiled_bytes(memory)}
     return {
         **record,
@@ -243,7 +258,8 @@ def memory_record(memory):
     }
 
 
-def title(what, batch_size, dtype, mesh):
+def title(what: str, batch_size: int, dtype: str, mesh: jax.sharding.Mesh) -> str:
+    """What was measured, on what."""
     axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     kind = mesh.devices.flat[0].device_kind
     return f"{what}: batch {batch_size}, {dtype}, {mesh.size} x {kind}, mesh {axes}"
