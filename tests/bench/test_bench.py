@@ -5,17 +5,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
 
 from tests import tiny
 from tests.recipes.shapes import assert_fits
 from tests.run_commands import run_commands
 from vlmo_jax.bench import data, device, steps, topology
-from vlmo_jax.bench.collectives import bytes_by_kind, read_collectives
 from vlmo_jax.bench.report import append_record, format_report, quantity
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.models.flops import model_flops
-from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
 
 
@@ -141,94 +138,6 @@ def test_input_report():
     config.data.update(num_workers=0, num_threads=1)
     record = data.benchmark_data(config, seconds=0.01).record
     assert record["source"] == "emoji" and record["records_per_second"]["all, pipeline"] > 0
-
-
-def test_collectives_in_loops_count_as_often_as_they_run():
-    mesh = sharding.make_mesh({"data": 1, "fsdp": 8, "tensor": 1})
-    split, whole = (
-        NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((None, "fsdp", None), ())
-    )
-
-    def layer(x, kernel):
-        return jnp.tanh(x @ jax.lax.with_sharding_constraint(kernel, whole)), None
-
-    def apply(kernels, x):
-        return jax.lax.scan(layer, x, kernels)[0]
-
-    shapes = (
-        jax.ShapeDtypeStruct((5, 64, 64), jnp.float32, sharding=split),
-        jax.ShapeDtypeStruct((2, 64), jnp.float32, sharding=whole),
-    )
-    with jax.set_mesh(mesh):
-        text = jax.jit(apply, out_shardings=whole).lower(*shapes).compile().as_text()
-    assert bytes_by_kind(read_collectives(text)) == {("all-gather", "f32"): 5 * 64 * 64 * 4}
-
-
-TPU_TEXT = """HloModule jit_step
-
-%add (a: f32[], b: f32[]) -> f32[] {
-  %a = f32[] parameter(0)
-}
-
-%chained.1 (p: bf16[4,8]) -> bf16[32,8] {
-  %all-gather.1 = bf16[32,8]{1,0:T(8,128)(2,1)} all-gather(%p), channel_id=7, dimensions={0}, frontend_attributes={chain_id="1"}
-}
-
-%chained.2 (p: bf16[4,8]) -> bf16[32,8] {
-  %all-gather.2 = bf16[32,8]{1,0:T(8,128)(2,1)} all-gather(%p), channel_id=7, dimensions={0}, frontend_attributes={chain_id="1"}
-}
-
-%all-reduce-scatter.1 (p: f32[16,8]) -> f32[2,8] {
-  %all-reduce.1 = f32[16,8]{1,0} all-reduce(%p), channel_id=9, to_apply=%add
-}
-
-%inner_body (p: (u32[], bf16[1,48])) -> (u32[], bf16[1,48]) {
-  %send = (bf16[1,48]{1,0:T(8,128)(2,1)}, bf16[1,48]{1,0}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%x), channel_id=3, metadata={op_name="jit(step)/dot"}
-  %done = bf16[1,48]{1,0} collective-permute-done(%send)
-}
-
-%inner_condition (p: (u32[], bf16[1,48])) -> pred[] {
-  %limit = u32[]{:T(128)} constant(8)
-}
-
-%outer_body (p: (s32[], f32[4])) -> (s32[], f32[4]) {
-  %while.2 = (u32[], bf16[1,48]{1,0}) while(%t), condition=%inner_condition, body=%inner_body
-}
-
-%outer_condition (p: (s32[], f32[4])) -> pred[] {
-  %limit = s32[]{:T(128)} constant(3)
-}
-
-%unused (p: u8[4]) -> u8[32] {
-  %all-gather.9 = u8[32]{0} all-gather(%p), channel_id=99
-}
-
-ENTRY %main (p: f32[4]) -> f32[4] {
-  %while.1 = (s32[], f32[4]{0}) while(%t), condition=%outer_condition, body=%outer_body
-  %f.1 = bf16[32,8]{1,0} fusion(%x), kind=kCustom, calls=%chained.1
-  %f.2 = bf16[32,8]{1,0} fusion(%x), kind=kCustom, calls=%chained.2
-  %f.3 = f32[2,8]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
-  %reduce = (f32[5]{0}, pred[3]{0}) all-reduce(%x, %y), channel_id=10, to_apply=%add
-}
-"""
-
-
-def test_collectives_of_a_tpu_program():
-    collectives = read_collectives(TPU_TEXT)
-    assert bytes_by_kind(collectives) == {
-        ("collective-permute", "bf16"): (
-            24 * 48 * 2
-        ),  # two loops, one in the other; the result alone
-        ("all-gather", "bf16"): 32 * 8 * 2,  # a chain of fusions is one
-        ("reduce-scatter", "f32"): 16 * 8 * 4,
-        ("all-reduce", "f32"): 5 * 4 + 3,
-    }
-    assert collectives[0].runs == 24 and collectives[0].source == "jit(step)/dot"
-
-
-def test_loop_without_a_trip_count_is_not_guessed():
-    with pytest.raises(ValueError, match="trip count"):
-        read_collectives(TPU_TEXT.replace("constant(8)", "parameter(0)"))
 
 
 def test_topology_report(monkeypatch):

@@ -1,6 +1,4 @@
-"""BEiT's names and numbers: parity with the reference arrays, both ways, and what is refused."""
-
-import json
+"""BEiT's names and layouts: both ways, and what is refused."""
 
 import jax
 import numpy as np
@@ -8,7 +6,6 @@ import pytest
 
 from tests.paths import DATA
 from vlmo_jax.interop.beit import beit_places, from_beit, index_buffers, to_beit
-from vlmo_jax.interop.checks.beit import check_beit
 
 FIXTURES = DATA / "siblings"
 SHARED, OWN, OFFICIAL = NAMES = (
@@ -18,27 +15,10 @@ SHARED, OWN, OFFICIAL = NAMES = (
 )
 
 
-class Report:
-    """Every comparison: name -> share of its tolerance that the difference takes up."""
-
-    def __init__(self):
-        self.shares = {}
-
-    def compare(self, name, ours, theirs, tolerance):
-        assert np.shape(ours) == np.shape(theirs), name
-        self.shares[name] = np.abs(np.asarray(ours, np.float64) - theirs).max() / max(
-            tolerance, 1e-30
-        )
-
-
-def arrays_of(name):
-    return dict(np.load(FIXTURES / f"{name}.npz"))
-
-
 def weights(name):
     return {
         key.removeprefix("param/"): value
-        for key, value in arrays_of(name).items()
+        for key, value in np.load(FIXTURES / f"{name}.npz").items()
         if key.startswith("param/")
     }
 
@@ -46,30 +26,6 @@ def weights(name):
 @pytest.fixture
 def official():
     return weights(OFFICIAL)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_outputs_loss_and_every_gradient_are_those_of_beit(name):
-    report, arrays = Report(), arrays_of(name)
-    with jax.default_matmul_precision("highest"):
-        check_beit(arrays, json.loads((FIXTURES / f"{name}.json").read_text()), report)
-    compared = {key.removeprefix("grad/") for key in report.shares if key.startswith("grad/")}
-    assert compared == set(weights(name)) and {"logits", "loss", "relative_position_index"} <= set(
-        report.shares
-    )
-    assert ("hidden_after_norm" in report.shares) == ("hidden_after_norm" in arrays)
-    assert max(report.shares.values()) <= 1, {
-        key: share for key, share in report.shares.items() if share > 1
-    }
-
-
-def test_a_wrong_epsilon_shows():
-    report, info = Report(), json.loads((FIXTURES / f"{OWN}.json").read_text())
-    assert info["config"]["layer_norm_eps"] == 1e-12
-    info["config"]["layer_norm_eps"] = 1e-3
-    with jax.default_matmul_precision("highest"):
-        check_beit(arrays_of(OWN), info, report)
-    assert report.shares["logits"] > 10
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,7 +3,6 @@ designed.
 """
 
 import math
-import re
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from vlmo_jax.bench.collectives import read_collectives
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.tasks.pair_pretrain import Negatives, PairPretrainTask
@@ -97,13 +97,22 @@ def test_state_lies_as_the_table_says(many):
     data, fsdp, tensor = shape
     checked = set()
     for tree in (state.params, state.opt_state.mean, state.opt_state.variance):
-        at = lambda *path: _leaf(tree, ("transformer", "upper", *path))
+        upper = _leaf(tree, ("transformer", "upper"))
+        experts = _leaf(upper, ("experts", "stacked"))
         # [layers, width, 3, heads, head width], [layers, experts, width, mlp], [layers, experts,
         # mlp, width]
         for leaf, whole, parts in (
-            (at("attention", "qkv"), (1, 16, 3, 2, 8), (1, fsdp, 1, tensor, 1)),
-            (at("experts", "stacked", "up", "kernel"), (1, 3, 16, 32), (1, 1, fsdp, tensor)),
-            (at("experts", "stacked", "down", "kernel"), (1, 3, 32, 16), (1, 1, tensor, fsdp)),
+            (_leaf(upper, ("attention", "qkv")), (1, 16, 3, 2, 8), (1, fsdp, 1, tensor, 1)),
+            (
+                _leaf(experts, ("up", "kernel")),
+                (1, 3, 16, 32),
+                (1, 1, fsdp, tensor),
+            ),
+            (
+                _leaf(experts, ("down", "kernel")),
+                (1, 3, 32, 16),
+                (1, 1, tensor, fsdp),
+            ),
             (_leaf(tree, ("text_embedding", "word")), (48, 16), (tensor, fsdp)),
             (_leaf(tree, ("transformer", "relative_position_bias")), (3, 54, 2), (1, 1, 1)),
         ):
@@ -125,27 +134,13 @@ def _leaf(tree, path):
     return tree
 
 
-COLLECTIVE = re.compile(
-    r"= (?P<result>.*?)"
-    r" (?P<kind>all-gather|all-reduce|all-to-all|reduce-scatter|collective-permute|collective-broadcast|"
-    r"ragged-all-to-all)(?:-start)?\((?P<operands>[^)]*)\)"
-)
-
-
 def collectives(text):
     """(kind, type, shape) of every array that a collective of a compiled program takes or gives."""
-    shapes = dict(re.findall(r"(%[\w.-]+) = (\w+\[[\d,]*\])", text))
-    found = []
-    for line in text.splitlines():
-        if match := COLLECTIVE.search(line):
-            operands = " ".join(
-                shapes.get(name, "") for name in re.findall(r"%[\w.-]+", match["operands"])
-            )
-            for element, dims in re.findall(
-                r"(\w+)\[([\d,]*)\]", f"{match['result']} {match['operands']} {operands}"
-            ):
-                found.append((match["kind"], element, tuple(int(n) for n in dims.split(",") if n)))
-    return found
+    return [
+        (collective.kind, element, shape)
+        for collective in read_collectives(text)
+        for element, shape in collective.arrays()
+    ]
 
 
 def pixel_collectives(text, *, float_only=True):
@@ -190,25 +185,6 @@ def test_pixels_that_travel_as_floats_would_be_noticed(element, floats):
         )
     assert bool(pixel_collectives(text)) == floats
     assert pixel_collectives(text, float_only=False)
-
-
-def test_parser_reads_tuples_and_starts():
-    text = """
-      %x.1 = f32[1,24,24,3]{3,2,1,0} parameter(0)
-      %a = (f32[1,1728]{1,0}, f32[8,1728]{1,0}) all-gather-start(%x.1), channel_id=1
-      %b = (bf16[8]{0}, /*index=1*/f32[]) all-reduce(bf16[8]{0} %c, f32[] %d), to_apply=%add
-      ROOT %e = s32[8]{0} add(%f, %g)
-    """
-    assert collectives(text) == [
-        ("all-gather", "f32", (1, 1728)),
-        ("all-gather", "f32", (8, 1728)),
-        ("all-gather", "f32", (1, 24, 24, 3)),
-        ("all-reduce", "bf16", (8,)),
-        ("all-reduce", "f32", ()),
-        ("all-reduce", "bf16", (8,)),
-        ("all-reduce", "f32", ()),
-    ]
-    assert len(pixel_collectives(text)) == 3
 
 
 def test_the_recipe_batch_has_these_names():

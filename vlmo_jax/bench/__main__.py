@@ -2,14 +2,15 @@
 
     python -m vlmo_jax.bench train    --config=configs/stage3.py:base [--config.batch_size=4 ...]
     python -m vlmo_jax.bench peer     --config=configs/stage3.py:base --config.batch_size=4
-    python -m vlmo_jax.bench encode   --config=configs/stage3.py:base --config.evals.retrieval.batch_size=8
+    python -m vlmo_jax.bench encode   --config=configs/stage3.py:base [--config.evals...=...]
     python -m vlmo_jax.bench input    --config=configs/stage3.py:base
     python -m vlmo_jax.bench topology --config=configs/stage3.py:large --topology=v5e:4x4
 
 train: seconds a step, samples/s, share of the device's peak, compile time, memory. peer: the same
 step in plain PyTorch on CPU (needs torch, extra `convert`). encode: images/s, texts/s, fused
-pairs/s. input: the input pipeline alone, on the recipe's data set or on 640x480 JPEGs. topology:
-what the train step needs and sends on a TPU pod that one does not have.
+pairs/s, in batches of config.evals.retrieval.batch_size. input: the input pipeline alone, on the
+recipe's data set or on 640x480 JPEGs. topology: what the train step needs and sends on a TPU pod
+that one does not have.
 """
 
 from vlmo_jax.commands.huge_pages import restart_with_huge_pages
@@ -19,12 +20,13 @@ if __name__ == "__main__":
 
 import logging
 import sys
+from typing import Any
 
 import jax
 from absl import app, flags
 
 from vlmo_jax.bench.data import benchmark_data
-from vlmo_jax.bench.report import append_record, format_report
+from vlmo_jax.bench.report import Report, append_record, format_report
 from vlmo_jax.bench.steps import benchmark_encode, benchmark_train
 from vlmo_jax.bench.topology import benchmark_topology
 from vlmo_jax.commands.command_line import CONFIG, parse_flags
@@ -46,27 +48,32 @@ TOPOLOGY = flags.DEFINE_string(
 )
 
 
-def run_train():
+def run_train() -> Report:
+    """The train step of the recipe."""
     start_distributed()
     return benchmark_train(CONFIG.value, steps=STEPS.value, warmup=WARMUP.value)
 
 
-def run_peer():
+def run_peer() -> Report:
+    """The same step in PyTorch."""
     from vlmo_jax.bench.peer import benchmark_peer  # here, because nothing else needs torch
 
     return benchmark_peer(CONFIG.value, steps=STEPS.value, warmup=WARMUP.value)
 
 
-def run_encode():
+def run_encode() -> Report:
+    """Encoding and matching of the recipe."""
     start_distributed()
     return benchmark_encode(CONFIG.value, steps=STEPS.value, warmup=WARMUP.value)
 
 
-def run_input():
+def run_input() -> Report:
+    """The input pipeline of the recipe."""
     return benchmark_data(CONFIG.value, seconds=SECONDS.value)
 
 
-def run_topology():
+def run_topology() -> Report:
+    """The train step compiled for a TPU pod."""
     jax.config.update("jax_platforms", "cpu")  # libtpu compiles only; a TPU that is here stays free
     return benchmark_topology(CONFIG.value, topology=TOPOLOGY.value)
 
@@ -80,7 +87,8 @@ BENCHMARKS = {
 }
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
+    """Runs the benchmark named and prints its report."""
     if len(argv) != 2 or argv[1] not in BENCHMARKS:
         given = " ".join(argv[1:]) or "nothing"
         sys.exit(
@@ -96,7 +104,8 @@ def main(argv):
     except (ConfigError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     if jax.process_index() == 0:
-        print(f"{flags.FLAGS['config'].config_filename}, {format_report(report)}")
+        recipe: Any = flags.FLAGS["config"]  # ml_collections adds the file's name to absl's flag
+        print(f"{recipe.config_filename}, {format_report(report)}")
         if JSON.value:
             append_record(report, JSON.value)
 

@@ -2,6 +2,8 @@
 
 import platform
 
+from ml_collections import ConfigDict
+
 from vlmo_jax.bench.report import Report
 from vlmo_jax.datasets import open_source
 from vlmo_jax.input.benchmark import benchmark_input, synthetic_photos
@@ -11,7 +13,7 @@ from vlmo_jax.input.text.tokenizer import load_tokenizer
 LARGEST_BATCH = 128  # a batch of 1024 photographs takes half a minute on two cores
 
 
-def benchmark_data(config, *, seconds):
+def benchmark_data(config: ConfigDict, *, seconds: float) -> Report:
     """Measures reading, decoding, augmenting and tokenizing; see `vlmo_jax.input.benchmark`.
 
     Args:

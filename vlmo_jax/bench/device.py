@@ -33,7 +33,7 @@ class Peak(NamedTuple):
     source: str
 
 
-def find_peak(dtype):
+def find_peak(dtype: str) -> Peak:
     """The peak to state shares of: from the table, or for a device that is not in it a matrix
     product measured now.
 
@@ -50,12 +50,12 @@ def find_peak(dtype):
     )
 
 
-def table_peak(device_kind):
+def table_peak(device_kind: str) -> float | None:
     """TFLOP/s of a chip that the table knows, or None."""
     return next((teraflops for name, teraflops in PEAK_TFLOPS if name in device_kind), None)
 
 
-def measure_matmul(device, dtype, size, repeats=8):
+def measure_matmul(device: jax.Device, dtype: str, size: int, repeats: int = 8) -> float:
     """FLOP/s of the fastest of `repeats` square matrix products on one device."""
     x = jax.device_put(jnp.ones((size, size), dtype), device)
     product = jax.jit(jnp.matmul)
@@ -68,7 +68,7 @@ def measure_matmul(device, dtype, size, repeats=8):
     return 2 * size**3 / min(seconds)
 
 
-def device_peak_bytes():
+def device_peak_bytes() -> int | None:
     """Most bytes in use at once on one device of this process so far, or None where the backend
     does not count (CPU).
     """
@@ -78,7 +78,7 @@ def device_peak_bytes():
     return max((peak for peak in peaks if peak is not None), default=None)
 
 
-def process_peak_bytes():
+def process_peak_bytes() -> int:
     """Most main memory that this process has had resident, compilation included."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

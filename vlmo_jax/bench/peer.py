@@ -7,9 +7,11 @@ ones. It is here for its speed alone; what is trained is `models.vlmo`.
 
 import math
 import time
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
+from ml_collections import ConfigDict
 from torch import nn
 from torch.nn import functional as F
 
@@ -27,7 +29,7 @@ IGNORED_LABEL = -100
 class Block(nn.Module):
     """A block of `layers.transformer`: shared attention, then the expert of each span of tokens."""
 
-    def __init__(self, model, experts):
+    def __init__(self, model: ConfigDict, experts: Iterable[str]) -> None:
         super().__init__()
         width, self.num_heads = model.width, model.num_heads
         self.norm = nn.LayerNorm(width, eps=1e-6)
@@ -49,7 +51,12 @@ class Block(nn.Module):
         )
         self.gamma_1, self.gamma_2 = gamma(), gamma()
 
-    def forward(self, x, spans, bias):
+    def forward(
+        self,
+        x: torch.Tensor,
+        spans: tuple[tuple[str, int], ...],
+        bias: torch.Tensor | None,
+    ) -> torch.Tensor:
         """States [B, N, D], spans ((expert, tokens), ...), and what is added to the attention
         logits.
         """
@@ -70,7 +77,7 @@ class Block(nn.Module):
 class Vlmo(nn.Module):
     """VLMo as stage 3 trains it; `model` is `config.model`."""
 
-    def __init__(self, model):
+    def __init__(self, model: ConfigDict) -> None:
         super().__init__()
         width, self.depth, self.num_lower = model.width, model.depth, model.depth - model.num_upper
         grid = model.image_size // model.patch_size
@@ -122,21 +129,20 @@ class Vlmo(nn.Module):
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.trunc_normal_(module.weight, std=model.init_std)
 
-    def embed_image(self, image):
+    def embed_image(self, image: torch.Tensor) -> torch.Tensor:
+        """Tokens [B, P, D] of images [B, 3, S, S]."""
         x = self.patch(image).flatten(2).transpose(1, 2)
         x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
-        return (x if self.image_position is None else x + self.image_position) + self.modality_type[
-            1
-        ]
+        x = x if self.image_position is None else x + self.image_position
+        return x + self.modality_type[1]
 
-    def embed_text(self, token_ids):
+    def embed_text(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Tokens [B, T, D] of token ids [B, T]."""
         x = self.word(token_ids) + self.segment[0]
-        return (
-            self.text_norm(x if self.text_position is None else x + self.text_position)
-            + self.modality_type[0]
-        )
+        x = x if self.text_position is None else x + self.text_position
+        return self.text_norm(x) + self.modality_type[0]
 
-    def biases(self, name, token_mask):
+    def biases(self, name: str, token_mask: torch.Tensor | None) -> list[torch.Tensor | None]:
         """What each layer adds to its attention logits: position bias and padding, or None."""
         padding = (
             None
@@ -148,15 +154,21 @@ class Vlmo(nn.Module):
         bias = self.table[getattr(self, f"{name}_index")].permute(2, 0, 1).chunk(self.depth)
         return [layer[None] if padding is None else layer[None] + padding for layer in bias]
 
-    def encode_alone(self, x, modality, token_mask=None):
+    def encode_alone(
+        self, x: torch.Tensor, modality: str, token_mask: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
         """First tokens of both contrastive branches, from one modality's embeddings."""
         biases, spans = self.biases(modality, token_mask), ((modality, x.shape[1]),)
-        for block, bias in zip(self.blocks[: self.num_lower], biases):
+        for block, bias in zip(
+            self.blocks[: self.num_lower], biases[: self.num_lower], strict=True
+        ):
             x = block(x, spans, bias)
         branches = []
         for expert in (modality, "vision_language"):
             states = x
-            for block, bias in zip(self.blocks[self.num_lower :], biases[self.num_lower :]):
+            for block, bias in zip(
+                self.blocks[self.num_lower :], biases[self.num_lower :], strict=True
+            ):
                 states = block(states, ((expert, x.shape[1]),), bias)
             branches.append(self.norm(states)[:, 0])
         return [
@@ -164,7 +176,9 @@ class Vlmo(nn.Module):
             for suffix, states in zip(("", "_vl"), branches, strict=True)
         ]
 
-    def encode_fused(self, token_ids, token_mask, image):
+    def encode_fused(
+        self, token_ids: torch.Tensor, token_mask: torch.Tensor, image: torch.Tensor
+    ) -> torch.Tensor:
         """States of [text; image] from token ids and images."""
         text, image = self.embed_text(token_ids), self.embed_image(image)
         mask = F.pad(token_mask, (0, image.shape[1]), value=True)
@@ -172,13 +186,15 @@ class Vlmo(nn.Module):
             torch.cat([text, image], dim=1),
             (("text", text.shape[1]), ("image", image.shape[1])),
         )
-        for number, (block, bias) in enumerate(zip(self.blocks, self.biases("fused", mask))):
-            x = block(
-                x, spans if number < self.num_lower else (("vision_language", x.shape[1]),), bias
-            )
+        upper_spans = (("vision_language", x.shape[1]),)
+        biases = self.biases("fused", mask)
+        for number, (block, bias) in enumerate(zip(self.blocks, biases, strict=True)):
+            x = block(x, spans if number < self.num_lower else upper_spans, bias)
         return self.norm(x)
 
-    def forward(self, batch):
+    def forward(
+        self, batch: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The losses of stage 3: itc, itm, mlm."""
         ids, mask, image = batch["token_ids"], batch["token_mask"], batch["image"]
         rows = torch.arange(len(ids))
@@ -207,7 +223,7 @@ class Vlmo(nn.Module):
         return itc, itm, mlm
 
 
-def torch_batch(batch):
+def torch_batch(batch: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
     """A batch of ours as PyTorch and the official code take it: images NCHW of -1 to 1, labels at
     every token.
     """
@@ -227,7 +243,7 @@ def torch_batch(batch):
     }
 
 
-def benchmark_peer(config, *, steps, warmup):
+def benchmark_peer(config: ConfigDict, *, steps: int, warmup: int) -> Report:
     """Measures the PyTorch step of a recipe of stage 3 on CPU.
 
     Args:
@@ -290,7 +306,7 @@ def benchmark_peer(config, *, steps, warmup):
     )
 
 
-def measure_matmul(size=2048, repeats=8):
+def measure_matmul(size: int = 2048, repeats: int = 8) -> Peak:
     """The peak to state shares of: the fastest of `repeats` square matrix products."""
     x, seconds = torch.ones(size, size), []
     for _ in range(repeats):

@@ -2,9 +2,10 @@
 
 import json
 import platform
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+from ml_collections import ConfigDict
 
 
 class Report(NamedTuple):
@@ -17,23 +18,23 @@ class Report(NamedTuple):
     """
 
     title: str
-    rows: list
-    record: dict
+    rows: list[tuple[str, str]]
+    record: dict[str, Any]
 
 
-def format_report(report):
+def format_report(report: Report) -> str:
     """The lines to print."""
     width = max(len(label) for label, _ in report.rows) + 2
     return "\n".join([report.title, *(f"  {label:<{width}}{text}" for label, text in report.rows)])
 
 
-def append_record(report, path):
+def append_record(report: Report, path: str) -> None:
     """Adds the record to a file as one line of JSON."""
     with open(path, "a") as file:
         file.write(json.dumps(report.record) + "\n")
 
 
-def setting(config, dtype):
+def setting(config: ConfigDict, dtype: str) -> dict[str, Any]:
     """What a record says about the recipe and the machine."""
     device = jax.devices()[0]
     return {
@@ -51,7 +52,7 @@ def setting(config, dtype):
     }
 
 
-def quantity(value, unit):
+def quantity(value: float, unit: str) -> str:
     """A number with a metric prefix: 6.633e11, "FLOP" is "663.3 GFLOP"."""
     for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= factor:
@@ -59,5 +60,6 @@ def quantity(value, unit):
     return f"{value:.4g} {unit}"
 
 
-def gibibytes(count):
+def gibibytes(count: int) -> str:
+    """A number of bytes in GiB."""
     return f"{count / 2**30:.2f} GiB"

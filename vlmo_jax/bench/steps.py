@@ -1,10 +1,15 @@
 """Speed of the train step and of encoding, with made-up inputs that are on the device already."""
 
 import collections
+import functools
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
 
 from vlmo_jax.bench import device
 from vlmo_jax.bench.report import Report, gibibytes, quantity, setting
@@ -14,11 +19,12 @@ from vlmo_jax.models.flops import TRAINING_FACTOR, model_flops
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.data.opening import SYNTHETIC
+from vlmo_jax.recipes.evaluations.retrieval import RetrievalRecipe
 from vlmo_jax.recipes.tasks.settings import NO_INIT
 from vlmo_jax.training.program import build_program, compiled_bytes
 
 
-def benchmark_train(config, *, steps, warmup):
+def benchmark_train(config: ConfigDict, *, steps: int, warmup: int) -> Report:
     """Measures the jitted train step of a recipe, the same one that training runs.
 
     Args:
@@ -42,7 +48,7 @@ def benchmark_train(config, *, steps, warmup):
         state = program.random_state()
         batch, frozen = program.place_batch(recipe.synthetic_batch()), program.load_frozen()
 
-        def run():
+        def run() -> Any:
             nonlocal state
             state, metrics = step(state, frozen, batch)
             return metrics
@@ -69,12 +75,13 @@ def benchmark_train(config, *, steps, warmup):
     return Report(title("train step", config.batch_size, dtype, mesh), rows, record)
 
 
-def benchmark_encode(config, *, steps, warmup):
+def benchmark_encode(config: ConfigDict, *, steps: int, warmup: int) -> Report:
     """Measures what evaluation and search run: image and text encoding and the scoring of pairs.
 
     Args:
         config: ConfigDict of a recipe; `config.evals.retrieval.batch_size` is the batch.
-        steps, warmup: see `benchmark_train`.
+        steps: see `benchmark_train`.
+        warmup: see `benchmark_train`.
 
     Returns:
         Report.
@@ -107,7 +114,7 @@ def benchmark_encode(config, *, steps, warmup):
             compiled = function.lower(params, inputs).compile()
             compile_seconds = time.perf_counter() - start
             seconds = time_calls(
-                lambda: compiled(params, inputs), repeats=steps, warmup=warmup, ahead=0
+                functools.partial(compiled, params, inputs), repeats=steps, warmup=warmup, ahead=0
             )
             memory = compiled.memory_analysis()
             more_rows, more = speed(
@@ -129,10 +136,10 @@ def benchmark_encode(config, *, steps, warmup):
     )
 
 
-def _retrieval(recipe):
+def _retrieval(recipe: Recipe) -> RetrievalRecipe:
     """The evaluation of a recipe that has encoders."""
     for evaluation in recipe.evaluations.values():
-        if evaluation.fields.kind == "retrieval":
+        if isinstance(evaluation, RetrievalRecipe):
             return evaluation
     raise ConfigError(
         "config.evals has no evaluation of kind 'retrieval', and so no encoders to measure; use a"
@@ -140,7 +147,7 @@ def _retrieval(recipe):
     )
 
 
-def without_data(config, *, mode):
+def without_data(config: ConfigDict, *, mode: str) -> ConfigDict:
     """A copy of a config that passes the checks without a data set: a benchmark reads none."""
     config = config.copy_and_resolve_references()
     config.mode, config.init_from = mode, NO_INIT
@@ -151,14 +158,14 @@ def without_data(config, *, mode):
     return config
 
 
-def init_params(recipe, mesh):
+def init_params(recipe: Recipe, mesh: jax.sharding.Mesh) -> tuple[nnx.GraphDef, dict]:
     """Random parameters of a recipe's model in their shards, and its graphdef."""
     graphdef, abstract = abstract_model(recipe.make_model)
     init = lambda: random_params(recipe.make_model, recipe.config.seed)
     return graphdef, jax.jit(init, out_shardings=sharding.param_shardings(abstract, mesh))()
 
 
-def time_calls(run, *, repeats, warmup, ahead):
+def time_calls(run: Callable[[], Any], *, repeats: int, warmup: int, ahead: int) -> np.ndarray:
     """Seconds of calls that follow one another: from the moment one result is ready to the next.
 
     Args:
@@ -171,7 +178,8 @@ def time_calls(run, *, repeats, warmup, ahead):
     Returns:
         Seconds, [repeats].
     """
-    ready, pending = [], collections.deque()
+    ready: list[float] = []
+    pending: collections.deque[Any] = collections.deque()
     for call in range(warmup + repeats + ahead):
         if call < warmup + repeats:
             pending.append(run())
@@ -181,7 +189,15 @@ def time_calls(run, *, repeats, warmup, ahead):
     return np.diff(ready)[warmup - 1 :]
 
 
-def speed(seconds, batch_size, flops, peak, *, per, unit):
+def speed(
+    seconds: Sequence[float] | np.ndarray,
+    batch_size: int,
+    flops: float,
+    peak: device.Peak,
+    *,
+    per: str,
+    unit: str,
+) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     """Rows and record of calls that took `seconds` each, with `flops` model FLOPs an example;
     `peak` is of `device.find_peak`.
     """
@@ -216,7 +232,7 @@ def speed(seconds, batch_size, flops, peak, *, per, unit):
     return rows, record
 
 
-def memory_rows(memory):
+def memory_rows(memory: Any) -> list[tuple[str, str]]:
     """Rows of the memory that a program needs (`memory`: its analysis or None), and that was in
     use.
     """
@@ -236,7 +252,8 @@ def memory_rows(memory):
     ]
 
 
-def memory_record(memory):
+def memory_record(memory: Any) -> dict[str, int | None]:
+    """The record of what `memory_rows` says."""
     record = {} if memory is None else {"compiled_bytes": compiled_bytes(memory)}
     return {
         **record,
@@ -245,7 +262,8 @@ def memory_record(memory):
     }
 
 
-def title(what, batch_size, dtype, mesh):
+def title(what: str, batch_size: int, dtype: str, mesh: jax.sharding.Mesh) -> str:
+    """What was measured, on what."""
     axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     kind = mesh.devices.flat[0].device_kind
     return f"{what}: batch {batch_size}, {dtype}, {mesh.size} x {kind}, mesh {axes}"

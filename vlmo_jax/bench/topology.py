@@ -6,11 +6,14 @@ libtpu compiles for TPUs on any Linux machine. Nothing runs, so there are no tim
 import collections
 import importlib.util
 import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 from jax.experimental import topologies
+from ml_collections import ConfigDict
 
-from vlmo_jax.bench.collectives import bytes_by_kind, read_collectives
+from vlmo_jax.bench.collectives import Collective, bytes_by_kind, read_collectives
 from vlmo_jax.bench.report import Report, gibibytes
 from vlmo_jax.bench.steps import title, without_data
 from vlmo_jax.commands.config_errors import ConfigError
@@ -28,7 +31,7 @@ COMPILE_ONLY = {
 }
 
 
-def benchmark_topology(config, *, topology, largest=12):
+def benchmark_topology(config: ConfigDict, *, topology: str, largest: int = 12) -> Report:
     """Compiles a recipe's train step ahead of time.
 
     Args:
@@ -88,7 +91,7 @@ def benchmark_topology(config, *, topology, largest=12):
     )
 
 
-def topology_devices(name):
+def topology_devices(name: str) -> Sequence[jax.Device]:
     """Devices of a TPU topology, to compile for only.
 
     Raises:
@@ -113,7 +116,7 @@ def topology_devices(name):
         ) from error
 
 
-def _compile(program):
+def _compile(program: Any) -> tuple[Any, float, Any]:
     try:
         return program.compile()
     except jax.errors.JaxRuntimeError as error:
@@ -126,7 +129,7 @@ def _compile(program):
         ) from error
 
 
-def _largest(collectives, count):
+def _largest(collectives: Iterable[Collective], count: int) -> Iterator[tuple[str, str]]:
     """Rows of the collectives that move most; those alike in kind and shapes are one."""
     alike = collections.defaultdict(list)
     for collective in collectives:
@@ -142,5 +145,5 @@ def _largest(collectives, count):
         )
 
 
-def _size(count):
+def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"

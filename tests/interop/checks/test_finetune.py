@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.interop.changes import failures, moved
+from tests.interop.checks.changes import failures, moved
 from tests.paths import DATA
 from vlmo_jax.interop.checks.reference import Reference, load_fixture, official_batch
 from vlmo_jax.interop.vlmo import to_official

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.interop.changes import failures, moved
+from tests.interop.checks.changes import failures, moved
 from tests.paths import DATA
 from vlmo_jax.interop.checks.outputs import model_outputs
 from vlmo_jax.interop.checks.reference import Reference, load_fixture, official_batch, relative_grid

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import common, stage2
-from tests.interop.changes import failures, moved
+from tests.interop.checks.changes import failures, moved
 from tests.paths import DATA
 from vlmo_jax.interop.check import Report
 from vlmo_jax.interop.checks import textmlm as check_textmlm
