@@ -10,7 +10,7 @@ tests/test_floors.py can tell when it no longer agrees with the code.
 import itertools
 import json
 import random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -153,10 +153,8 @@ def draw() -> None:
     """Writes PICTURE."""
     data = picture_data()
     ways = ways_of(drawn_arrows([(room, other) for room, other, _ in data["arrows"]]))
-    rows, rooms = (
-        order(ways),
-        {Point(f, room.name): room for f, row in enumerate(FLOORS) for room in row},
-    )
+    rooms = {Point(f, room.name): room for f, row in enumerate(FLOORS) for room in row}
+    rows = order(ways)
     widths = {point: _width(rooms.get(point)) for row in rows for point in row}
     x = spread(rows, ways, widths)
     figure = Figure(figsize=(WIDTH, len(FLOORS) * HEIGHT_OF_FLOOR + 0.4), dpi=150)
@@ -193,15 +191,15 @@ def _draw_floor(axes: Axes, floor: int) -> None:
     axes.add_patch(
         FancyBboxPatch(*place, boxstyle="round,pad=0,rounding_size=0.08", fc=BAND, ec="none")
     )
-    number = dict(fontsize=11, color="#b3c0d0", ha="center", va="center")
+    number: dict[str, Any] = dict(fontsize=11, color="#b3c0d0", ha="center", va="center")
     axes.text(0.62 * MARGIN, y, str(floor), **number)
 
 
 def _draw_room(axes: Axes, room: Room, x: float, y: float, width: float) -> None:
     place = (x - width / 2, y - HEIGHT_OF_BOX / 2), width, HEIGHT_OF_BOX
-    round_box = dict(boxstyle="round,pad=0,rounding_size=0.07", lw=1.2, zorder=3)
+    round_box: dict[str, Any] = dict(boxstyle="round,pad=0,rounding_size=0.07", lw=1.2, zorder=3)
     axes.add_patch(FancyBboxPatch(*place, fc="white", ec=EDGE, **round_box))
-    centred = dict(ha="center", va="center", zorder=4)
+    centred: dict[str, Any] = dict(ha="center", va="center", zorder=4)
     axes.text(x, y + 0.09, room.name, fontsize=10.5, weight="bold", color=INK, **centred)
     axes.text(x, y - 0.12, room.purpose, fontsize=8.5, color=GREY, **centred)
 
@@ -221,7 +219,9 @@ def _draw_arrows(axes: Axes, ways: Ways, x: dict[Point, float], widths: dict[Poi
             y = _height(point.floor)
             places += [(x[point], y + half), (x[point], y - half)]
         places.append((end, _height(way[-1].floor) + half))
-        shape = dict(arrowstyle="-|>,head_length=5,head_width=2.4", shrinkA=0, shrinkB=0)
+        shape: dict[str, Any] = dict(
+            arrowstyle="-|>,head_length=5,head_width=2.4", shrinkA=0, shrinkB=0
+        )
         axes.add_patch(
             FancyArrowPatch(path=_smooth(places), color=ARROW, lw=1.1, zorder=2, **shape)
         )
