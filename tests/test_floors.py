@@ -111,7 +111,8 @@ def test_configs_import_only_ml_collections_and_common():
 
 
 def test_data_sets_import_without_jax():
-    code = "import sys, vlmo_jax.datasets, vlmo_jax.input.text.tokenizer; sys.exit('jax' in sys.modules)"
+    modules = "vlmo_jax.datasets, vlmo_jax.input.text.tokenizer"
+    code = f"import sys, {modules}; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
