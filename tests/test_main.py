@@ -74,7 +74,7 @@ def start(environment):
     processes = []
 
     def start(workdir, *settings, devices=1, **environ):
-        log = open(f"{workdir}.{len(processes)}.log", "w")
+        log = pathlib.Path(f"{workdir}.{len(processes)}.log").open("w")
         command = [sys.executable, "-m", "vlmo_jax.main", *arguments(workdir, *settings)]
         process = subprocess.Popen(
             command,

@@ -31,7 +31,7 @@ def records():
 
 @pytest.fixture(scope="module")
 def model():
-    """Codes: the red of the four quarters in steps of 64, plus a parameter. Reconstruction: black."""
+    """Codes: the red of the quarters in steps of 64, plus a parameter. Reconstruction: black."""
 
     def score(offset, batch):
         image = batch["image"].astype(jnp.float32)

@@ -2,7 +2,7 @@
 
 
 def assert_fits(batch, recipe):
-    """A batch has the columns of the data, and of them those that the step reads as it wants them."""
+    """A batch has the columns of the data, and those that the step reads are as it wants them."""
     columns, wanted = recipe.data.rows.columns, recipe.abstract_batch()
     assert set(batch) == set(columns) and set(wanted) <= set(columns)
     for name, shape in wanted.items():

@@ -55,7 +55,7 @@ def parse(*arguments, recipe="tiny"):
 
 
 def save_tokenizer(directory, *, kind="tokenizer", decoder=True, **sizes):
-    """Saves a tokenizer with random parameters as a run of configs/tokenizer.py does; returns them."""
+    """Saves a visual tokenizer with random parameters as a run of one does; returns them."""
     fields = {**SIZES, **sizes}
     with nnx.use_eager_sharding(False):
         shapes = nnx.to_pure_dict(
@@ -91,9 +91,8 @@ def test_base_has_beit_s_parameters():
         sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
         for tree in (state.opt_state, state.params)
     )
-    assert (
-        params == 91_965_776
-    )  # 12 blocks of 7,088,640, the head 6,299,648, patches 590,592, one table 732 x 12, four vectors
+    # 12 blocks of 7,088,640, the head 6,299,648, patches 590,592, one table 732 x 12, four vectors
+    assert params == 91_965_776
     assert moments == 2 * params + 1  # and the count of steps: the visual tokenizer has none
 
 

@@ -1,4 +1,4 @@
-"""Stage 3's recipe: the paper's numbers, batches that fit, and impossible settings refused by name."""
+"""Stage 3's recipe: the paper's numbers, batches that fit, impossible settings refused by name."""
 
 import pytest
 

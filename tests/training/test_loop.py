@@ -17,7 +17,7 @@ MEASURED = {
 }
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Where a run goes on to its batches."""
 
 
@@ -38,7 +38,7 @@ def start(workdir, step, *, best_metric=None, metrics=MEASURED):
     config.evals.retrieval.every_steps, config.checkpoint.best_metric = 4, best_metric
 
     def batches(start_step):
-        raise Stopped
+        raise StoppedError
 
     recipe = types.SimpleNamespace(
         config=config,
@@ -50,7 +50,7 @@ def start(workdir, step, *, best_metric=None, metrics=MEASURED):
     state = types.SimpleNamespace(step=np.int32(step), params=None)
     loop = Loop(program, state, None, {"retrieval": evaluation}, workdir)
     try:
-        with pytest.raises(Stopped):
+        with pytest.raises(StoppedError):
             loop.run()
     finally:
         loop.writer.close()

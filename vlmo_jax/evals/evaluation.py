@@ -4,7 +4,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import jax
+
 from vlmo_jax.datasets.sources import open_source, split_sizes
+from vlmo_jax.parallel import sharding
 
 
 class Evaluation(Protocol):
@@ -29,8 +32,18 @@ def metric_names(evaluation: str, split: str, scores: Mapping[str, float]) -> di
 
 
 def largest(evaluators: Iterable[Any]) -> Any:
-    """The evaluator with the most records, of which examples are shown; None where there is none."""
+    """The evaluator with the most records, which is shown in pictures; None where there is none."""
     return max(evaluators, key=lambda evaluator: evaluator.num_records, default=None)
+
+
+def check_batch_size(name: str, batch_size: int, mesh: jax.sharding.Mesh) -> None:
+    """Raises ValueError, naming the evaluator, unless a batch divides over the mesh."""
+    shards = sharding.num_batch_shards(mesh)
+    if batch_size < 1 or batch_size % shards:
+        raise ValueError(
+            f"evaluator {name!r}: batch_size={batch_size} does not divide over {shards} batch"
+            f" shards; use a multiple of {shards}"
+        )
 
 
 def evaluation_splits(

@@ -6,18 +6,7 @@ import jax
 import numpy as np
 
 from vlmo_jax.evals import collect
-from vlmo_jax.parallel import sharding
 from vlmo_jax.reports.metrics import progress
-
-
-def check_batch_size(name: str, batch_size: int, mesh: jax.sharding.Mesh) -> None:
-    """Raises ValueError, naming the evaluator, unless a batch divides over the mesh."""
-    shards = sharding.num_batch_shards(mesh)
-    if batch_size < 1 or batch_size % shards:
-        raise ValueError(
-            f"evaluator {name!r}: batch_size={batch_size} does not divide over {shards} batch"
-            f" shards; use a multiple of {shards}"
-        )
 
 
 def score_split(

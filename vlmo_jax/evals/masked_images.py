@@ -12,8 +12,8 @@ import numpy as np
 
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals import collect
-from vlmo_jax.evals.evaluation import largest, metric_names
-from vlmo_jax.evals.masked import check_batch_size, score_split
+from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
+from vlmo_jax.evals.masked import score_split
 from vlmo_jax.input.evaluation import split_batches
 from vlmo_jax.input.hosts import Host
 from vlmo_jax.input.masked_images import EvalMaskedImages, MaskedViews
@@ -51,7 +51,7 @@ class MaskedImageEvaluator:
         name: str,
         batch_size: int,
         mesh: jax.sharding.Mesh,
-    ):
+    ) -> None:
         check_batch_size(name, batch_size, mesh)
         self._maker = EvalMaskedImages(source, views)
         self.name, self._mesh, self._batch_size = name, mesh, batch_size
@@ -141,7 +141,7 @@ class MaskedImagesEvaluation:
 
     def run(self, params: Any, step: int, page: pathlib.Path | None = None) -> dict[str, float]:
         """Evaluates every split, and draws what the model makes of hidden patches."""
-        metrics = {}
+        metrics: dict[str, float] = {}
         for evaluator in self.evaluators:
             scores = evaluator.evaluate(self.model, params, self.frozen, step)
             metrics |= metric_names(self.name, evaluator.name, scores)

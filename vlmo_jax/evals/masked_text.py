@@ -15,8 +15,8 @@ import numpy as np
 
 from vlmo_jax.datasets import TextRecord
 from vlmo_jax.evals import collect
-from vlmo_jax.evals.evaluation import metric_names
-from vlmo_jax.evals.masked import check_batch_size, score_split
+from vlmo_jax.evals.evaluation import check_batch_size, metric_names
+from vlmo_jax.evals.masked import score_split
 from vlmo_jax.input.hosts import Host
 from vlmo_jax.input.masked_texts import EvalMaskedTexts
 from vlmo_jax.input.text import captions
@@ -175,7 +175,7 @@ def draw_blanks(
             if _is_word(tokenizer.decode(ids[place : place + 1]), min_letters)
         ]
         drawn = sorted(rng.permutation(places)[:blanks].tolist())
-        if len(drawn) == blanks and all(b - a > 1 for a, b in zip(drawn, drawn[1:])):
+        if len(drawn) == blanks and all(b - a > 1 for a, b in itertools.pairwise(drawn)):
             chosen.append((ids, drawn))
         if len(chosen) == count:
             break
@@ -209,7 +209,9 @@ def _blank_out(chosen, tokenizer, text_length):
     parts = []
     for ids, places in chosen:
         starts, ends = [0, *(place + 1 for place in places)], [*places, len(ids)]
-        parts.append([tokenizer.decode(ids[start:end]) for start, end in zip(starts, ends)])
+        parts.append(
+            [tokenizer.decode(ids[start:end]) for start, end in zip(starts, ends, strict=True)]
+        )
     return Blanks(batch, parts, [[tokenizer.decode([i]) for i in row] for row in labels])
 
 
@@ -279,7 +281,7 @@ class MaskedTextEvaluation:
         What was filled in at step 0 is kept beside the picture, in a .json file, and shown next to
         what is filled in later.
         """
-        metrics = {}
+        metrics: dict[str, float] = {}
         for evaluator in self.evaluators:
             scores = evaluator.evaluate(self.model, params, step)
             metrics |= metric_names(self.name, evaluator.name, scores)

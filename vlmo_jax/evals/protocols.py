@@ -37,7 +37,9 @@ PROTOCOLS = {
 }
 
 
-def select_captions(protocol: str, image_ids: Sequence[str], captions: Sequence[Sequence[str]]):
+def select_captions(
+    protocol: str, image_ids: Sequence[str], captions: Sequence[Sequence[str]]
+) -> tuple[list[str], np.ndarray]:
     """Picks the captions that a protocol uses.
 
     Args:
@@ -59,7 +61,8 @@ def select_captions(protocol: str, image_ids: Sequence[str], captions: Sequence[
             f"protocol={protocol!r} is about {wanted.num_images} images and this split has"
             f" {len(captions)}; use that split, or protocol='all_captions'"
         )
-    texts, text_image = [], []
+    texts: list[str] = []
+    text_image: list[int] = []
     for row, (image_id, own) in enumerate(zip(image_ids, captions, strict=True)):
         used = own if wanted.captions_per_image is None else own[: wanted.captions_per_image]
         if len(used) < (wanted.captions_per_image or 1):

@@ -11,6 +11,7 @@ Where nothing ties, the ranks are those of the evaluation code of VSE-infinity a
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,14 @@ CUTOFFS = (1, 5, 10)
 SLAB_ENTRIES = 2**25  # similarities held at once: 128 MiB of float32
 
 
-def best_ranks(queries, candidates, query_groups, candidate_groups, *, slab_entries=SLAB_ENTRIES):
+def best_ranks(
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    query_groups: np.ndarray,
+    candidate_groups: np.ndarray,
+    *,
+    slab_entries: int = SLAB_ENTRIES,
+) -> np.ndarray:
     """Ranks of the best right candidate of each query.
 
     Args:
@@ -43,7 +51,9 @@ def best_ranks(queries, candidates, query_groups, candidate_groups, *, slab_entr
     return np.asarray(_best_ranks(queries, candidates, query_groups, candidate_groups, slabs=slabs))
 
 
-def top_candidates(queries, candidates, top_k, *, slab_entries=SLAB_ENTRIES):
+def top_candidates(
+    queries: np.ndarray, candidates: np.ndarray, top_k: int, *, slab_entries: int = SLAB_ENTRIES
+) -> np.ndarray:
     """The `top_k` most similar candidates of each query, best first, the lower row first in a tie.
 
     Args:
@@ -59,7 +69,7 @@ def top_candidates(queries, candidates, top_k, *, slab_entries=SLAB_ENTRIES):
     return np.asarray(_top_candidates(queries, candidates, top_k=top_k, slabs=slabs))
 
 
-def reranked_ranks(ranks, top_right, top_scores):
+def reranked_ranks(ranks: np.ndarray, top_right: np.ndarray, top_scores: np.ndarray) -> np.ndarray:
     """Ranks after the top candidates of each query are put in the order of another score.
 
     A query whose right candidates are all outside of its top candidates keeps its rank.
@@ -79,7 +89,9 @@ def reranked_ranks(ranks, top_right, top_scores):
     return np.where(top_right.any(axis=1), before.sum(axis=1), ranks).astype(np.int32)
 
 
-def recall_metrics(image_to_text_ranks, text_to_image_ranks):
+def recall_metrics(
+    image_to_text_ranks: np.ndarray, text_to_image_ranks: np.ndarray
+) -> dict[str, float]:
     """Recall at 1, 5 and 10 and the median rank both ways, and the mean of the six recalls.
 
     Args:
@@ -103,7 +115,7 @@ def recall_metrics(image_to_text_ranks, text_to_image_ranks):
     return metrics
 
 
-def chance_recall(num_right, num_candidates, cutoff):
+def chance_recall(num_right: Sequence[int], num_candidates: int, cutoff: int) -> float:
     """The recall that a random order gives.
 
     Args:

@@ -12,8 +12,7 @@ import numpy as np
 
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals import collect
-from vlmo_jax.evals.evaluation import largest, metric_names
-from vlmo_jax.evals.masked import check_batch_size
+from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
 from vlmo_jax.input.evaluation import image_batches
 from vlmo_jax.input.hosts import Host
 from vlmo_jax.reports.metrics import announce, progress
@@ -55,7 +54,7 @@ class ReconstructionEvaluator:
         vocab_size: int,
         batch_size: int,
         mesh: jax.sharding.Mesh,
-    ):
+    ) -> None:
         check_batch_size(name, batch_size, mesh)
         self.name, self.num_records = name, len(source)
         self._source, self._image_size, self._vocab_size = source, image_size, vocab_size
@@ -110,16 +109,17 @@ class ReconstructionEvaluator:
         }
         if jax.process_index() == 0:
             announce(
-                f"{self.name} at step {step}: {self.num_records:,} images of {scores.codes.shape[1]}"
-                f" codes each\n  PSNR {metrics['psnr']:.2f} dB   codes in use {len(used):,} of"
-                f" {self._vocab_size:,}   perplexity {metrics['code_perplexity']:.1f}"
+                f"{self.name} at step {step}: {self.num_records:,} images of"
+                f" {scores.codes.shape[1]} codes each\n  PSNR {metrics['psnr']:.2f} dB   codes in"
+                f" use {len(used):,} of {self._vocab_size:,}   perplexity"
+                f" {metrics['code_perplexity']:.1f}"
             )
         return metrics, scores
 
     def draw_examples(
         self, model: VisualTokenizerModel, params: Any, scores: Scores, page: Path
     ) -> None:
-        """Draws images spread over the split, their codes and reconstructions to the file `page`."""
+        """Draws images spread over the split, their codes and reconstructions to a file `page`."""
         count = min(NUM_EXAMPLES, self.num_records, self._batch_size)
         chosen = np.linspace(0, self.num_records - 1, count).astype(int)
         batch = next(self._batches([self._source[int(row)] for row in chosen]))
@@ -166,7 +166,8 @@ class ReconstructionEvaluation:
 
     def run(self, params: Any, step: int, page: Path | None = None) -> dict[str, float]:
         """Evaluates every split."""
-        metrics, shown = {}, largest(self.evaluators)
+        metrics: dict[str, float] = {}
+        shown = largest(self.evaluators)
         for evaluator in self.evaluators:
             values, scores = evaluator.evaluate(self.model, params, step)
             if page is not None and evaluator is shown:

@@ -21,7 +21,16 @@ class PairPlan:
         host_count: processes that share a batch in equal slices.
     """
 
-    def __init__(self, image_rows, text_rows, *, num_images, num_texts, batch_size, host_count):
+    def __init__(
+        self,
+        image_rows: np.ndarray,
+        text_rows: np.ndarray,
+        *,
+        num_images: int,
+        num_texts: int,
+        batch_size: int,
+        host_count: int,
+    ) -> None:
         self._num_texts = num_texts
         self._local = batch_size // host_count
         self._host_count = host_count
@@ -39,11 +48,11 @@ class PairPlan:
     def _key(self, image_rows, text_rows):
         return np.asarray(image_rows, np.int64) * self._num_texts + np.asarray(text_rows, np.int64)
 
-    def __len__(self):
+    def __len__(self) -> int:
         """How many different pairs there are."""
         return len(self._keys)
 
-    def places(self, image_rows, text_rows):
+    def places(self, image_rows: np.ndarray, text_rows: np.ndarray) -> np.ndarray:
         """Returns where in the plan the given pairs stand: an int array of their shape."""
         return np.searchsorted(self._keys, self._key(image_rows, text_rows))
 

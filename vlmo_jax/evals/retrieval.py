@@ -10,10 +10,10 @@ import numpy as np
 
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals import collect, protocols, recall, rerank
+from vlmo_jax.evals.evaluation import check_batch_size
 from vlmo_jax.input.evaluation import image_batches, text_batches
 from vlmo_jax.input.hosts import Host
 from vlmo_jax.input.text.tokenizer import Tokenizer
-from vlmo_jax.parallel import sharding
 from vlmo_jax.reports.metrics import announce, progress
 from vlmo_jax.tasks.retrieval import Encoders
 
@@ -69,18 +69,14 @@ class RetrievalEvaluator:
         batch_size: int,
         mesh: jax.sharding.Mesh,
         protocol: str = "all_captions",
-    ):
-        shards = sharding.num_batch_shards(mesh)
-        if batch_size < 1 or batch_size % shards:
-            raise ValueError(
-                f"evaluator {name!r}: batch_size={batch_size} does not divide over {shards} batch"
-                f" shards; use a multiple of {shards}"
-            )
+    ) -> None:
+        check_batch_size(name, batch_size, mesh)
         if not len(source):
             raise ValueError(f"evaluator {name!r}: the split is empty; give one with records")
         try:
             records = (source[row] for row in range(len(source)))
-            image_ids, captions = zip(*((record.image_id, record.texts) for record in records))
+            described = [(record.image_id, record.texts) for record in records]
+            image_ids, captions = zip(*described, strict=True)
             self.texts, self.text_image = protocols.select_captions(protocol, image_ids, captions)
         except ValueError as error:
             raise ValueError(f"evaluator {name!r}: {error}") from error

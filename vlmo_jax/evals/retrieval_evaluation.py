@@ -31,7 +31,8 @@ class RetrievalEvaluation:
 
     def run(self, params: Any, step: int, page: Path | None = None) -> dict[str, float]:
         """Evaluates every split; with a picture re-ranked by the ITM head too."""
-        metrics, shown = {}, largest(self.evaluators)
+        metrics: dict[str, float] = {}
+        shown = largest(self.evaluators)
         top_k = 0 if page is None else self.rerank_top_k
         for evaluator in self.evaluators:
             if page is not None and evaluator is shown:
@@ -39,7 +40,7 @@ class RetrievalEvaluation:
                     self.encoders, params, step, top_k
                 )
                 if jax.process_index() == 0:
-                    retrieval_page(*examples, page, title=evaluator.name)
+                    retrieval_page(**examples._asdict(), png=page, title=evaluator.name)
             else:
                 scores = evaluator.evaluate(self.encoders, params, step, top_k)
             metrics |= metric_names(self.name, evaluator.name, scores)

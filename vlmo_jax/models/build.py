@@ -21,7 +21,7 @@ class ModelKind(NamedTuple):
         check_sizes: function of the fields and a mesh's shape that refuses impossible ones.
     """
 
-    module: Callable[..., nnx.Module]
+    module: type[nnx.Module]
     check_sizes: Callable[[Mapping[str, Any], MeshShape], None]
 
 

@@ -258,6 +258,20 @@ class VLMo(nnx.Module):
         states = self.encode_text(x, token_mask, read=first_token(len(x)))
         return self.itc.project_text(states[:, 0, 0])
 
+    def logit_scales(self) -> tuple[jax.Array, jax.Array]:
+        """The logarithms of the scales of both contrastive branches."""
+        return self.itc.logit_scale[...], self.itc_vl.logit_scale[...]
+
+    def match_logits(self, first_tokens: jax.Array) -> jax.Array:
+        """Logits of "no match" and "match" from the fused first tokens: [..., D] to [..., 2]
+        float32.
+        """
+        return self.itm_head(self.pooler(first_tokens)).astype(jnp.float32)
+
+    def predict_words(self, states: jax.Array) -> jax.Array:
+        """Logits of the masked tokens from the states at their places: [..., D] to [..., V]."""
+        return self.mlm_head(states)
+
     def match(self, image: jax.Array, token_ids: jax.Array, token_mask: jax.Array) -> jax.Array:
         """Log-odds that image and text belong together, by the ITM head: [B] float32."""
         pooled = self._pool(self.embed_text(token_ids), token_mask, self.embed_image(image))

@@ -7,6 +7,7 @@ sums, each divided by the count of the whole: tasks give sums and counts, and ne
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 
 Scalars = Mapping[str, jax.Array | float]
 
@@ -22,9 +23,12 @@ def weighted_total(sums: Scalars, counts: Scalars, weights: Mapping[str, float])
     Returns:
         Scalar float32.
     """
-    return sum(weight * (sums[name] / counts[name]) for name, weight in weights.items())
+    total = jnp.zeros((), jnp.float32)
+    for name, weight in weights.items():
+        total = total + weight * (sums[name] / counts[name])
+    return total
 
 
 def shares(sums: Scalars, counts: Scalars) -> dict[str, jax.Array]:
     """Each sum over the count of the whole batch: what is added up over the parts is the mean."""
-    return {name: total / counts[name] for name, total in sums.items()}
+    return {name: jnp.asarray(total / counts[name]) for name, total in sums.items()}

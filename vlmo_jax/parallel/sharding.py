@@ -28,7 +28,7 @@ LOGICAL_AXES: dict[str, tuple[str, ...] | None] = {
 }
 
 
-def mesh_shape(sizes: Mapping[str, int], num_devices: int) -> tuple[int, ...]:
+def mesh_shape(sizes: Mapping[str, int], num_devices: int) -> tuple[int, int, int]:
     """Fills in the one -1 of a mesh and checks that the mesh covers the devices.
 
     Args:
@@ -55,7 +55,8 @@ def mesh_shape(sizes: Mapping[str, int], num_devices: int) -> tuple[int, ...]:
             f"{named} does not cover the {num_devices} devices of this job; "
             f"the product must be {num_devices}, or set one axis to -1"
         )
-    return tuple(shape)
+    data, fsdp, tensor = shape
+    return data, fsdp, tensor
 
 
 def make_mesh(

@@ -23,11 +23,11 @@ class Batches(Iterator[Batch], Protocol):
     """The training batches of a process; a context manager, whose end ends what makes them.
 
     Attributes:
-        seen: records tried so far.
-        truncated: texts that were cut.
+        texts: texts read so far.
+        truncated: how many of them were too long for a row.
     """
 
-    seen: int
+    texts: int
     truncated: int
 
     def __enter__(self) -> "Batches":
@@ -38,16 +38,15 @@ class Batches(Iterator[Batch], Protocol):
 
 
 class Data(Protocol):
-    """What is trained on: records, and how they become batches.
+    """What is trained on: records, and how they become batches."""
 
-    Attributes:
-        unit: what a batch is made of, in the plural.
-        tokenizer: of the texts, once the data are open; None where there are none.
-        rows: sizes that say what a batch consists of.
-    """
+    @property
+    def unit(self) -> str:
+        """What a batch is made of, in the plural."""
 
-    unit: str
-    tokenizer: Tokenizer | None
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """Of the texts, once the data are open; None where there are none."""
 
     @property
     def rows(self) -> Rows:
@@ -80,18 +79,19 @@ class Data(Protocol):
     def describe(self) -> str:
         """What is trained on, in a few words."""
 
+    def describe_long_texts(self, share: float) -> str:
+        """What was done with the texts, of which a `share` were too long for a row, in words."""
+
     def preprocessing(self) -> dict[str, Any]:
         """How inputs become arrays, kept with every checkpoint: plain JSON values."""
 
 
 class TaskRecipe(Protocol):
-    """What is learned: builds a Task, and knows what the run needs for it.
+    """What is learned: builds a Task, and knows what the run needs for it."""
 
-    Attributes:
-        needs: Protocol of tasks/protocols.py that the model must fulfil.
-    """
-
-    needs: type
+    @property
+    def needs(self) -> type:
+        """Protocol of tasks/protocols.py that the model must fulfil."""
 
     def check_inputs(self) -> None:
         """Refuses configs that do not say what to start from; opens nothing."""
@@ -122,16 +122,17 @@ class TaskRecipe(Protocol):
 
 
 class EvaluationRecipe(Protocol):
-    """A named member of `config.evals`.
+    """A named member of `config.evals`."""
 
-    Attributes:
-        page_at_start: whether the evaluation before the first step draws its picture too, for one
-            of before and after.
-        needs: Protocol of tasks/protocols.py that the model must fulfil.
-    """
+    @property
+    def page_at_start(self) -> bool:
+        """Whether the evaluation before the first step draws its picture too, for one of before
+        and after.
+        """
 
-    page_at_start: bool
-    needs: type
+    @property
+    def needs(self) -> type:
+        """Protocol of tasks/protocols.py that the model must fulfil."""
 
     def check(self, batch_shards: int) -> None:
         """Refuses impossible values, on a mesh that splits a batch so many ways."""

@@ -4,7 +4,6 @@ A SummedTask adds up the gradients of the parts. A ContrastiveTask, whose loss
 compares each example with all others, goes through gradient caching. See protocols.py for both.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -157,6 +156,9 @@ def _join_rows(x: jax.Array) -> jax.Array:
     return constrain(x.reshape(-1, *x.shape[2:]), "batch")
 
 
-def _keys(key: jax.Array | None) -> Sequence[jax.Array | None]:
+def _keys(key: jax.Array | None) -> tuple[jax.Array | None, jax.Array | None]:
     """Two keys of one, or none of none."""
-    return (None, None) if key is None else jax.random.split(key)
+    if key is None:
+        return None, None
+    first, second = jax.random.split(key)
+    return first, second

@@ -25,7 +25,7 @@ class ImagePretrainTask:
 
     Args:
         visual_tokenizer: graphdef of a DiscreteVAE with a code for each patch. Its parameters come
-            as `frozen`.
+            as `frozen`. None for a task whose batches have their labels.
         mean, std: triples of [0, 1] that normalise the model's images.
         dropout: whether drop-path draws anything.
     """
@@ -35,7 +35,7 @@ class ImagePretrainTask:
     weights: ClassVar[Mapping[str, float]] = {"mim_loss": 1.0}
     extra_axes: ClassVar[Mapping[str, tuple]] = {}
 
-    visual_tokenizer: nnx.GraphDef
+    visual_tokenizer: nnx.GraphDef | None
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     dropout: bool = True
@@ -67,6 +67,7 @@ class ImagePretrainTask:
         """The visual tokens of all patches by the tokenizer's view of a batch, row by row: int32
         [B, P-1].
         """
+        assert self.visual_tokenizer is not None
         visual_tokenizer = nnx.merge(self.visual_tokenizer, frozen)
         return encode_codes(visual_tokenizer, batch["tokenizer_image"].astype(jnp.float32) / 255.0)
 
@@ -92,7 +93,7 @@ class ImagePretrainTask:
         self, model: PredictsMaskedImages, batch: Batch, key: jax.Array | None = None
     ) -> jax.Array:
         """Logits [B, M, V] float32 at the hidden patches."""
-        image = normalize_image(batch["image"], self.mean, self.std)
+        image = jnp.asarray(normalize_image(batch["image"], self.mean, self.std))
         return model.predict_masked(image, batch["masked_positions"], key)
 
 

@@ -101,8 +101,7 @@ class PairPretrainTask(Stateless):
         image_key, text_key = _split(key, 2)
         image, image_vl = model.image_features(self._normalize(batch["image"]), image_key)
         text, text_vl = model.text_features(batch["token_ids"], batch["token_mask"], text_key)
-        scale, scale_vl = model.itc.logit_scale[...], model.itc_vl.logit_scale[...]
-        return Features(image, text, image_vl, text_vl, scale, scale_vl)
+        return Features(image, text, image_vl, text_vl, *model.logit_scales())
 
     def contrast(
         self, features: Features, batch: Batch, context: Any, key: jax.Array
@@ -176,12 +175,12 @@ class PairPretrainTask(Stateless):
             itm_loss, itm_accuracy, mlm_loss, mlm_accuracy: scalars float32.
         """
         states = self._fused_states(model, batch, key)
-        itm_logits = model.itm_head(model.pooler(states[:, 1:, 0])).astype(jnp.float32)
+        itm_logits = model.match_logits(states[:, 1:, 0])
         itm_labels = jnp.broadcast_to(jnp.asarray([1, 0, 0]), itm_logits.shape[:2])
         return {
             "itm_loss": matching_loss(itm_logits, itm_labels).sum(),
             "itm_accuracy": (jnp.argmax(itm_logits, axis=-1) == itm_labels).sum(),
-            **masked_totals(model.mlm_head(states[:, 0]), batch["mlm_labels"]),
+            **masked_totals(model.predict_words(states[:, 0]), batch["mlm_labels"]),
         }
 
     def _fused_states(self, model, batch, key):

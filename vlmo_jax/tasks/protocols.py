@@ -110,19 +110,31 @@ class ContrastiveTask(Task, Protocol):
 class PredictsMaskedImages(Protocol):
     """A model for masked image modelling."""
 
-    def predict_masked(self, image: jax.Array, masked_positions: jax.Array, key: Any) -> jax.Array:
-        """Logits [B, M, V] at hidden patches."""
+    def predict_masked(
+        self, image: jax.Array, masked_positions: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, S, S, 3] and [B, M] -> logits of codes at the hidden patches [B, M, V]."""
 
 
 @runtime_checkable
 class EncodesText(Protocol):
     """A model for masked language modelling on text alone."""
 
-    def embed_text(self, token_ids: jax.Array, key: Any) -> jax.Array:
+    def embed_text(self, token_ids: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """[B, T] -> [B, T, D]."""
 
-    def encode_text(self, text: jax.Array, token_mask: jax.Array) -> jax.Array:
-        """[B, T, D] -> [B, 1, T or R, D]."""
+    def encode_text(
+        self,
+        text: jax.Array,
+        token_mask: jax.Array,
+        *,
+        read: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """[B, T, D] -> [B, 1, T or R, D]; `read` [B, R] are the positions that are needed."""
+
+    def predict_words(self, states: jax.Array) -> jax.Array:
+        """[..., D] -> logits of tokens [..., V]."""
 
 
 @runtime_checkable
@@ -138,19 +150,35 @@ class DualEncoder(Protocol):
 
 @runtime_checkable
 class PretrainsOnPairs(EncodesText, Protocol):
-    """A model with both contrastive branches and a fused encoder."""
+    """A model with two contrastive branches and a fused encoder."""
 
-    def image_features(self, image: jax.Array, key: Any) -> Any:
-        """Contrastive features of images."""
+    def image_features(self, image: jax.Array, key: jax.Array | None = None) -> Any:
+        """[B, S, S, 3] -> features [B, D] of both branches."""
 
-    def text_features(self, token_ids: jax.Array, token_mask: jax.Array, key: Any) -> Any:
-        """Contrastive features of texts."""
+    def text_features(
+        self, token_ids: jax.Array, token_mask: jax.Array, key: jax.Array | None = None
+    ) -> Any:
+        """[B, T] -> features [B, D] of both branches."""
+
+    def logit_scales(self) -> tuple[jax.Array, jax.Array]:
+        """The logarithms of the scales of both branches."""
 
     def embed_image(self, image: jax.Array) -> jax.Array:
         """[B, S, S, 3] -> [B, P, D]."""
 
-    def encode_fused(self, text: jax.Array, token_mask: jax.Array, image: jax.Array) -> jax.Array:
+    def encode_fused(
+        self,
+        text: jax.Array,
+        token_mask: jax.Array,
+        image: jax.Array,
+        *,
+        read: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
         """[B, T, D] and [B, P, D] -> [B, N or R, D]."""
+
+    def match_logits(self, first_tokens: jax.Array) -> jax.Array:
+        """[..., D] -> logits of "no match" and "match" [..., 2]."""
 
 
 @runtime_checkable

@@ -2,14 +2,12 @@
 re-ranks the best.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from flax import nnx
 
 from vlmo_jax.layers.embeddings import normalize_image
-from vlmo_jax.tasks.protocols import Batch
 
 
 class Encoders(NamedTuple):
@@ -21,9 +19,9 @@ class Encoders(NamedTuple):
         match: all three -> [B] float32, log-odds of "matched" by the ITM head.
     """
 
-    encode_image: Callable[[Any, Batch], jax.Array]
-    encode_text: Callable[[Any, Batch], jax.Array]
-    match: Callable[[Any, Batch], jax.Array]
+    encode_image: jax.stages.Wrapped
+    encode_text: jax.stages.Wrapped
+    match: jax.stages.Wrapped
 
 
 def make_encoders(

@@ -62,7 +62,7 @@ def masked_logits(model: EncodesText, batch: Batch, key: jax.Array | None = None
     states = model.encode_text(
         text, batch["token_mask"], read=batch["mlm_positions"], key=encode_key
     )
-    return model.mlm_head(states[:, 0])
+    return model.predict_words(states[:, 0])
 
 
 class Guesses(NamedTuple):

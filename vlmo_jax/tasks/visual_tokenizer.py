@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vlmo_jax.models.dvae import map_pixels, pixels_from_statistics
+from vlmo_jax.models.dvae import DiscreteVAE, map_pixels, pixels_from_statistics
 from vlmo_jax.objectives.discrete_vae import (
     choose_codes,
     code_counts,
@@ -21,7 +21,7 @@ from vlmo_jax.objectives.discrete_vae import (
     squared_error,
 )
 from vlmo_jax.tasks.gradients import summed_gradients
-from vlmo_jax.tasks.protocols import Batch, EncodesToCodes, Metrics
+from vlmo_jax.tasks.protocols import Batch, Metrics
 from vlmo_jax.tasks.stateless import Stateless
 
 METRICS = (
@@ -34,7 +34,7 @@ METRICS = (
 )
 
 
-def encode_codes(model: EncodesToCodes, image: jax.Array) -> jax.Array:
+def encode_codes(model: DiscreteVAE, image: jax.Array) -> jax.Array:
     """The code of each place of the grid, row by row: what stage 1 predicts.
 
     Args:
@@ -50,7 +50,7 @@ def encode_codes(model: EncodesToCodes, image: jax.Array) -> jax.Array:
     return jnp.argmax(model.logits(image), axis=-1).reshape(len(image), -1).astype(jnp.int32)
 
 
-def decode_codes(model: EncodesToCodes, codes: jax.Array) -> jax.Array:
+def decode_codes(model: DiscreteVAE, codes: jax.Array) -> jax.Array:
     """The image that codes stand for.
 
     Args:
@@ -63,7 +63,7 @@ def decode_codes(model: EncodesToCodes, codes: jax.Array) -> jax.Array:
     return pixels_from_statistics(model.decode(jax.nn.one_hot(codes, model.vocab_size)))
 
 
-def reconstruct(model: EncodesToCodes, image: jax.Array) -> jax.Array:
+def reconstruct(model: DiscreteVAE, image: jax.Array) -> jax.Array:
     """An image after its way through the codes: [B, S, S, 3] of [0, 1] to float32 of the same
     shape; see `encode_codes`.
     """
@@ -119,7 +119,7 @@ class VisualTokenizerTask(Stateless):
         """Images of the whole batch."""
         return dict.fromkeys(METRICS, len(batch["image"]))
 
-    def sums(self, model: EncodesToCodes, batch: Batch, context: Any, key: jax.Array) -> Metrics:
+    def sums(self, model: DiscreteVAE, batch: Batch, context: Any, key: jax.Array) -> Metrics:
         """Losses and metrics of a batch, or of a part of it, summed over its images.
 
         Entropies, codes in use and perplexity are of each part for itself: of small parts they are

@@ -123,12 +123,13 @@ class Loop:
             enabled=jax.process_index() == 0,
         )
         self.stopwatch = Stopwatch()
-        self.pending = None  # (step, metrics on the device) of the step that was dispatched last
+        # (step, metrics on the device) of the step that was dispatched last.
+        self.pending: tuple[int, Any] | None = None
         self.means = WeightedMeans()  # of the steps since the last log line
         self.steps_in_window = 0
         self.stop = False
         self.last_save = time.monotonic()
-        self.cut_texts = 0.0  # share of the texts so far that were cut
+        self.long_texts = 0.0  # share of the texts so far that were too long for a row
 
     def run(self) -> bool:
         """Runs to the last step or to a signal; returns whether the run is finished."""
@@ -155,7 +156,7 @@ class Loop:
                     self.state, metrics = compiled(self.state, frozen, batch)
                     self._collect(bar)
                     self.pending = (step, metrics)
-                    self.cut_texts = batches.truncated / max(batches.seen, 1)
+                    self.long_texts = batches.truncated / max(batches.texts, 1)
                     due = self._due(step)
                     self._after_step(step, due, bar)
                     if due.stop:
@@ -348,11 +349,8 @@ def _summarize(loop: Loop, finished: bool, seconds: float) -> None:
     workdir, config = loop.workdir, loop.config
     if (workdir / "metrics.jsonl").exists():
         loss_curves(workdir / "metrics.jsonl", workdir / "curves.png")
-    if loop.cut_texts:
-        announce(
-            f"{loop.cut_texts:.1%} of the texts were longer than config.model.text_length="
-            f"{config.model.text_length} tokens and were cut."
-        )
+    if loop.long_texts:
+        announce(loop.program.recipe.data.describe_long_texts(loop.long_texts))
     if not finished:
         announce(
             f"Stopped at step {int(loop.state.step)} of {config.steps}. Run the same command again"

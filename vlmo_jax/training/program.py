@@ -61,7 +61,7 @@ class Program:
     update: Update
     abstract_state: TrainState
     shardings: TrainState
-    step: Callable
+    step: jax.stages.Wrapped
 
     @property
     def config(self) -> ConfigDict:
@@ -79,7 +79,7 @@ class Program:
         return compiled, time.perf_counter() - start, compiled.memory_analysis()
 
     @staticmethod
-    def _place(shapes, where):
+    def _place(shapes: Any, where: jax.sharding.Sharding) -> Any:
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes
         )
@@ -113,7 +113,7 @@ class Program:
 
 
 def build_program(recipe: Recipe, mesh: jax.sharding.Mesh) -> Program:
-    """Builds model, optimizer, shardings and jitted step of a recipe, without allocating anything."""
+    """Builds model, optimizer, shardings and jitted step of a recipe, allocating nothing."""
     config = recipe.config
     graphdef, params = abstract_model(recipe.make_model)
     shapes = nnx.to_pure_dict(params)

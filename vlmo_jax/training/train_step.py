@@ -5,7 +5,7 @@ needs no random state beside the step.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -116,16 +116,14 @@ def state_shardings(
         return next((by_path[end] for end in ends if end in by_path), replicated(mesh))
 
     return TrainState(
-        step=replicated(mesh),
+        step=replicated(mesh),  # type: ignore[arg-type]  # a tree of shardings like the state
         params=shardings,
         opt_state=jax.tree_util.tree_map_with_path(sharding_of, abstract.opt_state),
         extra=jax.tree_util.tree_map_with_path(sharding_of, abstract.extra),
     )
 
 
-def jit_step(
-    update: Update, shardings: TrainState, mesh: jax.sharding.Mesh
-) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+def jit_step(update: Update, shardings: TrainState, mesh: jax.sharding.Mesh) -> jax.stages.Wrapped:
     """The jitted `Update.step`, which donates the state; run it inside `jax.set_mesh(mesh)`."""
     return jax.jit(
         update.step,

@@ -56,9 +56,8 @@ def check_train(arrays: Arrays, info: Info, report: Any) -> None:
     )
     mesh = make_mesh(devices=jax.devices()[:1])
     with jax.set_mesh(mesh):
-        update = Update(
-            PairPretrainTask(), Optimizer(optimizer, schedule), reference.graphdef, seed=0
-        )
+        task = PairPretrainTask()
+        update = Update(task, Optimizer(optimizer, schedule), reference.graphdef, seed=0)
         state = update.first_state(reference.params("init"))
         step = jit_step(update, state_shardings(state, reference.abstract, mesh, {}), mesh)
         compare_inputs(reference, report, "batch")
@@ -67,7 +66,7 @@ def check_train(arrays: Arrays, info: Info, report: Any) -> None:
             state, metrics = step(state, {}, official_batch(inputs))
             ours = {
                 "total_loss": metrics["loss"],
-                "mlm_loss": update.task.mlm_weight * metrics["mlm_loss"],
+                "mlm_loss": task.mlm_weight * metrics["mlm_loss"],
                 "itc_loss": metrics["itc_loss"],
                 "itm_loss": metrics["itm_loss"],
             }

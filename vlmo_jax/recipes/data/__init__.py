@@ -1,11 +1,16 @@
 """What `config.data.kind` may be: how records become training batches."""
 
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
 from vlmo_jax.recipes.data.images import ImagesData
 from vlmo_jax.recipes.data.masked_images import MaskedImagesData
 from vlmo_jax.recipes.data.pairs import PairsData
 from vlmo_jax.recipes.data.texts import TextsData
+from vlmo_jax.recipes.protocols import Data
 
-DATA = {
+DATA: dict[str, Callable[[ConfigDict], Data]] = {
     "pairs": PairsData,
     "texts": TextsData,
     "masked_images": MaskedImagesData,

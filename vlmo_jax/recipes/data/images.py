@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from vlmo_jax.input.images.augmentation import Augmentation
 from vlmo_jax.input.pipeline import TrainBatches
 from vlmo_jax.input.plain_images import ImageExamples, ImageRows
+from vlmo_jax.input.schema import Rows
 from vlmo_jax.recipes.data import opening
 
 
@@ -23,11 +24,15 @@ class ImagesData:
 
     def __init__(self, config: ConfigDict) -> None:
         self._config = config
-        self.source: Sequence | None = None
+        self.source: Sequence = ()
 
     @property
-    def rows(self) -> ImageRows:
+    def rows(self) -> Rows:
         """Sizes that say what a batch consists of."""
+        return self._image_rows
+
+    @property
+    def _image_rows(self) -> ImageRows:
         return ImageRows(self._config.model.image_size)
 
     @property
@@ -53,12 +58,16 @@ class ImagesData:
 
     def batches(self, start_step: int) -> TrainBatches:
         """See `protocols.Data`."""
-        maker = ImageExamples(self.source, self.rows, self._config.seed, self.augmentation)
+        maker = ImageExamples(self.source, self._image_rows, self._config.seed, self.augmentation)
         return opening.stream(self._config, maker, start_step)
 
     def describe(self) -> str:
         """See `protocols.Data`."""
         return f"{len(self.source):,} training images from {self._config.data.source}"
+
+    def describe_long_texts(self, share: float) -> str:
+        """Nothing: no texts are read."""
+        return ""
 
     def preprocessing(self) -> dict[str, Any]:
         """See `protocols.Data`."""

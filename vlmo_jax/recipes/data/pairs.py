@@ -27,7 +27,7 @@ class PairsData:
     def __init__(self, config: ConfigDict) -> None:
         self._config = config
         self.tokenizer: Tokenizer | None = None
-        self.source: Sequence | None = None
+        self.source: Sequence = ()
 
     @property
     def rows(self) -> PairRows:
@@ -72,6 +72,7 @@ class PairsData:
     def batches(self, start_step: int) -> TrainBatches:
         """See `protocols.Data`."""
         config = self._config
+        assert self.tokenizer is not None  # the data are open
         maker = PairExamples(
             self.source,
             self.tokenizer,
@@ -86,6 +87,14 @@ class PairsData:
     def describe(self) -> str:
         """See `protocols.Data`."""
         return f"{len(self.source):,} training images from {self._config.data.source}"
+
+    def describe_long_texts(self, share: float) -> str:
+        """See `protocols.Data`."""
+        length = self._config.model.text_length
+        return (
+            f"{share:.1%} of the captions were longer than config.model.text_length={length} tokens"
+            " and were cut."
+        )
 
     def preprocessing(self) -> dict[str, Any]:
         """See `protocols.Data`."""

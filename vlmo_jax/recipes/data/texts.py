@@ -26,7 +26,7 @@ class TextsData:
     def __init__(self, config: ConfigDict) -> None:
         self._config = config
         self.tokenizer: Tokenizer | None = None
-        self.source: Sequence | None = None
+        self.source: Sequence = ()
 
     @property
     def rows(self) -> TextRows:
@@ -54,6 +54,7 @@ class TextsData:
     def batches(self, start_step: int) -> TrainBatches:
         """See `protocols.Data`."""
         config = self._config
+        assert self.tokenizer is not None  # the data are open
         maker = MaskedTextExamples(
             self.source,
             self.tokenizer,
@@ -67,6 +68,14 @@ class TextsData:
     def describe(self) -> str:
         """See `protocols.Data`."""
         return f"{len(self.source):,} training texts from {self._config.data.source}"
+
+    def describe_long_texts(self, share: float) -> str:
+        """See `protocols.Data`."""
+        length = self._config.model.text_length
+        return (
+            f"{share:.1%} of the texts were longer than config.model.text_length={length} tokens;"
+            " of those a row holds a part."
+        )
 
     def preprocessing(self) -> dict[str, Any]:
         """See `protocols.Data`."""

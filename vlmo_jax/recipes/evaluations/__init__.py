@@ -1,11 +1,16 @@
 """What the `kind` of a member of `config.evals` may be: how a model is scored."""
 
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
 from vlmo_jax.recipes.evaluations.masked_images import MaskedImagesRecipe
 from vlmo_jax.recipes.evaluations.masked_text import MaskedTextRecipe
 from vlmo_jax.recipes.evaluations.reconstruction import ReconstructionRecipe
 from vlmo_jax.recipes.evaluations.retrieval import RetrievalRecipe
+from vlmo_jax.recipes.protocols import Data, EvaluationRecipe, TaskRecipe
 
-EVALUATIONS = {
+EVALUATIONS: dict[str, Callable[[str, ConfigDict, Data, TaskRecipe], EvaluationRecipe]] = {
     "retrieval": RetrievalRecipe,
     "masked_images": MaskedImagesRecipe,
     "masked_text": MaskedTextRecipe,

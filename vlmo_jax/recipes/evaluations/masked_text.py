@@ -2,6 +2,7 @@
 
 import jax
 from flax import nnx
+from ml_collections import ConfigDict
 
 from vlmo_jax.datasets import open_text_source
 from vlmo_jax.evals.masked_text import (
@@ -9,7 +10,9 @@ from vlmo_jax.evals.masked_text import (
     MaskedTextEvaluator,
     blanks_of_largest,
 )
+from vlmo_jax.recipes.data.texts import TextsData
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
+from vlmo_jax.recipes.protocols import Data, TaskRecipe
 from vlmo_jax.tasks.protocols import EncodesText
 from vlmo_jax.tasks.text_pretrain import make_masked_text_model
 
@@ -20,18 +23,22 @@ class MaskedTextRecipe(SplitsRecipe):
     page_at_start = True
     needs = EncodesText
 
+    def __init__(self, name: str, config: ConfigDict, data: Data, task: TaskRecipe) -> None:
+        super().__init__(name, config, data, task)
+        self._texts = self.require_part("data", data, TextsData)
+
     def open(self) -> None:
         """See `protocols.EvaluationRecipe`."""
         self.open_splits(open_text_source)
 
     def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> MaskedTextEvaluation:
         """See `protocols.EvaluationRecipe`."""
-        data, tokenizer = self.config.data, self.data.tokenizer
+        data, tokenizer = self.config.data, self.tokenizer
         evaluators = [
             MaskedTextEvaluator(
                 source,
                 tokenizer,
-                self.data.rows,
+                self._texts.rows,
                 name=name,
                 mask_rate=data.mask_rate,
                 packing=data.packing,

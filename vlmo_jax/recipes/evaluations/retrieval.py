@@ -36,7 +36,7 @@ class RetrievalRecipe(SplitsRecipe):
         evaluators = [
             RetrievalEvaluator(
                 source,
-                self.data.tokenizer,
+                self.tokenizer,
                 name=name,
                 image_size=model.image_size,
                 text_length=model.text_length,

@@ -1,13 +1,17 @@
 """What all evaluations have: a name, a schedule, and the splits that they score."""
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
-from vlmo_jax.commands.config_errors import multiple, naming, positive, require
+from vlmo_jax.commands.config_errors import ConfigError, multiple, naming, positive, require
 from vlmo_jax.datasets import open_source
 from vlmo_jax.evals.evaluation import evaluation_splits
+from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
+
+Part = TypeVar("Part")
 
 
 class SplitsRecipe:
@@ -26,9 +30,38 @@ class SplitsRecipe:
     page_at_start = False
 
     def __init__(self, name: str, config: ConfigDict, data: Data, task: TaskRecipe) -> None:
-        self.name, self.config, self.data, self.task = name, config, data, task
+        self.name, self.config = name, config
         self.fields = config.evals[name]
         self.splits: dict[str, Sequence] = {}
+        self._data = data
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Of the recipe's texts, once its data are open.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        tokenizer = self._data.tokenizer
+        if tokenizer is None:
+            raise ConfigError(
+                f"config.evals.{self.name} reads texts, for which"
+                f" config.data.kind={self.config.data.kind!r} has no tokenizer"
+            )
+        return tokenizer
+
+    def require_part(self, field: str, part: Any, kind: type[Part]) -> Part:
+        """A part of the recipe, which must be of the kind that this evaluation is made for.
+
+        Raises:
+            ConfigError: it is of another.
+        """
+        if not isinstance(part, kind):
+            raise ConfigError(
+                f"config.evals.{self.name}.kind={self.fields.kind!r} does not go with"
+                f" config.{field}.kind={self.config[field].kind!r}"
+            )
+        return part
 
     def check(self, batch_shards: int) -> None:
         """See `protocols.EvaluationRecipe`."""

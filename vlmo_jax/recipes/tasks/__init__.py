@@ -1,11 +1,16 @@
 """What `config.task.kind` may be: what is learned."""
 
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from vlmo_jax.recipes.protocols import TaskRecipe
 from vlmo_jax.recipes.tasks.image_pretrain import ImagePretrainRecipe
 from vlmo_jax.recipes.tasks.pair_pretrain import PairPretrainRecipe
 from vlmo_jax.recipes.tasks.text_pretrain import TextPretrainRecipe
 from vlmo_jax.recipes.tasks.visual_tokenizer import VisualTokenizerRecipe
 
-TASKS = {
+TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "pair_pretrain": PairPretrainRecipe,
     "text_pretrain": TextPretrainRecipe,
     "image_pretrain": ImagePretrainRecipe,

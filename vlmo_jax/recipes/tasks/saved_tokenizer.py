@@ -1,4 +1,4 @@
-"""The visual tokenizer of stage 1: a discrete VAE from a checkpoint, whose parameters never train."""
+"""The visual tokenizer of stage 1: a discrete VAE from a checkpoint, which never trains."""
 
 import math
 from pathlib import Path

@@ -11,7 +11,7 @@ NO_INIT = "none"  # config.init_from of a run that starts from random parameters
 
 
 class Settings:
-    """A TaskRecipe of `protocols.py` that starts from random parameters and reads its batches alone.
+    """A TaskRecipe that starts from random parameters and reads its batches alone.
 
     Args:
         config: of a recipe.
