@@ -151,15 +151,15 @@ def is_exception(found: Import) -> bool:
 
 
 def picture_data() -> dict[str, Any]:
-    """What the picture shows: the names of the rooms, a list a floor from the ground up, and the
-    arrows between rooms with the number of imports behind each.
+    """What the picture shows: the names of the rooms, a list a floor from the ground up, and all
+    arrows from room to room.
     """
-    counts: dict[tuple[str, str], int] = {}
+    arrows = set()
     for found in internal_imports():
         room, other = place_of(found.name)[1].name, place_of(found.other)[1].name
         if room != other and not is_exception(found):
-            counts[room, other] = counts.get((room, other), 0) + 1
+            arrows.add((room, other))
     return {
         "floors": [[room.name for room in row] for row in FLOORS],
-        "arrows": [[*pair, count] for pair, count in sorted(counts.items())],
+        "arrows": [list(arrow) for arrow in sorted(arrows)],
     }

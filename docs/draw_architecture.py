@@ -152,7 +152,7 @@ def _apart(
 def draw() -> None:
     """Writes PICTURE."""
     data = picture_data()
-    ways = ways_of(drawn_arrows([(room, other) for room, other, _ in data["arrows"]]))
+    ways = ways_of(drawn_arrows([(room, other) for room, other in data["arrows"]]))
     rooms = {Point(f, room.name): room for f, row in enumerate(FLOORS) for room in row}
     rows = order(ways)
     widths = {point: _width(rooms.get(point)) for row in rows for point in row}
