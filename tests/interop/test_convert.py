@@ -9,7 +9,6 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
-from vlmo_jax.recipes.frozen_tokenizer import VisualTokenizer
 
 from configs import stage3
 from tests import tiny
@@ -24,6 +23,7 @@ from vlmo_jax.interop.tensor_files import read_tensors, write_safetensors
 from vlmo_jax.interop.vlmo import from_official, official_places
 from vlmo_jax.interop.vlmo_sizes import find_sizes
 from vlmo_jax.models.build import abstract_params, model_maker
+from vlmo_jax.recipes.tasks.saved_tokenizer import VisualTokenizer
 
 VLMO = {
     "tiny_base_pretrain": dict(image_size=32),
