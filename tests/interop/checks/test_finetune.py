@@ -81,7 +81,7 @@ def nlvr2(vqa):
     def loss(model, batch):
         text, types, out = model.embed_text(batch["token_ids"]), model.modality_type[...], {}
         for number in (0, 1):
-            image = model.image_embedding(batch[f"image_{number}"]) + types[1 + number]
+            image = model.image_embedding(batch[f"image_{number}"]) + types[1 + number][None, None]
             states = model.encode_fused(text, batch["token_mask"], image)
             out[f"infer{number + 1}/text_feats"] = states[:, :12]
             out[f"infer{number + 1}/cls_feats"] = model.pooler(states[:, 0])
