@@ -269,7 +269,10 @@ def test_checkpoint_of_version_0_1_is_exported_and_used(
 
     monkeypatch.setattr(conversion, "save_params", save_as_before)
     conversion.convert(source(tensors), tmp_path / "ours", format_name, **hints)
-    assert SavedParams(tmp_path / "ours").meta["config"]["kind"] == kind
+    [written] = (tmp_path / "ours").rglob("meta/metadata")
+    assert json.loads(written.read_text())["config"]["kind"] == kind
+    model = SavedParams(tmp_path / "ours").meta["config"]["model"]
+    assert model["kind"] == {"vlmo": "vlmo", "beit": "beit", "dalle": "discrete_vae"}[format_name]
     same(
         read_tensors(conversion.export(tmp_path / "ours", tmp_path / "back", format_name)), tensors
     )

@@ -17,14 +17,14 @@ FIXTURE = DATA / "vlmo" / "tiny_base_train10.npz"
 @pytest.fixture(scope="module", autouse=True)
 def one_step():
     """All training runs here have the same sizes and rates: they share one compiled step."""
-    steps, make = [], check_train.make_train_step
+    steps, make = [], check_train.jit_step
 
     def make_once(*args, **kwargs):
         steps.extend([] if steps else [make(*args, **kwargs)])
         return steps[0]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(check_train, "make_train_step", make_once)
+        patch.setattr(check_train, "jit_step", make_once)
         yield
 
 
