@@ -74,16 +74,17 @@ def start(environment):
     processes = []
 
     def start(workdir, *settings, devices=1, **environ):
-        log = pathlib.Path(f"{workdir}.{len(processes)}.log").open("w")
+        log = pathlib.Path(f"{workdir}.{len(processes)}.log")
         command = [sys.executable, "-m", "vlmo_jax.main", *arguments(workdir, *settings)]
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**environment(devices), **environ},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        process.log = pathlib.Path(log.name)
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**environment(devices), **environ},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        process.log = log
         processes.append(process)
         return process
 
