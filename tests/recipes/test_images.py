@@ -14,11 +14,10 @@ from configs import stage1
 from tests import tiny
 from tests.recipes.full_size import build
 from tests.recipes.shapes import assert_fits
+from tests.saved_tokenizer import save_tokenizer
 from vlmo_jax.checkpoints import store
-from vlmo_jax.checkpoints.state import TrainState
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.models.build import abstract_model
-from vlmo_jax.models.dvae import DiscreteVAE
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.tasks.saved_tokenizer import VisualTokenizer
 from vlmo_jax.tasks.visual_tokenizer import encode_codes
@@ -26,7 +25,6 @@ from vlmo_jax.training.evaluate import evaluate
 from vlmo_jax.training.loop import train
 from vlmo_jax.training.optimizer import match_rules
 
-SIZES = dict(vocab_size=16, num_hidden=4, num_groups=3, blocks_per_group=1, num_init=0)
 SMALL = (
     "data.source=emoji",
     "model.width=16",
@@ -52,22 +50,6 @@ SMALL = (
 def parse(*arguments, recipe="tiny"):
     """The config of a command line."""
     return tiny.parse(f"stage1:{recipe}", *arguments)
-
-
-def save_tokenizer(directory, *, kind="tokenizer", decoder=True, **sizes):
-    """Saves a visual tokenizer with random parameters as a run of one does; returns them."""
-    fields = {**SIZES, **sizes}
-    with nnx.use_eager_sharding(False):
-        shapes = nnx.to_pure_dict(
-            nnx.state(DiscreteVAE(**fields, decoder=decoder, rngs=nnx.Rngs(0)))
-        )
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(np.float32), shapes)
-    checkpoints = store.Checkpoints(directory / "checkpoints", keep_last=1)
-    meta = {"config": {"kind": kind, "model": {**fields, "image_size": 32, "dtype": "auto"}}}
-    checkpoints.save(TrainState(np.asarray(3), params, {"none": np.zeros(1)}, {}), meta)
-    checkpoints.close()
-    return params
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +267,7 @@ def test_impossible_settings_are_refused(tokenizer, arguments, message):
 
 
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
-    save_tokenizer(tmp_path, kind="images")
+    save_tokenizer(tmp_path, kind="beit")
     with pytest.raises(
         ConfigError,
         match=(
