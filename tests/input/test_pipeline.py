@@ -12,7 +12,7 @@ from vlmo_jax.input.hosts import Host
 from vlmo_jax.input.images.augmentation import Augmentation
 from vlmo_jax.input.pairs import PairExamples, PairRows
 from vlmo_jax.input.pipeline import Loading, stream_batches
-from vlmo_jax.input.text import masking
+from vlmo_jax.input.schema import UNUSED
 
 # Each argument of a stream, and what it belongs to.
 ROWS = dict(image_size=16, text_length=10, max_masked_tokens=3)
@@ -55,6 +55,16 @@ def assert_equal(left, right):
         np.testing.assert_array_equal(left[key], right[key], err_msg=key)
 
 
+def test_without_masked_tokens_there_is_no_masked_copy_and_all_else_is_the_same(
+    make_records, tokenizer
+):
+    plain = run(make_records(20), tokenizer, max_masked_tokens=0)[0]
+    masked = run(make_records(20), tokenizer)[0]
+    assert set(masked) - set(plain) == {"mlm_token_ids", "mlm_positions", "mlm_labels"}
+    for name, values in plain.items():
+        np.testing.assert_array_equal(values, masked[name], err_msg=name)
+
+
 def test_a_batch_is_what_the_model_expects(make_records, tokenizer):
     batch = run(make_records(20), tokenizer)[0]
     expected = {
@@ -73,7 +83,7 @@ def test_a_batch_is_what_the_model_expects(make_records, tokenizer):
     assert (batch["token_ids"][:, 0] == tokenizer.begin_id).all()
     assert (batch["token_ids"][rows, lengths - 1] == tokenizer.end_id).all()
     assert (batch["token_ids"][~batch["token_mask"]] == tokenizer.pad_id).all()
-    used = batch["mlm_labels"] != masking.UNUSED_LABEL
+    used = batch["mlm_labels"] != UNUSED
     assert used.any(1).all() and not batch["mlm_positions"][~used].any()
     original = np.take_along_axis(batch["token_ids"], batch["mlm_positions"], 1)
     assert (original[used] == batch["mlm_labels"][used]).all()
@@ -271,8 +281,8 @@ def test_more_rows_than_records_is_warned_of(make_records, tokenizer, caplog):
         ({"image_size": 0}, "config.model.image_size=0 must be at least 1 pixel"),
         ({"text_length": 2}, "config.model.text_length=2 has no room .*; use at least 3"),
         (
-            {"max_masked_tokens": 0},
-            "config.data.max_masked_tokens=0 must be in 1 .. text_length - 2 = 8",
+            {"max_masked_tokens": -1},
+            "config.data.max_masked_tokens=-1 must be in 1 .. text_length - 2 = 8",
         ),
         ({"max_masked_tokens": 9}, "config.data.max_masked_tokens=9 must be in"),
         ({"mask_rate": 0.0}, "config.data.mask_rate=0.0"),

@@ -72,7 +72,11 @@ def test_evaluation_alone_scores_what_the_run_did(workdir, capsys):
         ("averages", dict(protocol="best"), "config.evals.averages.protocol='best' is not allowed"),
         ("averages", dict(kind="rank"), "config.evals.averages.kind='rank' is not allowed"),
         ("averages", dict(batch_size=9), "config.evals.averages.batch_size=9 does not divide"),
-        ("averages", dict(kind="masked_text"), "does not go with config.data.kind='pairs'"),
+        (
+            "averages",
+            dict(kind="masked_images"),
+            "config.model.kind='vlmo' has not what|does not go",
+        ),
         ("retrieval", dict(rerank_top_k=-1), "config.evals.retrieval.rerank_top_k=-1 must be 0"),
     ],
 )
@@ -103,3 +107,16 @@ def test_parts_that_do_not_go_together_are_refused(part, kind, message):
     changed[part].kind = kind
     with pytest.raises(ConfigError, match=message):
         Recipe(changed).make_task()
+
+
+def test_evaluations_say_what_they_miss_in_the_data():
+    texts = tiny.parse("stage2:tiny", "init_from=none")
+    with texts.unlocked():
+        texts.evals.search = config().evals.retrieval
+    with pytest.raises(ConfigError, match="config.data.kind='texts' does not say mean and std"):
+        Recipe(texts).check(8)
+    images = tiny.parse("visual_tokenizer:tiny", "data.source=emoji")
+    with images.unlocked():
+        images.evals.words = texts.evals.masked_text
+    with pytest.raises(ConfigError, match="config.model.kind='discrete_vae' has not what config"):
+        Recipe(images)

@@ -6,7 +6,7 @@ import pytest
 
 from tests import tiny
 from tests.saved_tokenizer import save_tokenizer
-from vlmo_jax.objectives.masked_language import UNUSED
+from vlmo_jax.input.schema import UNUSED
 
 # With this epsilon an update is a smooth function of the gradients, and noise stays noise.
 SHARED = (

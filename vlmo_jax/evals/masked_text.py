@@ -29,6 +29,8 @@ from vlmo_jax.tasks.text_pretrain import MaskedTextModel
 
 log = logging.getLogger(__name__)
 
+EARLIER_NAME = "fill_in.json"  # of what version 0.1 kept of step 0
+
 
 class FillIn(NamedTuple):
     """A text with blanks, and what a model says belongs there.
@@ -308,6 +310,8 @@ def blanks_of_largest(
 
 def _draw(filled, step, page):
     kept, columns = page.with_suffix(".json"), {}
+    if not kept.exists() and (earlier := page.with_name(EARLIER_NAME)).exists():
+        kept = earlier
     page.parent.mkdir(parents=True, exist_ok=True)
     if step == 0:
         kept.write_text(json.dumps([fill._asdict() for fill in filled]))

@@ -21,7 +21,14 @@ from vlmo_jax.input.attempts import (
     write_or_replace,
 )
 from vlmo_jax.input.images import block_masking, color_jitter, pixels
-from vlmo_jax.input.schema import INDEX_COLUMNS, Batch, Column
+from vlmo_jax.input.schema import INDEX_COLUMNS, UNUSED, Batch, Column
+
+
+def check_tokenizer_view(image_size: int) -> None:
+    """Raises ConfigError unless images of `config.data.tokenizer_image_size` have pixels."""
+    require(
+        image_size >= 1, f"config.data.tokenizer_image_size={image_size} must be at least 1 pixel"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +56,7 @@ class MaskedViews:
         block_masking.check_block_masking(
             self.image_size, self.patch_size, self.num_masked, self.min_block
         )
-        require(
-            self.tokenizer_image_size >= 1,
-            f"config.data.tokenizer_image_size={self.tokenizer_image_size} must be at least 1"
-            " pixel",
-        )
+        check_tokenizer_view(self.tokenizer_image_size)
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -65,9 +68,7 @@ class MaskedViews:
         return {
             "image": Column((view, view, 3), np.uint8),
             "tokenizer_image": Column((tokenizer_view, tokenizer_view, 3), np.uint8),
-            "masked_positions": Column(
-                (self.num_masked,), np.int32, empty=block_masking.UNUSED_POSITION
-            ),
+            "masked_positions": Column((self.num_masked,), np.int32, empty=UNUSED),
         }
 
     def synthetic(

@@ -27,7 +27,20 @@ from vlmo_jax.input.text.masked_rows import (
     check_masking_tokenizer,
     check_text_sizes,
 )
-from vlmo_jax.input.text.tokenizer import Tokenizer
+from vlmo_jax.input.text.tokenizer import Tokenizer, check_text_length
+
+
+def check_caption_sizes(text_length: int, max_masked_tokens: int) -> None:
+    """Raises ConfigError unless texts have room for words, and, where some are masked, for others.
+
+    Args:
+        text_length: `config.model.text_length`.
+        max_masked_tokens: `config.data.max_masked_tokens`; 0: none are masked.
+    """
+    if max_masked_tokens:
+        check_text_sizes(text_length, max_masked_tokens)
+    else:
+        check_text_length(text_length)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +50,7 @@ class PairRows:
     Args:
         image_size: S, side of the images in pixels.
         text_length: T, tokens of a text, those of its begin and end included.
-        max_masked_tokens: M, the most tokens masked in a text.
+        max_masked_tokens: M, the most tokens masked in a text; 0: there is no masked copy of it.
 
     Raises:
         ConfigError: a size is impossible.
@@ -49,7 +62,7 @@ class PairRows:
 
     def __post_init__(self) -> None:
         check_image_size(self.image_size)
-        check_text_sizes(self.text_length, self.max_masked_tokens)
+        check_caption_sizes(self.text_length, self.max_masked_tokens)
 
     @property
     def images(self) -> ImageRows:
@@ -57,20 +70,22 @@ class PairRows:
         return ImageRows(self.image_size)
 
     @property
-    def texts(self) -> TextRows:
-        """Sizes of the texts."""
+    def masked_texts(self) -> TextRows:
+        """Sizes of the texts with their masked copies."""
         return TextRows(self.text_length, self.max_masked_tokens)
 
     @property
     def columns(self) -> dict[str, Column]:
-        """The arrays of a batch: image uint8 [S, S, 3]; token_ids int32 [T]; those of `TextRows`,
-        masked copies of it; image_id uint32, a hash of the record's id; text_id uint32, a hash of
-        the caption in lower case.
+        """The arrays of a batch: image uint8 [S, S, 3]; token_ids int32 [T] and token_mask bool
+        [T]; the other columns of `TextRows`, a masked copy, unless M is 0; image_id uint32, a hash
+        of the record's id; text_id uint32, a hash of the caption in lower case.
         """
+        masked = self.masked_texts.columns if self.max_masked_tokens else {}
         return {
             **self.images.columns,
             "token_ids": Column((self.text_length,), np.int32),
-            **self.texts.columns,
+            "token_mask": Column((self.text_length,), np.bool_),
+            **masked,
             "image_id": Column((), np.uint32),
             "text_id": Column((), np.uint32),
         }
@@ -79,15 +94,17 @@ class PairRows:
         self, rows: int, rng: np.random.Generator, *, vocab_size: int = 0, first_row: int = 0
     ) -> Batch:
         """See `schema.Rows.synthetic`."""
-        texts = self.texts.synthetic(rows, rng, vocab_size=vocab_size)
+        sizes = TextRows(self.text_length, max(self.max_masked_tokens, 1))
+        texts = sizes.synthetic(rows, rng, vocab_size=vocab_size)
         ids = np.arange(rows, dtype=np.uint32) + np.uint32(first_row)
-        return {
+        batch = {
             **self.images.synthetic(rows, rng),
             "token_ids": texts["mlm_token_ids"],
             **texts,
             "image_id": ids,
             "text_id": ids,
         }
+        return {name: batch[name] for name in self.columns}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,12 +134,13 @@ class PairExamples:
 
     def __post_init__(self) -> None:
         captions.check_captions(self.captions)
-        masking.check_mask_rate(self.mask_rate)
-        check_masking_tokenizer(self.tokenizer)
+        if self.rows.max_masked_tokens:
+            masking.check_mask_rate(self.mask_rate)
+            check_masking_tokenizer(self.tokenizer)
 
     @functools.cached_property
     def _masker(self) -> TextMasker:
-        return TextMasker(self.tokenizer, self.rows.texts, self.mask_rate)
+        return TextMasker(self.tokenizer, self.rows.masked_texts, self.mask_rate)
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -190,6 +208,7 @@ class PairExamples:
         ids, words = captions.encode_cached(self.tokenizer, caption)
         token_ids = batch["token_ids"][row]
         kept = captions.pack_tokens(ids, self.tokenizer, token_ids, batch["token_mask"][row])
-        self._masker.write(batch, row, token_ids, words[:kept], rng)
+        if self.rows.max_masked_tokens:
+            self._masker.write(batch, row, token_ids, words[:kept], rng)
         batch["text_id"][row] = captions.text_hash(caption.lower())
         return kept == len(ids)

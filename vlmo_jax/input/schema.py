@@ -11,6 +11,8 @@ import numpy as np
 
 Batch = dict[str, np.ndarray]
 
+UNUSED = -1  # stands where a row has no hidden patch or masked token to tell of
+
 
 class Column(NamedTuple):
     """One array of a batch.

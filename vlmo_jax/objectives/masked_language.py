@@ -7,7 +7,7 @@ Source: BERT; BEiT; VLMo, section 3.2. Mean over the masked tokens of the batch.
 import jax
 import jax.numpy as jnp
 
-UNUSED = -1  # label of a place that holds no masked token
+from vlmo_jax.input.schema import UNUSED
 
 
 def masked_language_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -166,7 +166,7 @@ class Recipe:
         """What this process contributes to a made-up batch, for benchmarks: numpy arrays."""
         process, rows = jax.process_index(), self.config.batch_size // jax.process_count()
         rng = np.random.default_rng(self.config.seed + process)
-        vocab_size = self.config.model.vocab_size
+        vocab_size = self.config.model.get("vocab_size", 0)
         return self.data.rows.synthetic(rows, rng, vocab_size=vocab_size, first_row=rows * process)
 
     def batches(self, start_step: int) -> Batches:

@@ -214,12 +214,15 @@ class MetricWriter:
             str(folder / "tensorboard"), purge_step=purge_step, flush_secs=10
         )
 
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    def write(
+        self, step: int, metrics: Mapping[str, float], *, seconds_left: float | None = None
+    ) -> None:
         """Writes one line; NaN and infinity become null in the file.
 
         Args:
             step: optimizer updates done.
             metrics: name such as `train/itc_loss` -> number.
+            seconds_left: until the end of the run, for the console; None: not known.
 
         Raises:
             ValueError: a value is not one number.
@@ -234,8 +237,11 @@ class MetricWriter:
         for name, value in finite.items():
             if value is not None:
                 self._tensorboard.add_scalar(_TENSORBOARD_REFUSES.sub("_", name), value, int(step))
+        left = ""
+        if seconds_left is not None:
+            left = f" ({tqdm.tqdm.format_interval(seconds_left)} left)"
         for line in _console_lines(values):
-            announce(f"step {int(step)}/{self._total_steps}  {line}")
+            announce(f"step {int(step)}/{self._total_steps}{left}  {line}")
 
     def close(self) -> None:
         """Closes the files; more closes do no harm."""

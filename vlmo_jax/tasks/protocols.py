@@ -149,6 +149,14 @@ class DualEncoder(Protocol):
 
 
 @runtime_checkable
+class Matcher(DualEncoder, Protocol):
+    """A dual encoder that also says of a pair whether it belongs together."""
+
+    def match(self, image: jax.Array, token_ids: jax.Array, token_mask: jax.Array) -> jax.Array:
+        """[B, S, S, 3] and [B, T] -> log-odds [B]."""
+
+
+@runtime_checkable
 class PretrainsOnPairs(EncodesText, Protocol):
     """A model with two contrastive branches and a fused encoder."""
 

@@ -227,13 +227,14 @@ class Loop:
         elapsed, shares = self.stopwatch.lap()
         means = self.means.take()
         rate = self.steps_in_window * self.config.batch_size / elapsed
+        left = (self.config.steps - step) * elapsed / self.steps_in_window
         wait = shares.get("data", 0.0)
         self.steps_in_window = 0
         losses = {name: value for name, value in means.items() if name.endswith("loss")}
         bar.update(step, samples_per_second=rate, data_wait=wait, losses=losses)
         line = {f"train/{name}": value for name, value in means.items()}
         speed = {"train/samples_per_second": rate, "train/data_wait": wait}
-        self.writer.write(step, {**line, **speed})
+        self.writer.write(step, {**line, **speed}, seconds_left=left)
 
     def _missing_evaluations(self) -> tuple[str, ...]:
         """The evaluations that are due before the first step: all of them at step 0; later those

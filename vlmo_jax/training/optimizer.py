@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from vlmo_jax.commands.config_errors import not_negative, one_of, positive, require
+from vlmo_jax.commands.config_errors import ConfigError, not_negative, one_of, positive, require
 from vlmo_jax.training.layer_decay import layer_factors
 from vlmo_jax.training.partition import Partition
 
@@ -36,7 +36,7 @@ def match_rules(params: Any, rules: Sequence[tuple[str, Any]], *, key: str) -> d
         A tree like `params` of values.
 
     Raises:
-        ValueError: a rule that matches no parameter, or a parameter that no rule covers.
+        ConfigError: a rule that matches no parameter, or a parameter that no rule covers.
     """
     flat = nnx.traversals.flatten_mapping(params)
     values, matched = {}, [0] * len(rules)
@@ -44,14 +44,14 @@ def match_rules(params: Any, rules: Sequence[tuple[str, Any]], *, key: str) -> d
         name = "/".join(map(str, path))
         number = next((n for n, (regex, _) in enumerate(rules) if re.fullmatch(regex, name)), None)
         if number is None:
-            raise ValueError(
+            raise ConfigError(
                 f"config.{key}: no rule covers parameter {name}; end the rules with '.*'"
             )
         values[path] = rules[number][1]
         matched[number] += 1
     for (regex, value), count in zip(rules, matched, strict=True):
         if not count:
-            raise ValueError(
+            raise ConfigError(
                 f"config.{key}: {regex!r} matches no parameter (or none that earlier rules left);"
                 f" paths: {', '.join('/'.join(map(str, p)) for p in list(flat)[:8])} ..."
             )
@@ -239,7 +239,7 @@ def make_optimizer(
         ema_decay: see `Optimizer`.
 
     Raises:
-        ValueError: names the field that makes no sense, or rules that match nothing.
+        ConfigError: names the field that makes no sense, or rules that match nothing.
     """
     rates = learning_rate_schedule(
         schedule,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vlmo_jax.checkpoints.param_names import expert_paths
+from vlmo_jax.commands.config_errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Partition:
             key: of the config, for messages.
 
         Raises:
-            ValueError: a rule that matches nothing, or rules that leave nothing to train.
+            ConfigError: a rule that matches nothing, or rules that leave nothing to train.
         """
         choices, matched, kept = {}, dict.fromkeys(frozen, 0), 0
         for path, leaf in nnx.traversals.flatten_mapping(params).items():
@@ -64,13 +65,13 @@ class Partition:
             choices[path] = tuple(n for n, t in enumerate(trains) if t) if mixed else trains[0]
         for regex, count in matched.items():
             if not count:
-                raise ValueError(
+                raise ConfigError(
                     f"config.{key}: {regex!r} matches no parameter (or none that earlier rules"
                     " left)"
                 )
             log.info("config.%s: %s freezes %d parameters", key, regex, count)
         if not kept:
-            raise ValueError(f"config.{key}={tuple(frozen)} leaves nothing to train")
+            raise ConfigError(f"config.{key}={tuple(frozen)} leaves nothing to train")
         return cls(choices)
 
     def trainable(self, params: Any) -> dict[str, Any]:

@@ -117,8 +117,7 @@ def build_program(recipe: Recipe, mesh: jax.sharding.Mesh) -> Program:
     config = recipe.config
     graphdef, params = abstract_model(recipe.make_model)
     shapes = nnx.to_pure_dict(params)
-    with naming(config, "optimizer.frozen"):
-        optimizer = make_optimizer(shapes, total_steps=config.steps, **config.optimizer.to_dict())
+    optimizer = make_optimizer(shapes, total_steps=config.steps, **config.optimizer.to_dict())
     update = Update(recipe.make_task(), optimizer, graphdef, config.seed, config.accumulation)
     state = jax.eval_shape(update.first_state, shapes)
     shardings = state_shardings(state, params, mesh, update.task.extra_axes)

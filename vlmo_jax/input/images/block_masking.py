@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from vlmo_jax.commands.config_errors import require
+from vlmo_jax.input.schema import UNUSED
 
-UNUSED_POSITION = -1
 _MIN_ASPECT = 0.3  # of a block, height over width; the largest is its inverse
 _ATTEMPTS_PER_BLOCK = 10
 
@@ -92,7 +92,7 @@ def masked_positions(mask: np.ndarray, size: int) -> np.ndarray:
         mask: bool, with at most `size` times True.
         size: M.
     """
-    positions = np.full(size, UNUSED_POSITION, np.int32)
+    positions = np.full(size, UNUSED, np.int32)
     hidden = np.flatnonzero(mask)
     positions[: len(hidden)] = hidden
     return positions

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlmo_jax.commands.config_errors import ConfigError, require
-from vlmo_jax.input.schema import Batch, Column
+from vlmo_jax.input.schema import UNUSED, Batch, Column
 from vlmo_jax.input.text import masking
 from vlmo_jax.input.text.tokenizer import Tokenizer, check_text_length, check_vocabulary
 
@@ -73,7 +73,7 @@ class TextRows:
             "token_mask": Column(tokens, np.bool_),
             "mlm_token_ids": Column(tokens, np.int32),
             "mlm_positions": Column(masked, np.int32),
-            "mlm_labels": Column(masked, np.int32, empty=masking.UNUSED_LABEL),
+            "mlm_labels": Column(masked, np.int32, empty=UNUSED),
         }
 
     def synthetic(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlmo_jax.commands.config_errors import require
+from vlmo_jax.input.schema import UNUSED
 
-UNUSED_LABEL = -1
 NO_WORD = -1
 _MASK_SHARE = 0.8
 _RANDOM_SHARE = 0.1
@@ -61,7 +61,7 @@ def mask_whole_words(
     """
     masked = token_ids.copy()
     positions = np.zeros(max_masked_tokens, np.int32)
-    labels = np.full(max_masked_tokens, UNUSED_LABEL, np.int32)
+    labels = np.full(max_masked_tokens, UNUSED, np.int32)
     chosen = _choose_words(words, rng, mask_rate, max_masked_tokens)
     count = len(chosen)
     if count:

@@ -11,12 +11,12 @@ import numpy as np
 from flax import nnx
 
 from vlmo_jax.input.images.block_masking import masked_positions
+from vlmo_jax.input.schema import UNUSED
 from vlmo_jax.interop.beit import from_beit, to_beit
 from vlmo_jax.interop.checks.reference import Arrays, Info, group, same_tensors
 from vlmo_jax.interop.huggingface_beit import is_huggingface
 from vlmo_jax.layers.relative_position import image_index
 from vlmo_jax.models.build import abstract_model, model_maker
-from vlmo_jax.objectives.masked_language import UNUSED
 from vlmo_jax.objectives.means import shares, weighted_total
 from vlmo_jax.tasks.image_pretrain import ImagePretrainTask
 

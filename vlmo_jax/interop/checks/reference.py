@@ -15,10 +15,10 @@ import numpy as np
 from flax import nnx
 
 from vlmo_jax.checkpoints.param_names import flatten
+from vlmo_jax.input.schema import UNUSED
 from vlmo_jax.interop.vlmo import from_official, official_parts, official_places, to_official
 from vlmo_jax.layers.relative_position import image_index, joint_index, text_index
 from vlmo_jax.models.build import abstract_model, model_maker
-from vlmo_jax.objectives.masked_language import UNUSED
 
 OUTPUT_TOLERANCE = 2e-5
 GRADIENT_TOLERANCE, GRADIENT_FLOOR = 1e-4, 1e-6

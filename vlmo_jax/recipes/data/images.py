@@ -6,8 +6,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vlmo_jax.input.images.augmentation import Augmentation
+from vlmo_jax.input.images.pixels import check_crop
 from vlmo_jax.input.pipeline import TrainBatches
-from vlmo_jax.input.plain_images import ImageExamples, ImageRows
+from vlmo_jax.input.plain_images import ImageExamples, ImageRows, check_image_size
 from vlmo_jax.input.schema import Rows
 from vlmo_jax.recipes.data import opening
 
@@ -49,7 +50,9 @@ class ImagesData:
 
     def check(self) -> None:
         """See `protocols.Data`."""
-        _ = self.rows, self.augmentation, opening.loading(self._config)  # which refuse
+        check_image_size(self._config.model.image_size)
+        check_crop(self._config.data.crop_scale)
+        opening.check_loading(self._config)
 
     def open(self, *, training: bool) -> None:
         """See `protocols.Data`."""

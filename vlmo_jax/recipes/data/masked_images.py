@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from vlmo_jax.input.images.block_masking import check_block_masking
 from vlmo_jax.input.images.color_jitter import check_color_jitter
 from vlmo_jax.input.images.normalisation import check_normalisation
 from vlmo_jax.input.images.pixels import check_crop
-from vlmo_jax.input.masked_images import MaskedImageExamples, MaskedViews
+from vlmo_jax.input.masked_images import MaskedImageExamples, MaskedViews, check_tokenizer_view
 from vlmo_jax.input.pipeline import TrainBatches
 from vlmo_jax.recipes.data import opening
 from vlmo_jax.recipes.data.images import ImagesData
@@ -30,11 +31,13 @@ class MaskedImagesData(ImagesData):
 
     def check(self) -> None:
         """See `protocols.Data`."""
-        data = self._config.data
+        model, data = self._config.model, self._config.data
+        check_block_masking(model.image_size, model.patch_size, data.num_masked, data.min_block)
+        check_tokenizer_view(data.tokenizer_image_size)
         check_normalisation(data.mean, data.std)
         check_crop(data.crop_scale)
         check_color_jitter(data.color_jitter)
-        _ = self.rows, opening.loading(self._config)  # which refuse impossible numbers
+        opening.check_loading(self._config)
 
     def batches(self, start_step: int) -> TrainBatches:
         """See `protocols.Data`."""

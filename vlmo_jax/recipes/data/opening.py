@@ -84,6 +84,11 @@ def stream(config: ConfigDict, maker: ExampleMaker, start_step: int) -> TrainBat
     )
 
 
+def check_loading(config: ConfigDict) -> None:
+    """Refuses impossible numbers of processes, threads and batches."""
+    loading(config)
+
+
 def loading(config: ConfigDict) -> Loading:
     """How batches are made, by `config.data`.
 

@@ -6,9 +6,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vlmo_jax.input.images.augmentation import Augmentation
+from vlmo_jax.input.images.color_jitter import check_color_jitter
 from vlmo_jax.input.images.normalisation import check_normalisation
-from vlmo_jax.input.pairs import PairExamples, PairRows
+from vlmo_jax.input.images.pixels import check_crop
+from vlmo_jax.input.images.randaugment import check_randaugment
+from vlmo_jax.input.pairs import PairExamples, PairRows, check_caption_sizes
 from vlmo_jax.input.pipeline import TrainBatches
+from vlmo_jax.input.plain_images import check_image_size
 from vlmo_jax.input.text.captions import check_captions
 from vlmo_jax.input.text.masking import check_mask_rate
 from vlmo_jax.input.text.tokenizer import Tokenizer
@@ -56,12 +60,17 @@ class PairsData:
 
     def check(self) -> None:
         """See `protocols.Data`."""
-        data = self._config.data
-        check_mask_rate(data.mask_rate)
+        model, data = self._config.model, self._config.data
+        check_image_size(model.image_size)
+        check_caption_sizes(model.text_length, data.max_masked_tokens)
+        if data.max_masked_tokens:
+            check_mask_rate(data.mask_rate)
         check_normalisation(data.mean, data.std)
         check_captions(data.captions)
-        # These refuse impossible sizes and strengths.
-        _ = self.rows, self.augmentation, opening.loading(self._config)
+        check_crop(data.crop_scale)
+        check_randaugment(data.randaugment)
+        check_color_jitter(data.color_jitter)
+        opening.check_loading(self._config)
 
     def open(self, *, training: bool) -> None:
         """See `protocols.Data`."""

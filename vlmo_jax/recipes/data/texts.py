@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from vlmo_jax.datasets import open_text_source
 from vlmo_jax.input.masked_texts import MaskedTextExamples
 from vlmo_jax.input.pipeline import TrainBatches
-from vlmo_jax.input.text.masked_rows import TextRows
+from vlmo_jax.input.text.masked_rows import TextRows, check_text_sizes
 from vlmo_jax.input.text.masking import check_mask_rate
 from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.recipes.data import opening
@@ -42,8 +42,10 @@ class TextsData:
 
     def check(self) -> None:
         """See `protocols.Data`."""
-        check_mask_rate(self._config.data.mask_rate)
-        _ = self.rows, opening.loading(self._config)  # which refuse impossible numbers
+        data = self._config.data
+        check_mask_rate(data.mask_rate)
+        check_text_sizes(self._config.model.text_length, data.max_masked_tokens)
+        opening.check_loading(self._config)
 
     def open(self, *, training: bool) -> None:
         """See `protocols.Data`."""

@@ -2,17 +2,16 @@
 
 import jax
 from flax import nnx
-from ml_collections import ConfigDict
 
+from vlmo_jax.commands.config_errors import require
 from vlmo_jax.datasets import open_text_source
 from vlmo_jax.evals.masked_text import (
     MaskedTextEvaluation,
     MaskedTextEvaluator,
     blanks_of_largest,
 )
-from vlmo_jax.recipes.data.texts import TextsData
+from vlmo_jax.input.text.masked_rows import TextRows
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
-from vlmo_jax.recipes.protocols import Data, TaskRecipe
 from vlmo_jax.tasks.protocols import EncodesText
 from vlmo_jax.tasks.text_pretrain import make_masked_text_model
 
@@ -23,9 +22,17 @@ class MaskedTextRecipe(SplitsRecipe):
     page_at_start = True
     needs = EncodesText
 
-    def __init__(self, name: str, config: ConfigDict, data: Data, task: TaskRecipe) -> None:
-        super().__init__(name, config, data, task)
-        self._texts = self.require_part("data", data, TextsData)
+    def check(self, batch_shards: int) -> None:
+        """See `protocols.EvaluationRecipe`."""
+        super().check(batch_shards)
+        missing = [
+            name for name in ("mask_rate", "max_masked_tokens") if name not in self.config.data
+        ]
+        require(
+            not missing,
+            f"config.evals.{self.name} masks words, for which"
+            f" config.data.kind={self.config.data.kind!r} has no {' and no '.join(missing)}",
+        )
 
     def open(self) -> None:
         """See `protocols.EvaluationRecipe`."""
@@ -34,14 +41,15 @@ class MaskedTextRecipe(SplitsRecipe):
     def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> MaskedTextEvaluation:
         """See `protocols.EvaluationRecipe`."""
         data, tokenizer = self.config.data, self.tokenizer
+        rows = TextRows(self.config.model.text_length, data.max_masked_tokens)
         evaluators = [
             MaskedTextEvaluator(
                 source,
                 tokenizer,
-                self._texts.rows,
+                rows,
                 name=name,
                 mask_rate=data.mask_rate,
-                packing=data.packing,
+                packing=data.get("packing", True),
                 batch_size=self.fields.batch_size,
                 mesh=mesh,
             )

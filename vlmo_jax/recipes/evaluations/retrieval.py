@@ -3,12 +3,12 @@
 import jax
 from flax import nnx
 
-from vlmo_jax.commands.config_errors import not_negative, one_of
+from vlmo_jax.commands.config_errors import not_negative, one_of, require
 from vlmo_jax.evals.protocols import PROTOCOLS
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
 from vlmo_jax.evals.retrieval_evaluation import RetrievalEvaluation
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
-from vlmo_jax.tasks.protocols import DualEncoder
+from vlmo_jax.tasks.protocols import DualEncoder, Matcher
 from vlmo_jax.tasks.retrieval import Encoders, make_encoders
 
 
@@ -17,11 +17,20 @@ class RetrievalRecipe(SplitsRecipe):
     `protocols.EvaluationRecipe`.
     """
 
-    needs = DualEncoder
+    @property
+    def needs(self) -> type:
+        """A model that matches, too, where it is to rank again."""
+        return Matcher if self.fields.rerank_top_k > 0 else DualEncoder
 
     def check(self, batch_shards: int) -> None:
         """See `protocols.EvaluationRecipe`."""
         super().check(batch_shards)
+        missing = [name for name in ("mean", "std") if name not in self.config.data]
+        require(
+            not missing,
+            f"config.evals.{self.name} scores images, of which"
+            f" config.data.kind={self.config.data.kind!r} does not say {' and '.join(missing)}",
+        )
         not_negative(f"evals.{self.name}.rerank_top_k", self.fields.rerank_top_k, "no re-ranking")
         one_of(f"evals.{self.name}.protocol", self.fields.protocol, tuple(PROTOCOLS))
 

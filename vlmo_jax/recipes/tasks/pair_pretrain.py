@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from vlmo_jax.commands.config_errors import require
+from vlmo_jax.input.text.masked_rows import check_text_sizes
 from vlmo_jax.models.flops import pair_pretrain_flops
 from vlmo_jax.recipes.tasks.settings import Settings
 from vlmo_jax.tasks.pair_pretrain import PairPretrainTask
@@ -16,6 +17,8 @@ class PairPretrainRecipe(Settings):
 
     def check(self) -> None:
         """See `protocols.TaskRecipe`."""
+        model, data = self.config.model, self.config.data
+        check_text_sizes(model.text_length, data.max_masked_tokens)
         if self.config.mode == "train":
             require(
                 self.config.batch_size >= 2,
