@@ -196,7 +196,7 @@ def test_a_log_gets_one_line_a_step(tmp_path, capsys):
 
 
 def test_a_log_says_how_long_it_will_take(tmp_path, capsys):
-    with MetricWriter(tmp_path, start_step=0, total_steps=100) as writer:
+    with metrics.MetricWriter(tmp_path, start_step=0, total_steps=100) as writer:
         writer.write(40, {"train/loss": 2.5}, seconds_left=3671.0)
     assert capsys.readouterr().out == "step 40/100 (1:01:11 left)  train: loss 2.5\n"
 
