@@ -31,7 +31,8 @@ def test_a_run_gets_the_sigterm_that_we_get():
         thread.start()
         status, peak_bytes = runs._wait(process)
         thread.join()
-    assert status == 143 and 2**20 < peak_bytes < 2**30
+    # The most that the kernel has counted, of the process that it was forked from, too.
+    assert status == 143 and peak_bytes > 2**20
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 

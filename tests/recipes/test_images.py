@@ -4,6 +4,7 @@ be.
 
 import json
 import math
+import shutil
 
 import jax
 import numpy as np
@@ -278,3 +279,19 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
         check(*SMALL, f"visual_tokenizer={tmp_path}")
     with pytest.raises(ConfigError, match="config.data.source is not set"):
         check("visual_tokenizer=x", recipe_name="base")
+
+
+def test_a_run_does_not_go_on_with_another_visual_tokenizer(tokenizer, tmp_path):
+    first, other = tmp_path / "first", tmp_path / "other"
+    shutil.copytree(tokenizer, first)
+    save_tokenizer(other, decoder=False)
+    settings = (*SMALL, "steps=2", "evals.masked_images.splits=('unseen_artist[:8]',)")
+    assert train(parse(*settings, f"visual_tokenizer={first}"), tmp_path / "run")
+    meta = store.SavedParams(tmp_path / "run").meta["frozen"]["visual_tokenizer"]
+    assert meta["step"] == 3 and meta == VisualTokenizer(first).identity()
+    params, saved = VisualTokenizer(first).load(decoder=True), store.SavedParams(other).meta
+    params["encoder"]["output"]["bias"] = params["encoder"]["output"]["bias"] + 1
+    shutil.rmtree(first)
+    store.save_params(first / "checkpoints", params, saved)
+    with pytest.raises(ConfigError, match="holds a run with another frozen model: .*visual_tok"):
+        train(parse(*settings, f"visual_tokenizer={first}"), tmp_path / "run")

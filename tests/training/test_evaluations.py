@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests import tiny
+from vlmo_jax.checkpoints.store import find_metric
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.training.evaluate import evaluate
@@ -49,18 +50,24 @@ def steps_by_name(workdir):
     return found
 
 
+def last_scores(workdir):
+    """All scores of the last step."""
+    records = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    last = [record for record in records if record["step"] == 4]
+    return {k: v for record in last for k, v in record.items() if k.startswith("eval/")}
+
+
 def test_each_has_its_own_schedule_names_and_picture(workdir):
     assert steps_by_name(workdir) == {"retrieval": [0, 2, 4], "averages": [0, 4]}
     assert (workdir / "retrieval.png").exists() and (workdir / "averages.png").exists()
-    last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
-    names = {key.rpartition("/")[0] for key in last if key.startswith("eval/")}
+    names = {key.rpartition("/")[0] for key in last_scores(workdir)}
     assert names == {f"eval/retrieval/emoji_{SPLIT}", f"eval/averages/emoji_{SPLIT}"}
 
 
 def test_evaluation_alone_scores_what_the_run_did(workdir, capsys):
-    last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+    last = last_scores(workdir)
     scores = evaluate(config(mode="eval"), workdir)
-    assert scores == pytest.approx({name: last[name] for name in scores})
+    assert scores == pytest.approx(last)
     printed = capsys.readouterr().out
     assert "protocol first_caption" in printed and "protocol all_captions" in printed
     assert (workdir / "evaluation_averages.png").exists()
@@ -72,11 +79,7 @@ def test_evaluation_alone_scores_what_the_run_did(workdir, capsys):
         ("averages", dict(protocol="best"), "config.evals.averages.protocol='best' is not allowed"),
         ("averages", dict(kind="rank"), "config.evals.averages.kind='rank' is not allowed"),
         ("averages", dict(batch_size=9), "config.evals.averages.batch_size=9 does not divide"),
-        (
-            "averages",
-            dict(kind="masked_images"),
-            "config.model.kind='vlmo' has not what|does not go",
-        ),
+        ("averages", dict(kind="masked_images"), "does not go with config.data.kind='pairs'"),
         ("retrieval", dict(rerank_top_k=-1), "config.evals.retrieval.rerank_top_k=-1 must be 0"),
     ],
 )
@@ -94,19 +97,63 @@ def test_averages_that_are_not_kept_are_refused():
         Recipe(changed).check(8)
 
 
+def joined(stage, *settings, **parts):
+    """The recipe of a stage with parts of others: `data="stage1"` takes the data of stage 1."""
+    config = tiny.parse(f"{stage}:tiny", *settings)
+    with config.unlocked():
+        for part, other in parts.items():
+            config[part] = tiny.parse(f"{other}:tiny")[part]
+        config.evals = {}
+    return config
+
+
 @pytest.mark.parametrize(
-    "part, kind, message",
+    "stage, parts, message",
     [
-        ("model", "beit", "config.model.kind='beit' has not what config.task asks of a model"),
-        ("data", "images", "config.task.kind='pair_pretrain' reads .*token_ids.*'images' does not"),
-        ("task", "nothing", "config.task.kind='nothing' is not allowed; use one of pair_pretrain"),
+        ("stage3", dict(model="stage1"), "config.model.kind='beit' has not what config.task asks"),
+        (
+            "stage3",
+            dict(data="visual_tokenizer"),
+            "task.kind='pair_pretrain' reads .*token_ids.*config.data.kind='images' does not give",
+        ),
+        (
+            "visual_tokenizer",
+            dict(data="stage3"),
+            "model.kind=discrete_vae, config.data.kind=pairs, .*do not go together: one asks",
+        ),
     ],
 )
-def test_parts_that_do_not_go_together_are_refused(part, kind, message):
-    changed = config()
-    changed[part].kind = kind
+def test_parts_that_do_not_go_together_are_refused(stage, parts, message):
     with pytest.raises(ConfigError, match=message):
-        Recipe(changed).make_task()
+        Recipe(joined(stage, **parts)).check(8)
+
+
+def test_a_part_without_a_kind_is_refused():
+    old = config()
+    with old.unlocked():
+        del old.model["kind"]
+    with pytest.raises(ConfigError, match="config.model.kind=None is not allowed; use one of vlmo"):
+        Recipe(old)
+
+
+def test_evaluating_nothing_is_refused():
+    with pytest.raises(ConfigError, match="config.mode='eval' has nothing to do: config.evals is"):
+        Recipe(joined("stage3", "mode=eval")).check(8)
+
+
+def test_a_best_metric_says_of_which_evaluation_it_is():
+    changed = config()
+    changed.checkpoint.best_metric = "mean_recall"
+    message = (
+        "write retrieval/mean_recall or averages/mean_recall|averages/mean_recall or retrieval"
+    )
+    with pytest.raises(ConfigError, match=message):
+        Recipe(changed).check(8)
+    metrics = {"eval/a/x/recall": 0.0, "eval/a/y/recall": 1.0, "eval/b/x/recall": 2.0}
+    assert find_metric(metrics, "a/recall") == [0.0, 1.0]
+    assert find_metric(metrics, "eval/b/x/recall") == [2.0]
+    assert find_metric(metrics, "recall") == [0.0, 1.0, 2.0]
+    assert not find_metric(metrics, "x/recall")
 
 
 def test_evaluations_say_what_they_miss_in_the_data():

@@ -46,7 +46,10 @@ def start(workdir, step, *, best_metric=None, metrics=MEASURED):
         batches=batches,
         meta=dict,
     )
-    program, evaluation = types.SimpleNamespace(recipe=recipe, config=config), Evaluation(metrics)
+    program, evaluation = (
+        types.SimpleNamespace(recipe=recipe, config=config, load_frozen=dict),
+        Evaluation(metrics),
+    )
     state = types.SimpleNamespace(step=np.int32(step), params=None)
     loop = Loop(program, state, None, {"retrieval": evaluation}, workdir)
     try:

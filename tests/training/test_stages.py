@@ -15,7 +15,7 @@ SHARED = (
     "model.width=16",
     "model.mlp_dim=32",
     "model.num_heads=2",
-    "model.depth=3",
+    "model.depth=2",
     "optimizer.epsilon=1e-4",
     "optimizer.warmup_steps=0",
     "optimizer.learning_rate=0.01",
@@ -112,11 +112,11 @@ def test_the_loss_falls_and_every_part_that_trains_moves(whole, stage):
     assert sum(moved) > 0.5 * len(moved)
 
 
-@pytest.mark.parametrize("parts, shape", [(4, (1, 1, 1)), (2, (2, 2, 1))])
+@pytest.mark.parametrize("parts, shape", [(4, (2, 2, 1))])
 def test_accumulation_gives_the_update_of_the_whole_batch(run, whole, parts, shape):
     assert_close(run(shape, f"accumulation={parts}"), whole)
 
 
-@pytest.mark.parametrize("shape", [(8, 1, 1), (4, 2, 1), (2, 2, 2)], ids=str)
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)], ids=str)
 def test_same_losses_and_updates_on_every_mesh(run, whole, shape):
     assert_close(run(shape), whole)

@@ -160,13 +160,19 @@ def find_metric(metrics: Mapping[str, float], name: str | None) -> list[float]:
     """The values of a metric.
 
     Args:
-        metrics: mapping such as {"eval/emoji_validation/mean_recall": 0.5}.
-        name: of one of them, or the last part of it, "mean_recall", which all splits have.
+        metrics: mapping such as {"eval/retrieval/emoji_validation/mean_recall": 0.5}.
+        name: of one of them; or what all splits of an evaluation have, "retrieval/mean_recall"; or
+            its last part, "mean_recall".
 
     Returns:
         List of values, empty where there is no such metric.
     """
-    return [value for known, value in metrics.items() if name in (known, known.rpartition("/")[2])]
+    found = []
+    for known, value in metrics.items():
+        _, evaluation, *_, metric = known.split("/") if known.count("/") >= 2 else ("", "", known)
+        if name in (known, f"{evaluation}/{metric}", metric):
+            found.append(value)
+    return found
 
 
 def save_params(

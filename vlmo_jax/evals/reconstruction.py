@@ -30,7 +30,7 @@ class Scores(NamedTuple):
 
 
 class ReconstructionEvaluator:
-    """Scores a tokenizer on every image of one split.
+    """Scores a visual tokenizer on every image of one split.
 
     Args:
         source: the records of the split.
@@ -72,9 +72,9 @@ class ReconstructionEvaluator:
             step: optimizer updates that made them, for messages.
 
         Returns:
-            Metrics: psnr (mean over images, decibels), codes_in_use (codes that occur in the
-                split), code_perplexity (so many
-            codes, used equally often, would be as diverse); and the scores of each image.
+            Metrics psnr (mean over images, decibels), codes_in_use (codes that occur in the split)
+            and code_perplexity (so many codes, used equally often, would be as diverse); and the
+            scores of each image.
 
         Raises:
             RuntimeError: anything failed; it names the evaluator and the step.

@@ -50,11 +50,14 @@ Settings = dict[str, dict[str, Any]]  # stage name -> {config field: value}
 StageUsage = dict[str, dict[str, float]]
 
 
+# What version 0.1 called some pictures.
+EARLIER_PAGES = {"reconstruction.png": "reconstructions.png", "masked_text.png": "fill_in.png"}
+
 STAGES = (
     Stage(
         "tokenizer",
         "Visual tokenizer",
-        "tokenizer",
+        "visual_tokenizer",
         {},
         ("curves.png", "reconstruction.png"),
     ),
@@ -213,7 +216,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(getattr(error, "status", 1))
     sections = []
     for stage in STAGES:
-        pages = [workdir / stage.name / page for page in stage.pages]
+        names = [name for page in stage.pages for name in (page, EARLIER_PAGES.get(page, page))]
+        pages = [workdir / stage.name / name for name in dict.fromkeys(names)]
         # Without a split to evaluate a stage has no picture but its curves.
         drawn = [page for page in pages if page.exists()]
         sections.append(Section(describe_stage(stage, workdir, usage), drawn))

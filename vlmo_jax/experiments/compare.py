@@ -89,8 +89,14 @@ def last_values(folder: pathlib.Path) -> tuple[dict[str, float], int]:
         retrieval score; and the step it ended at.
     """
     series = read_metrics(folder / "metrics.jsonl")
-    kept = {name: values[-1] for name, (_, values) in series.items() if _is_result(name)}
-    return kept, int(max(steps[-1] for steps, _ in series.values()))
+    last = max(steps[-1] for steps, _ in series.values())
+    # A score that the last evaluation did not write is of another name now.
+    kept = {
+        name: values[-1]
+        for name, (steps, values) in series.items()
+        if _is_result(name) and (name.startswith("train/") or steps[-1] == last)
+    }
+    return kept, int(last)
 
 
 def _is_result(name: str) -> bool:
@@ -113,7 +119,9 @@ def format_table(results: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
         "| | " + " | ".join(f"from {start}" for start in starts) + " |",
         "|---" * (len(starts) + 1) + "|",
     ]
-    for name in results[starts[0]][0]:
+    runs = [run for start in starts for run in results[start]]
+    # A run of an earlier version has other names for its scores.
+    for name in [name for name in runs[0] if all(name in run for run in runs)]:
         cells = [_cell(name, [run[name] for run in results[start]]) for start in starts]
         label = name.partition("/")[2].replace("_", " ").replace("/", ", ")
         lines.append(f"| {label} | " + " | ".join(cells) + " |")

@@ -23,8 +23,8 @@ class Batches(Iterator[Batch], Protocol):
     """The training batches of a process; a context manager, whose end ends what makes them.
 
     Attributes:
-        texts: texts read so far.
-        truncated: how many of them were too long for a row.
+        texts: rows with a text so far.
+        truncated: how many of the texts were too long for them.
     """
 
     texts: int
@@ -110,6 +110,13 @@ class TaskRecipe(Protocol):
 
     def abstract_frozen(self) -> Any:
         """Shapes and types of `load_frozen`, without reading anything."""
+
+    def frozen_meta(self) -> dict[str, Any]:
+        """By what a run that goes on knows `load_frozen` again: name -> plain JSON values."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the arrays of a batch that the task reads."""
 
     def forward_flops(self) -> int:
         """FLOPs of the forward passes of a training step, an example (see models/flops.py)."""

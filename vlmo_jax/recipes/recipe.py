@@ -1,6 +1,8 @@
 """A run as fields: its model, data, task and evaluations, built from a config."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +45,10 @@ class Recipe:
 
     def __init__(self, config: ConfigDict) -> None:
         self.config = config
-        one_of("model.kind", config.model.kind, tuple(MODELS))
-        one_of("data.kind", config.data.kind, tuple(DATA))
-        one_of("task.kind", config.task.kind, tuple(TASKS))
+        for part, kinds in (("model", MODELS), ("data", DATA), ("task", TASKS)):
+            one_of(f"{part}.kind", config.get(part, {}).get("kind"), tuple(kinds))
         for name, part in config.evals.items():
-            one_of(f"evals.{name}.kind", part.kind, tuple(EVALUATIONS))
+            one_of(f"evals.{name}.kind", part.get("kind"), tuple(EVALUATIONS))
         self.data: Data = DATA[config.data.kind](config)
         self.task: TaskRecipe = TASKS[config.task.kind](config)
         self.evaluations: dict[str, EvaluationRecipe] = {
@@ -92,12 +93,37 @@ class Recipe:
         """
         mesh = self._check_run(num_devices)
         shards = mesh[0] * mesh[1]
-        for evaluation in self.evaluations.values():
-            evaluation.check(shards)
-        check_model(self.config.model, mesh)
-        self.check_inputs()
-        self.data.check()
-        self.task.check()
+        with self._naming_missing_fields():
+            for evaluation in self.evaluations.values():
+                evaluation.check(shards)
+            check_model(self.config.model, mesh)
+            self.check_inputs()
+            if self.config.mode == "train":
+                self._check_data_serve()
+                self.data.check()
+                self.task.check()
+
+    @contextlib.contextmanager
+    def _naming_missing_fields(self) -> Iterator[None]:
+        """A field that one part asks for and another part's config has not: a ConfigError."""
+        try:
+            yield
+        except AttributeError as error:
+            if not isinstance(error.args[0], KeyError):  # ConfigDict's own way of saying so
+                raise
+            kinds = ", ".join(f"{p}.kind={self.config[p].kind}" for p in ("model", "data", "task"))
+            raise ConfigError(
+                f"config.{kinds.replace(', ', ', config.')} do not go together: one asks for the"
+                f" field {error.args[0].args[0].splitlines()[0]}"
+            ) from error
+
+    def _check_data_serve(self) -> None:
+        missing = sorted(set(self.task.reads) - set(self.data.rows.columns))
+        require(
+            not missing,
+            f"config.task.kind={self.config.task.kind!r} reads {', '.join(missing)}, which"
+            f" config.data.kind={self.config.data.kind!r} does not give; use data that do",
+        )
 
     def _check_run(self, num_devices: int) -> tuple[int, int, int]:
         """Checks the fields that belong to no part; returns the shape of the mesh."""
@@ -112,6 +138,10 @@ class Recipe:
             raise ConfigError(str(error)) from error
         if config.mode == "train":
             self._check_training(mesh[0] * mesh[1])
+        require(
+            config.mode == "train" or bool(self.evaluations),
+            "config.mode='eval' has nothing to do: config.evals is empty; give it a member",
+        )
         return mesh
 
     def _check_training(self, shards: int) -> None:
@@ -123,6 +153,13 @@ class Recipe:
         check_optimizer(config.optimizer, config.steps)
         for name in ("every_steps", "every_minutes", "keep_last"):
             positive(f"checkpoint.{name}", config.checkpoint[name])
+        best = config.checkpoint.best_metric
+        require(
+            not best or "/" in best or len(self.evaluations) < 2,
+            f"config.checkpoint.best_metric={best!r} is of no one evaluation; write"
+            f" {' or '.join(f'{name}/{best}' for name in self.evaluations)} for the mean of the"
+            " splits of one",
+        )
 
     def open(self) -> None:
         """Opens data sets and tokenizers.
@@ -140,26 +177,15 @@ class Recipe:
         return model_maker(self.config.model)(rngs)
 
     def make_task(self) -> Task:
-        """The task.
-
-        Raises:
-            ConfigError: it reads arrays that the data do not give.
-        """
-        task = self.task.make()
-        missing = sorted(set(task.reads) - set(self.data.rows.columns))
-        require(
-            not missing,
-            f"config.task.kind={self.config.task.kind!r} reads {', '.join(missing)}, which"
-            f" config.data.kind={self.config.data.kind!r} does not give; use data that do",
-        )
-        return task
+        """The task."""
+        return self.task.make()
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and types of what the step reads of a batch, by name."""
         columns, size = self.data.rows.columns, self.config.batch_size
         return {
             name: jax.ShapeDtypeStruct((size, *columns[name].shape), columns[name].dtype)
-            for name in self.make_task().reads
+            for name in self.task.reads
         }
 
     def synthetic_batch(self) -> Batch:
@@ -176,7 +202,7 @@ class Recipe:
         return self.data.batches(start_step)
 
     def load_frozen(self) -> Any:
-        """What a step reads and never changes, such as the parameters of a frozen tokenizer: a tree
+        """What a step reads and never changes, such as the parameters of a visual tokenizer: a tree
         of numpy arrays.
         """
         return self.task.load_frozen()
@@ -215,5 +241,6 @@ class Recipe:
             "config": json.loads(self.config.to_json()),
             "preprocessing": self.data.preprocessing(),
             "tokenizer": self.tokenizer_meta(),
+            "frozen": self.task.frozen_meta(),
             "versions": {"jax": jax.__version__},
         }

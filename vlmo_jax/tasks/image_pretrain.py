@@ -17,11 +17,12 @@ from vlmo_jax.layers.embeddings import normalize_image
 from vlmo_jax.objectives.masked_language import masked_counts, masked_sums, masked_totals
 from vlmo_jax.tasks.gradients import summed_gradients
 from vlmo_jax.tasks.protocols import Batch, Metrics, PredictsMaskedImages, Prepared
+from vlmo_jax.tasks.stateless import Stateless
 from vlmo_jax.tasks.visual_tokenizer import decode_codes, encode_codes
 
 
 @dataclasses.dataclass(frozen=True)
-class ImagePretrainTask:
+class ImagePretrainTask(Stateless):
     """The loss of stage 1; a SummedTask.
 
     Args:
@@ -34,16 +35,11 @@ class ImagePretrainTask:
     gradients = summed_gradients
     reads: ClassVar[tuple[str, ...]] = ("image", "tokenizer_image", "masked_positions")
     weights: ClassVar[Mapping[str, float]] = {"mim_loss": 1.0}
-    extra_axes: ClassVar[Mapping[str, tuple]] = {}
 
     visual_tokenizer: nnx.GraphDef | None
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     dropout: bool = True
-
-    def initial_extra(self, params: Any) -> dict[str, Any]:
-        """None is kept from step to step."""
-        return {}
 
     def prepare(self, batch: Batch, params: Any, extra: Mapping[str, Any], frozen: Any) -> Prepared:
         """Puts the visual tokens of the hidden patches in the place of the tokenizer's view.

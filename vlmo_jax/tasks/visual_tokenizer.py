@@ -86,10 +86,10 @@ class VisualTokenizerTask(Stateless):
             information as it can.
 
     Source: DALL-E, arXiv 2102.12092, section 2.1, with these differences: it relaxes codes by
-    Gumbel-softmax with a temperature
-      that falls over 150,000 steps, it fits a logit-Laplace distribution to mapped pixels where
-      here its location alone learns, by the squared error that PSNR measures, and it draws codes to
-      the uniform prior by a KL term a place. The entropies are those of `code_entropies`.
+    Gumbel-softmax with a temperature that falls over 150,000 steps, it fits a logit-Laplace
+    distribution to mapped pixels where here its location alone learns, by the squared error that
+    PSNR measures, and it draws codes to the uniform prior by a KL term a place. The entropies are
+    those of `code_entropies`.
 
     Measured on held-out embedded drawings, 32 px, 256 codes, num_hidden 16, 200 steps of 32, one
     run each with entropy weights of the same order: as it is 15.9 dB and 255 codes in use;

@@ -47,9 +47,12 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
         )
         with naming(config, "init_from"):
             path = _choose_checkpoint(config.init_from, workdir)
+            averaged = {
+                name: config.evals[name].get("averaged", False) for name in recipe.evaluations
+            }
             loaded = {
-                averaged: store.load_params(path, shapes, averaged=averaged)
-                for averaged in {config.evals[name].averaged for name in recipe.evaluations}
+                which: store.load_params(path, shapes, averaged=which)
+                for which in set(averaged.values())
             }
         _, step, meta = next(iter(loaded.values()))
         _check_meta(recipe, meta, path)
@@ -58,14 +61,14 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
         workdir.mkdir(parents=True, exist_ok=True)
         metrics: dict[str, float] = {}
         pages = {name: picture_path(workdir, f"evaluation_{name}") for name in recipe.evaluations}
-        for name, evaluation in recipe.make_evaluations(graphdef, mesh).items():
-            params = loaded[config.evals[name].averaged][0]
-            metrics |= evaluation.run(params, step, page=pages[name])
         writer = MetricWriter(
             workdir, start_step=None, total_steps=step, enabled=jax.process_index() == 0
         )
         with writer:
-            writer.write(step, metrics)
+            for name, evaluation in recipe.make_evaluations(graphdef, mesh).items():
+                scores = evaluation.run(loaded[averaged[name]][0], step, page=pages[name])
+                writer.write(step, scores)
+                metrics |= scores
     if jax.process_index() == 0:
         examples = ", ".join(str(page) for page in pages.values())
         announce(f"Metrics are in {workdir / 'metrics.jsonl'}, examples in {examples}")

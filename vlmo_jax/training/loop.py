@@ -138,8 +138,8 @@ class Loop:
             return True
         if missing := self._missing_evaluations():
             self.evaluate(self.first_step, missing)
-        batches = self.program.recipe.batches(self.first_step)
         frozen = self.program.load_frozen()
+        batches = self.program.recipe.batches(self.first_step)
         compiled, seconds, memory = self.program.compile()
         needed = compiled_bytes(memory) / 2**30
         _say(f"Compiled the step in {seconds:.0f} s; it needs {needed:.2f} GiB a device.")
@@ -266,24 +266,25 @@ class Loop:
         metrics: dict[str, float] = {}
         for name in names:
             part = self.program.recipe.evaluations[name]
-            averaged = self.config.evals[name].averaged
+            averaged = self.config.evals[name].get("averaged", False)
             params = self.state.extra[AVERAGED] if averaged else self.state.params
             drawn = step == self.config.steps or (step == 0 and part.page_at_start)
             page = picture_path(self.workdir, name) if drawn else None
-            metrics |= self.evaluations[name].run(params, step, page=page)
-        self._check_best_metric(metrics)
-        if metrics:
-            self.writer.write(step, metrics)
+            scores = self.evaluations[name].run(params, step, page=page)
+            if scores:
+                self.writer.write(step, scores)
+            metrics |= scores
+        self._check_best_metric(names, metrics)
         return metrics
 
-    def _check_best_metric(self, metrics: Mapping[str, float]) -> None:
+    def _check_best_metric(self, names: Iterable[str], metrics: Mapping[str, float]) -> None:
         best = self.config.checkpoint.best_metric
-        measured = {name.split("/")[1] for name in metrics}
-        if not best or measured != set(self.evaluations) or find_metric(metrics, best):
+        whole = set(names) == set(self.evaluations)
+        if not best or not metrics or not whole or find_metric(metrics, best):
             return
         raise ConfigError(
             f"config.checkpoint.best_metric={best!r} is measured by no evaluation; use one of"
-            f" {', '.join(metrics)}, their last part alone for the mean of all splits, or"
+            f" {', '.join(metrics)}, EVALUATION/METRIC for the mean of all splits, or"
             " --config.checkpoint.best_metric= for none"
         )
 

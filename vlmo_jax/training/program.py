@@ -145,7 +145,9 @@ def initial_state(program: Program, checkpoints: Checkpoints) -> tuple[TrainStat
                 " does: no run can go on there; start from them with"
                 f" --config.init_from={checkpoints.directory.parent} and another --workdir"
             )
-        _check_same_run(config, checkpoints.meta(step)["config"], checkpoints.directory)
+        meta = checkpoints.meta(step)
+        _check_same_run(config, meta["config"], checkpoints.directory)
+        _check_same_frozen(program.recipe, meta.get("frozen", {}), checkpoints.directory)
         state = checkpoints.restore(step, program.abstract_state)
         return state, f"step {step} of {checkpoints.directory}"
     if config.init_from and config.init_from != NO_INIT:
@@ -183,6 +185,17 @@ def _check_same_run(config: ConfigDict, saved: Mapping[str, Any], directory: Pat
         raise ConfigError(
             f"{directory} holds a run with another config: {', '.join(changes)}; use another"
             " --workdir, or give the old values to go on"
+        )
+
+
+def _check_same_frozen(recipe: Recipe, saved: Mapping[str, Any], directory: Path) -> None:
+    """What another run has made may have changed since; version 0.1 cannot tell."""
+    now = recipe.task.frozen_meta()
+    if changed := [name for name in saved if now.get(name) != saved[name]]:
+        whats = [f"config.{name} was {saved[name]} and is {now.get(name)}" for name in changed]
+        raise ConfigError(
+            f"{directory} holds a run with another frozen model: {', '.join(whats)}; give the"
+            " checkpoint of before, such as DIR/checkpoints/STEP, or use another --workdir"
         )
 
 

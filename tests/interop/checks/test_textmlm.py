@@ -58,11 +58,15 @@ def test_every_changed_start_is_noticed(textmlm):
     }
     replaced = {key for key in changed if re.match(r"before/transformer\.(?!.*_text)", key)}
     assert len(unused) == 4 and len(replaced) == 17
+    start = check_textmlm.start_from_beit(Reference(arrays, info))
     for key in set(changed) - unused - replaced:
         if key == "before/relative_position_bias_table":  # its image rows are BEiT's
             changed[key][-1] += 1
         report = Report()
-        compare_start(Reference({**arrays, key: changed[key]}, info), report)
+        with pytest.MonkeyPatch.context() as patch:
+            if key.startswith("param/"):  # what is wanted has no part in the start itself
+                patch.setattr(check_textmlm, "start_from_beit", lambda reference: start)
+            compare_start(Reference({**arrays, key: changed[key]}, info), report)
         assert report.failed, key
 
 

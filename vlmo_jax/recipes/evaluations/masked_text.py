@@ -25,6 +25,7 @@ class MaskedTextRecipe(SplitsRecipe):
     def check(self, batch_shards: int) -> None:
         """See `protocols.EvaluationRecipe`."""
         super().check(batch_shards)
+        self.require_texts()
         missing = [
             name for name in ("mask_rate", "max_masked_tokens") if name not in self.config.data
         ]

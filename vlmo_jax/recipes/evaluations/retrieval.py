@@ -25,6 +25,7 @@ class RetrievalRecipe(SplitsRecipe):
     def check(self, batch_shards: int) -> None:
         """See `protocols.EvaluationRecipe`."""
         super().check(batch_shards)
+        self.require_texts()
         missing = [name for name in ("mean", "std") if name not in self.config.data]
         require(
             not missing,

@@ -13,6 +13,8 @@ from vlmo_jax.recipes.protocols import Data, TaskRecipe
 
 Part = TypeVar("Part")
 
+TAKEN_NAMES = ("config", "curves", "metrics", "tokenizer")  # of files in a work folder
+
 
 class SplitsRecipe:
     """The part of an EvaluationRecipe of `protocols.py` that does not depend on what is measured.
@@ -37,18 +39,21 @@ class SplitsRecipe:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Of the recipe's texts, once its data are open.
+        """Of the recipe's texts, once its data are open; see `require_texts`."""
+        assert self._data.tokenizer is not None
+        return self._data.tokenizer
+
+    def require_texts(self) -> None:
+        """Refuses a recipe whose config has no tokenizer.
 
         Raises:
             ConfigError: it has none.
         """
-        tokenizer = self._data.tokenizer
-        if tokenizer is None:
-            raise ConfigError(
-                f"config.evals.{self.name} reads texts, for which"
-                f" config.data.kind={self.config.data.kind!r} has no tokenizer"
-            )
-        return tokenizer
+        require(
+            "tokenizer" in self.config,
+            f"config.evals.{self.name} reads texts, for which config.data.kind="
+            f"{self.config.data.kind!r} has no tokenizer",
+        )
 
     def require_part(self, field: str, part: Any, kind: type[Part]) -> Part:
         """A part of the recipe, which must be of the kind that this evaluation is made for.
@@ -65,6 +70,10 @@ class SplitsRecipe:
 
     def check(self, batch_shards: int) -> None:
         """See `protocols.EvaluationRecipe`."""
+        require(
+            self.name not in TAKEN_NAMES,
+            f"config.evals.{self.name}: a run has a file of its own of this name; use another",
+        )
         for field in ("batch_size", "every_steps"):
             positive(f"evals.{self.name}.{field}", self.fields[field])
         multiple(
@@ -74,7 +83,7 @@ class SplitsRecipe:
             "the batch shards, mesh data x fsdp",
         )
         require(
-            not self.fields.averaged or self.config.optimizer.ema_decay > 0,
+            not self.fields.get("averaged", False) or self.config.optimizer.ema_decay > 0,
             f"config.evals.{self.name}.averaged=True needs averaged parameters; set"
             " --config.optimizer.ema_decay=0.9999 for a run that keeps them",
         )

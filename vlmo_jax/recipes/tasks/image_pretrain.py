@@ -19,6 +19,7 @@ class ImagePretrainRecipe(Settings):
     """
 
     needs = PredictsMaskedImages
+    reads = ImagePretrainTask.reads
 
     def check_inputs(self) -> None:
         """See `protocols.TaskRecipe`."""
@@ -89,6 +90,10 @@ class ImagePretrainRecipe(Settings):
         """See `protocols.TaskRecipe`."""
         with naming(self.config, "visual_tokenizer"):
             return self.visual_tokenizer.load()
+
+    def frozen_meta(self) -> dict[str, Any]:
+        """See `protocols.TaskRecipe`."""
+        return {"visual_tokenizer": self.visual_tokenizer.identity()}
 
     def abstract_frozen(self) -> Any:
         """See `protocols.TaskRecipe`."""

@@ -15,6 +15,11 @@ class PairPretrainRecipe(Settings):
 
     needs = PretrainsOnPairs
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """See `protocols.TaskRecipe`."""
+        return PairPretrainTask(mask_duplicates=self.config.task.mask_duplicates).reads
+
     def check(self) -> None:
         """See `protocols.TaskRecipe`."""
         model, data = self.config.model, self.config.data

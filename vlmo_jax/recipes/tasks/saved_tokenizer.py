@@ -1,11 +1,14 @@
 """The visual tokenizer of stage 1: a discrete VAE from a checkpoint, which never trains."""
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flax import nnx
 
+from vlmo_jax.checkpoints.param_names import flatten
 from vlmo_jax.checkpoints.store import SavedParams
 from vlmo_jax.models.build import ModelMaker, abstract_model, model_maker, random_params
 
@@ -56,6 +59,16 @@ class VisualTokenizer:
         graphdef, state = abstract_model(self._make(decoder))
         return graphdef, nnx.to_pure_dict(state)
 
+    def identity(self) -> dict[str, Any]:
+        """The step of the checkpoint and the SHA-256 of its encoder, by which a run that goes on
+        knows it again.
+        """
+        digest = hashlib.sha256()
+        for path, array in sorted(flatten(self.load()).items()):
+            digest.update("/".join(path).encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return {"step": self._saved.step, "sha256": digest.hexdigest()}
+
     def load(self, *, decoder: bool = False) -> Any:
         """The parameters as a pure tree of numpy arrays, float32."""
         wanted = nnx.traversals.flatten_mapping(self.abstract(decoder=decoder)[1])
@@ -79,6 +92,10 @@ class SyntheticVisualTokenizer(VisualTokenizer):
         groups = int(math.log2(stride)) + 1
         model = dict(kind=KIND, vocab_size=vocab_size, num_groups=groups, **sizes)
         self._set_model(model, has_decoder=False)
+
+    def identity(self) -> dict[str, Any]:
+        """There is no checkpoint."""
+        return {}
 
     def load(self, *, decoder: bool = False) -> Any:
         """Random parameters as a pure tree of arrays, float32."""

@@ -47,6 +47,10 @@ class Settings:
         """Nothing."""
         return {}
 
+    def frozen_meta(self) -> dict[str, Any]:
+        """Nothing is frozen."""
+        return {}
+
     def describe(self) -> str:
         """Nothing beside the data."""
         return ""

@@ -12,6 +12,7 @@ class TextPretrainRecipe(Settings):
     """Masked language modelling on text alone; see `protocols.TaskRecipe`."""
 
     needs = EncodesText
+    reads = TextPretrainTask.reads
 
     def check_inputs(self) -> None:
         """See `protocols.TaskRecipe`."""

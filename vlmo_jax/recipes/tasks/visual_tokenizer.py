@@ -13,6 +13,7 @@ class VisualTokenizerRecipe(Settings):
     """Training of a discrete VAE; see `protocols.TaskRecipe`."""
 
     needs = EncodesToCodes
+    reads = VisualTokenizerTask.reads
 
     def check(self) -> None:
         """See `protocols.TaskRecipe`."""
