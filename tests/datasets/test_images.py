@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.pictures import as_array, gradient, noise
 from vlmo_jax.datasets import images
 
 
@@ -30,26 +31,6 @@ def test_cut_files_are_refused(encoded_image, image_format):
 def test_what_is_no_image_is_refused():
     with pytest.raises(ValueError, match="UnidentifiedImageError"):
         images.decode_image(b"<html>404</html>")
-
-
-def noise(width, height, mode="RGB", seed=0):
-    channels = len(Image.new(mode, (1, 1)).getbands())
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
-    return Image.fromarray(pixels if channels > 1 else pixels[..., 0], mode=None)
-
-
-def gradient(width, height):
-    y, x = np.mgrid[:height, :width]
-    return Image.fromarray(
-        np.stack([255 * x / width, 255 * y / height, 128 + 100 * np.sin(x / 40)], -1).astype(
-            np.uint8
-        )
-    )
-
-
-def as_array(image):
-    assert image.mode == "RGB"
-    return np.asarray(image)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 
 from configs import stage3
 from tests import tiny
+from tests.interop.official_weights import weights
 from tests.paths import DATA
 from vlmo_jax.checkpoints.earlier import upgrade_config
 from vlmo_jax.checkpoints.param_names import flatten
@@ -19,7 +20,7 @@ from vlmo_jax.checkpoints.store import SavedParams, load_params
 from vlmo_jax.checkpoints.warm_start.load import warm_start
 from vlmo_jax.interop import convert as conversion
 from vlmo_jax.interop.formats import write_vlmo
-from vlmo_jax.interop.tensor_files import read_tensors, write_safetensors
+from vlmo_jax.interop.tensor_files import read_tensors
 from vlmo_jax.interop.vlmo import from_official, official_places
 from vlmo_jax.interop.vlmo_sizes import find_sizes
 from vlmo_jax.models.build import abstract_params, model_maker
@@ -33,30 +34,11 @@ VLMO = {
 }
 
 
-def weights(name):
-    with np.load(DATA / "vlmo" / f"{name}.npz") as arrays:
-        tensors = {
-            key.removeprefix("param/"): arrays[key] for key in arrays if key.startswith("param/")
-        }
-        return tensors | {
-            key.removeprefix("buffer/"): arrays[key] for key in arrays if key.startswith("buffer/")
-        }
-
-
 def sibling(name):
     with np.load(DATA / "siblings" / f"{name}.npz") as arrays:
         return {
             key.removeprefix("param/"): arrays[key] for key in arrays if key.startswith("param/")
         }
-
-
-@pytest.fixture
-def source(tmp_path):
-    def write(tensors, name="source.safetensors"):
-        write_safetensors(tmp_path / name, tensors)
-        return tmp_path / name
-
-    return write
 
 
 def same(found, expected):
@@ -282,137 +264,6 @@ def test_checkpoint_of_version_0_1_is_exported_and_used(
     if kind == "tokenizer":
         visual_tokenizer = VisualTokenizer(tmp_path / "ours")
         assert visual_tokenizer.vocab_size == 64 and not visual_tokenizer.has_decoder
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        (
-            lambda t: {k: v for k, v in t.items() if k != "pooler.dense.bias"},
-            r"missing \['pooler.dense.bias'\]; unexpected none",
-        ),
-        (
-            lambda t: {**t, "extra.weight": np.zeros(2, np.float32)},
-            r"missing none; unexpected \['extra.weight'\]",
-        ),
-        (
-            lambda t: {**t, "pooler.dense.bias": np.zeros(31, np.float32)},
-            r"pooler.dense.bias: shape \(31,\), not \(32,\)",
-        ),
-        (
-            lambda t: {**t, "token_type_embeddings.weight": np.zeros((3, 32), np.float32)},
-            r"token_type_embeddings.weight: shape \(3, 32\)",
-        ),
-        (
-            lambda t: {**t, "pooler.dense.bias": np.full(32, np.nan, np.float32)},
-            "pooler.dense.bias: 32 of 32 values are not finite",
-        ),
-        (
-            lambda t: {**t, "pooler.dense.bias": np.zeros(32)},
-            "pooler.dense.bias: float64, where float32",
-        ),
-        (
-            lambda t: {f"backbone.{k}": v for k, v in t.items()},
-            "this is no VLMo: missing .*; it has backbone",
-        ),
-        (
-            lambda t: {k.removeprefix("transformer."): v for k, v in t.items()},
-            "it looks like a BEiT: use --from=beit",
-        ),
-        (lambda t: {"blocks.input.w": np.zeros((4, 3, 7, 7), np.float32)}, "use --from=dalle"),
-        (
-            lambda t: {**t, "transformer.patch_embed.proj.weight": np.zeros((32, 192), np.float32)},
-            "which should have 4 axes",
-        ),
-    ],
-)
-def test_other_models_are_refused_without_a_trace(tmp_path, source, change, message):
-    file = source(change(weights("tiny_base_pretrain")))
-    with pytest.raises(ValueError, match=f"source.safetensors: .*{message}"):
-        conversion.convert(file, tmp_path / "ours", "vlmo", image_size=32)
-    assert [path.name for path in tmp_path.iterdir()] == ["source.safetensors"]
-
-
-def test_refusals(tmp_path, source, monkeypatch):
-    file = source(weights("tiny_base_pretrain"))
-    with pytest.raises(
-        ValueError,
-        match=r"94 rows are not those of texts of 196 tokens.* give --image_size .*\(4, 20\)",
-    ):
-        conversion.convert(file, tmp_path / "ours", "vlmo")
-    with pytest.raises(ValueError, match="94 rows do not fit 6 x 6 patches"):
-        conversion.convert(file, tmp_path / "ours", "vlmo", image_size=48)
-    with pytest.raises(ValueError, match="more than the 4 tokens"):
-        conversion.convert(file, tmp_path / "ours", "vlmo", image_size=40)
-    vocabulary = tmp_path / "larger.txt"
-    vocabulary.write_text(
-        (DATA / "wordpiece_vocab.txt").read_text()
-        + "".join(f"extra{number}\n" for number in range(200))
-    )
-    with pytest.raises(
-        ValueError, match=r"larger.txt: \d+ tokens, but the checkpoint has words for 200"
-    ):
-        conversion.convert(
-            file, tmp_path / "ours", "vlmo", image_size=32, tokenizer=str(vocabulary)
-        )
-    plus = source(weights("tiny_plus_pretrain"), "plus.safetensors")
-    with pytest.raises(ValueError, match="0 heads do not fit width 32.*give --num_heads"):
-        conversion.convert(plus, tmp_path / "ours", "vlmo")
-    with pytest.raises(
-        ValueError,
-        match="--image_size=48 does not fit transformer.pos_embed, which is made for 32 pixels",
-    ):
-        conversion.convert(plus, tmp_path / "ours", "vlmo", image_size=48)
-    monkeypatch.setattr(
-        conversion, "save_params", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
-    )
-    with pytest.raises(OSError, match="disk full"):
-        conversion.convert(file, tmp_path / "ours", "vlmo", image_size=32)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "source.safetensors",
-        "plus.safetensors",
-        "larger.txt",
-    }
-    with pytest.raises(FileExistsError, match="choose another name"):
-        conversion.convert(file, file, "vlmo")
-    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
-        conversion.export(tmp_path, tmp_path / "out", "vlmo")
-    with pytest.raises(ValueError, match="suffix '.h5' is not known; use one of .safetensors"):
-        conversion.export(tmp_path, tmp_path / "out.h5", "vlmo")
-
-
-@pytest.mark.parametrize("sizes", [(224, 40, 196), (384, 40, 196), (480, 40, 196), (224, 196, 196)])
-def test_published_sizes_are_found(sizes):
-    image_size, length, positions = sizes
-    rows = (2 * image_size // 16 - 1) ** 2 + 5 + 2 * positions
-    shape = lambda *shape: np.broadcast_to(np.float32(0), shape)
-    tensors = {
-        "transformer.patch_embed.proj.weight": shape(768, 3, 16, 16),
-        "token_type_embeddings.weight": shape(2, 768),
-        "text_embeddings.word_embeddings.weight": shape(30522, 768),
-        "text_embeddings.position_embeddings.weight": shape(length, 768),
-        "relative_position_bias_table": shape(rows, 144),
-        "transformer.blocks.0.gamma_1": shape(768),
-        **{
-            f"transformer.blocks.{layer}.mlp_imag.fc1.weight": shape(3072, 768)
-            for layer in range(12)
-        },
-    }
-    found = find_sizes(tensors)
-    assert (found["image_size"], found["text_length"], found["text_positions"]) == sizes
-    assert (found["num_heads"], found["num_upper"], found["vocab_size"], found["experts"]) == (
-        12,
-        2,
-        30522,
-        ("image", "text"),
-    )
-    plus = {
-        **tensors,
-        "transformer.patch_embed.proj.weight": shape(544, 3, 16, 16),
-        "transformer.pos_embed": shape(1, 577, 544),
-    }
-    del plus["relative_position_bias_table"]
-    assert (find_sizes(plus)["num_heads"], find_sizes(plus)["image_size"]) == (16, 384)
 
 
 def test_torch_file_comes_back(tmp_path):

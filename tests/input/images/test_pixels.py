@@ -1,28 +1,9 @@
 import numpy as np
 from PIL import Image
 
+from tests.pictures import as_array, gradient, noise
 from vlmo_jax.datasets.images import decode_image
 from vlmo_jax.input.images import pixels
-
-
-def noise(width, height, mode="RGB", seed=0):
-    channels = len(Image.new(mode, (1, 1)).getbands())
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
-    return Image.fromarray(pixels if channels > 1 else pixels[..., 0], mode=None)
-
-
-def gradient(width, height):
-    y, x = np.mgrid[:height, :width]
-    return Image.fromarray(
-        np.stack([255 * x / width, 255 * y / height, 128 + 100 * np.sin(x / 40)], -1).astype(
-            np.uint8
-        )
-    )
-
-
-def as_array(image):
-    assert image.mode == "RGB"
-    return np.asarray(image)
 
 
 def test_resize_square_is_pillows_bicubic():
