@@ -10,12 +10,12 @@ from flax import nnx
 
 from configs import stage2
 from tests import tiny
+from tests.official_textmlm import model_fields, places_of
 from tests.paths import ROOT
 from tests.recipes.full_size import build
 from tests.recipes.shapes import assert_fits
 from vlmo_jax.checkpoints import store
 from vlmo_jax.commands.config_errors import ConfigError
-from vlmo_jax.interop.vlmo import official_places
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.vlmo import VLMo
 from vlmo_jax.recipes import Recipe
@@ -88,26 +88,9 @@ def test_paper_recipes_are_the_paper_s(name):
 
 def test_what_trains_is_what_the_official_code_trains():
     info = json.loads(FIXTURE.read_text())
-    sizes, config = info["model"], info["config"]
-    num_upper = sizes["depth"] - sizes["vlffn_start_layer_index"]
+    fields = model_fields(info)
     _, abstract = abstract_model(
-        lambda rngs: VLMo(
-            image_size=config["image_size"],
-            patch_size=sizes["patch_size"],
-            text_length=config["max_text_len"],
-            text_positions=config["max_text_len_of_initckpt"],
-            vocab_size=config["vocab_size"],
-            width=sizes["embed_dim"],
-            depth=sizes["depth"],
-            num_heads=sizes["num_heads"],
-            mlp_dim=4 * sizes["embed_dim"],
-            num_upper=num_upper,
-            position="relative",
-            layer_scale=0.1,
-            experts=("image", "text"),
-            heads=("mlm",),
-            rngs=rngs,
-        )
+        lambda rngs: VLMo(**fields, experts=("image", "text"), heads=("mlm",), rngs=rngs)
     )
     params = nnx.to_pure_dict(abstract)
     partition = Partition.by_rules(params, stage2.get_config("base").optimizer.frozen)
@@ -121,14 +104,7 @@ def test_what_trains_is_what_the_official_code_trains():
             if choice
             else set()
         )
-    places = official_places(
-        depth=sizes["depth"],
-        num_upper=num_upper,
-        num_heads=sizes["num_heads"],
-        patch_size=sizes["patch_size"],
-        position="relative",
-        layer_scale=True,
-    )
+    places = places_of(fields)
     names_of = lambda name: "/".join(places[name].path).replace(
         "stacked", "text" if "_text." in name else "stacked"
     )

@@ -8,10 +8,10 @@ import pytest
 from flax import nnx
 
 from tests import tiny
+from tests.official_textmlm import model_fields, places_of
 from tests.paths import DATA
 from tests.tasks.losses import mean_losses
 from vlmo_jax.interop.places import empty_places, fill_places
-from vlmo_jax.interop.vlmo import official_places
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.models.vlmo import VLMo
 from vlmo_jax.tasks.text_pretrain import TextPretrainTask, make_masked_text_model, masked_logits
@@ -27,34 +27,9 @@ def official():
     the tensors.
     """
     arrays, info = dict(np.load(FIXTURE)), json.loads(FIXTURE.with_suffix(".json").read_text())
-    sizes, config = info["model"], info["config"]
-    num_upper = sizes["depth"] - sizes["vlffn_start_layer_index"]
-    graphdef, abstract = abstract_model(
-        lambda rngs: VLMo(
-            image_size=config["image_size"],
-            patch_size=sizes["patch_size"],
-            text_length=config["max_text_len"],
-            text_positions=config["max_text_len_of_initckpt"],
-            vocab_size=config["vocab_size"],
-            width=sizes["embed_dim"],
-            depth=sizes["depth"],
-            num_heads=sizes["num_heads"],
-            mlp_dim=4 * sizes["embed_dim"],
-            num_upper=num_upper,
-            position="relative",
-            layer_scale=sizes["layer_scale_init_values"],
-            **FIELDS,
-            rngs=rngs,
-        )
-    )
-    places = official_places(
-        depth=sizes["depth"],
-        num_upper=num_upper,
-        num_heads=sizes["num_heads"],
-        patch_size=sizes["patch_size"],
-        position="relative",
-        layer_scale=True,
-    )
+    fields = model_fields(info)
+    graphdef, abstract = abstract_model(lambda rngs: VLMo(**fields, **FIELDS, rngs=rngs))
+    places = places_of(fields)
     unread = "pooler."
     places = {
         name: place

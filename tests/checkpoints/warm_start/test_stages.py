@@ -8,10 +8,10 @@ import pytest
 from flax import nnx
 
 from tests.checkpoints.warm_start import models
+from tests.official_textmlm import model_fields, places_of
 from tests.paths import DATA
 from vlmo_jax.interop.beit import from_beit
 from vlmo_jax.interop.places import fill_places
-from vlmo_jax.interop.vlmo import official_places
 from vlmo_jax.layers import resample
 
 FIXTURE = DATA / "vlmo" / "tiny_base_textmlm.npz"
@@ -167,28 +167,8 @@ def test_stage_2_starts_from_beit_as_in_the_official_code(tmp_path, num_upper):
         for name, value in arrays.items()
         if name.startswith(f"{prefix}/")
     }
-    sizes, config = info["model"], info["config"]
-    model = dict(
-        image_size=config["image_size"],
-        patch_size=sizes["patch_size"],
-        text_length=config["max_text_len"],
-        text_positions=config["max_text_len_of_initckpt"],
-        vocab_size=config["vocab_size"],
-        width=sizes["embed_dim"],
-        depth=sizes["depth"],
-        num_heads=sizes["num_heads"],
-        mlp_dim=4 * sizes["embed_dim"],
-        num_upper=2,
-        layer_scale=sizes["layer_scale_init_values"],
-    )
-    places = official_places(
-        depth=model["depth"],
-        num_upper=2,
-        num_heads=model["num_heads"],
-        patch_size=8,
-        position="relative",
-        layer_scale=True,
-    )
+    model = model_fields(info)
+    places = places_of(model)
     places = {
         name: places[name]
         for name in group("param")
