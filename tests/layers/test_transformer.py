@@ -108,9 +108,13 @@ def test_every_block_draws_its_own_masks():
     for variable in zero:
         variable[...] = jnp.zeros(variable.shape)
     block.attention.out_bias[...] = jnp.eye(4, 8)
-    [states] = transformer.block_states(
-        jnp.zeros((256, 1, 8)), (("text", 1),), "text", [3], key=jax.random.key(0)
+    graphdef, params = nnx.split(transformer)
+    run = jax.jit(
+        lambda params, x, key: nnx.merge(graphdef, params).block_states(
+            x, (("text", 1),), "text", [3], key=key
+        )
     )
+    [states] = run(params, jnp.zeros((256, 1, 8)), jax.random.key(0))
     kept = np.asarray(states[:, 0, :4]) > 0
     assert kept[:, 0].all()  # rate 0
     for below, above in ((1, 2), (1, 3), (2, 3)):
@@ -151,8 +155,9 @@ def test_a_shared_table_is_every_layers_table_and_gets_the_sum_of_their_gradient
     copied = nnx.merge(own_def, shared)
     copied.relative_position_bias = nnx.Param(jnp.tile(table, (4, 1, 1)))
     own_def, own = nnx.split(copied)
-    value, grads = jax.value_and_grad(loss)(shared, shared_def)
-    own_value, own_grads = jax.value_and_grad(loss)(own, own_def)
+    differentiate = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+    value, grads = differentiate(shared, shared_def)
+    own_value, own_grads = differentiate(own, own_def)
     np.testing.assert_allclose(value, own_value, rtol=1e-6)
     total = own_grads["relative_position_bias"][...].sum(0, keepdims=True)
     assert np.abs(total).max() > 0.1
@@ -184,12 +189,21 @@ def test_the_epsilon_reaches_every_norm():
 def test_states_of_chosen_blocks_are_those_of_shallower_runs(scan_layers):
     graphdef, params = make(scan_layers=scan_layers)
     transformer = nnx.merge(graphdef, params)
+    states, whole, normed, expected = jax.jit(states_in_three_ways)(transformer)
+    np.testing.assert_allclose(normed, whole, atol=1e-5)
+    for number, found in zip([3, 0, 2], states):
+        np.testing.assert_allclose(found, expected[number], atol=1e-5)
+        assert np.abs(found - expected[3]).max() > 0.1 or number == 3
+
+
+def states_in_three_ways(transformer):
+    """States of the blocks 3, 0 and 2, the whole pass, its norm of the last state, and all states
+    block by block, with the modules themselves.
+    """
     states = transformer.block_states(
         X, SPANS, "vision_language", [3, 0, 2], mask=MASK, index=INDEX
     )
     whole = transformer(X, SPANS, ("vision_language",), mask=MASK, index=INDEX)[:, 0]
-    np.testing.assert_allclose(transformer.norm(states[0]), whole, atol=1e-5)
-    # Block by block, with the modules themselves.
     x, expected = X, {}
     for number in range(4):
         stack, place = (
@@ -201,9 +215,7 @@ def test_states_of_chosen_blocks_are_those_of_shallower_runs(scan_layers):
         x = block.attend(x, mask=MASK, bias=bias, rate=0.0, key=None)
         spans = SPANS if number < 2 else (("vision_language", 6),)
         expected[number] = x = block.feed(x, spans, rate=0.0, key=None)
-    for number, found in zip([3, 0, 2], states):
-        np.testing.assert_allclose(found, expected[number], atol=1e-5)
-        assert np.abs(found - x).max() > 0.1 or number == 3
+    return states, whole, transformer.norm(states[0]), expected
 
 
 def take(place, leaf):

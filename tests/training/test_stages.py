@@ -117,6 +117,6 @@ def test_accumulation_gives_the_update_of_the_whole_batch(run, whole, parts, sha
     assert_close(run(shape, f"accumulation={parts}"), whole)
 
 
-@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 2, 2)], ids=str)
 def test_same_losses_and_updates_on_every_mesh(run, whole, shape):
     assert_close(run(shape), whole)
