@@ -35,9 +35,9 @@ def _room(name: str, purpose: str) -> Room:
 
 # From the ground up.
 FLOORS = (
+    (_room("commands", "flags, recipes, refusals, endings"),),
     (
         _room("datasets", "files → records"),
-        _room("commands", "flags, recipes, refusals"),
         _room("parallel", "the mesh of devices"),
         _room("reports", "numbers → pictures"),
     ),

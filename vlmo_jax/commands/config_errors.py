@@ -8,8 +8,10 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from vlmo_jax.commands.endings import UserError
 
-class ConfigError(ValueError):
+
+class ConfigError(UserError, ValueError):
     """A config that cannot run; the message names key, value, what is allowed and the fix."""
 
 

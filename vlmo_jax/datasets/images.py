@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from vlmo_jax.commands.endings import UserError
+
 WHITE = (255, 255, 255)
 
 # Naming the formats keeps Pillow from trying forty readers on each file, and from starting
@@ -18,7 +20,7 @@ Image.init()
 FORMATS = tuple(name for name in _WANTED_FORMATS if name in Image.OPEN)
 
 
-class BrokenImageError(ValueError):
+class BrokenImageError(UserError, ValueError):
     """The bytes are no image that can be decoded."""
 
 

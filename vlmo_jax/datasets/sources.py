@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 from array_record.python import array_record_module
 
+from vlmo_jax.commands.endings import UserError
 from vlmo_jax.datasets import records
 
 _EMBEDDED = pathlib.Path(__file__).parent / "embedded"
@@ -28,7 +29,7 @@ def _is_news(message: logging.LogRecord) -> bool:
 absl_logging.get_absl_logger().addFilter(_is_news)
 
 
-class BrokenRecordError(ValueError):
+class BrokenRecordError(UserError, ValueError):
     """A record that cannot be read although its file is whole: its bytes were damaged on disk."""
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from vlmo_jax.commands.endings import UserError
 from vlmo_jax.main import STOPPED
 
 
@@ -18,7 +19,7 @@ class Usage(NamedTuple):
     peak_bytes: int
 
 
-class RunStoppedError(Exception):
+class RunStoppedError(UserError):
     """A run ended before its end; `status` is its exit status, `usage` what it took."""
 
     def __init__(self, message: str, status: int, usage: Usage) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vlmo_jax.commands.endings import UserError
 from vlmo_jax.datasets import BrokenRecordError, images
 from vlmo_jax.input import sampling
 
@@ -15,7 +16,7 @@ from vlmo_jax.input import sampling
 _MAX_ATTEMPTS = 64
 
 
-class BrokenDataError(RuntimeError):
+class BrokenDataError(UserError, RuntimeError):
     """Too many records cannot be used, or one that an evaluation needs."""
 
 

@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from vlmo_jax.commands.endings import UserError
+
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".npz")
 # Under these keys checkpoints keep their tensors; with these prefixes wrappers name them.
@@ -43,7 +45,7 @@ SAFETENSORS_TYPES = {
 MAX_HEADER = 100_000_000  # bytes, the format's own limit
 
 
-class TensorFileError(ValueError):
+class TensorFileError(UserError, ValueError):
     """A file without tensors that can be read; the message names it and says what is wrong."""
 
 

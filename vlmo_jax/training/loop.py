@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from vlmo_jax.checkpoints.state import AVERAGED, TrainState
 from vlmo_jax.checkpoints.store import Checkpoints, find_metric
 from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.commands.endings import UserError
 from vlmo_jax.evals.evaluation import Evaluation
 from vlmo_jax.models.build import count_params
 from vlmo_jax.parallel import sharding
@@ -32,7 +33,7 @@ from vlmo_jax.reports.metrics import (
 from vlmo_jax.training.program import Program, build_program, compiled_bytes, initial_state
 
 
-class NonFiniteError(FloatingPointError):
+class NonFiniteError(UserError, FloatingPointError):
     """A loss or the gradient became NaN or infinite."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlmo_jax.commands.config_errors import require
+from vlmo_jax.commands.endings import UserError
 from vlmo_jax.datasets.records import Record
 from vlmo_jax.input.text.tokenizer import Encoding, Tokenizer
 
@@ -19,7 +20,7 @@ _TEXT_ALONE = 0.8
 _SEPARATOR = ", "
 
 
-class NoCaptionError(ValueError):
+class NoCaptionError(UserError, ValueError):
     """A record without a caption."""
 
 

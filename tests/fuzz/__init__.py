@@ -1,0 +1,1 @@
+"""Odd inputs by the thousand: python -m tests.fuzz --help."""
