@@ -9,6 +9,7 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+from vlmo_jax.recipes.tasks.saved_visual_tokenizer import VisualTokenizer
 
 from configs import stage3
 from tests import tiny
@@ -24,7 +25,6 @@ from vlmo_jax.interop.tensor_files import read_tensors
 from vlmo_jax.interop.vlmo import from_official, official_places
 from vlmo_jax.interop.vlmo_sizes import find_sizes
 from vlmo_jax.models.build import abstract_params, model_maker
-from vlmo_jax.recipes.tasks.saved_tokenizer import VisualTokenizer
 
 VLMO = {
     "tiny_base_pretrain": dict(image_size=32),
