@@ -10,17 +10,17 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from vlmo_jax.recipes.tasks.saved_visual_tokenizer import VisualTokenizer
 
 from configs import stage1
 from tests import tiny
 from tests.recipes.full_size import build
 from tests.recipes.shapes import assert_fits
 from tests.saved_visual_tokenizer import save_visual_tokenizer
-from vlmo_jax.checkpoints import store
+from vlmo_jax.checkpoints import saved_params, store
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.recipes import Recipe
+from vlmo_jax.recipes.tasks.saved_visual_tokenizer import VisualTokenizer
 from vlmo_jax.tasks.visual_tokenizer import encode_codes
 from vlmo_jax.training.evaluate import evaluate
 from vlmo_jax.training.loop import train
@@ -159,10 +159,10 @@ def test_a_run_trains_evaluates_draws_and_goes_on(tokenizer, tmp_path, capsys):
         "eval/masked_images/emoji_unseen_artist[:12]/mim_loss",
     } <= names
     assert (tmp_path / "masked_images.png").stat().st_size > 10_000
-    meta = store.SavedParams(tmp_path).meta
+    meta = saved_params.SavedParams(tmp_path).meta
     assert meta["preprocessing"]["tokenizer_image_size"] == 16 and meta["tokenizer"] is None
     assert "16 codes" in capsys.readouterr().out
-    restored = store.SavedParams(tmp_path)
+    restored = saved_params.SavedParams(tmp_path)
     assert not [path for path in restored.shapes if path[0] == "encoder"]
     jax.tree.map(np.testing.assert_array_equal, VisualTokenizer(tokenizer).load(), saved)
     assert train(config, tmp_path)  # nothing is left to do
@@ -287,9 +287,9 @@ def test_a_run_does_not_go_on_with_another_visual_tokenizer(tokenizer, tmp_path)
     save_visual_tokenizer(other, decoder=False)
     settings = (*SMALL, "steps=2", "evals.masked_images.splits=('unseen_artist[:8]',)")
     assert train(parse(*settings, f"visual_tokenizer={first}"), tmp_path / "run")
-    meta = store.SavedParams(tmp_path / "run").meta["frozen"]["visual_tokenizer"]
+    meta = saved_params.SavedParams(tmp_path / "run").meta["frozen"]["visual_tokenizer"]
     assert meta["step"] == 3 and meta == VisualTokenizer(first).identity()
-    params, saved = VisualTokenizer(first).load(decoder=True), store.SavedParams(other).meta
+    params, saved = VisualTokenizer(first).load(decoder=True), saved_params.SavedParams(other).meta
     params["encoder"]["output"]["bias"] = params["encoder"]["output"]["bias"] + 1
     shutil.rmtree(first)
     store.save_params(first / "checkpoints", params, saved)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from vlmo_jax.checkpoints.store import find_checkpoint
+from vlmo_jax.checkpoints.saved_params import find_checkpoint
 from vlmo_jax.experiments.runs import RunStoppedError, run_recipe
 from vlmo_jax.reports.curves import compare_losses
 from vlmo_jax.reports.metrics import announce, read_metrics

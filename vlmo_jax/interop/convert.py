@@ -34,7 +34,8 @@ import tqdm
 from absl import app, flags
 from flax import nnx
 
-from vlmo_jax.checkpoints.store import SavedParams, save_params
+from vlmo_jax.checkpoints.saved_params import SavedParams
+from vlmo_jax.checkpoints.store import save_params
 from vlmo_jax.input.text.tokenizer import load_tokenizer
 from vlmo_jax.interop.float32_tensors import Float32Tensors
 from vlmo_jax.interop.formats import FORMATS, Converted

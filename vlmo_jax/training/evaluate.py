@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from vlmo_jax.checkpoints import store
+from vlmo_jax.checkpoints import saved_params, store
 from vlmo_jax.commands.config_errors import ConfigError, naming
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.parallel import sharding
@@ -51,7 +51,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
                 name: config.evals[name].get("averaged", False) for name in recipe.evaluations
             }
             loaded = {
-                which: store.load_params(path, shapes, averaged=which)
+                which: saved_params.load_params(path, shapes, averaged=which)
                 for which in set(averaged.values())
             }
         _, step, meta = next(iter(loaded.values()))
@@ -79,7 +79,7 @@ def _choose_checkpoint(init_from: str | None, workdir: Path) -> Path | str:
     if init_from in (None, "", NO_INIT):
         return workdir
     try:
-        started_from = store.SavedParams(workdir).meta["config"].get("init_from")
+        started_from = saved_params.SavedParams(workdir).meta["config"].get("init_from")
     except FileNotFoundError:
         return init_from
     return workdir if started_from == init_from else init_from

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from vlmo_jax.checkpoints.state import AVERAGED, TrainState
@@ -20,6 +18,7 @@ from vlmo_jax.commands.endings import UserError
 from vlmo_jax.evals.evaluation import Evaluation
 from vlmo_jax.models.build import count_params
 from vlmo_jax.parallel import sharding
+from vlmo_jax.parallel.agreement import any_process
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.reports.curves import loss_curves
 from vlmo_jax.reports.metrics import (
@@ -201,7 +200,7 @@ class Loop:
         """
         if jax.process_count() > 1 and step % self.config.log_every:
             return False
-        return _any_process(flag)
+        return any_process(flag)
 
     def _collect(self, bar: ProgressBar) -> None:
         """Fetches the metrics of the step before: while it is read, the next one already runs."""
@@ -255,7 +254,7 @@ class Loop:
             if name.startswith("eval/") and self.first_step in steps
         }
         return tuple(
-            name for name in due if _any_process(jax.process_index() == 0 and name not in done)
+            name for name in due if any_process(jax.process_index() == 0 and name not in done)
         )
 
     def evaluate(self, step: int, names: Iterable[str]) -> dict[str, float]:
@@ -304,13 +303,6 @@ class Loop:
 def picture_path(workdir: Path, evaluation: str) -> Path:
     """The picture of an evaluation."""
     return workdir / f"{evaluation}.png"
-
-
-def _any_process(flag: bool) -> bool:
-    """Whether any process says so; all of them ask."""
-    if jax.process_count() == 1:
-        return flag
-    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
 def _say(text: str) -> None:
