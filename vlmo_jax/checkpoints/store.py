@@ -29,11 +29,16 @@ from vlmo_jax.checkpoints.damage import (
 )
 from vlmo_jax.checkpoints.digests import digest_arrays
 from vlmo_jax.checkpoints.earlier import restore_without_extra, upgrade_meta
-from vlmo_jax.checkpoints.param_names import Path
+from vlmo_jax.checkpoints.param_names import Path, flatten
 from vlmo_jax.checkpoints.plain_paths import plain_path
 from vlmo_jax.checkpoints.state import TrainState
+from vlmo_jax.commands.endings import UserError
 
 ITEMS = ("params", "optimizer", "extra", "meta")
+
+
+class NotFiniteError(UserError, ValueError):
+    """Parameters that are NaN or infinite are not saved."""
 
 
 class Checkpoints:
@@ -281,7 +286,16 @@ def save_params(
         directory: of the numbered folders.
         params: pure nested dict of numpy arrays, which become jax arrays in place.
         meta: plain JSON values, as `Checkpoints.save` takes them.
+
+    Raises:
+        NotFiniteError: a parameter holds NaN or infinite values.
     """
+    for path, array in flatten(params).items():
+        if not np.isfinite(array).all():
+            raise NotFiniteError(
+                f"{'/'.join(path)} has values that are NaN or infinite; a model with such"
+                " parameters is of no use, so it is not saved: look at where they come from"
+            )
     _put_on_host(params)
     largest = max(leaf.nbytes for leaf in jax.tree.leaves(params)) / 1e9
     handlers = {

@@ -1,5 +1,6 @@
 """The training loop: restore, compile, evaluate, then draw, step, log, evaluate and save."""
 
+import contextlib
 import math
 import shutil
 import signal
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from vlmo_jax.checkpoints.param_names import flatten
 from vlmo_jax.checkpoints.state import AVERAGED, TrainState
 from vlmo_jax.checkpoints.store import Checkpoints, find_metric
 from vlmo_jax.commands.config_errors import ConfigError
@@ -30,6 +33,7 @@ from vlmo_jax.reports.metrics import (
     read_metrics,
 )
 from vlmo_jax.training.program import Program, build_program, compiled_bytes, initial_state
+from vlmo_jax.training.train_step import FINITE
 
 
 class NonFiniteError(UserError, FloatingPointError):
@@ -64,7 +68,8 @@ def train(config: ConfigDict, workdir: Path) -> bool:
 
     Raises:
         ConfigError: the config cannot run.
-        NonFiniteError: a loss became NaN or infinite; the last checkpoint is from before that.
+        NonFiniteError: a loss or a parameter became NaN or infinite; the last checkpoint is from
+            before that.
     """
     started = time.perf_counter()
     recipe = Recipe(config)
@@ -79,14 +84,12 @@ def train(config: ConfigDict, workdir: Path) -> bool:
             keep_last=config.checkpoint.keep_last,
             best_metric=config.checkpoint.best_metric,
         )
-        state, origin = initial_state(program, checkpoints)
-        _describe(program, origin, workdir)
-        loop = Loop(program, state, checkpoints, evaluations, workdir)
-        try:
-            finished = loop.run()
-        finally:
-            checkpoints.close()
-            loop.writer.close()
+        with contextlib.closing(checkpoints):
+            state, origin = initial_state(program, checkpoints)
+            _describe(program, origin, workdir)
+            loop = Loop(program, state, checkpoints, evaluations, workdir)
+            with contextlib.closing(loop.writer):
+                finished = loop.run()
         if jax.process_index() == 0:
             _summarize(loop, finished, time.perf_counter() - started)
     return finished
@@ -210,15 +213,22 @@ class Loop:
         self.pending = None
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
         bad = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
+        if not metrics.pop(FINITE):
+            bad += [f"{name} is not finite" for name in _not_finite(self.state.params)[:3]]
         if bad:
-            raise NonFiniteError(
-                f"step {step}: {', '.join(bad)}; the run stops with its last checkpoint at step"
-                f" {self.checkpoints.latest_step()}. Lower config.optimizer.learning_rate, set"
-                " config.optimizer.clip_norm=1.0, or look at the data"
-            )
+            raise NonFiniteError(f"step {step}: {', '.join(bad)}; {self._describe_way_back()}")
         self.means.add({name: (value, 1.0) for name, value in metrics.items()})
         self.steps_in_window += 1
         bar.update(step)
+
+    def _describe_way_back(self) -> str:
+        last = self.checkpoints.latest_step()
+        kept = f"its last checkpoint is that of step {last}, from before it"
+        return (
+            f"the run stops here; {'it has no checkpoint yet' if last is None else kept}. Lower"
+            " config.optimizer.learning_rate, set config.optimizer.clip_norm=1.0, or look at the"
+            " data"
+        )
 
     def _log(self, step: int, bar: ProgressBar) -> None:
         """Writes the means since the last line."""
@@ -298,6 +308,12 @@ class Loop:
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
         return lambda: [signal.signal(number, handler) for number, handler in before.items()]
+
+
+def _not_finite(params: Any) -> list[str]:
+    """Names of the parameters with values that are NaN or infinite."""
+    finite = jax.jit(lambda tree: jax.tree.map(lambda x: jnp.isfinite(x).all(), tree))(params)
+    return ["/".join(path) for path, whole in flatten(jax.device_get(finite)).items() if not whole]
 
 
 def picture_path(workdir: Path, evaluation: str) -> Path:
