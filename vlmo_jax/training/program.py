@@ -6,10 +6,8 @@ checkpoint (exact resume), `config.init_from` (parameters of another run), or th
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -30,21 +28,8 @@ from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.tasks.settings import NO_INIT
 from vlmo_jax.reports.metrics import announce
 from vlmo_jax.training.optimizer import make_optimizer
+from vlmo_jax.training.same_run import check_same_run
 from vlmo_jax.training.train_step import Update, jit_step, state_shardings
-
-# Fields that may change between a run and its resumption; any other change makes it another run.
-RESUMABLE = (
-    "mode",
-    "init_from",
-    "init_rules",
-    "init_fresh",
-    "mesh",
-    "checkpoint",
-    "log_every",
-    "evals",
-    "accumulation",
-)
-RESUMABLE_DATA = ("num_workers", "num_threads", "prefetch", "max_broken_fraction")
 
 
 @dataclasses.dataclass
@@ -192,45 +177,12 @@ def _restore(program: Program, checkpoints: Checkpoints, step: int) -> TrainStat
     try:
         checkpoints.check_resumable(step)
         meta = checkpoints.meta(step)
-        _check_same_run(program.config, meta["config"], directory)
-        _check_same_frozen(program.recipe, meta.get("frozen", {}), directory)
+        check_same_run(program.recipe, meta, directory)
         return checkpoints.restore(step, program.abstract_state)
     except UserError:
         raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
-
-
-def _check_same_run(config: ConfigDict, saved: Mapping[str, Any], directory: Path) -> None:
-    now = json.loads(config.to_json())
-    differences = []
-    for key in sorted(set(now) | set(saved)):
-        if key in RESUMABLE or now.get(key) == saved.get(key):
-            continue
-        if isinstance(now.get(key), dict) and isinstance(saved.get(key), dict):
-            skipped = RESUMABLE_DATA if key == "data" else ()
-            fields = [f for f in sorted(set(now[key]) | set(saved[key])) if f not in skipped]
-            changed = [(f"{key}.{f}", saved[key].get(f), now[key].get(f)) for f in fields]
-            differences += [change for change in changed if change[1] != change[2]]
-        else:
-            differences.append((key, saved.get(key), now.get(key)))
-    if differences:
-        changes = [f"config.{key} was {old} and is {new}" for key, old, new in differences]
-        raise ConfigError(
-            f"{directory} holds a run with another config: {', '.join(changes)}; use another"
-            " --workdir, or give the old values to go on"
-        )
-
-
-def _check_same_frozen(recipe: Recipe, saved: Mapping[str, Any], directory: Path) -> None:
-    """What another run has made may have changed since; version 0.1 cannot tell."""
-    now = recipe.task.frozen_meta()
-    if changed := [name for name in saved if now.get(name) != saved[name]]:
-        whats = [f"config.{name} was {saved[name]} and is {now.get(name)}" for name in changed]
-        raise ConfigError(
-            f"{directory} holds a run with another frozen model: {', '.join(whats)}; give the"
-            " checkpoint of before, such as DIR/checkpoints/STEP, or use another --workdir"
-        )
 
 
 def compiled_bytes(memory: Any) -> int:
