@@ -21,6 +21,7 @@ from ml_collections import config_flags
 from vlmo_jax.commands.command_line import CONFIG, parse_flags
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.console import log_to_console
+from vlmo_jax.commands.paths import user_path
 from vlmo_jax.input.attempts import BrokenDataError
 from vlmo_jax.parallel.distributed import start_distributed
 from vlmo_jax.training.evaluate import evaluate
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> None:
         )
     log_to_console()
     start_distributed()
-    workdir = pathlib.Path(
+    workdir = user_path(
         WORKDIR.value or default_workdir(config_flags.get_config_filename(FLAGS["config"]))
     )
     try:

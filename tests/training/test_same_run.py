@@ -71,9 +71,7 @@ def test_another_run_is_refused(trained, tmp_path, fields, message):
 def test_another_tokenizer_under_the_same_name_is_refused(trained, tmp_path):
     changed = {**trained, "tokenizer": {**trained["tokenizer"], "sha256": "0" * 64}}
     recipe = recipe_of(data__source="openclipart")
-    with pytest.raises(
-        ConfigError, match="contents of config.tokenizer='emoji' .SHA-256 0000"
-    ):
+    with pytest.raises(ConfigError, match="contents of config.tokenizer='emoji' .SHA-256 0000"):
         check_same_run(recipe, changed, tmp_path)
 
 

@@ -19,6 +19,7 @@ from vlmo_jax.checkpoints.param_names import Path, flatten
 from vlmo_jax.checkpoints.plain_paths import plain_path
 from vlmo_jax.checkpoints.state import AVERAGED
 from vlmo_jax.commands.endings import UserError
+from vlmo_jax.commands.paths import user_path
 
 
 class NoCheckpointError(UserError, FileNotFoundError):
@@ -35,7 +36,7 @@ def find_checkpoint(path: str | pathlib.Path) -> tuple[pathlib.Path, int]:
     Raises:
         FileNotFoundError: there is no whole checkpoint.
     """
-    path = pathlib.Path(path).expanduser().absolute()
+    path = user_path(path).absolute()
     if path.name.isdigit() and (path / "params").is_dir():
         return path.parent, int(path.name)
     for directory in (path / "checkpoints", path):

@@ -14,6 +14,7 @@ from absl import logging as absl_logging
 from array_record.python import array_record_module
 
 from vlmo_jax.commands.endings import UserError
+from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import records
 
 _EMBEDDED = pathlib.Path(__file__).parent / "embedded"
@@ -205,7 +206,7 @@ def _open_builder(
     source: str, kinds: Sequence[records.RecordKind]
 ) -> tuple[pathlib.Path, tfds.core.DatasetBuilder, records.RecordKind]:
     wanted, embedded = kinds[0], EMBEDDED | EMBEDDED_TEXTS
-    directory = embedded.get(str(source)) or pathlib.Path(source).expanduser()
+    directory = embedded.get(str(source)) or user_path(source)
     if not directory.is_dir():
         raise FileNotFoundError(
             f"data set {str(source)!r} is neither a folder nor one that comes with the package"
