@@ -18,6 +18,7 @@ from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.tasks.settings import NO_INIT
 from vlmo_jax.reports.metrics import MetricWriter, announce
 from vlmo_jax.training.loop import picture_path
+from vlmo_jax.training.opening import open_recipe
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
@@ -36,9 +37,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
             checkpoint's.
         FileNotFoundError: there is no checkpoint or no data set.
     """
-    recipe = Recipe(config)
-    recipe.check(jax.device_count())
-    recipe.open()
+    recipe = open_recipe(config)
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         graphdef, abstract = abstract_model(recipe.make_model)

@@ -22,7 +22,6 @@ from vlmo_jax.evals.evaluation import Evaluation
 from vlmo_jax.models.build import count_params
 from vlmo_jax.parallel import sharding
 from vlmo_jax.parallel.agreement import any_process
-from vlmo_jax.recipes import Recipe
 from vlmo_jax.reports.curves import loss_curves
 from vlmo_jax.reports.metrics import (
     MetricWriter,
@@ -32,7 +31,9 @@ from vlmo_jax.reports.metrics import (
     announce,
     read_metrics,
 )
+from vlmo_jax.training.opening import open_recipe
 from vlmo_jax.training.program import Program, build_program, compiled_bytes, initial_state
+from vlmo_jax.training.run_lock import lock_workdir
 from vlmo_jax.training.train_step import FINITE
 
 
@@ -72,11 +73,9 @@ def train(config: ConfigDict, workdir: Path) -> bool:
             before that.
     """
     started = time.perf_counter()
-    recipe = Recipe(config)
-    recipe.check(jax.device_count())
-    recipe.open()
+    recipe = open_recipe(config)
     mesh = sharding.make_mesh(config.mesh)
-    with jax.set_mesh(mesh):
+    with lock_workdir(workdir), jax.set_mesh(mesh):
         program = build_program(recipe, mesh)
         evaluations = recipe.make_evaluations(program.update.graphdef, mesh)
         checkpoints = Checkpoints(
