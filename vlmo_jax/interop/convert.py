@@ -36,9 +36,11 @@ from flax import nnx
 
 from vlmo_jax.checkpoints.store import SavedParams, save_params
 from vlmo_jax.input.text.tokenizer import load_tokenizer
-from vlmo_jax.interop.float32_tensors import Float32Tensors
+from vlmo_jax.interop.float32_tensors import FLOATS, Float32Tensors
 from vlmo_jax.interop.formats import FORMATS, Converted
 from vlmo_jax.interop.tensor_files import (
+    TensorFileError,
+    check_whole,
     import_torch,
     is_mapped,
     read_safetensors,
@@ -139,15 +141,25 @@ def convert(
 def _read(
     source: pathlib.Path, format_name: str, hints: Mapping[str, int | None]
 ) -> tuple[Converted, dict[str, str]]:
-    """The checkpoint in our terms, and the types of its tensors of half precision by name."""
+    """The checkpoint in our terms, and the types of its tensors that float32 took the place of."""
     with tqdm.tqdm(unit=" tensors", desc="Reading", disable=None) as bar:
         tensors = Float32Tensors(
             functools.partial(read_tensors, source), mapped=is_mapped(source), bar=bar
         )
+        check_whole(source)
+        if tensors.taken_off:
+            tqdm.tqdm.write(f"{source}: {tensors.taken_off}")
         try:
-            return FORMATS[format_name].read(tensors, **hints), tensors.types
+            converted = FORMATS[format_name].read(tensors, **hints)
         except ValueError as error:
-            raise ValueError(f"{source}: {error}") from error
+            raise TensorFileError(f"{source}: {error}") from error
+    # What is kept aside without change needs no type to go back to.
+    types = {
+        name: kind
+        for name, kind in tensors.types.items()
+        if name not in converted.aside or kind in FLOATS
+    }
+    return converted, types
 
 
 def _cast(tensors: Mapping[str, np.ndarray], types: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -159,7 +171,7 @@ def _cast(tensors: Mapping[str, np.ndarray], types: Mapping[str, str]) -> dict[s
 
 
 def _dtype(name: str) -> np.dtype:
-    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+    return np.dtype(getattr(ml_dtypes, name, None) or name)
 
 
 def _vocabulary(
@@ -235,7 +247,7 @@ def export(
         )
     _refuse_existing(target)
     if target.suffix != ".safetensors":
-        import_torch(target, "writing")
+        import_torch(target)
     saved = SavedParams(source)
     official = saved.meta.get("official", {})
     aside_file = saved.name.parent.parent / ASIDE
