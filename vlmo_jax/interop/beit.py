@@ -29,6 +29,7 @@ from vlmo_jax.interop.places import (
     attention_places,
     check_depth,
     check_ranks,
+    check_upper,
     dense_places,
     empty_places,
     expert_places,
@@ -143,6 +144,7 @@ def find_sizes(
     width, _, patch_size, _ = tensors[PATCH].shape
     depth = 1 + max(int(name.split(".")[1]) for name in tensors if re.match(r"blocks\.\d+\.", name))
     check_depth(tensors, depth - 1)
+    check_upper(num_upper, depth)
     table, position = _positions(tensors)
     grids = {}
     if table:

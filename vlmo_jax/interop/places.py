@@ -162,6 +162,18 @@ def check_depth(tensors: Mapping[str, Any], last: int) -> None:
         raise ValueError(f"{len(tensors)} tensors are not those of a model with a layer {last}")
 
 
+def check_upper(num_upper: int | None, depth: int) -> None:
+    """Refuses more upper blocks than there are blocks.
+
+    Raises:
+        ValueError: names the flag, and what is allowed.
+    """
+    if num_upper is not None and not 0 < num_upper <= depth:
+        raise ValueError(
+            f"--num_upper={num_upper}: this model has {depth} blocks; give 1 to {depth}"
+        )
+
+
 def wrong_shapes(tensors: Mapping[str, Any], places: Mapping[str, Place], params: Any) -> list[str]:
     """Names the tensors whose shapes do not fit.
 

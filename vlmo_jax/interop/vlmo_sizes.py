@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from vlmo_jax.interop.places import check_depth, check_ranks
+from vlmo_jax.interop.places import check_depth, check_ranks, check_upper
 from vlmo_jax.interop.vlmo import official_parts
 from vlmo_jax.layers.relative_position import num_rows
 
@@ -57,6 +57,7 @@ def find_sizes(
     width, _, patch_size, _ = tensors[PATCH].shape
     depth = 1 + max(_numbers(r"transformer\.blocks\.(\d+)\.", tensors))
     check_depth(tensors, depth - 1)
+    check_upper(num_upper, depth)
     fused = _numbers(r"transformer\.blocks\.(\d+)\.mlp_vl\.", tensors)
     length = tensors[TEXT_POSITIONS].shape[0] if TEXT_POSITIONS in tensors else None
     if TABLE in tensors:
