@@ -19,12 +19,12 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from vlmo_jax.commands.command_line import CONFIG, parse_flags
-from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.console import log_to_console
-from vlmo_jax.input.attempts import BrokenDataError
+from vlmo_jax.commands.endings import UserError
+from vlmo_jax.commands.paths import user_path
 from vlmo_jax.parallel.distributed import start_distributed
 from vlmo_jax.training.evaluate import evaluate
-from vlmo_jax.training.loop import NonFiniteError, train
+from vlmo_jax.training.loop import train
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes; default: runs/<recipe>")
 
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
         )
     log_to_console()
     start_distributed()
-    workdir = pathlib.Path(
+    workdir = user_path(
         WORKDIR.value or default_workdir(config_flags.get_config_filename(FLAGS["config"]))
     )
     try:
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
             evaluate(CONFIG.value, workdir)
         elif not train(CONFIG.value, workdir):
             sys.exit(STOPPED)
-    except (ConfigError, FileNotFoundError, NonFiniteError, BrokenDataError) as error:
+    except (UserError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
 
 

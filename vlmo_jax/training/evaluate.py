@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from vlmo_jax.checkpoints import store
+from vlmo_jax.checkpoints import saved_params, store
 from vlmo_jax.commands.config_errors import ConfigError, naming
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.parallel import sharding
@@ -18,6 +18,7 @@ from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.tasks.settings import NO_INIT
 from vlmo_jax.reports.metrics import MetricWriter, announce
 from vlmo_jax.training.loop import picture_path
+from vlmo_jax.training.opening import open_recipe
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
@@ -36,9 +37,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
             checkpoint's.
         FileNotFoundError: there is no checkpoint or no data set.
     """
-    recipe = Recipe(config)
-    recipe.check(jax.device_count())
-    recipe.open()
+    recipe = open_recipe(config)
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         graphdef, abstract = abstract_model(recipe.make_model)
@@ -51,7 +50,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
                 name: config.evals[name].get("averaged", False) for name in recipe.evaluations
             }
             loaded = {
-                which: store.load_params(path, shapes, averaged=which)
+                which: saved_params.load_params(path, shapes, averaged=which)
                 for which in set(averaged.values())
             }
         _, step, meta = next(iter(loaded.values()))
@@ -79,7 +78,7 @@ def _choose_checkpoint(init_from: str | None, workdir: Path) -> Path | str:
     if init_from in (None, "", NO_INIT):
         return workdir
     try:
-        started_from = store.SavedParams(workdir).meta["config"].get("init_from")
+        started_from = saved_params.SavedParams(workdir).meta["config"].get("init_from")
     except FileNotFoundError:
         return init_from
     return workdir if started_from == init_from else init_from

@@ -1,5 +1,6 @@
 """The training loop: restore, compile, evaluate, then draw, step, log, evaluate and save."""
 
+import contextlib
 import math
 import shutil
 import signal
@@ -9,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from vlmo_jax.checkpoints.param_names import flatten
 from vlmo_jax.checkpoints.state import AVERAGED, TrainState
 from vlmo_jax.checkpoints.store import Checkpoints, find_metric
 from vlmo_jax.commands.config_errors import ConfigError
@@ -20,7 +21,7 @@ from vlmo_jax.commands.endings import UserError
 from vlmo_jax.evals.evaluation import Evaluation
 from vlmo_jax.models.build import count_params
 from vlmo_jax.parallel import sharding
-from vlmo_jax.recipes import Recipe
+from vlmo_jax.parallel.agreement import any_process
 from vlmo_jax.reports.curves import loss_curves
 from vlmo_jax.reports.metrics import (
     MetricWriter,
@@ -30,7 +31,10 @@ from vlmo_jax.reports.metrics import (
     announce,
     read_metrics,
 )
+from vlmo_jax.training.opening import open_recipe
 from vlmo_jax.training.program import Program, build_program, compiled_bytes, initial_state
+from vlmo_jax.training.run_lock import lock_workdir
+from vlmo_jax.training.train_step import FINITE
 
 
 class NonFiniteError(UserError, FloatingPointError):
@@ -65,14 +69,13 @@ def train(config: ConfigDict, workdir: Path) -> bool:
 
     Raises:
         ConfigError: the config cannot run.
-        NonFiniteError: a loss became NaN or infinite; the last checkpoint is from before that.
+        NonFiniteError: a loss or a parameter became NaN or infinite; the last checkpoint is from
+            before that.
     """
     started = time.perf_counter()
-    recipe = Recipe(config)
-    recipe.check(jax.device_count())
-    recipe.open()
+    recipe = open_recipe(config)
     mesh = sharding.make_mesh(config.mesh)
-    with jax.set_mesh(mesh):
+    with lock_workdir(workdir), jax.set_mesh(mesh):
         program = build_program(recipe, mesh)
         evaluations = recipe.make_evaluations(program.update.graphdef, mesh)
         checkpoints = Checkpoints(
@@ -80,14 +83,12 @@ def train(config: ConfigDict, workdir: Path) -> bool:
             keep_last=config.checkpoint.keep_last,
             best_metric=config.checkpoint.best_metric,
         )
-        state, origin = initial_state(program, checkpoints)
-        _describe(program, origin, workdir)
-        loop = Loop(program, state, checkpoints, evaluations, workdir)
-        try:
-            finished = loop.run()
-        finally:
-            checkpoints.close()
-            loop.writer.close()
+        with contextlib.closing(checkpoints):
+            state, origin = initial_state(program, checkpoints)
+            _describe(program, origin, workdir)
+            loop = Loop(program, state, checkpoints, evaluations, workdir)
+            with contextlib.closing(loop.writer):
+                finished = loop.run()
         if jax.process_index() == 0:
             _summarize(loop, finished, time.perf_counter() - started)
     return finished
@@ -201,7 +202,7 @@ class Loop:
         """
         if jax.process_count() > 1 and step % self.config.log_every:
             return False
-        return _any_process(flag)
+        return any_process(flag)
 
     def _collect(self, bar: ProgressBar) -> None:
         """Fetches the metrics of the step before: while it is read, the next one already runs."""
@@ -211,15 +212,22 @@ class Loop:
         self.pending = None
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
         bad = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
+        if not metrics.pop(FINITE):
+            bad += [f"{name} is not finite" for name in _not_finite(self.state.params)[:3]]
         if bad:
-            raise NonFiniteError(
-                f"step {step}: {', '.join(bad)}; the run stops with its last checkpoint at step"
-                f" {self.checkpoints.latest_step()}. Lower config.optimizer.learning_rate, set"
-                " config.optimizer.clip_norm=1.0, or look at the data"
-            )
+            raise NonFiniteError(f"step {step}: {', '.join(bad)}; {self._describe_way_back()}")
         self.means.add({name: (value, 1.0) for name, value in metrics.items()})
         self.steps_in_window += 1
         bar.update(step)
+
+    def _describe_way_back(self) -> str:
+        last = self.checkpoints.latest_step()
+        kept = f"its last checkpoint is that of step {last}, from before it"
+        return (
+            f"the run stops here; {'it has no checkpoint yet' if last is None else kept}. Lower"
+            " config.optimizer.learning_rate, set config.optimizer.clip_norm=1.0, or look at the"
+            " data"
+        )
 
     def _log(self, step: int, bar: ProgressBar) -> None:
         """Writes the means since the last line."""
@@ -255,7 +263,7 @@ class Loop:
             if name.startswith("eval/") and self.first_step in steps
         }
         return tuple(
-            name for name in due if _any_process(jax.process_index() == 0 and name not in done)
+            name for name in due if any_process(jax.process_index() == 0 and name not in done)
         )
 
     def evaluate(self, step: int, names: Iterable[str]) -> dict[str, float]:
@@ -301,16 +309,15 @@ class Loop:
         return lambda: [signal.signal(number, handler) for number, handler in before.items()]
 
 
+def _not_finite(params: Any) -> list[str]:
+    """Names of the parameters with values that are NaN or infinite."""
+    finite = jax.jit(lambda tree: jax.tree.map(lambda x: jnp.isfinite(x).all(), tree))(params)
+    return ["/".join(path) for path, whole in flatten(jax.device_get(finite)).items() if not whole]
+
+
 def picture_path(workdir: Path, evaluation: str) -> Path:
     """The picture of an evaluation."""
     return workdir / f"{evaluation}.png"
-
-
-def _any_process(flag: bool) -> bool:
-    """Whether any process says so; all of them ask."""
-    if jax.process_count() == 1:
-        return flag
-    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
 def _say(text: str) -> None:

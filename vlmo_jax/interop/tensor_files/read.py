@@ -5,6 +5,7 @@ import zipfile
 
 import numpy as np
 
+from vlmo_jax.commands.paths import user_path
 from vlmo_jax.interop.tensor_files.archive import check_sums
 from vlmo_jax.interop.tensor_files.errors import TensorFileError, few, refuse_other_files
 from vlmo_jax.interop.tensor_files.folders import Source, find_files
@@ -44,7 +45,7 @@ def read_tensors(path: str | pathlib.Path) -> NamedTensors:
         FileNotFoundError: no such file, or a shard is missing.
         TensorFileError: an unknown suffix, a damaged file, a pickle with code in it, or no tensors.
     """
-    source = find_files(pathlib.Path(path).expanduser())
+    source = find_files(user_path(path))
     tensors: dict[str, np.ndarray] = {}
     homes: dict[str, pathlib.Path] = {}
     words = []
@@ -103,7 +104,7 @@ def is_mapped(path: str | pathlib.Path) -> bool:
     """Whether `read_tensors` gives views of the files, so that reading again costs nothing."""
     return all(
         file.suffix == ".safetensors" or file.suffix in TORCH_SUFFIXES and zipfile.is_zipfile(file)
-        for file in find_files(pathlib.Path(path).expanduser()).files
+        for file in find_files(user_path(path)).files
     )
 
 
@@ -113,6 +114,6 @@ def check_whole(path: str | pathlib.Path) -> None:
     Raises:
         TensorFileError: some of it is not as it was written.
     """
-    for file in find_files(pathlib.Path(path).expanduser()).files:
+    for file in find_files(user_path(path)).files:
         if file.suffix != ".safetensors" and zipfile.is_zipfile(file):
             check_sums(file)
