@@ -185,4 +185,4 @@ def test_exit_status_and_order(monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().out.startswith("devices")
     with pytest.raises(SystemExit) as end:
         doctor.main([f"--workdir={tmp_path / 'none'}"])
-    assert end.value.code == 1 and "One thing is wrong." in capsys.readouterr().out
+    assert end.value.code == 1 and "Wrong: 1." in capsys.readouterr().out

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for finding in look(args.workdir, args.data, args.device_seconds):
         print(finding.line(), flush=True)
         count += finding.wrong
-    print(f"\n{count} things are wrong." if count > 1 else "\nOne thing is wrong." if count else "")
+    print("\nAll is well." if not count else f"\nWrong: {count}.")
     if count:
         sys.exit(1)
 

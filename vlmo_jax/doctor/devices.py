@@ -79,7 +79,7 @@ def ask(
         return output, errors, process.returncode
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        return "", "", None
-    finally:
-        for stream in (process.stdout, process.stderr):
+        # It is not waited for: a process that hangs in a driver does not even end when killed.
+        for stream in filter(None, (process.stdout, process.stderr)):
             stream.close()
+        return "", "", None
