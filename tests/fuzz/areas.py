@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.fuzz import checkpoints
+from tests.fuzz import checkpoints, tensor_files
 from tests.fuzz.case import Case
 
 AREAS: dict[str, Callable[[np.random.Generator], Case]] = {
     "checkpoints": checkpoints.draw,
+    "tensor_files": tensor_files.draw,
 }
