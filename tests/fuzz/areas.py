@@ -4,6 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tests.fuzz import captions, paths
 from tests.fuzz.case import Case
 
-AREAS: dict[str, Callable[[np.random.Generator], Case]] = {}
+AREAS: dict[str, Callable[[np.random.Generator], Case]] = {
+    "captions": captions.draw,
+    "paths": paths.draw,
+}

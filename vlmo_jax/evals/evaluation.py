@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import jax
 
-from vlmo_jax.datasets.sources import open_source, split_sizes
+from vlmo_jax.datasets.sources import EMBEDDED_PREFIX, open_source, split_names, split_sizes
 from vlmo_jax.parallel import sharding
 
 
@@ -70,12 +70,12 @@ def evaluation_splits(
         FileNotFoundError, ValueError: no such data set or split.
     """
     parts = [part.partition("[")[0] for part in str(train_split).split("+")]
-    trained = {(source, part) for source in str(train_source).split("+") for part in parts}
+    trained = {(source, part) for source in split_names(str(train_source)) for part in parts}
     opened: dict[str, Sequence] = {}
-    for source in str(evaluation.source or train_source).split("+"):
+    for source in split_names(str(evaluation.source or train_source)):
         unseen = (split for split in split_sizes(source) if (source, split) not in trained)
         for split in tuple(evaluation.splits) or tuple(unseen):
-            name = f"{Path(source).name}_{split}"
+            name = f"{Path(source.removeprefix(EMBEDDED_PREFIX)).name}_{split}"
             if name in opened:
                 raise ValueError(
                     f"two data sets have a split named {name}; rename the folder of one"
