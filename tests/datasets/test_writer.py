@@ -82,9 +82,9 @@ def test_any_folder_name_will_do(tmp_path, some_records, name):
 
 def test_a_second_build_to_one_place_is_refused(tmp_path, some_records):
     with writer.DatasetWriter(tmp_path / "data", description="first") as first:
+        second = writer.DatasetWriter(tmp_path / "data", description="second")
         with pytest.raises(FileExistsError, match="another build writes to .*process"):
-            with writer.DatasetWriter(tmp_path / "data", description="second"):
-                pass
+            second.__enter__()
         first.write("train", some_records[0])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
@@ -99,9 +99,9 @@ def test_what_a_killed_build_left_is_cleared(tmp_path, some_records):
 
 
 def test_sigterm_leaves_nothing(tmp_path, some_records):
-    with pytest.raises(SystemExit) as ended:
-        with writer.DatasetWriter(tmp_path / "data", description="for tests") as out:
-            out.write("train", some_records[0])
-            os.kill(os.getpid(), signal.SIGTERM)
+    dataset = writer.DatasetWriter(tmp_path / "data", description="for tests")
+    with pytest.raises(SystemExit) as ended, dataset as out:
+        out.write("train", some_records[0])
+        os.kill(os.getpid(), signal.SIGTERM)
     assert ended.value.code == 128 + signal.SIGTERM
     assert not list(tmp_path.iterdir()) and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -37,6 +37,7 @@ from vlmo_jax.datasets import images, progress, records, writer
 from vlmo_jax.datasets.errors import DataError, MissingDataError
 from vlmo_jax.datasets.readers import captions
 from vlmo_jax.datasets.readers.image_paths import has_image_suffix
+from vlmo_jax.datasets.readers.keys import EXAMPLE
 
 _LONGEST_SPLIT = 100  # bytes of a split's name: it is part of the names of files
 
@@ -180,7 +181,7 @@ def _nothing_found(
     if example is None:
         return f"{source} holds no image, subfolders included; give the folder of the images"
     if not read.missing:
-        return f"{origin} holds no row; it needs {captions.EXAMPLE}"
+        return f"{origin} holds no row; it needs {EXAMPLE}"
     name, reason = next(iter(read.missing.items()))
     return (
         f"{origin} names no image of {source}; the first it names is {name!r} ({reason}), the"

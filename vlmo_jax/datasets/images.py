@@ -118,8 +118,8 @@ def _broken(data: bytes, error: Exception) -> BrokenImageError:
         return BrokenImageError(f"UnidentifiedImageError: cannot identify a picture, it is {what}")
     if isinstance(error, Image.DecompressionBombError):
         return BrokenImageError(
-            f"DecompressionBombError: it has too many pixels: {error} Make it smaller, training sees"
-            " a few hundred a side"
+            f"DecompressionBombError: it has too many pixels: {error} Make it smaller, training"
+            " sees a few hundred a side"
         )
     text = re.sub(r"<[\w.]+ object at 0x[0-9a-f]+>", "the file", str(error))
     return BrokenImageError(f"{type(error).__name__}: {text}")

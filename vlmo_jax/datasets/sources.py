@@ -97,7 +97,8 @@ def open_source(source: str, split: str) -> RecordSource | JoinedSource:
 
     Args:
         source: "emoji" or "openclipart" (shipped with the package; "embedded:emoji" too) or a
-            folder made by `python -m vlmo_jax.datasets.build`; several joined by "+" are one, as in "emoji+openclipart".
+            folder made by `python -m vlmo_jax.datasets.build`; several joined by "+" are one, as in
+            "emoji+openclipart".
         split: name of a split there, or a part of one as TFDS writes it, such as "train[:1000]" or
             "train[90%:]".
 

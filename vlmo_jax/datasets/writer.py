@@ -28,8 +28,8 @@ class DatasetWriter:
 
     Everything is written to a folder beside `out` which is renamed at the end, or removed after an
     error, Ctrl-C or SIGTERM; what a killed process left is removed by the next one. One process at
-    a time writes to a place. The same records in the same order give the same bytes. Each split has a shard open;
-    memory does not grow with the data set.
+    a time writes to a place. The same records in the same order give the same bytes. Each split has
+    a shard open; memory does not grow with the data set.
 
     Args:
         out: folder of the data set; its name becomes the name of the data set.

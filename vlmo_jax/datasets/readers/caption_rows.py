@@ -5,54 +5,23 @@ import io
 import json
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vlmo_jax.datasets.contents import describe_contents
 from vlmo_jax.datasets.errors import CaptionsError, MissingDataError
 from vlmo_jax.datasets.readers import tables
 from vlmo_jax.datasets.readers.image_paths import has_image_suffix
+from vlmo_jax.datasets.readers.keys import (
+    EXAMPLE,
+    find_key,
+    normalize_key,
+    numbered_keys,
+    refuse_keys,
+)
 
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 OTHER_SUFFIXES = (".ndjson", ".json", ".txt")
-EXAMPLE = (
-    'lines such as {"image": "cat.jpg", "text": "a cat on a mat"}, or a header line such as'
-    " image,text"
-)
-KEYS = {
-    "image": (
-        "file_name",
-        "filename",
-        "image_path",
-        "filepath",
-        "path",
-        "file",
-        "image_name",
-        "image",
-        "img",
-        "img_path",
-        "image_file",
-        "image_id",
-        "img_id",
-        "name",
-    ),
-    "text": (
-        "texts",
-        "captions",
-        "sentences",
-        "text",
-        "caption",
-        "sentence",
-        "comments",
-        "comment",
-        "descriptions",
-        "description",
-        "alt_text",
-        "title",
-    ),
-    "keywords": ("keywords", "tags"),
-    "split": ("split",),
-}
 _BOMS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
     (b"\xff\xfe\0\0", "utf-32"),
@@ -87,29 +56,6 @@ class Reading:
             (self.short, "row(s) end before their caption, which is missing"),
         )
         return [f"{len(where):,} {what}; the first is {where[0]}" for where, what in said if where]
-
-
-def normalize_key(key: object) -> str:
-    """A key or the head of a column, without case, blanks and marks: "Image Path" -> image_path."""
-    return re.sub(r"[\W_]+", "_", str(key).strip().lower()).strip("_")
-
-
-def find_key(keys: Iterable[str], kind: str) -> str | None:
-    """The first of `KEYS[kind]` that is among normalized keys; underscores do not matter."""
-    squashed = {key.replace("_", ""): key for key in reversed(list(keys))}
-    wanted = (name.replace("_", "") for name in KEYS[kind])
-    return next((squashed[name] for name in wanted if name in squashed), None)
-
-
-def numbered_keys(keys: Iterable[str], kind: str) -> list[str]:
-    """Those of normalized keys that are a name of `KEYS[kind]` with a number, by their number."""
-    names = {name.replace("_", "") for name in KEYS[kind]}
-    found = []
-    for key in keys:
-        parts = re.fullmatch(r"(.*?)(\d+)", key.replace("_", ""))
-        if parts and parts[1] in names:
-            found.append((int(parts[2]), key))
-    return [key for _, key in sorted(found)]
 
 
 def read_rows(
@@ -309,7 +255,7 @@ def _coco_rows(images: list, annotations: list, path: pathlib.Path) -> Iterator[
             raise CaptionsError(f'{where} has no "id" and "file_name"')
         if str(image["id"]) in rows:
             raise CaptionsError(f"{where} has the id {image['id']!r} of an earlier one")
-        row = {"image": name, "texts": [], "split": image.get("split")}
+        row: dict[str, Any] = {"image": name, "texts": [], "split": image.get("split")}
         rows[str(image["id"])] = (where, row)
     for number, annotation in enumerate(annotations, 1):
         where = f"{path} annotation {number}"
@@ -387,14 +333,6 @@ def _table_rows(
         if len(row.fields) <= first_text:
             reading.short.append(where)
         yield where, dict(zip(header, [*row.fields, *[None] * len(header)], strict=False))
-
-
-def refuse_keys(where: str, keys: Sequence[str], kind: str) -> None:
-    """Raises CaptionsError: none of the keys says the image, or the text."""
-    raise CaptionsError(
-        f"{where} has the keys {', '.join(keys)}, of which none says the {kind}; "
-        f"call it one of {', '.join(KEYS[kind])}"
-    )
 
 
 def _shape(

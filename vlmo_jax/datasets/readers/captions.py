@@ -9,13 +9,8 @@ from typing import Any
 
 from vlmo_jax.datasets.errors import CaptionsError, MissingDataError
 from vlmo_jax.datasets.readers import caption_rows, image_paths
-from vlmo_jax.datasets.readers.caption_rows import (
-    EXAMPLE,
-    OTHER_SUFFIXES,
-    SUFFIXES,
-    find_key,
-    numbered_keys,
-)
+from vlmo_jax.datasets.readers.caption_rows import OTHER_SUFFIXES, SUFFIXES
+from vlmo_jax.datasets.readers.keys import EXAMPLE, find_key, numbered_keys, refuse_keys
 
 _NO_CAPTIONS = ("readme", "license", "licence", "notice", "requirements", "changelog")
 # What people keep captions in, and what is not read here.
@@ -118,9 +113,9 @@ def read_captions(
 
     Args:
         path: a file of JSON lines, JSON or a table, with the keys (columns, in any case) that
-            `caption_rows.KEYS` lists: an image, its captions (a string or, in JSON, a list), maybe keywords (a
-            list, or a string with commas) and maybe a split. Several rows may speak of the same
-            image. White space within a caption becomes single blanks.
+            `keys.KEYS` lists: an image, its captions (a string or, in JSON, a list), maybe
+            keywords (a list, or a string with commas) and maybe a split. Several rows may speak of
+            the same image. White space within a caption becomes single blanks.
         folder_paths: paths of the image files relative to the folder, "/" between their parts.
         folder: that folder, None for where `path` is.
 
@@ -242,7 +237,7 @@ def _match_notes(matches: Mapping[str, image_paths.Match]) -> list[str]:
 def _image_name(row: Mapping[str, Any], where: str) -> str:
     key = find_key(row, "image")
     if key is None:
-        caption_rows.refuse_keys(where, list(row), "image")
+        refuse_keys(where, list(row), "image")
     value = row[key or ""]
     if value is None or value == "":
         raise CaptionsError(f"{where} has no value for {key}")
@@ -254,7 +249,7 @@ def _image_name(row: Mapping[str, Any], where: str) -> str:
 def _add_row(image: CaptionedImage, row: Mapping[str, Any], where: str) -> None:
     key, numbered = find_key(row, "text"), numbered_keys(row, "text")
     if key is None and not numbered:
-        caption_rows.refuse_keys(where, list(row), "text")
+        refuse_keys(where, list(row), "text")
     texts = _strings(row[key], where) if key is not None else []
     for name in numbered:
         texts += [text for text in _strings(row[name], where) if text]
