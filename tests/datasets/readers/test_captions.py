@@ -195,3 +195,14 @@ def test_text_files_beside_images_are_captions(tmp_path):
     read = captions.read_sidecars(tmp_path, ["1.jpg", "1.txt", "2.txt", "README.txt"])
     assert [(image.path, image.texts) for image in read.images] == [("1.jpg", ["one", "two words"])]
     assert list(read.missing) == ["2.txt"]
+
+
+def test_a_file_that_two_folders_mean_belongs_to_neither(tmp_path):
+    rows = "image,text\nx/b.jpg#0,one\nx/b.jpg#1,two\n"
+    found, missing = _read(tmp_path, "c.csv", rows)
+    assert [(image.path, image.texts) for image in found] == [("sub/b.jpg", ["one", "two"])]
+    assert missing == []
+    found, missing = _read(tmp_path, "d.csv", rows + "y/b.jpg,three\n")
+    assert found == [] and missing == ["x/b.jpg", "y/b.jpg"]
+    found, missing = _read(tmp_path, "e.csv", rows + "sub/b.jpg,three\n")
+    assert [image.texts for image in found] == [["three"]] and missing == ["x/b.jpg"]

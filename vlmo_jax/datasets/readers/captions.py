@@ -181,7 +181,7 @@ def _gather(
     finder: image_paths.ImageFinder,
     reading: caption_rows.Reading,
 ) -> Captions:
-    # By the path, and where that was guessed from another one also by the name that was given.
+    # By the path, and where that was guessed from another one also by the folder that was given.
     found: dict[tuple[str, str], CaptionedImage] = {}
     missing: dict[str, str] = {}
     matches: dict[str, image_paths.Match] = {}
@@ -193,8 +193,7 @@ def _gather(
         if match.path is None:
             missing[name] = match.problem
             continue
-        guessed = match.how in ("folder", "name") and bool(_folders(name))
-        key = (match.path, name if guessed else "")
+        key = (match.path, _folders(name) if match.how in ("folder", "name") else "")
         _add_row(found.setdefault(key, CaptionedImage(match.path)), row, where)
     notes = [*reading.notes(), *_match_notes(matches)]
     return Captions(_without_rivals(found, missing), missing, notes)
@@ -203,15 +202,19 @@ def _gather(
 def _without_rivals(
     found: Mapping[tuple[str, str], CaptionedImage], missing: dict[str, str]
 ) -> list[CaptionedImage]:
-    """The images; names that only resemble a file which another name means too are missing."""
-    names = collections.defaultdict(list)
-    for path, name in found:
-        names[path].append(name)
+    """The images; those that only resemble a file which rows of another folder mean too are
+    missing.
+    """
+    folders = collections.defaultdict(list)
+    for path, folder in found:
+        folders[path].append(folder)
     kept = []
-    for (path, name), image in found.items():
-        rival = next((other for other in names[path] if other != name), None)
-        if name and rival is not None:
-            missing[name] = f"no such file; {path} is what {rival or path!r} means"
+    for (path, folder), image in found.items():
+        rival = next((other for other in folders[path] if other != folder), None)
+        if folder and rival is not None:
+            name = posixpath.join(folder, posixpath.basename(path))
+            meant = posixpath.join(rival, posixpath.basename(path)) if rival else path
+            missing[name] = f"no such file; {path} is what {meant!r} means"
         else:
             kept.append(image)
     return kept
