@@ -13,13 +13,20 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from vlmo_jax.commands.config_errors import ConfigError, require
+from vlmo_jax.commands.fields import Extra, Kind, Several, Text
 from vlmo_jax.layers import relative_position
 from vlmo_jax.layers.embeddings import ImageEmbedding, TextEmbedding
 from vlmo_jax.layers.heads import Classifier, ContrastiveProjection, MaskedLanguageHead, Pooler
 from vlmo_jax.layers.linear import INIT_STD, Linear, param, per_row, truncated_normal
 from vlmo_jax.layers.modality_experts import EXPERTS
 from vlmo_jax.layers.transformer import MomeTransformer
-from vlmo_jax.models.sizes import MeshShape, check_transformer, check_vocabulary
+from vlmo_jax.models.sizes import (
+    SIZE,
+    TRANSFORMER_FIELDS,
+    MeshShape,
+    check_transformer,
+    check_vocabulary,
+)
 
 # The two contrastive branches: states served by the modality's own experts, and states that go
 # through the upper blocks with the vision-language expert.
@@ -36,6 +43,17 @@ HEADS = {
     "nlvr2": ("pooler", "nlvr2_head"),
 }
 PRETRAIN_HEADS = ("itc", "itm", "mlm")
+
+# What the fields of `config.model` may be.
+_NAMES = Several(Text(), what="names in brackets with a comma behind each", distinct=True)
+FIELDS: dict[str, Kind] = {
+    **TRANSFORMER_FIELDS,
+    "text_length": SIZE,
+    "text_positions": SIZE,
+    "experts": Extra(_NAMES),
+    "heads": Extra(_NAMES),
+    "num_answers": Extra(SIZE),
+}
 
 
 class VLMo(nnx.Module):

@@ -1,10 +1,11 @@
 """Images alone, one random view of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from vlmo_jax.commands.fields import Extra, Flag, Kind
 from vlmo_jax.input.images.augmentation import Augmentation
 from vlmo_jax.input.images.pixels import check_crop
 from vlmo_jax.input.pipeline import TrainBatches
@@ -20,6 +21,13 @@ class ImagesData:
         config: of a recipe.
     """
 
+    allowed: Mapping[str, Kind] = {
+        **opening.LOADED,
+        "crop_scale": opening.CROP,
+        "flip": Flag(),
+        "mean": Extra(opening.CHANNELS),
+        "std": Extra(opening.CHANNELS),
+    }
     unit = "images"
     tokenizer = None
 

@@ -1,9 +1,12 @@
 """Image-text retrieval."""
 
+from collections.abc import Mapping
+
 import jax
 from flax import nnx
 
-from vlmo_jax.commands.config_errors import not_negative, one_of, require
+from vlmo_jax.commands.config_errors import require
+from vlmo_jax.commands.fields import Choice, Kind, Whole
 from vlmo_jax.evals.protocols import PROTOCOLS
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
 from vlmo_jax.evals.retrieval_evaluation import RetrievalEvaluation
@@ -16,6 +19,12 @@ class RetrievalRecipe(SplitsRecipe):
     """Recall both ways of a dual encoder, re-ranked by a fusion encoder on wish; see
     `protocols.EvaluationRecipe`.
     """
+
+    allowed: Mapping[str, Kind] = {
+        **SplitsRecipe.allowed,
+        "protocol": Choice(tuple(PROTOCOLS)),
+        "rerank_top_k": Whole(low=0, zero="no re-ranking"),
+    }
 
     @property
     def needs(self) -> type:
@@ -32,8 +41,6 @@ class RetrievalRecipe(SplitsRecipe):
             f"config.evals.{self.name} scores images, of which"
             f" config.data.kind={self.config.data.kind!r} does not say {' and '.join(missing)}",
         )
-        not_negative(f"evals.{self.name}.rerank_top_k", self.fields.rerank_top_k, "no re-ranking")
-        one_of(f"evals.{self.name}.protocol", self.fields.protocol, tuple(PROTOCOLS))
 
     def encoders(self, graphdef: nnx.GraphDef) -> Encoders:
         """The model's functions."""

@@ -1,12 +1,15 @@
 """What the tasks share: how they read a config, and that most need nothing beside their batches."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from vlmo_jax.commands.config_errors import require
+from vlmo_jax.commands.fields import Kind, Number
 
+WEIGHT = Number(low=0, high=1_000_000, zero="off")  # of a loss
 NO_INIT = "none"  # config.init_from of a run that starts from random parameters on purpose
 
 
@@ -16,6 +19,8 @@ class Settings:
     Args:
         config: of a recipe.
     """
+
+    allowed: Mapping[str, Kind] = {}
 
     def __init__(self, config: ConfigDict) -> None:
         self.config = config
