@@ -1,6 +1,6 @@
 """What a field of a config may be, as data: each owner of fields has a table name -> kind of value.
 
-    FIELDS = {"batch_size": Whole(above=0), "betas": Several(Number(low=0, below=1), 2, "two rates")}
+    FIELDS = {"batch_size": Whole(above=0), "betas": Several(Number(low=0, below=1), 2, "two")}
 
 `check_fields` holds a part of a config to such a table: nothing missing, of the right type, finite,
 in range. What depends on more than one field is left to the owner's functions.

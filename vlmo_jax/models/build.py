@@ -10,7 +10,7 @@ from flax import nnx
 
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.fields import Anything, Kind, check_fields
-from vlmo_jax.models import beit, dvae, vlmo
+from vlmo_jax.models import beit, dvae, memory, vlmo
 from vlmo_jax.models.sizes import DTYPES, MeshShape
 
 
@@ -22,18 +22,39 @@ class ModelKind(NamedTuple):
         fields: what they may be.
         check_sizes: function of such fields and a mesh's shape that refuses what does not go
             together.
+        num_params, num_values: of memory.py, what it takes at least.
     """
 
     module: type[nnx.Module]
     fields: Mapping[str, Kind]
     check_sizes: Callable[[Mapping[str, Any], MeshShape], None]
+    num_params: Callable[[Mapping[str, Any]], int]
+    num_values: Callable[..., tuple[int, int]]
 
 
 # What `config.model.kind` may be.
 MODELS = {
-    "vlmo": ModelKind(vlmo.VLMo, vlmo.FIELDS, vlmo.check_sizes),
-    "beit": ModelKind(beit.BEiT, beit.FIELDS, beit.check_sizes),
-    "discrete_vae": ModelKind(dvae.DiscreteVAE, dvae.FIELDS, dvae.check_sizes),
+    "vlmo": ModelKind(
+        vlmo.VLMo,
+        vlmo.FIELDS,
+        vlmo.check_sizes,
+        memory.count_vlmo,
+        memory.values_of_transformer,
+    ),
+    "beit": ModelKind(
+        beit.BEiT,
+        beit.FIELDS,
+        beit.check_sizes,
+        memory.count_beit,
+        memory.values_of_transformer,
+    ),
+    "discrete_vae": ModelKind(
+        dvae.DiscreteVAE,
+        dvae.FIELDS,
+        dvae.check_sizes,
+        memory.count_discrete_vae,
+        memory.values_of_discrete_vae,
+    ),
 }
 
 ModelMaker = Callable[[nnx.Rngs], nnx.Module]

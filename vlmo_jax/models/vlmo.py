@@ -361,8 +361,13 @@ def check_sizes(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
     try:
         check_parts(experts, heads)
     except ValueError as error:
-        values = f"config.model.experts={experts!r}, config.model.heads={heads!r}"
-        raise ConfigError(f"{values}: {error}") from error
+        raise ConfigError(f"config.model.{error}") from error
+    fused = [head for head in heads if head != "mlm"]
+    require(
+        len(experts) == len(EXPERTS) or not fused,
+        f"config.model.experts={tuple(experts)} has none for pairs, which {', '.join(fused)} of"
+        f" config.model.heads read; use {tuple(EXPERTS)}",
+    )
     check_vocabulary(fields, mesh_shape)
     length, positions = fields["text_length"], fields["text_positions"]
     require(

@@ -3,8 +3,8 @@
 A recipe is four fields of a config: `model`, `data`, `task` and `evals`. Each names its kind, which
 is looked up in a table: models/build.py, and `data`, `tasks` and `evaluations` beside this file. A
 part reads its own field; of other fields it reads sizes that both must agree on, such as
-`config.model.image_size`. What its fields may be stands in its `allowed` (see commands/fields.py), to which
-a config is held before anything else is asked of the part.
+`config.model.image_size`. What its fields may be stands in its `allowed` (see commands/fields.py),
+to which a config is held before anything else is asked of the part.
 """
 
 from collections.abc import Iterator, Mapping

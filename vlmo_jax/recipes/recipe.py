@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from vlmo_jax.commands.config_errors import ConfigError, multiple, one_of, requi
 from vlmo_jax.commands.fields import (
     Anything,
     Choice,
-    Kind,
     Extra,
+    Kind,
     Number,
     Part,
     Text,
@@ -29,14 +30,15 @@ from vlmo_jax.input.schema import Batch
 from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.models.build import MODELS, check_model, model_maker
 from vlmo_jax.parallel import sharding
+from vlmo_jax.parallel.memory import host_bytes
 from vlmo_jax.recipes.data import DATA
 from vlmo_jax.recipes.evaluations import EVALUATIONS
 from vlmo_jax.recipes.evaluations.splits import check_name
+from vlmo_jax.recipes.memory import check_evaluation, check_prefetch, check_training
 from vlmo_jax.recipes.protocols import Batches, Data, EvaluationRecipe, TaskRecipe
 from vlmo_jax.recipes.tasks import TASKS
 from vlmo_jax.tasks.protocols import Task
 from vlmo_jax.training.optimizer import check_optimizer, check_schedule
-
 
 # What the fields may be that belong to no part.
 FIELDS: dict[str, Kind] = {
@@ -135,9 +137,12 @@ class Recipe:
         self.data.check_inputs()
         self.task.check_inputs()
 
-    def check(self, num_devices: int) -> None:
-        """Refuses impossible configs for a job of `num_devices` devices, those of `check_inputs`
-        included.
+    def check(self, num_devices: int, memory: int | None = None) -> None:
+        """Refuses impossible configs, those of `check_inputs` included.
+
+        Args:
+            num_devices: of the job.
+            memory: bytes of each device; None: not known, and not checked.
 
         Raises:
             ConfigError: at the first impossible value or combination.
@@ -153,6 +158,17 @@ class Recipe:
                 self._check_data_serve()
                 self.data.check()
                 self.task.check()
+            if memory is not None:
+                self._check_memory(mesh, memory)
+
+    def _check_memory(self, mesh: tuple[int, int, int], memory: int) -> None:
+        if self.config.mode == "train":
+            columns = self.data.rows.columns.values()
+            row_bytes = sum(math.prod(c.shape) * np.dtype(c.dtype).itemsize for c in columns)
+            check_training(self.config, mesh, memory, row_bytes)
+            check_prefetch(self.config, jax.process_count(), host_bytes(), row_bytes)
+        for name in self.evaluations:
+            check_evaluation(self.config, name, mesh, memory)
 
     @contextlib.contextmanager
     def _naming_missing_fields(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from vlmo_jax.checkpoints import store
 from vlmo_jax.commands.config_errors import ConfigError, naming
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.parallel import sharding
+from vlmo_jax.parallel.memory import device_bytes
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.tasks.settings import NO_INIT
 from vlmo_jax.reports.metrics import MetricWriter, announce
@@ -37,7 +38,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
         FileNotFoundError: there is no checkpoint or no data set.
     """
     recipe = Recipe(config)
-    recipe.check(jax.device_count())
+    recipe.check(jax.device_count(), device_bytes())
     recipe.open()
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):

@@ -20,6 +20,7 @@ from vlmo_jax.commands.endings import UserError
 from vlmo_jax.evals.evaluation import Evaluation
 from vlmo_jax.models.build import count_params
 from vlmo_jax.parallel import sharding
+from vlmo_jax.parallel.memory import device_bytes
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.reports.curves import loss_curves
 from vlmo_jax.reports.metrics import (
@@ -69,7 +70,7 @@ def train(config: ConfigDict, workdir: Path) -> bool:
     """
     started = time.perf_counter()
     recipe = Recipe(config)
-    recipe.check(jax.device_count())
+    recipe.check(jax.device_count(), device_bytes())
     recipe.open()
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):

@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 
 from vlmo_jax.commands.config_errors import ConfigError, one_of, require
-from vlmo_jax.commands.fields import Choice, Number, Regex, Rule, Several, Whole, check_fields
+from vlmo_jax.commands.fields import Choice, Kind, Number, Regex, Rule, Several, Whole, check_fields
 from vlmo_jax.training.layer_decay import layer_factors
 from vlmo_jax.training.partition import Partition
 
@@ -23,7 +23,7 @@ SCHEDULES = ("polynomial", "cosine", "constant")
 _REGEXES = Several(Regex(), what="regular expressions in brackets with a comma behind each")
 
 # What the fields of `config.optimizer` may be.
-FIELDS = {
+FIELDS: dict[str, Kind] = {
     "learning_rate": Number(above=0),
     "schedule": Choice(SCHEDULES),
     "power": Number(above=0),

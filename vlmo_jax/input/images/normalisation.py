@@ -21,6 +21,6 @@ def check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
     )
     require(
         all(SMALLEST_STD <= value <= 1 for value in std),
-        f"config.data.std={tuple(std)} must be {SMALLEST_STD} to 1 (1 leaves pixels, divided by 255,"
-        " as they are)",
+        f"config.data.std={tuple(std)} must be {SMALLEST_STD} to 1 (1 leaves pixels, divided by"
+        " 255, as they are)",
     )

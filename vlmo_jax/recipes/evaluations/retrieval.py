@@ -11,6 +11,7 @@ from vlmo_jax.evals.protocols import PROTOCOLS
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
 from vlmo_jax.evals.retrieval_evaluation import RetrievalEvaluation
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
+from vlmo_jax.recipes.tasks.settings import check_heads
 from vlmo_jax.tasks.protocols import DualEncoder, Matcher
 from vlmo_jax.tasks.retrieval import Encoders, make_encoders
 
@@ -41,6 +42,10 @@ class RetrievalRecipe(SplitsRecipe):
             f"config.evals.{self.name} scores images, of which"
             f" config.data.kind={self.config.data.kind!r} does not say {' and '.join(missing)}",
         )
+        heads = self.config.model.get("heads", None) or ()
+        contrast = "retrieval" if "retrieval" in heads else "itc"
+        ranking = ("itm",) if self.fields.rerank_top_k else ()
+        check_heads(self.config, f"evals.{self.name}", (contrast, *ranking))
 
     def encoders(self, graphdef: nnx.GraphDef) -> Encoders:
         """The model's functions."""

@@ -134,5 +134,7 @@ class SplitsRecipe:
             ConfigError: there is no such data set or split, or it is damaged or of another kind.
         """
         data = self.config.data
-        with naming(self.config, f"evals.{self.name}.source", f"evals.{self.name}.splits"):
+        own = f"evals.{self.name}.source" if self.fields.source else "data.source"
+        chosen = (f"evals.{self.name}.splits",) if self.fields.splits else ()
+        with naming(self.config, own, *chosen):
             self.splits = evaluation_splits(self.fields, data.source, data.split, open_split)

@@ -7,7 +7,7 @@ from vlmo_jax.commands.config_errors import require
 from vlmo_jax.commands.fields import Flag, Kind
 from vlmo_jax.input.text.masked_rows import check_text_sizes
 from vlmo_jax.models.flops import pair_pretrain_flops
-from vlmo_jax.recipes.tasks.settings import WEIGHT, Settings
+from vlmo_jax.recipes.tasks.settings import WEIGHT, Settings, check_heads
 from vlmo_jax.tasks.pair_pretrain import PairPretrainTask
 from vlmo_jax.tasks.protocols import PretrainsOnPairs
 
@@ -31,6 +31,7 @@ class PairPretrainRecipe(Settings):
     def check(self) -> None:
         """See `protocols.TaskRecipe`."""
         model, data = self.config.model, self.config.data
+        check_heads(self.config, "task", ("itc", "itm", "mlm"))
         check_text_sizes(model.text_length, data.max_masked_tokens)
         if self.config.mode == "train":
             require(
