@@ -11,6 +11,7 @@ from vlmo_jax.models.sizes import MeshShape
 
 FLOAT32 = 4  # bytes
 GIB = 2**30
+WORKER = 300 * 2**20  # bytes that a process of the input takes at least
 
 # Sizes of a large run of today; of a run that is too large, the one that is furthest beyond is
 # named.
@@ -67,8 +68,8 @@ def check_training(config: ConfigDict, mesh: MeshShape, memory: int, row_bytes: 
         )
 
 
-def check_prefetch(config: ConfigDict, processes: int, memory: int, row_bytes: int) -> None:
-    """Refuses batches kept ready that the host has no memory for.
+def check_input(config: ConfigDict, processes: int, memory: int, row_bytes: int) -> None:
+    """Refuses processes that make batches, and batches kept ready, that the host has no memory for.
 
     Args:
         config: of a recipe whose fields are possible.
@@ -79,6 +80,12 @@ def check_prefetch(config: ConfigDict, processes: int, memory: int, row_bytes: i
     Raises:
         ConfigError: they cannot fit.
     """
+    workers = config.data.num_workers
+    require(
+        workers * WORKER <= memory,
+        f"config.data.num_workers={workers} processes take at least {_gib(workers * WORKER)} of the"
+        f" host, which has {_gib(memory)}; use fewer",
+    )
     kept = min(config.data.prefetch, config.steps)
     needed = kept * (config.batch_size // processes) * row_bytes
     require(

@@ -34,7 +34,7 @@ from vlmo_jax.parallel.memory import host_bytes
 from vlmo_jax.recipes.data import DATA
 from vlmo_jax.recipes.evaluations import EVALUATIONS
 from vlmo_jax.recipes.evaluations.splits import check_name
-from vlmo_jax.recipes.memory import check_evaluation, check_prefetch, check_training
+from vlmo_jax.recipes.memory import check_evaluation, check_input, check_training
 from vlmo_jax.recipes.protocols import Batches, Data, EvaluationRecipe, TaskRecipe
 from vlmo_jax.recipes.tasks import TASKS
 from vlmo_jax.tasks.protocols import Task
@@ -166,7 +166,7 @@ class Recipe:
             columns = self.data.rows.columns.values()
             row_bytes = sum(math.prod(c.shape) * np.dtype(c.dtype).itemsize for c in columns)
             check_training(self.config, mesh, memory, row_bytes)
-            check_prefetch(self.config, jax.process_count(), host_bytes(), row_bytes)
+            check_input(self.config, jax.process_count(), host_bytes(), row_bytes)
         for name in self.evaluations:
             check_evaluation(self.config, name, mesh, memory)
 
