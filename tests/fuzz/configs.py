@@ -20,7 +20,6 @@ from vlmo_jax.commands.command_line import read_config
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.models.build import MODELS
 from vlmo_jax.parallel import sharding
-from vlmo_jax.parallel.memory import device_bytes
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.training.program import build_program
 
@@ -31,6 +30,7 @@ SIZES = {
     "stage3": ("tiny", "tiny_long", "base", "base_plus", "large"),
 }
 DEVICES = 8
+MEMORY = 64 * 2**30  # of each
 LARGEST_TRACED = 30_000_000  # parameters of a step that is traced here
 WHOLE = (0, 1, -1, 2, 3, 5, 7, 8, 16, 64, 100, 1000, 10**6, 2**31 - 1, 2**31, 2**32, 2**63, 10**30)
 REAL = (0.0, -0.0, 1.0, -1.0, 0.5, 0.999999999, 2.0, 1e-9, 1e-45, 1e-300, 1e9, 1e38, 1e39, 1e308)
@@ -109,7 +109,7 @@ def _try_config(recipe: str, changes: Mapping[str, Any], typed: bool, folder: Pa
     try:
         config = _make_config(recipe, changes, typed)
         built = Recipe(config)
-        built.check(1 if recipe.endswith("tiny") else DEVICES, device_bytes())
+        built.check(1 if recipe.endswith("tiny") else DEVICES, MEMORY)
         built.open()
         if config.mode == "train":
             _run(built)

@@ -48,7 +48,7 @@ class _Bounds:
             and (self.high is None or value <= self.high)
         )
         if not held:
-            raise ConfigError(f"config.{key}={shown!r} must be {self._range()}")
+            raise ConfigError(f"config.{key}={_cut(shown)} must be {self._range()}")
 
     def _range(self) -> str:
         meaning = f" ({self.zero})" if self.zero else ""
@@ -68,9 +68,11 @@ class Whole(_Bounds):
     def check(self, key: str, value: Any) -> None:
         """See `Kind`."""
         whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        require(whole, f"config.{key}={value!r} must be a whole number")
+        require(whole, f"config.{key}={_cut(value)} must be a whole number")
         self._check_range(key, value, value)
-        require(value <= (self.high or INT32), f"config.{key}={value} must be at most {INT32:,}")
+        require(
+            value <= (self.high or INT32), f"config.{key}={_cut(value)} must be at most {INT32:,}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +82,11 @@ class Number(_Bounds):
     def check(self, key: str, value: Any) -> None:
         """See `Kind`."""
         real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        require(real, f"config.{key}={value!r} must be a number")
+        require(real, f"config.{key}={_cut(value)} must be a number")
         single = _as_float32(value)
-        require(math.isfinite(single), f"config.{key}={value!r} must be a finite number of float32")
+        require(
+            math.isfinite(single), f"config.{key}={_cut(value)} must be a finite number of float32"
+        )
         self._check_range(key, single, value)
 
 
@@ -93,7 +97,7 @@ def _as_float32(value: Any) -> float:
             single = float(np.float32(value))
     except OverflowError:  # a whole number of hundreds of digits
         return math.inf
-    return single if abs(single) >= np.finfo(np.float32).tiny else 0.0
+    return 0.0 if abs(single) < np.finfo(np.float32).tiny else single
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Flag:
 
     def check(self, key: str, value: Any) -> None:
         """See `Kind`."""
-        require(isinstance(value, bool), f"config.{key}={value!r} must be True or False")
+        require(isinstance(value, bool), f"config.{key}={_cut(value)} must be True or False")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,8 +125,8 @@ class Text:
         """See `Kind`."""
         if self.optional and (value is None or value == ""):
             return
-        require(isinstance(value, str), f"config.{key}={value!r} must be a text")
-        require(bool(value.strip()), f"config.{key}={value!r} is empty; give a name")
+        require(isinstance(value, str), f"config.{key}={_cut(value)} must be a text")
+        require(bool(value.strip()), f"config.{key}={_cut(value)} is empty; give a name")
         require(
             len(value.encode(errors="replace")) <= self.longest,
             f"config.{key}={_cut(value)} has {len(value)} letters; {self.longest} bytes are the"
@@ -156,7 +160,7 @@ class Regex:
         """See `Kind`."""
         require(
             isinstance(value, str),
-            f"config.{key}={value!r} must be a regular expression, a text in quotes",
+            f"config.{key}={_cut(value)} must be a regular expression, a text in quotes",
         )
         try:
             re.compile(value)
@@ -176,7 +180,7 @@ class Rule:
         """See `Kind`."""
         require(
             isinstance(value, (tuple, list)) and len(value) == 2,
-            f"config.{key}={value!r} must be a pair (regular expression, value), such as"
+            f"config.{key}={_cut(value)} must be a pair (regular expression, value), such as"
             " (('.*bias', 2.0),) for a list of one",
         )
         Regex().check(f"{key}[0]", value[0])
@@ -208,7 +212,7 @@ class Several:
             self.length is None or len(value) == self.length or self.optional and not value
         )
         shown = tuple(value) if isinstance(value, list) else value
-        require(right, f"config.{key}={shown!r} must be {self.what}{none}")
+        require(right, f"config.{key}={_cut(shown)} must be {self.what}{none}")
         for number, item in enumerate(value):
             try:
                 self.item.check(f"{key}[{number}]", item)
@@ -216,11 +220,13 @@ class Several:
                 if self.length is None:
                     raise
                 raise ConfigError(
-                    f"config.{key}={shown!r} must be {self.what}{none}: {error}"
+                    f"config.{key}={_cut(shown)} must be {self.what}{none}: {error}"
                 ) from error
         if self.distinct:
             twice = [item for number, item in enumerate(value) if item in value[:number]]
-            require(not twice, f"config.{key}={shown!r} names {', '.join(map(repr, twice))} twice")
+            require(
+                not twice, f"config.{key}={_cut(shown)} names {', '.join(map(repr, twice))} twice"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +237,7 @@ class Part:
         """See `Kind`."""
         require(
             hasattr(value, "items"),
-            f"config.{key}={value!r} must be a part with fields of its own, a ConfigDict",
+            f"config.{key}={_cut(value)} must be a part with fields of its own, a ConfigDict",
         )
 
 
@@ -282,6 +288,6 @@ def check_fields(
 
 
 def _cut(value: Any) -> str:
-    """A value as it is shown in a message."""
-    shown = repr(value)
+    """A value as it is shown in a message, in one line."""
+    shown = " ".join(repr(value).split())
     return shown if len(shown) <= 80 else f"{shown[:60]}...{shown[-10:]}"
