@@ -109,7 +109,7 @@ def _try_config(recipe: str, changes: Mapping[str, Any], typed: bool, folder: Pa
     try:
         config = _make_config(recipe, changes, typed)
         built = Recipe(config)
-        built.check(1 if recipe.endswith("tiny") else DEVICES, MEMORY)
+        built.check(1 if "tiny" in recipe else DEVICES, MEMORY)
         built.open()
         if config.mode == "train":
             _run(built)
