@@ -45,8 +45,8 @@ def test_mesh_shape(sizes, devices, shape):
         ),
         (dict(data=16, fsdp=1, tensor=1), "does not cover the 8 devices"),
         (dict(data=-1, fsdp=-1, tensor=1), "at most one is -1"),
-        (dict(data=0, fsdp=1, tensor=-1), "config.mesh.data=0, .*: sizes are positive"),
-        (dict(data=-2, fsdp=1, tensor=1), "sizes are positive"),
+        (dict(data=0, fsdp=1, tensor=-1), "config.mesh.data=0: sizes are positive"),
+        (dict(data=-2, fsdp=1, tensor=1), "config.mesh.data=-2: sizes are positive"),
     ],
 )
 def test_impossible_meshes_are_refused(sizes, message):

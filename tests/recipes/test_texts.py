@@ -169,7 +169,7 @@ def test_batches_of_the_input_fit_the_recipe():
         ),
         (
             ("model.experts=('text',)",),
-            r"config.model.experts=\('text',\), .*use \('image', 'text'\) .stage 2.",
+            r"config.model.experts=\('text',\) .*use \('image', 'text'\) .stage 2.",
         ),
         (("model.heads=('mlm','clip')",), "'clip' unknown; use some of itc, itm, mlm"),
         (

@@ -17,6 +17,7 @@ from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.models.build import abstract_model, compute_dtype, random_params
 from vlmo_jax.models.flops import TRAINING_FACTOR, model_flops
 from vlmo_jax.parallel import sharding
+from vlmo_jax.parallel.memory import device_bytes
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.data.opening import SYNTHETIC
 from vlmo_jax.recipes.evaluations.retrieval import RetrievalRecipe
@@ -40,7 +41,7 @@ def benchmark_train(config: ConfigDict, *, steps: int, warmup: int) -> Report:
     """
     recipe = Recipe(without_data(config, mode="train"))
     config = recipe.config
-    recipe.check(jax.device_count())
+    recipe.check(jax.device_count(), device_bytes())
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         program = build_program(recipe, mesh)
@@ -92,7 +93,7 @@ def benchmark_encode(config: ConfigDict, *, steps: int, warmup: int) -> Report:
     recipe = Recipe(without_data(config, mode="eval"))
     config = recipe.config
     retrieval = _retrieval(recipe)
-    recipe.check(jax.device_count())
+    recipe.check(jax.device_count(), device_bytes())
     mesh, dtype = sharding.make_mesh(config.mesh), compute_dtype(config.model.dtype)
     flops, peak = model_flops(config.model), device.find_peak(dtype)
     config.batch_size = retrieval.fields.batch_size

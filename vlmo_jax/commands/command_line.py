@@ -3,14 +3,20 @@
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
+from ml_collections.config_flags.tuple_parser import TupleParser
 
-from vlmo_jax.commands.recipe_files import configs_of, find_recipe
+from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.commands.recipe_files import find_recipe, load_recipe
+
+# What parsing a command line may raise beside absl's own errors: a field that is not there, one
+# inside a number, a value of another type.
+_NO_SUCH_FIELD = (AttributeError, LookupError, TypeError, ValueError, OSError, SyntaxError)
 
 
 class RecipeParser(ConfigFileFlagParser):
@@ -23,19 +29,65 @@ class RecipeParser(ConfigFileFlagParser):
             path: file or name, and after a colon its argument: "configs/stage3.py", "stage3:base".
 
         Returns:
-            ConfigDict.
+            ConfigDict, locked.
 
         Raises:
             FileNotFoundError: there is no such recipe.
-            ValueError, TypeError: of the recipe, with the traceback in the message.
+            ConfigError: it cannot be loaded.
         """
         recipe, colon, argument = path.partition(":")
-        file = find_recipe(recipe)
-        with configs_of(file):
-            return super().parse(f"{file}{colon}{argument}")
+        return load_recipe(find_recipe(recipe), argument if colon else None).lock()
+
+
+class FieldParser(flags.ArgumentParser):
+    """Reads a value of the command line.
+
+    Args:
+        read: function of the text, which may raise ValueError.
+        what: what the text must be, for messages.
+    """
+
+    def __init__(self, read: Callable[[str], Any], what: str) -> None:
+        self._read, self._what = read, what
+
+    def parse(self, argument: Any) -> Any:
+        """The value; what is no text comes from the recipe and stays as it is.
+
+        Raises:
+            ValueError: the text is no such value.
+        """
+        if not isinstance(argument, str):
+            return argument
+        try:
+            return self._read(argument)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+            raise ValueError(f"must be {self._what}") from error
+
+    def flag_type(self) -> str:
+        """For --help."""
+        return self._what
+
+
+def _read_tuple(text: str) -> tuple:
+    return TupleParser().parse(text) if text.strip() else ()
+
+
+def _register_parsers() -> None:
+    """Values of fields are read by ours: with the messages of a FieldParser, and a tuple that is
+    given twice is the last one, as every other field; ml_collections would join the two.
+    """
+    example = "values in brackets with a comma behind each, such as \"('a', 'b',)\", or () for none"
+    for kind, parser in (
+        (int, FieldParser(flags.IntegerParser().parse, "a whole number")),
+        (float, FieldParser(float, "a number")),
+        (bool, FieldParser(flags.BooleanParser().parse, "true or false")),
+        (tuple, FieldParser(_read_tuple, example)),
+    ):
+        config_flags.register_flag_parser_for_type(kind, parser)
 
 
 def _define_config(flag_values: flags.FlagValues, argv: Sequence[str] | None) -> flags.FlagHolder:
+    _register_parsers()
     holder = config_flags.DEFINE_config_file(
         "config",
         None,
@@ -52,7 +104,7 @@ CONFIG = _define_config(flags.FLAGS, argv=None)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parses the command line; a recipe or a field that is not there is one line instead of a
+    """Parses the command line; a recipe, a field or a value that cannot be is one line instead of a
     traceback.
 
     Args:
@@ -62,13 +114,9 @@ def parse_flags(argv: list[str]) -> list[str]:
         What is left of it without flags.
     """
     try:
-        rest = app.parse_flags_with_usage(argv)
-        if CONFIG.value is not None:
-            _ = CONFIG.value.mode  # raises here if the recipe could not be loaded
-        return rest
-    except (AttributeError, OSError) as error:
-        settings = " ".join(argument for argument in argv[1:] if argument.startswith("--config"))
-        sys.exit(f"error: {settings}: {_reason(error)}")
+        return flags.FLAGS(argv)
+    except (flags.Error, *_NO_SUCH_FIELD) as error:
+        sys.exit(f"error: {_reason(argv, error)}")
 
 
 def read_config(recipe: str, settings: Mapping[str, Any]) -> ConfigDict:
@@ -82,7 +130,7 @@ def read_config(recipe: str, settings: Mapping[str, Any]) -> ConfigDict:
         ConfigDict.
 
     Raises:
-        ValueError: there is no such recipe or field, or a value of another type.
+        ConfigError: there is no such recipe or field, or a value of another type.
     """
     line = [
         "",
@@ -93,15 +141,20 @@ def read_config(recipe: str, settings: Mapping[str, Any]) -> ConfigDict:
     flag = _define_config(values, line)
     try:
         values(line)
-        _ = flag.value.mode  # raises here if the recipe could not be loaded
-    except (AttributeError, OSError, flags.Error) as error:
-        raise ValueError(f"{' '.join(line[1:])}: {_reason(error)}") from error
+    except (flags.Error, *_NO_SUCH_FIELD) as error:
+        raise ConfigError(_reason(line, error)) from error
     return flag.value
 
 
-def _reason(error: Exception) -> str:
-    """An error of a recipe or its fields in one line; of a recipe that raises, its own message."""
-    reason = str(error.args[0].args[0] if isinstance(error.args[0], Exception) else error).strip()
-    if "Traceback" in reason:
-        reason = reason.splitlines()[-1].partition(": ")[2]
-    return " ".join(reason.split())
+def _reason(argv: Sequence[str], error: Exception) -> str:
+    """What is wrong with a command line, in one line: the setting, where it is known, or all of
+    them.
+    """
+    cause = error.args[0] if error.args else error
+    if isinstance(cause, Exception) and cause.args:  # ConfigDict's way of saying what is not there
+        cause = cause.args[0]
+    reason = " ".join(str(cause).split())
+    if reason.startswith("flag --"):  # flag --config.steps=1.5: must be ...
+        return reason.removeprefix("flag ")
+    settings = [argument for argument in argv[1:] if argument.startswith("--config")]
+    return ": ".join(filter(None, (" ".join(" ".join(settings).split()), reason)))

@@ -4,6 +4,7 @@ Keys are spelled out as on the command line, without `config.`: `data.mask_rate`
 """
 
 import contextlib
+import errno
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -49,14 +50,17 @@ def multiple(key: str, value: int, divisor: int, what: str) -> None:
 
 @contextlib.contextmanager
 def naming(config: Mapping[str, Any], *keys: str) -> Iterator[None]:
-    """Names the fields of a config that lead to a FileNotFoundError or ValueError inside: a
-    ConfigError.
+    """Names the fields of a config that lead to a FileNotFoundError, ValueError or a name that is
+    too long inside: a ConfigError.
     """
     try:
         yield
     except ConfigError:
         raise
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ValueError, OSError) as error:
+        named = isinstance(error, (FileNotFoundError, ValueError))
+        if not named and getattr(error, "errno", None) != errno.ENAMETOOLONG:
+            raise  # a fault of the machine
         values = ", ".join(f"config.{key}={_field(config, key)!r}" for key in keys)
         raise ConfigError(f"{values}: {error}") from error
 

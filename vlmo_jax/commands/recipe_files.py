@@ -5,12 +5,17 @@ installed package. No folder of theirs is ever on Python's path: `configs` is to
 """
 
 import contextlib
+import importlib.machinery
 import importlib.util
 import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Iterator
 
+from ml_collections import ConfigDict
+
+from vlmo_jax.commands.config_errors import ConfigError, require
 from vlmo_jax.commands.paths import user_path
 
 PACKAGE = pathlib.Path(__file__).parents[1]
@@ -43,8 +48,11 @@ def find_recipe(recipe: str) -> pathlib.Path:
         FileNotFoundError: there is no such recipe; the message names those of the project.
     """
     file = user_path(recipe)
-    if ("/" in recipe or file.suffix == ".py") and file.is_file():
-        return file
+    try:
+        if ("/" in recipe or file.suffix == ".py") and file.is_file():
+            return file
+    except (ValueError, OSError):  # no name of a file: too long, or with a zero byte
+        pass
     known = project_recipes()
     name = recipe.removeprefix("configs/").removesuffix(".py")
     if name not in known:
@@ -52,6 +60,64 @@ def find_recipe(recipe: str) -> pathlib.Path:
             f"there is no recipe {recipe!r}; use one of {', '.join(known)}, or the path of a file"
         )
     return known[name]
+
+
+def load_recipe(file: pathlib.Path, argument: str | None) -> ConfigDict:
+    """The config that a recipe makes.
+
+    Args:
+        file: of the recipe.
+        argument: what stands behind the colon of --config=RECIPE:ARGUMENT; None: nothing does.
+
+    Returns:
+        ConfigDict.
+
+    Raises:
+        ConfigError: no Python, without get_config, or one that fails or returns something else; the
+            message names file and line, and of a recipe of the project is its own.
+    """
+    arguments = () if argument is None else (argument,)
+    loader = importlib.machinery.SourceFileLoader("recipe", str(file))
+    spec = importlib.util.spec_from_loader("recipe", loader)
+    assert spec is not None  # the loader is of a file
+    recipe = importlib.util.module_from_spec(spec)
+    with configs_of(file), _naming_line(file):
+        loader.exec_module(recipe)
+        get_config = getattr(recipe, "get_config", None)
+        require(callable(get_config), f"recipe {file} has no function get_config")
+        assert get_config is not None
+        config = get_config(*arguments)
+    require(
+        isinstance(config, ConfigDict),
+        f"recipe {file}: get_config returns a {type(config).__name__}, not a ConfigDict",
+    )
+    require("mode" in config, f"recipe {file}: config.mode is missing; the recipe must set it")
+    return config
+
+
+@contextlib.contextmanager
+def _naming_line(file: pathlib.Path) -> Iterator[None]:
+    """What the code of a recipe raises: a ConfigError with file and line."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = pathlib.Path(frames[-1].filename).parent == project_folder()
+        if isinstance(error, ValueError) and ours:  # read_argument and its like
+            raise ConfigError(str(error)) from error
+        raise ConfigError(_describe_failure(file, error, frames)) from error
+
+
+def _describe_failure(
+    file: pathlib.Path, error: BaseException, frames: traceback.StackSummary
+) -> str:
+    if isinstance(error, SyntaxError) and error.lineno is not None:
+        return f"recipe {error.filename}, line {error.lineno}: {error.msg}"
+    inside = [frame for frame in frames if frame.filename == str(file)]
+    line = f", line {inside[-1].lineno}" if inside else ""
+    return f"recipe {file}{line}: {type(error).__name__}: {error}"
 
 
 @contextlib.contextmanager

@@ -12,15 +12,28 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+from vlmo_jax.commands.fields import Extra, Flag, Kind, Number
 from vlmo_jax.layers import relative_position
 from vlmo_jax.layers.embeddings import ImageEmbedding
 from vlmo_jax.layers.linear import INIT_STD, Linear
 from vlmo_jax.layers.transformer import MomeTransformer
-from vlmo_jax.models.sizes import MeshShape, check_transformer, check_vocabulary
+from vlmo_jax.models.sizes import (
+    TRANSFORMER_FIELDS,
+    MeshShape,
+    check_transformer,
+    check_vocabulary,
+)
 
 # What tells tokens their place: a bias on attention logits, embeddings added to the tokens, or
 # both.
 POSITIONS = ("relative", "absolute", "both")
+
+# What the fields of `config.model` may be.
+FIELDS: dict[str, Kind] = {
+    **TRANSFORMER_FIELDS,
+    "shared_table": Extra(Flag()),
+    "norm_epsilon": Extra(Number(above=0)),
+}
 
 
 class BEiT(nnx.Module):

@@ -9,7 +9,8 @@ import jax
 from flax import nnx
 
 from vlmo_jax.commands.config_errors import ConfigError
-from vlmo_jax.models import beit, dvae, vlmo
+from vlmo_jax.commands.fields import Anything, Kind, check_fields
+from vlmo_jax.models import beit, dvae, memory, vlmo
 from vlmo_jax.models.sizes import DTYPES, MeshShape
 
 
@@ -18,18 +19,42 @@ class ModelKind(NamedTuple):
 
     Attributes:
         module: its constructor, whose arguments are the fields of `config.model` beside `kind`.
-        check_sizes: function of the fields and a mesh's shape that refuses impossible ones.
+        fields: what they may be.
+        check_sizes: function of such fields and a mesh's shape that refuses what does not go
+            together.
+        num_params, num_values: of memory.py, what it takes at least.
     """
 
     module: type[nnx.Module]
+    fields: Mapping[str, Kind]
     check_sizes: Callable[[Mapping[str, Any], MeshShape], None]
+    num_params: Callable[[Mapping[str, Any]], int]
+    num_values: Callable[..., tuple[int, int]]
 
 
 # What `config.model.kind` may be.
 MODELS = {
-    "vlmo": ModelKind(vlmo.VLMo, vlmo.check_sizes),
-    "beit": ModelKind(beit.BEiT, beit.check_sizes),
-    "discrete_vae": ModelKind(dvae.DiscreteVAE, dvae.check_sizes),
+    "vlmo": ModelKind(
+        vlmo.VLMo,
+        vlmo.FIELDS,
+        vlmo.check_sizes,
+        memory.count_vlmo,
+        memory.values_of_transformer,
+    ),
+    "beit": ModelKind(
+        beit.BEiT,
+        beit.FIELDS,
+        beit.check_sizes,
+        memory.count_beit,
+        memory.values_of_transformer,
+    ),
+    "discrete_vae": ModelKind(
+        dvae.DiscreteVAE,
+        dvae.FIELDS,
+        dvae.check_sizes,
+        memory.count_discrete_vae,
+        memory.values_of_discrete_vae,
+    ),
 }
 
 ModelMaker = Callable[[nnx.Rngs], nnx.Module]
@@ -68,11 +93,13 @@ def check_model(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
     Raises:
         ConfigError: at the first impossible value, an unknown kind included.
     """
-    _find_kind(fields.get("kind")).check_sizes(fields, mesh_shape)
+    kind = _find_kind(fields.get("kind"))
+    check_fields("model", fields, {"kind": Anything(), **kind.fields}, closed=True)
+    kind.check_sizes(fields, mesh_shape)
 
 
 def _find_kind(kind: str | None) -> ModelKind:
-    if kind not in MODELS:
+    if not isinstance(kind, str) or kind not in MODELS:
         raise ConfigError(
             f"config.model.kind={kind!r} is not known; use one of {', '.join(MODELS)}"
         )

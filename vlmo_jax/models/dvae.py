@@ -13,13 +13,25 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.commands.config_errors import multiple, positive, require
+from vlmo_jax.commands.config_errors import multiple
+from vlmo_jax.commands.fields import Kind, Whole
 from vlmo_jax.layers.conv import Conv, max_pool, upsample
-from vlmo_jax.models.sizes import MeshShape, check_dtype, check_vocabulary
+from vlmo_jax.models.sizes import DEEPEST, DTYPE, SIZE, MeshShape, check_vocabulary
 from vlmo_jax.parallel.sharding import constrain
 
 # Pixels are mapped to [0.1, 0.9], so that their logits, which the decoder predicts, stay finite.
 PIXEL_MARGIN = 0.1
+
+# What the fields of `config.model` may be.
+FIELDS: dict[str, Kind] = {
+    "image_size": SIZE,
+    "vocab_size": SIZE,
+    "num_hidden": SIZE,
+    "num_groups": Whole(above=0, high=16),
+    "blocks_per_group": Whole(above=0, high=DEEPEST),
+    "num_init": Whole(low=0, zero="half of num_hidden"),
+    "dtype": DTYPE,
+}
 
 
 def map_pixels(image: jax.Array) -> jax.Array:
@@ -272,13 +284,7 @@ def check_sizes(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
     Raises:
         ConfigError: at the first impossible value.
     """
-    for name in ("image_size", "vocab_size", "num_hidden", "num_groups", "blocks_per_group"):
-        positive(f"model.{name}", fields[name])
     num_groups, num_init, fsdp = fields["num_groups"], fields["num_init"], mesh_shape[1]
-    require(
-        num_init >= 0, f"config.model.num_init={num_init} must be 0 (half of num_hidden) or more"
-    )
-    check_dtype(fields)
     stride = f"the tokenizer's stride, 2 ** (config.model.num_groups={num_groups} - 1)"
     multiple("model.image_size", fields["image_size"], 2 ** (num_groups - 1), stride)
     quarters = "4 x config.mesh.fsdp: a block works at a fourth of its width"

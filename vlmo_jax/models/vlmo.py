@@ -13,13 +13,20 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from vlmo_jax.commands.config_errors import ConfigError, require
+from vlmo_jax.commands.fields import Extra, Kind, Several, Text
 from vlmo_jax.layers import relative_position
 from vlmo_jax.layers.embeddings import ImageEmbedding, TextEmbedding
 from vlmo_jax.layers.heads import Classifier, ContrastiveProjection, MaskedLanguageHead, Pooler
 from vlmo_jax.layers.linear import INIT_STD, Linear, param, per_row, truncated_normal
 from vlmo_jax.layers.modality_experts import EXPERTS
 from vlmo_jax.layers.transformer import MomeTransformer
-from vlmo_jax.models.sizes import MeshShape, check_transformer, check_vocabulary
+from vlmo_jax.models.sizes import (
+    SIZE,
+    TRANSFORMER_FIELDS,
+    MeshShape,
+    check_transformer,
+    check_vocabulary,
+)
 
 # The two contrastive branches: states served by the modality's own experts, and states that go
 # through the upper blocks with the vision-language expert.
@@ -36,6 +43,17 @@ HEADS = {
     "nlvr2": ("pooler", "nlvr2_head"),
 }
 PRETRAIN_HEADS = ("itc", "itm", "mlm")
+
+# What the fields of `config.model` may be.
+_NAMES = Several(Text(), what="names in brackets with a comma behind each", distinct=True)
+FIELDS: dict[str, Kind] = {
+    **TRANSFORMER_FIELDS,
+    "text_length": SIZE,
+    "text_positions": SIZE,
+    "experts": Extra(_NAMES),
+    "heads": Extra(_NAMES),
+    "num_answers": Extra(SIZE),
+}
 
 
 class VLMo(nnx.Module):
@@ -343,8 +361,13 @@ def check_sizes(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
     try:
         check_parts(experts, heads)
     except ValueError as error:
-        values = f"config.model.experts={experts!r}, config.model.heads={heads!r}"
-        raise ConfigError(f"{values}: {error}") from error
+        raise ConfigError(f"config.model.{error}") from error
+    fused = [head for head in heads if head != "mlm"]
+    require(
+        len(experts) == len(EXPERTS) or not fused,
+        f"config.model.experts={tuple(experts)} has none for pairs, which {', '.join(fused)} of"
+        f" config.model.heads read; use {tuple(EXPERTS)}",
+    )
     check_vocabulary(fields, mesh_shape)
     length, positions = fields["text_length"], fields["text_positions"]
     require(

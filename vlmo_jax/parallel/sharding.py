@@ -47,8 +47,11 @@ def mesh_shape(sizes: Mapping[str, int], num_devices: int) -> tuple[int, int, in
     named = ", ".join(
         f"config.mesh.{axis}={size}" for axis, size in zip(MESH_AXES, shape, strict=True)
     )
-    if any(size == 0 or size < -1 for size in shape) or shape.count(-1) > 1:
-        raise ValueError(f"{named}: sizes are positive, and at most one is -1 (what is left)")
+    for axis, size in zip(MESH_AXES, shape, strict=True):
+        if size == 0 or size < -1:
+            raise ValueError(f"config.mesh.{axis}={size}: sizes are positive, or -1 (what is left)")
+    if shape.count(-1) > 1:
+        raise ValueError(f"{named}: at most one is -1 (what is left)")
     known = math.prod(size for size in shape if size != -1)
     if -1 in shape and num_devices % known == 0:
         shape[shape.index(-1)] = num_devices // known

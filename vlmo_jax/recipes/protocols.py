@@ -3,16 +3,18 @@
 A recipe is four fields of a config: `model`, `data`, `task` and `evals`. Each names its kind, which
 is looked up in a table: models/build.py, and `data`, `tasks` and `evaluations` beside this file. A
 part reads its own field; of other fields it reads sizes that both must agree on, such as
-`config.model.image_size`.
+`config.model.image_size`. What its fields may be stands in its `allowed` (see commands/fields.py),
+to which a config is held before anything else is asked of the part.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 from flax import nnx
 
+from vlmo_jax.commands.fields import Kind
 from vlmo_jax.evals.evaluation import Evaluation
 from vlmo_jax.input.schema import Batch, Rows
 from vlmo_jax.input.text.tokenizer import Tokenizer
@@ -39,6 +41,10 @@ class Batches(Iterator[Batch], Protocol):
 
 class Data(Protocol):
     """What is trained on: records, and how they become batches."""
+
+    @property
+    def allowed(self) -> Mapping[str, Kind]:
+        """What its fields may be."""
 
     @property
     def unit(self) -> str:
@@ -95,6 +101,10 @@ class TaskRecipe(Protocol):
     """What is learned: builds a Task, and knows what the run needs for it."""
 
     @property
+    def allowed(self) -> Mapping[str, Kind]:
+        """What its fields may be."""
+
+    @property
     def needs(self) -> type:
         """Protocol of tasks/protocols.py that the model must fulfil."""
 
@@ -135,6 +145,10 @@ class TaskRecipe(Protocol):
 
 class EvaluationRecipe(Protocol):
     """A named member of `config.evals`."""
+
+    @property
+    def allowed(self) -> Mapping[str, Kind]:
+        """What its fields may be."""
 
     @property
     def page_at_start(self) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,62 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from vlmo_jax.commands.config_errors import ConfigError, multiple, one_of, positive, require
+from vlmo_jax.checkpoints.warm_start.plan import check_rules
+from vlmo_jax.commands.config_errors import ConfigError, multiple, one_of, require
+from vlmo_jax.commands.fields import (
+    Anything,
+    Choice,
+    Extra,
+    Kind,
+    Number,
+    Part,
+    Text,
+    Whole,
+    check_fields,
+)
 from vlmo_jax.evals.evaluation import Evaluation
 from vlmo_jax.input.schema import Batch
 from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.models.build import MODELS, check_model, model_maker
 from vlmo_jax.parallel import sharding
+from vlmo_jax.parallel.memory import host_bytes
 from vlmo_jax.recipes.data import DATA
 from vlmo_jax.recipes.evaluations import EVALUATIONS
+from vlmo_jax.recipes.evaluations.splits import check_name
+from vlmo_jax.recipes.memory import check_evaluation, check_input, check_training
 from vlmo_jax.recipes.protocols import Batches, Data, EvaluationRecipe, TaskRecipe
 from vlmo_jax.recipes.tasks import TASKS
 from vlmo_jax.tasks.protocols import Task
-from vlmo_jax.training.optimizer import check_optimizer
+from vlmo_jax.training.optimizer import check_optimizer, check_schedule
+
+# What the fields may be that belong to no part.
+FIELDS: dict[str, Kind] = {
+    "mode": Choice(("train", "eval")),
+    "model": Part(),
+    "data": Part(),
+    "task": Part(),
+    "evals": Part(),
+    "optimizer": Part(),
+    "mesh": Part(),
+    "checkpoint": Part(),
+    "seed": Whole(low=0, high=2**32 - 1),
+    "init_from": Text(optional=True),
+    "init_rules": Anything(),
+    "init_fresh": Anything(),
+    "batch_size": Whole(above=0),
+    "steps": Whole(above=0),
+    "accumulation": Whole(above=0),
+    "log_every": Whole(above=0),
+    "tokenizer": Extra(Text(optional=True)),
+    "visual_tokenizer": Extra(Text(optional=True)),
+}
+MESH: dict[str, Kind] = {axis: Whole() for axis in sharding.MESH_AXES}
+CHECKPOINT: dict[str, Kind] = {
+    "every_steps": Whole(above=0),
+    "every_minutes": Number(above=0),
+    "keep_last": Whole(above=0),
+    "best_metric": Text(optional=True),
+}
 
 
 class Recipe:
@@ -40,25 +85,33 @@ class Recipe:
         evaluations: name in `config.evals` -> EvaluationRecipe.
 
     Raises:
-        ConfigError: a kind that is not known, or parts that do not go together.
+        ConfigError: a kind that is not known, a field of another type or out of range, or parts
+            that do not go together.
     """
 
     def __init__(self, config: ConfigDict) -> None:
         self.config = config
+        check_fields("", config, FIELDS)
         for part, kinds in (("model", MODELS), ("data", DATA), ("task", TASKS)):
-            one_of(f"{part}.kind", config.get(part, {}).get("kind"), tuple(kinds))
-        for name, part in config.evals.items():
-            one_of(f"evals.{name}.kind", part.get("kind"), tuple(EVALUATIONS))
+            one_of(f"{part}.kind", config[part].get("kind"), tuple(kinds))
         self.data: Data = DATA[config.data.kind](config)
+        check_fields("data", config.data, self.data.allowed)
         self.task: TaskRecipe = TASKS[config.task.kind](config)
-        self.evaluations: dict[str, EvaluationRecipe] = {
-            name: EVALUATIONS[part.kind](name, config, self.data, self.task)
-            for name, part in config.evals.items()
-        }
+        check_fields("task", config.task, {"kind": Anything(), **self.task.allowed}, closed=True)
+        self.evaluations = {name: self._make_evaluation(name) for name in config.evals}
         needed = {"task": self.task.needs}
         needed |= {f"evals.{name}": part.needs for name, part in self.evaluations.items()}
         for name, protocol in needed.items():
             self._check_model_serves(name, protocol)
+
+    def _make_evaluation(self, name: str) -> EvaluationRecipe:
+        config, part = self.config, self.config.evals[name]
+        check_name(name, list(config.evals))
+        Part().check(f"evals.{name}", part)
+        one_of(f"evals.{name}.kind", part.get("kind"), tuple(EVALUATIONS))
+        evaluation = EVALUATIONS[part.kind](name, config, self.data, self.task)
+        check_fields(f"evals.{name}", part, evaluation.allowed)
+        return evaluation
 
     def _check_model_serves(self, part: str, protocol: type) -> None:
         fitting = [kind for kind, model in MODELS.items() if issubclass(model.module, protocol)]
@@ -84,9 +137,12 @@ class Recipe:
         self.data.check_inputs()
         self.task.check_inputs()
 
-    def check(self, num_devices: int) -> None:
-        """Refuses impossible configs for a job of `num_devices` devices, those of `check_inputs`
-        included.
+    def check(self, num_devices: int, memory: int | None = None) -> None:
+        """Refuses impossible configs, those of `check_inputs` included.
+
+        Args:
+            num_devices: of the job.
+            memory: bytes of each device; None: not known, and not checked.
 
         Raises:
             ConfigError: at the first impossible value or combination.
@@ -102,6 +158,17 @@ class Recipe:
                 self._check_data_serve()
                 self.data.check()
                 self.task.check()
+            if memory is not None:
+                self._check_memory(mesh, memory)
+
+    def _check_memory(self, mesh: tuple[int, int, int], memory: int) -> None:
+        if self.config.mode == "train":
+            columns = self.data.rows.columns.values()
+            row_bytes = sum(math.prod(c.shape) * np.dtype(c.dtype).itemsize for c in columns)
+            check_training(self.config, mesh, memory, row_bytes)
+            check_input(self.config, jax.process_count(), host_bytes(), row_bytes)
+        for name in self.evaluations:
+            check_evaluation(self.config, name, mesh, memory)
 
     @contextlib.contextmanager
     def _naming_missing_fields(self) -> Iterator[None]:
@@ -128,10 +195,10 @@ class Recipe:
     def _check_run(self, num_devices: int) -> tuple[int, int, int]:
         """Checks the fields that belong to no part; returns the shape of the mesh."""
         config = self.config
-        one_of("mode", config.mode, ("train", "eval"))
-        for name in ("batch_size", "steps", "accumulation", "log_every"):
-            positive(name, config[name])
-        require(config.seed >= 0, f"config.seed={config.seed} must be 0 or more")
+        check_fields("mesh", config.mesh, MESH)
+        check_fields("checkpoint", config.checkpoint, CHECKPOINT)
+        check_optimizer(config.optimizer)
+        check_rules(config.init_rules, config.init_fresh)
         try:
             mesh = sharding.mesh_shape(config.mesh, num_devices)
         except ValueError as error:
@@ -150,9 +217,7 @@ class Recipe:
         parts = shards * config.accumulation
         multiple("batch_size", size, parts, "batch shards x config.accumulation")
         multiple("batch_size", size, jax.process_count(), "the processes of this job")
-        check_optimizer(config.optimizer, config.steps)
-        for name in ("every_steps", "every_minutes", "keep_last"):
-            positive(f"checkpoint.{name}", config.checkpoint[name])
+        check_schedule(config.optimizer.schedule, config.optimizer.warmup_steps, config.steps)
         best = config.checkpoint.best_metric
         require(
             not best or "/" in best or len(self.evaluations) < 2,

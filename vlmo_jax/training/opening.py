@@ -8,6 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from vlmo_jax.parallel.agreement import agree, together
+from vlmo_jax.parallel.memory import device_bytes
 from vlmo_jax.recipes import Recipe
 
 PACKAGES = ("vlmo-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -29,7 +30,7 @@ def open_recipe(config: ConfigDict) -> Recipe:
     agree({**_flatten("config", json.loads(config.to_json())), **_versions()})
     with together("run this config"):
         recipe = Recipe(config)
-        recipe.check(jax.device_count())
+        recipe.check(jax.device_count(), device_bytes())
         recipe.open()
     agree(_flatten("the content of config", _contents(recipe)))
     return recipe

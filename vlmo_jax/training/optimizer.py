@@ -11,13 +11,36 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from vlmo_jax.commands.config_errors import ConfigError, not_negative, one_of, positive, require
+from vlmo_jax.commands.config_errors import ConfigError, one_of, require
+from vlmo_jax.commands.fields import Choice, Kind, Number, Regex, Rule, Several, Whole, check_fields
 from vlmo_jax.training.layer_decay import layer_factors
 from vlmo_jax.training.partition import Partition
 
 log = logging.getLogger(__name__)
 
 SCHEDULES = ("polynomial", "cosine", "constant")
+
+_REGEXES = Several(Regex(), what="regular expressions in brackets with a comma behind each")
+
+# What the fields of `config.optimizer` may be.
+FIELDS: dict[str, Kind] = {
+    "learning_rate": Number(above=0),
+    "schedule": Choice(SCHEDULES),
+    "power": Number(above=0),
+    "warmup_steps": Whole(),
+    "end_learning_rate": Number(low=0),
+    "betas": Several(Number(low=0, below=1), 2, "two numbers in [0, 1)"),
+    "epsilon": Number(above=0),
+    "weight_decay": Number(low=0, zero="none"),
+    "no_decay": _REGEXES,
+    "rate_multipliers": Several(
+        Rule(Number(low=0)), what="pairs (regular expression, factor) with a comma behind each"
+    ),
+    "clip_norm": Number(low=0, zero="off"),
+    "frozen": _REGEXES,
+    "layer_decay": Number(above=0, high=1),
+    "ema_decay": Number(low=0, below=1, zero="no averages"),
+}
 
 
 def match_rules(params: Any, rules: Sequence[tuple[str, Any]], *, key: str) -> dict[str, Any]:
@@ -36,7 +59,8 @@ def match_rules(params: Any, rules: Sequence[tuple[str, Any]], *, key: str) -> d
         A tree like `params` of values.
 
     Raises:
-        ConfigError: a rule that matches no parameter, or a parameter that no rule covers.
+        ConfigError: a rule that matches no parameter, or a parameter that no rule covers. A last
+            rule ".*" may find nothing left.
     """
     flat = nnx.traversals.flatten_mapping(params)
     values, matched = {}, [0] * len(rules)
@@ -49,8 +73,9 @@ def match_rules(params: Any, rules: Sequence[tuple[str, Any]], *, key: str) -> d
             )
         values[path] = rules[number][1]
         matched[number] += 1
+    rest = rules[-1:] if rules and rules[-1][0] == ".*" else ()
     for (regex, value), count in zip(rules, matched, strict=True):
-        if not count:
+        if not count and (regex, value) not in rest:
             raise ConfigError(
                 f"config.{key}: {regex!r} matches no parameter (or none that earlier rules left);"
                 f" paths: {', '.join('/'.join(map(str, p)) for p in list(flat)[:8])} ..."
@@ -59,25 +84,13 @@ def match_rules(params: Any, rules: Sequence[tuple[str, Any]], *, key: str) -> d
     return nnx.traversals.unflatten_mapping(values)
 
 
-def check_optimizer(optimizer: Mapping[str, Any], steps: int) -> None:
-    """Refuses impossible values of `config.optimizer` for a run of so many steps.
+def check_optimizer(optimizer: Mapping[str, Any]) -> None:
+    """Refuses impossible values of `config.optimizer`.
 
     Raises:
         ConfigError: at the first of them.
     """
-    check_schedule(optimizer["schedule"], optimizer["warmup_steps"], steps)
-    for name in ("learning_rate", "epsilon", "power"):
-        positive(f"optimizer.{name}", optimizer[name])
-    betas, ema_decay = tuple(optimizer["betas"]), optimizer["ema_decay"]
-    require(
-        len(betas) == 2 and all(0 <= b < 1 for b in betas),
-        f"config.optimizer.betas={betas} must be two numbers in [0, 1)",
-    )
-    not_negative("optimizer.clip_norm", optimizer["clip_norm"], "off")
-    require(
-        0 <= ema_decay < 1,
-        f"config.optimizer.ema_decay={ema_decay} must be 0 (no averages) or more, and less than 1",
-    )
+    check_fields("optimizer", optimizer, FIELDS, closed=True)
 
 
 def check_schedule(name: str, warmup_steps: int, total_steps: int) -> None:

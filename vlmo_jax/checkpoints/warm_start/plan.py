@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from vlmo_jax.checkpoints.param_names import NamedParameter, Path, group_names, towers_of
 from vlmo_jax.checkpoints.warm_start.resize import RESIZES, Resize, plan_resize
+from vlmo_jax.commands.config_errors import ConfigError, require
+from vlmo_jax.commands.fields import Regex, Several
 from vlmo_jax.layers.modality_experts import EXPERTS
 
 ACTIONS = ("copy", "resample", "skip")
@@ -91,7 +93,7 @@ def make_plan(
             names them all.
     """
     compiled = _compile_rules(rules)
-    patterns = [_compile(regex, "init_fresh") for regex in fresh]
+    patterns = _compile_fresh(fresh)
     grid, new_grid = _grid(source_model), _grid(model)
     fills: dict[str, Fill] = {}
     problems = Problems([], [], {}, [])
@@ -183,24 +185,50 @@ def _leave_out_vocabulary(tables):
     )
 
 
-def _compile_rules(rules: Sequence[Sequence[str]]) -> list[Rule]:
-    compiled = []
-    for rule in rules:
-        regex, action, *rest = rule if len(rule) in (2, 3) else ("", "")
-        template = rest[0] if rest else None
-        if action not in ACTIONS or (action == "skip" and template):
-            raise ValueError(
-                f'config.init_rules: {tuple(rule)!r} is not a rule; write (regex, "skip"), (regex,'
-                ' "copy") or (regex, "resample"), the last two with the target\'s name as a third'
-                " part if it is another"
-            )
-        pattern = _compile(regex, "init_rules")
-        if group := _unknown_group(pattern, template or ""):
-            raise ValueError(
-                f"config.init_rules: {tuple(rule)!r} uses group {group}, which its regex has not"
-            )
-        compiled.append(Rule(pattern, action, template))
-    return compiled
+def check_rules(rules: Any, fresh: Any) -> None:
+    """Refuses `config.init_rules` and `config.init_fresh` that make no sense for any checkpoint.
+
+    Raises:
+        ConfigError: at the first entry that is not a rule or a regular expression.
+    """
+    _compile_rules(rules)
+    _compile_fresh(fresh)
+
+
+def _compile_fresh(fresh: Any) -> list[re.Pattern]:
+    what = "regular expressions in brackets with a comma behind each"
+    Several(Regex(), what=what).check("init_fresh", fresh)
+    return [re.compile(regex) for regex in fresh]
+
+
+def _compile_rules(rules: Any) -> list[Rule]:
+    require(
+        isinstance(rules, (tuple, list)),
+        f"config.init_rules={rules!r} must be rules in brackets with a comma behind each",
+    )
+    return [_compile_rule(f"init_rules[{number}]", rule) for number, rule in enumerate(rules)]
+
+
+def _compile_rule(key: str, rule: Any) -> Rule:
+    parts = tuple(rule) if isinstance(rule, (tuple, list)) and len(rule) in (2, 3) else ("", "")
+    regex, action, *rest = parts
+    template = rest[0] if rest else None
+    if action not in ACTIONS or not isinstance(template, str | None) or action == "skip" and rest:
+        shown = tuple(rule) if isinstance(rule, list) else rule
+        raise ConfigError(
+            f'config.{key}: {shown!r} is not a rule; write (regex, "skip"), (regex,'
+            ' "copy") or (regex, "resample"), the last two with the target\'s name as a third'
+            " part if it is another"
+        )
+    Regex().check(f"{key}[0]", regex)
+    pattern = re.compile(regex)
+    if group := _unknown_group(pattern, template or ""):
+        raise ConfigError(f"config.{key}: {parts!r} uses group {group}, which its regex has not")
+    try:
+        pattern.sub(template or "", "")
+    except (re.error, IndexError) as error:
+        raise ConfigError(f"config.{key}: {parts!r} has a bad third part: {error}") from error
+    return Rule(pattern, action, template)
 
 
 def _unknown_group(pattern: re.Pattern, template: str) -> str | None:
@@ -211,13 +239,6 @@ def _unknown_group(pattern: re.Pattern, template: str) -> str | None:
         if name and not name.isdigit() and name not in pattern.groupindex:
             return name
     return None
-
-
-def _compile(regex: str, key: str) -> re.Pattern:
-    try:
-        return re.compile(regex)
-    except re.error as error:
-        raise ValueError(f"config.{key}: {regex!r} is not a regular expression: {error}") from error
 
 
 def _grid(model: Mapping[str, Any]) -> int | None:

@@ -27,7 +27,8 @@ def check_block_masking(image_size: int, patch_size: int, num_masked: int, min_b
     require(
         1 <= num_masked < grid**2,
         f"config.data.num_masked={num_masked} patches must be at least 1 and fewer than all"
-        f" {grid**2}",
+        f" {grid**2} of config.model.image_size={image_size} / config.model.patch_size="
+        f"{patch_size}",
     )
     require(
         1 <= min_block <= num_masked,

@@ -11,6 +11,7 @@ from vlmo_jax.commands.config_errors import require
 from vlmo_jax.datasets.images import WHITE
 
 MAX_MAGNITUDE = 10
+MAX_OPERATIONS = 100
 _APPLY_PROBABILITY = 0.5
 
 # At the greatest magnitude. Translation is in pixels at every image size, as in the official code.
@@ -26,10 +27,11 @@ def check_randaugment(strength: Sequence[float]) -> None:
     """Raises ConfigError unless `config.data.randaugment` is (operations, magnitude) or ()."""
     given = tuple(strength)
     num_ops, magnitude = given if len(given) == 2 else (0, 0)
+    possible = 0 <= num_ops <= MAX_OPERATIONS and num_ops % 1 == 0
     require(
-        len(given) in (0, 2) and num_ops >= 0 and 0 <= magnitude <= MAX_MAGNITUDE,
-        f"config.data.randaugment={given} must be (operations, magnitude) with a magnitude of 0 to"
-        f" {MAX_MAGNITUDE}, or () for none",
+        len(given) in (0, 2) and possible and 0 <= magnitude <= MAX_MAGNITUDE,
+        f"config.data.randaugment={given} must be (operations, magnitude) with 0 to"
+        f" {MAX_OPERATIONS} operations and a magnitude of 0 to {MAX_MAGNITUDE}, or () for none",
     )
 
 

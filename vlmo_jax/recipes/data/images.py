@@ -1,10 +1,11 @@
 """Images alone, one random view of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from vlmo_jax.commands.fields import Extra, Flag, Kind
 from vlmo_jax.datasets import open_image_source
 from vlmo_jax.datasets.identity import identify
 from vlmo_jax.input.images.augmentation import Augmentation
@@ -22,6 +23,13 @@ class ImagesData:
         config: of a recipe.
     """
 
+    allowed: Mapping[str, Kind] = {
+        **opening.LOADED,
+        "crop_scale": opening.CROP,
+        "flip": Flag(),
+        "mean": Extra(opening.CHANNELS),
+        "std": Extra(opening.CHANNELS),
+    }
     unit = "images"
     tokenizer = None
 

@@ -1,7 +1,9 @@
 """Images alone, in two views, with hidden patches."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from vlmo_jax.commands.fields import Kind, Whole
 from vlmo_jax.datasets.identity import identify
 from vlmo_jax.input.images.block_masking import check_block_masking
 from vlmo_jax.input.images.color_jitter import check_color_jitter
@@ -17,6 +19,16 @@ class MaskedImagesData(ImagesData):
     """Images whose patches are hidden from the model, and shown to a visual tokenizer; see
     `protocols.Data`.
     """
+
+    allowed: Mapping[str, Kind] = {
+        **ImagesData.allowed,
+        "tokenizer_image_size": Whole(),
+        "color_jitter": opening.JITTER,
+        "num_masked": Whole(),
+        "min_block": Whole(),
+        "mean": opening.CHANNELS,
+        "std": opening.CHANNELS,
+    }
 
     @property
     def rows(self) -> MaskedViews:

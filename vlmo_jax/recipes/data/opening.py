@@ -6,10 +6,30 @@ import jax
 from ml_collections import ConfigDict
 
 from vlmo_jax.commands.config_errors import naming, require
+from vlmo_jax.commands.fields import Kind, Number, Several, Text, Whole
 from vlmo_jax.datasets import open_source
 from vlmo_jax.input.hosts import Host
 from vlmo_jax.input.pipeline import ExampleMaker, Loading, TrainBatches, stream_batches
 from vlmo_jax.input.text.tokenizer import Tokenizer, load_tokenizer
+
+# What fields of `config.data` may be: those that all kinds of data have, and those of images.
+# Ranges of many stand beside what reads them, in input/.
+LOADED: dict[str, Kind] = {
+    "kind": Text(),
+    "source": Text(optional=True),
+    "split": Text(),
+    "num_workers": Whole(low=0, high=1024, zero="no processes"),
+    "num_threads": Whole(high=1024),
+    "prefetch": Whole(high=10_000),
+    "max_broken_fraction": Number(low=0, high=1),
+}
+CROP = Several(Number(), 2, "two numbers, smallest and largest share of the area")
+JITTER = Several(
+    Number(), 4, "strengths of brightness, contrast, saturation and hue", optional=True
+)
+RANDAUGMENT = Several(Number(), 2, "(operations, magnitude)", optional=True)
+COLOUR = Several(Whole(low=0, high=255), 3, "a colour, red, green and blue of 0 to 255")
+CHANNELS = Several(Number(), 3, "three numbers, one a channel")
 
 SYNTHETIC = "synthetic"  # stands for a data set, or a tokenizer, that is not read
 

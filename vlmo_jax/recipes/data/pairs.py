@@ -1,10 +1,11 @@
 """Image-text pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from vlmo_jax.commands.fields import Flag, Kind, Number, Text, Whole
 from vlmo_jax.datasets.identity import identify
 from vlmo_jax.input.images.augmentation import Augmentation
 from vlmo_jax.input.images.color_jitter import check_color_jitter
@@ -28,6 +29,19 @@ class PairsData:
         config: of a recipe.
     """
 
+    allowed: Mapping[str, Kind] = {
+        **opening.LOADED,
+        "captions": Text(),
+        "crop_scale": opening.CROP,
+        "flip": Flag(),
+        "randaugment": opening.RANDAUGMENT,
+        "randaugment_fill": opening.COLOUR,
+        "color_jitter": opening.JITTER,
+        "mask_rate": Number(),
+        "max_masked_tokens": Whole(),
+        "mean": opening.CHANNELS,
+        "std": opening.CHANNELS,
+    }
     unit = "pairs"
 
     def __init__(self, config: ConfigDict) -> None:

@@ -1,10 +1,11 @@
 """Texts alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from vlmo_jax.commands.fields import Flag, Kind, Number, Whole
 from vlmo_jax.datasets import open_text_source
 from vlmo_jax.datasets.identity import identify
 from vlmo_jax.input.masked_texts import MaskedTextExamples
@@ -23,6 +24,12 @@ class TextsData:
         config: of a recipe.
     """
 
+    allowed: Mapping[str, Kind] = {
+        **opening.LOADED,
+        "packing": Flag(),
+        "mask_rate": Number(),
+        "max_masked_tokens": Whole(),
+    }
     unit = "texts"
 
     def __init__(self, config: ConfigDict) -> None:

@@ -12,6 +12,7 @@ from vlmo_jax.evals.masked_text import (
 )
 from vlmo_jax.input.text.masked_rows import TextRows
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
+from vlmo_jax.recipes.tasks.settings import check_heads
 from vlmo_jax.tasks.protocols import EncodesText
 from vlmo_jax.tasks.text_pretrain import make_masked_text_model
 
@@ -26,6 +27,7 @@ class MaskedTextRecipe(SplitsRecipe):
         """See `protocols.EvaluationRecipe`."""
         super().check(batch_shards)
         self.require_texts()
+        check_heads(self.config, f"evals.{self.name}", ("mlm",))
         missing = [
             name for name in ("mask_rate", "max_masked_tokens") if name not in self.config.data
         ]

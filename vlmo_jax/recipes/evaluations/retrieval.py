@@ -1,13 +1,17 @@
 """Image-text retrieval."""
 
+from collections.abc import Mapping
+
 import jax
 from flax import nnx
 
-from vlmo_jax.commands.config_errors import not_negative, one_of, require
+from vlmo_jax.commands.config_errors import require
+from vlmo_jax.commands.fields import Choice, Kind, Whole
 from vlmo_jax.evals.protocols import PROTOCOLS
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
 from vlmo_jax.evals.retrieval_evaluation import RetrievalEvaluation
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
+from vlmo_jax.recipes.tasks.settings import check_heads
 from vlmo_jax.tasks.protocols import DualEncoder, Matcher
 from vlmo_jax.tasks.retrieval import Encoders, make_encoders
 
@@ -16,6 +20,12 @@ class RetrievalRecipe(SplitsRecipe):
     """Recall both ways of a dual encoder, re-ranked by a fusion encoder on wish; see
     `protocols.EvaluationRecipe`.
     """
+
+    allowed: Mapping[str, Kind] = {
+        **SplitsRecipe.allowed,
+        "protocol": Choice(tuple(PROTOCOLS)),
+        "rerank_top_k": Whole(low=0, zero="no re-ranking"),
+    }
 
     @property
     def needs(self) -> type:
@@ -32,8 +42,10 @@ class RetrievalRecipe(SplitsRecipe):
             f"config.evals.{self.name} scores images, of which"
             f" config.data.kind={self.config.data.kind!r} does not say {' and '.join(missing)}",
         )
-        not_negative(f"evals.{self.name}.rerank_top_k", self.fields.rerank_top_k, "no re-ranking")
-        one_of(f"evals.{self.name}.protocol", self.fields.protocol, tuple(PROTOCOLS))
+        heads = self.config.model.get("heads", None) or ()
+        contrast = "retrieval" if "retrieval" in heads else "itc"
+        ranking = ("itm",) if self.fields.rerank_top_k else ()
+        check_heads(self.config, f"evals.{self.name}", (contrast, *ranking))
 
     def encoders(self, graphdef: nnx.GraphDef) -> Encoders:
         """The model's functions."""

@@ -1,11 +1,13 @@
 """What all evaluations have: a name, a schedule, and the splits that they score."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
-from vlmo_jax.commands.config_errors import ConfigError, multiple, naming, positive, require
+from vlmo_jax.commands.config_errors import ConfigError, multiple, naming, require
+from vlmo_jax.commands.fields import Extra, Flag, Kind, Several, Text, Whole
 from vlmo_jax.datasets import open_source
 from vlmo_jax.evals.evaluation import evaluation_splits
 from vlmo_jax.input.text.tokenizer import Tokenizer
@@ -13,7 +15,31 @@ from vlmo_jax.recipes.protocols import Data, TaskRecipe
 
 Part = TypeVar("Part")
 
-TAKEN_NAMES = ("config", "curves", "metrics", "tokenizer")  # of files in a work folder
+# Of files in a work folder.
+TAKEN_NAMES = ("checkpoints", "config", "curves", "metrics", "tensorboard", "tokenizer")
+PAGES = "evaluation_"  # begins the names of pictures of mode=eval
+
+
+def check_name(name: str, others: Collection[str]) -> None:
+    """Refuses a member of `config.evals` after whose name no files or metrics can be named.
+
+    Args:
+        name: of the member.
+        others: the names of all.
+
+    Raises:
+        ConfigError: it has other letters, is too long, or a run has such a file of its own.
+    """
+    require(
+        re.fullmatch(r"\w[\w-]{0,49}", name) is not None,
+        f"config.evals has a member {name[:60]!r}, after which files and metrics are named; use up"
+        " to 50 letters, digits, _ and -",
+    )
+    taken = name in TAKEN_NAMES or name.partition(PAGES)[2] in others
+    require(
+        not taken,
+        f"config.evals.{name}: a run has a file of its own of this name; use another",
+    )
 
 
 class SplitsRecipe:
@@ -29,6 +55,18 @@ class SplitsRecipe:
         splits: name -> records, once it is open.
     """
 
+    allowed: Mapping[str, Kind] = {
+        "kind": Text(),
+        "source": Text(optional=True),
+        "splits": Several(
+            Text(longest=255),
+            what="names of splits in brackets with a comma behind each",
+            distinct=True,
+        ),
+        "every_steps": Whole(above=0),
+        "batch_size": Whole(above=0),
+        "averaged": Extra(Flag()),
+    }
     page_at_start = False
 
     def __init__(self, name: str, config: ConfigDict, data: Data, task: TaskRecipe) -> None:
@@ -70,12 +108,6 @@ class SplitsRecipe:
 
     def check(self, batch_shards: int) -> None:
         """See `protocols.EvaluationRecipe`."""
-        require(
-            self.name not in TAKEN_NAMES,
-            f"config.evals.{self.name}: a run has a file of its own of this name; use another",
-        )
-        for field in ("batch_size", "every_steps"):
-            positive(f"evals.{self.name}.{field}", self.fields[field])
         multiple(
             f"evals.{self.name}.batch_size",
             self.fields.batch_size,
@@ -102,5 +134,7 @@ class SplitsRecipe:
             ConfigError: there is no such data set or split, or it is damaged or of another kind.
         """
         data = self.config.data
-        with naming(self.config, f"evals.{self.name}.source", f"evals.{self.name}.splits"):
+        own = f"evals.{self.name}.source" if self.fields.source else "data.source"
+        chosen = (f"evals.{self.name}.splits",) if self.fields.splits else ()
+        with naming(self.config, own, *chosen):
             self.splits = evaluation_splits(self.fields, data.source, data.split, open_split)

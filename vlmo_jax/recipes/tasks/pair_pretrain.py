@@ -1,11 +1,13 @@
 """Stage 3: vision-language pre-training on pairs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from vlmo_jax.commands.config_errors import require
+from vlmo_jax.commands.fields import Flag, Kind
 from vlmo_jax.input.text.masked_rows import check_text_sizes
 from vlmo_jax.models.flops import pair_pretrain_flops
-from vlmo_jax.recipes.tasks.settings import Settings
+from vlmo_jax.recipes.tasks.settings import WEIGHT, Settings, check_heads
 from vlmo_jax.tasks.pair_pretrain import PairPretrainTask
 from vlmo_jax.tasks.protocols import PretrainsOnPairs
 
@@ -13,6 +15,12 @@ from vlmo_jax.tasks.protocols import PretrainsOnPairs
 class PairPretrainRecipe(Settings):
     """Contrast, matching and masked language modelling; see `protocols.TaskRecipe`."""
 
+    allowed: Mapping[str, Kind] = {
+        "itc_weight": WEIGHT,
+        "itm_weight": WEIGHT,
+        "mlm_weight": WEIGHT,
+        "mask_duplicates": Flag(),
+    }
     needs = PretrainsOnPairs
 
     @property
@@ -23,6 +31,7 @@ class PairPretrainRecipe(Settings):
     def check(self) -> None:
         """See `protocols.TaskRecipe`."""
         model, data = self.config.model, self.config.data
+        check_heads(self.config, "task", ("itc", "itm", "mlm"))
         check_text_sizes(model.text_length, data.max_masked_tokens)
         if self.config.mode == "train":
             require(

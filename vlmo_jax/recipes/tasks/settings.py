@@ -1,12 +1,16 @@
 """What the tasks share: how they read a config, and that most need nothing beside their batches."""
 
+import functools
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from vlmo_jax.commands.config_errors import require
+from vlmo_jax.commands.fields import Kind, Number
 
+WEIGHT = Number(low=0, high=1_000_000, zero="off")  # of a loss
 NO_INIT = "none"  # config.init_from of a run that starts from random parameters on purpose
 
 
@@ -16,6 +20,8 @@ class Settings:
     Args:
         config: of a recipe.
     """
+
+    allowed: Mapping[str, Kind] = {}
 
     def __init__(self, config: ConfigDict) -> None:
         self.config = config
@@ -58,6 +64,25 @@ class Settings:
     def next_step(self, workdir: Path) -> str:
         """Nothing in particular."""
         return f"its checkpoints are in {workdir}."
+
+
+def check_heads(config: ConfigDict, part: str, needed: Collection[str]) -> None:
+    """Refuses a model that was given parts of its own and lacks some that are needed.
+
+    Args:
+        config: of a recipe.
+        part: of the config that needs them, such as "task".
+        needed: heads out of `models.vlmo.HEADS`.
+    """
+    heads = config.model.get("heads", None)
+    if heads is None:
+        return
+    missing = sorted(set(needed) - set(heads))
+    require(
+        not missing,
+        f"config.model.heads={tuple(heads)} lacks {', '.join(missing)}, which config.{part}.kind="
+        f"{functools.reduce(lambda c, name: c[name], part.split('.'), config).kind!r} needs",
+    )
 
 
 def check_init(config: ConfigDict, needed: str) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vlmo_jax.models.flops import text_pretrain_flops
-from vlmo_jax.recipes.tasks.settings import Settings, check_init
+from vlmo_jax.recipes.tasks.settings import Settings, check_heads, check_init
 from vlmo_jax.tasks.protocols import EncodesText
 from vlmo_jax.tasks.text_pretrain import TextPretrainTask
 
@@ -17,6 +17,10 @@ class TextPretrainRecipe(Settings):
     def check_inputs(self) -> None:
         """See `protocols.TaskRecipe`."""
         check_init(self.config, "the image experts and the attention of stage 1")
+
+    def check(self) -> None:
+        """See `protocols.TaskRecipe`."""
+        check_heads(self.config, "task", ("mlm",))
 
     def make(self) -> TextPretrainTask:
         """See `protocols.TaskRecipe`."""

@@ -1,10 +1,12 @@
 """The visual tokenizer of stage 1."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from vlmo_jax.commands.config_errors import not_negative, positive, require
+from vlmo_jax.commands.config_errors import require
+from vlmo_jax.commands.fields import Flag, Kind, Number
 from vlmo_jax.models.flops import visual_tokenizer_flops
-from vlmo_jax.recipes.tasks.settings import Settings
+from vlmo_jax.recipes.tasks.settings import WEIGHT, Settings
 from vlmo_jax.tasks.protocols import EncodesToCodes
 from vlmo_jax.tasks.visual_tokenizer import VisualTokenizerTask
 
@@ -12,15 +14,17 @@ from vlmo_jax.tasks.visual_tokenizer import VisualTokenizerTask
 class VisualTokenizerRecipe(Settings):
     """Training of a discrete VAE; see `protocols.TaskRecipe`."""
 
+    allowed: Mapping[str, Kind] = {
+        "temperature": Number(above=0),
+        "gumbel": Flag(),
+        "usage_weight": WEIGHT,
+        "certainty_weight": WEIGHT,
+    }
     needs = EncodesToCodes
     reads = VisualTokenizerTask.reads
 
     def check(self) -> None:
         """See `protocols.TaskRecipe`."""
-        task = self.config.task
-        positive("task.temperature", task.temperature)
-        for name in ("usage_weight", "certainty_weight"):
-            not_negative(f"task.{name}", task[name], "off")
         require(
             self.config.accumulation == 1 or self.config.mode == "eval",
             f"config.accumulation={self.config.accumulation} is not allowed: how evenly codes are"

@@ -1,0 +1,48 @@
+"""Runs that cannot fit are refused, naming the size; those that fit are not."""
+
+import pytest
+
+from tests import tiny
+from tests.recipes.full_size import SETTINGS
+from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.parallel.memory import host_bytes
+from vlmo_jax.recipes import Recipe
+
+GIB = 2**30
+
+
+def check(recipe, *settings, devices=1, gib=16.0):
+    given = SETTINGS[recipe.partition(":")[0]]
+    Recipe(tiny.parse(recipe, *given, *settings)).check(devices, int(gib * GIB))
+
+
+@pytest.mark.parametrize(
+    "recipe, setting, message",
+    [
+        ("stage3:tiny", "model.vocab_size=2000000000", "config.model.vocab_size=2000000000 asks"),
+        ("stage3:tiny", "model.image_size=1048576", "config.model.image_size=1048576 asks"),
+        ("stage2:base", "batch_size=1073741824", "config.batch_size=1073741824 asks"),
+        ("visual_tokenizer:tiny", "model.num_hidden=4194304", "config.model.num_hidden=4194304"),
+        ("stage3:tiny", "evals.retrieval.batch_size=2000000000", "config.evals.retrieval.batch_s"),
+        ("stage1:base", "data.prefetch=10000", "config.data.prefetch=10000 batches of"),
+    ],
+)
+def test_what_cannot_fit_is_refused(recipe, setting, message):
+    with pytest.raises(ConfigError, match=message):
+        check(recipe, setting, gib=64)
+
+
+def test_what_fits_passes_and_devices_count():
+    check("stage3:tiny", gib=1)
+    check("stage3:base", devices=64, gib=16)
+    with pytest.raises(ConfigError, match="a step needs at least .* GiB on each device"):
+        check("stage3:large", devices=1)
+    check("stage3:large", "mesh.fsdp=8", "mesh.data=8", devices=64)
+
+
+def test_a_container_has_less_than_its_machine(tmp_path):
+    limit, none = tmp_path / "memory.max", tmp_path / "none"
+    limit.write_text("1048576\n")
+    none.write_text("max\n")
+    assert host_bytes((str(none), str(limit))) == 2**20
+    assert host_bytes((str(none), str(tmp_path / "missing"))) > 2**28
