@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
+from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.datasets import images, progress, records, writer
 from vlmo_jax.datasets.readers import captions
 
@@ -237,6 +238,7 @@ def summarize_left_out(left_out: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
+@told_in_one_line()
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line, builds, and says what was written and what to do next."""
     parser = argparse.ArgumentParser(
@@ -293,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             shard_bytes=args.shard_mb * 2**20,
             overwrite=args.overwrite,
         )
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         sys.exit(f"error: {error}")
     if report.left_out:
         print(f"Left out {len(report.left_out)} images, all listed in {args.out / 'left_out.tsv'}:")

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 from array_record.python import array_record_module
 
-from vlmo_jax.commands.endings import UserError
+from vlmo_jax.commands.endings import UserError, machine_error
 from vlmo_jax.datasets import records
 
 _EMBEDDED = pathlib.Path(__file__).parent / "embedded"
@@ -31,6 +31,10 @@ absl_logging.get_absl_logger().addFilter(_is_news)
 
 class BrokenRecordError(UserError, ValueError):
     """A record that cannot be read although its file is whole: its bytes were damaged on disk."""
+
+
+class BrokenDatasetError(UserError, ValueError):
+    """A data set whose description cannot be read."""
 
 
 class RecordSource(Sequence):
@@ -61,6 +65,8 @@ class RecordSource(Sequence):
         try:
             return self._parser(self._data_source[index])
         except (RuntimeError, ValueError, KeyError) as error:
+            if machine := machine_error(error):
+                raise machine from error
             where = f"record {index} of split {self.split!r} in {self.directory}"
             raise BrokenRecordError(f"{where} cannot be read: {error}") from error
 
@@ -200,11 +206,25 @@ def _open_builder(
             f"{directory} has no dataset_info.json, so it is no data set; make one with:"
             f" {wanted.command}"
         )
-    builder = tfds.builder_from_directory(directory)
+    builder = _read_description(directory)
     held = _kind_held(directory, builder.info, kinds)
     if held is None or held not in kinds or not _readable(builder.info, held):
         raise ValueError(_foreign(directory, builder.info, held, wanted))
     return directory, builder, held
+
+
+def _read_description(directory: pathlib.Path) -> tfds.core.DatasetBuilder:
+    try:
+        return tfds.builder_from_directory(directory)
+    except OSError:
+        raise
+    # TFDS and protobuf raise many kinds for files that are cut or changed
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BrokenDatasetError(
+            f"{directory}: dataset_info.json or features.json is cut or damaged"
+            f" ({type(error).__name__}: {reason}); copy the data set again or rebuild it"
+        ) from error
 
 
 def _kind_held(

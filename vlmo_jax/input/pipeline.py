@@ -25,6 +25,13 @@ from vlmo_jax.input import attempts, sampling
 from vlmo_jax.input.attempts import BrokenDataError, Report
 from vlmo_jax.input.hosts import ALONE, Host
 from vlmo_jax.input.schema import Batch, Column, empty_batch
+from vlmo_jax.input.workers import (
+    begin_worker,
+    deaf_to_terminals,
+    explaining_workers,
+    refuse_in_worker,
+    require_shared_memory,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -184,7 +191,8 @@ class TrainBatches(Iterator[Batch]):
     def __next__(self) -> Batch:
         if not self._iterators:
             raise StopIteration
-        batch, report = next(self._iterators[0])
+        with explaining_workers():
+            batch, report = next(self._iterators[0])
         self.seen += report.seen
         self.broken += len(report.broken)
         self.texts += report.texts
@@ -279,11 +287,25 @@ def stream_batches(
             len(maker.source),
         )
     dataset = grain.MapDataset.range(start_step, end_step).map(step)
-    return TrainBatches(start_batches(dataset, loading), step, loading.max_broken_fraction)
+    iterator = start_batches(dataset, loading, maker.columns, host.rows_of(batch_size))
+    return TrainBatches(iterator, step, loading.max_broken_fraction)
 
 
-def start_batches(dataset: grain.MapDataset, loading: Loading) -> grain.DatasetIterator:
-    """Returns an iterator over a data set of (batch, report), which begins to make them at once."""
+def start_batches(
+    dataset: grain.MapDataset, loading: Loading, columns: Mapping[str, Column], rows: int
+) -> grain.DatasetIterator:
+    """Returns an iterator over a data set of (batch, report), which begins to make them at once.
+
+    Args:
+        dataset: of (batch, report).
+        loading: by how many processes and threads.
+        columns: the arrays of a batch.
+        rows: of a batch on this host.
+
+    Raises:
+        WorkerError: there is no room for the batches of workers.
+    """
+    refuse_in_worker()
     if not loading.num_workers:
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=loading.prefetch)
         iterator = iter(dataset.to_iter_dataset(options))
@@ -297,8 +319,10 @@ def start_batches(dataset: grain.MapDataset, loading: Loading) -> grain.DatasetI
         )
         ready = math.ceil(loading.prefetch / loading.num_workers)
         workers = grain.MultiprocessingOptions(loading.num_workers, per_worker_buffer_size=ready)
-        iterator = iter(in_worker.mp_prefetch(workers).map(_own_arrays))
-    iterator.start_prefetch()
+        require_shared_memory(columns, rows, loading.num_workers * (ready + 1))
+        iterator = iter(in_worker.mp_prefetch(workers, begin_worker).map(_own_arrays))
+    with deaf_to_terminals():
+        iterator.start_prefetch()
     return iterator
 
 

@@ -35,6 +35,7 @@ from absl import app, flags
 from flax import nnx
 
 from vlmo_jax.checkpoints.store import SavedParams, save_params
+from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.input.text.tokenizer import load_tokenizer
 from vlmo_jax.interop.float32_tensors import Float32Tensors
 from vlmo_jax.interop.formats import FORMATS, Converted
@@ -265,6 +266,7 @@ def export(
     return target
 
 
+@told_in_one_line()
 def main(argv: list[str]) -> None:
     """Runs the command; what it refuses is one line instead of a traceback."""
     logging.getLogger("absl").setLevel(logging.WARNING)
@@ -285,7 +287,7 @@ def main(argv: list[str]) -> None:
             print(f"Wrote {target}: {_described(meta['config']['model'])}")
         else:
             raise app.UsageError("give --from=vlmo, beit or dalle, or --to=vlmo, beit or dalle")
-    except (OSError, ImportError, ValueError) as error:
+    except (ImportError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 

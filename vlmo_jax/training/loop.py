@@ -1,10 +1,10 @@
 """The training loop: restore, compile, evaluate, then draw, step, log, evaluate and save."""
 
+import contextlib
 import math
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,10 @@ from vlmo_jax.checkpoints.state import AVERAGED, TrainState
 from vlmo_jax.checkpoints.store import Checkpoints, find_metric
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.endings import UserError
+from vlmo_jax.commands.folders import require_writable
 from vlmo_jax.evals.evaluation import Evaluation
+from vlmo_jax.evals.interruption import InterruptedEvaluation, interruptible
+from vlmo_jax.input.workers import refuse_in_worker
 from vlmo_jax.models.build import count_params
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
@@ -31,6 +34,7 @@ from vlmo_jax.reports.metrics import (
     read_metrics,
 )
 from vlmo_jax.training.program import Program, build_program, compiled_bytes, initial_state
+from vlmo_jax.training.signals import StopRequests
 
 
 class NonFiniteError(UserError, FloatingPointError):
@@ -68,9 +72,11 @@ def train(config: ConfigDict, workdir: Path) -> bool:
         NonFiniteError: a loss became NaN or infinite; the last checkpoint is from before that.
     """
     started = time.perf_counter()
+    refuse_in_worker()
     recipe = Recipe(config)
     recipe.check(jax.device_count())
     recipe.open()
+    require_writable(workdir / "checkpoints")
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         program = build_program(recipe, mesh)
@@ -86,7 +92,8 @@ def train(config: ConfigDict, workdir: Path) -> bool:
         try:
             finished = loop.run()
         finally:
-            checkpoints.close()
+            with loop.held:
+                checkpoints.close()
             loop.writer.close()
         if jax.process_index() == 0:
             _summarize(loop, finished, time.perf_counter() - started)
@@ -128,17 +135,17 @@ class Loop:
         self.pending: tuple[int, Any] | None = None
         self.means = WeightedMeans()  # of the steps since the last log line
         self.steps_in_window = 0
-        self.stop = False
+        self.stop, self.held = StopRequests(_say), contextlib.ExitStack()
         self.last_save = time.monotonic()
         self.long_texts = 0.0  # share of the texts so far that were too long for a row
 
     def run(self) -> bool:
         """Runs to the last step or to a signal; returns whether the run is finished."""
         config = self.config
-        if self.first_step >= config.steps:
-            return True
         if missing := self._missing_evaluations():
             self.evaluate(self.first_step, missing)
+        if self.first_step >= config.steps:
+            return True
         frozen = self.program.load_frozen()
         batches = self.program.recipe.batches(self.first_step)
         compiled, seconds, memory = self.program.compile()
@@ -147,9 +154,9 @@ class Loop:
         bar = ProgressBar(
             config.steps, start_step=self.first_step, enabled=jax.process_index() == 0
         )
-        restore_signals = self._catch_signals()
         self.stopwatch.lap()
         try:
+            self.held.enter_context(self.stop.held())
             with batches:
                 for step in range(self.first_step + 1, config.steps + 1):
                     with self.stopwatch("data"):
@@ -159,18 +166,16 @@ class Loop:
                     self.pending = (step, metrics)
                     self.long_texts = batches.truncated / max(batches.texts, 1)
                     due = self._due(step)
-                    self._after_step(step, due, bar)
-                    if due.stop:
-                        return step == config.steps
+                    if not self._after_step(step, due, bar) or due.stop and step < config.steps:
+                        return False
         finally:
             bar.close()
-            restore_signals()
         return True
 
     def _due(self, step: int) -> Due:
         """What is due after `step`; the same on every process."""
         config, last = self.config, step == self.config.steps
-        stop = self._agreed(self.stop, step)
+        stop = self._agreed(self.stop.asked, step)
         minutes = (time.monotonic() - self.last_save) / 60
         overdue = self._agreed(minutes >= config.checkpoint.every_minutes, step)
         save = last or stop or overdue or step % config.checkpoint.every_steps == 0
@@ -183,17 +188,25 @@ class Loop:
         every = {name: self.config.evals[name].every_steps for name in self.evaluations}
         return tuple(n for n in every if step % every[n] == 0 or step == self.config.steps)
 
-    def _after_step(self, step: int, due: Due, bar: ProgressBar) -> None:
-        metrics = None
+    def _after_step(self, step: int, due: Due, bar: ProgressBar) -> bool:
+        """Does what is due, the checkpoint first; returns whether all of it was done: a signal ends
+        evaluations, which the next start makes.
+        """
         if due.log:
             self._collect(bar)
             self._log(step, bar)
-        if due.evaluations:
-            metrics = self.evaluate(step, due.evaluations)
         if due.save or due.evaluations:
-            self.checkpoints.save(self.state, self.meta, metrics)
+            self.checkpoints.save(self.state, self.meta)
             self.last_save = time.monotonic()
+        if due.evaluations:
+            try:
+                with interruptible(lambda: _any_process(self.stop.asked)):
+                    self.evaluate(step, due.evaluations)
+            except InterruptedEvaluation:
+                return False
+        if due.save or due.evaluations:
             self.stopwatch.lap()
+        return True
 
     def _agreed(self, flag: bool, step: int) -> bool:
         """Whether any process says so; asked at log steps when there are several, so that all act
@@ -239,12 +252,17 @@ class Loop:
 
     def _missing_evaluations(self) -> tuple[str, ...]:
         """The evaluations that are due before the first step: all of them at step 0; later those
-        that were due when a signal stopped the start before this one.
+        that were due when the start before this one was stopped or killed. All that are due where
+        the checkpoint lacks its best metric, which may be a mean over several.
 
         The first process, which writes, knows.
         """
         due = self._scheduled(self.first_step)
-        if self.first_step == 0:
+        if self.first_step == 0 or not due:
+            return due
+        if self.config.checkpoint.best_metric and _any_process(
+            self.checkpoints.lacks_metrics(self.first_step)
+        ):
             return due
         measured: Mapping[str, Any] = {}
         if jax.process_index() == 0:
@@ -276,6 +294,8 @@ class Loop:
                 self.writer.write(step, scores)
             metrics |= scores
         self._check_best_metric(names, metrics)
+        if step and self.config.checkpoint.best_metric:
+            self.checkpoints.add_metrics(step, metrics)
         return metrics
 
     def _check_best_metric(self, names: Iterable[str], metrics: Mapping[str, float]) -> None:
@@ -288,17 +308,6 @@ class Loop:
             f" {', '.join(metrics)}, EVALUATION/METRIC for the mean of all splits, or"
             " --config.checkpoint.best_metric= for none"
         )
-
-    def _catch_signals(self) -> Callable[[], Any]:
-        """SIGTERM and the first Ctrl-C end the run after the step under way, with a checkpoint."""
-
-        def stop(number, frame):
-            _say(f"{signal.Signals(number).name}: saving after this step, then stopping.")
-            self.stop = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        return lambda: [signal.signal(number, handler) for number, handler in before.items()]
 
 
 def picture_path(workdir: Path, evaluation: str) -> Path:

@@ -1,0 +1,30 @@
+"""Folders that a command is about to write to."""
+
+import pathlib
+import tempfile
+
+
+def require_writable(folder: pathlib.Path) -> None:
+    """Makes a folder, and a file in it that goes again: what will fail after hours fails now.
+
+    Args:
+        folder: made with those above it, if missing.
+
+    Raises:
+        OSError: it cannot be made or written to; the error names it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * 4096)
+            file.flush()
+    except OSError as error:
+        # The name that counts is the folder's, not that of the file that goes again.
+        named = folder if error.filename is None else _known(error.filename, folder)
+        raise type(error)(error.errno, error.strerror, str(named)) from error
+
+
+def _known(name: str, folder: pathlib.Path) -> pathlib.Path:
+    """What the error names, or the folder where that is a file in it."""
+    path = pathlib.Path(name)
+    return folder if path.parent == folder else path
