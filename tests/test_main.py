@@ -253,18 +253,35 @@ def free_port():
         return server.getsockname()[1]
 
 
-def test_two_processes_train_as_one_and_one_goes_on(start, whole, tmp_path):
-    workdir, address = tmp_path / "run", f"localhost:{free_port()}"
-    pair = [
+def start_pair(start, workdir, *settings):
+    """Two processes of two devices; `settings` are those of each."""
+    address = f"localhost:{free_port()}"
+    return [
         start(
             workdir,
+            *own,
             devices=2,
             JAX_COORDINATOR_ADDRESS=address,
             JAX_NUM_PROCESSES="2",
             JAX_PROCESS_ID=str(number),
         )
-        for number in (0, 1)
+        for number, own in enumerate(settings or ((), ()))
     ]
+
+
+def test_processes_that_were_not_started_alike_stop(start, tmp_path):
+    for process in start_pair(start, tmp_path / "run", ("seed=1",), ("seed=2", "steps=70")):
+        log = finish(process, 1)
+        assert (
+            "error: the processes of this job were not started alike: config.seed is 1 on process 0"
+            " and 2 on process 1; config.steps is 60 on process 0 and 70 on process 1; start all"
+        ) in log and "Traceback" not in log
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_train_as_one_and_one_goes_on(start, whole, tmp_path):
+    workdir = tmp_path / "run"
+    pair = start_pair(start, workdir)
     wait_until(lambda: len(losses(workdir)) >= 8, pair[0])
     for process in pair:
         process.terminate()
@@ -310,9 +327,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(start, tmp_path):
         and "config.optimizer.learning_rate" in error
     )
     failed, saved = int(error.split()[2].rstrip(":")), steps_saved(workdir)
-    assert (
-        f"the run stops with its last checkpoint at step {saved[-1] if saved else None}." in error
-    )
+    last = f"its last checkpoint is that of step {saved[-1]}" if saved else "it has no checkpoint"
+    assert f"the run stops here; {last}" in error
     assert failed <= 4 and all(step < failed for step in saved)
     for step in saved:
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(saved_state(workdir, step)))

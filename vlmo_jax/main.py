@@ -22,6 +22,7 @@ from vlmo_jax.commands.command_line import CONFIG, parse_flags
 from vlmo_jax.commands.console import log_to_console
 from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.limits import raise_open_files
+from vlmo_jax.commands.paths import user_path
 from vlmo_jax.commands.signals import ending_at_once
 from vlmo_jax.parallel.distributed import leaving_alone, start_distributed
 from vlmo_jax.training.evaluate import evaluate
@@ -61,7 +62,7 @@ def main(argv: list[str]) -> None:
         )
     log_to_console()
     raise_open_files()
-    workdir = pathlib.Path(
+    workdir = user_path(
         WORKDIR.value or default_workdir(config_flags.get_config_filename(FLAGS["config"]))
     )
     with ending_at_once(), leaving_alone():

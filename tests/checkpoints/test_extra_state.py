@@ -8,8 +8,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from tests import tiny
+from vlmo_jax.checkpoints.saved_params import SavedParams, load_params
 from vlmo_jax.checkpoints.state import AVERAGED, TrainState
-from vlmo_jax.checkpoints.store import Checkpoints, SavedParams, load_params, save_params
+from vlmo_jax.checkpoints.store import Checkpoints, save_params
 from vlmo_jax.training.optimizer import AdamWState
 
 META = {"config": {"model": {"kind": "vlmo"}}}

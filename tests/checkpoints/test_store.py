@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vlmo_jax.checkpoints.store import Checkpoints, find_checkpoint, load_params, save_params
+from vlmo_jax.checkpoints.saved_params import find_checkpoint, load_params
+from vlmo_jax.checkpoints.store import Checkpoints, save_params
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.training import program as programs
 

@@ -1,6 +1,7 @@
 """The processes that make batches: their ends, their memory, and what is said of both."""
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -63,10 +64,10 @@ def of_session(session):
     found = []
     for number in filter(str.isdigit, os.listdir("/proc")):
         try:
-            state, _, _, leader = open(f"/proc/{number}/stat").read().rpartition(") ")[2].split()[:4]
+            fields = pathlib.Path(f"/proc/{number}/stat").read_text().rpartition(") ")[2].split()
         except OSError:
             continue
-        if int(leader) == session and state not in "ZX":
+        if int(fields[3]) == session and fields[0] not in "ZX":
             found.append(int(number))
     return found
 

@@ -16,7 +16,7 @@ from tests.interop.official_weights import weights
 from tests.paths import DATA
 from vlmo_jax.checkpoints.earlier import upgrade_config
 from vlmo_jax.checkpoints.param_names import flatten
-from vlmo_jax.checkpoints.store import SavedParams, load_params
+from vlmo_jax.checkpoints.saved_params import SavedParams, load_params
 from vlmo_jax.checkpoints.warm_start.load import warm_start
 from vlmo_jax.interop import convert as conversion
 from vlmo_jax.interop.formats import write_vlmo
@@ -24,7 +24,7 @@ from vlmo_jax.interop.tensor_files import read_tensors
 from vlmo_jax.interop.vlmo import from_official, official_places
 from vlmo_jax.interop.vlmo_sizes import find_sizes
 from vlmo_jax.models.build import abstract_params, model_maker
-from vlmo_jax.recipes.tasks.saved_tokenizer import VisualTokenizer
+from vlmo_jax.recipes.tasks.saved_visual_tokenizer import VisualTokenizer
 
 VLMO = {
     "tiny_base_pretrain": dict(image_size=32),

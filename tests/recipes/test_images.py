@@ -15,12 +15,12 @@ from configs import stage1
 from tests import tiny
 from tests.recipes.full_size import build
 from tests.recipes.shapes import assert_fits
-from tests.saved_tokenizer import save_tokenizer
-from vlmo_jax.checkpoints import store
+from tests.saved_visual_tokenizer import save_visual_tokenizer
+from vlmo_jax.checkpoints import saved_params, store
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.recipes import Recipe
-from vlmo_jax.recipes.tasks.saved_tokenizer import VisualTokenizer
+from vlmo_jax.recipes.tasks.saved_visual_tokenizer import VisualTokenizer
 from vlmo_jax.tasks.visual_tokenizer import encode_codes
 from vlmo_jax.training.evaluate import evaluate
 from vlmo_jax.training.loop import train
@@ -56,7 +56,7 @@ def parse(*arguments, recipe="tiny"):
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     directory = tmp_path_factory.mktemp("tokenizer")
-    save_tokenizer(directory)
+    save_visual_tokenizer(directory)
     return directory
 
 
@@ -159,10 +159,10 @@ def test_a_run_trains_evaluates_draws_and_goes_on(tokenizer, tmp_path, capsys):
         "eval/masked_images/emoji_unseen_artist[:12]/mim_loss",
     } <= names
     assert (tmp_path / "masked_images.png").stat().st_size > 10_000
-    meta = store.SavedParams(tmp_path).meta
+    meta = saved_params.SavedParams(tmp_path).meta
     assert meta["preprocessing"]["tokenizer_image_size"] == 16 and meta["tokenizer"] is None
     assert "16 codes" in capsys.readouterr().out
-    restored = store.SavedParams(tmp_path)
+    restored = saved_params.SavedParams(tmp_path)
     assert not [path for path in restored.shapes if path[0] == "encoder"]
     jax.tree.map(np.testing.assert_array_equal, VisualTokenizer(tokenizer).load(), saved)
     assert train(config, tmp_path)  # nothing is left to do
@@ -180,7 +180,7 @@ def test_a_run_trains_evaluates_draws_and_goes_on(tokenizer, tmp_path, capsys):
 
 
 def test_codes_are_those_of_the_saved_tokenizer(tokenizer):
-    params = save_tokenizer(tokenizer.parent / "again")
+    params = save_visual_tokenizer(tokenizer.parent / "again")
     loaded = VisualTokenizer(tokenizer)
     assert (loaded.vocab_size, loaded.stride, loaded.has_decoder) == (16, 4, True)
     graphdef, shapes = loaded.abstract()
@@ -197,7 +197,7 @@ def test_codes_are_those_of_the_saved_tokenizer(tokenizer):
 
 
 def test_a_tokenizer_without_decoder_serves_but_draws_nothing(tmp_path):
-    save_tokenizer(tmp_path / "dalle", decoder=False)
+    save_visual_tokenizer(tmp_path / "dalle", decoder=False)
     recipe = check(*SMALL, f"visual_tokenizer={tmp_path / 'dalle'}")
     mesh = tiny.mesh_of((1, 1, 1))
     with jax.set_mesh(mesh):
@@ -268,7 +268,7 @@ def test_impossible_settings_are_refused(tokenizer, arguments, message):
 
 
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
-    save_tokenizer(tmp_path, kind="beit")
+    save_visual_tokenizer(tmp_path, kind="beit")
     with pytest.raises(
         ConfigError,
         match=(
@@ -284,14 +284,14 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
 def test_a_run_does_not_go_on_with_another_visual_tokenizer(tokenizer, tmp_path):
     first, other = tmp_path / "first", tmp_path / "other"
     shutil.copytree(tokenizer, first)
-    save_tokenizer(other, decoder=False)
+    save_visual_tokenizer(other, decoder=False)
     settings = (*SMALL, "steps=2", "evals.masked_images.splits=('unseen_artist[:8]',)")
     assert train(parse(*settings, f"visual_tokenizer={first}"), tmp_path / "run")
-    meta = store.SavedParams(tmp_path / "run").meta["frozen"]["visual_tokenizer"]
+    meta = saved_params.SavedParams(tmp_path / "run").meta["frozen"]["visual_tokenizer"]
     assert meta["step"] == 3 and meta == VisualTokenizer(first).identity()
-    params, saved = VisualTokenizer(first).load(decoder=True), store.SavedParams(other).meta
+    params, saved = VisualTokenizer(first).load(decoder=True), saved_params.SavedParams(other).meta
     params["encoder"]["output"]["bias"] = params["encoder"]["output"]["bias"] + 1
     shutil.rmtree(first)
     store.save_params(first / "checkpoints", params, saved)
-    with pytest.raises(ConfigError, match="holds a run with another frozen model: .*visual_tok"):
+    with pytest.raises(ConfigError, match="with other contents of config.visual_tokenizer"):
         train(parse(*settings, f"visual_tokenizer={first}"), tmp_path / "run")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from vlmo_jax.checkpoints.saved_params import load_params
 from vlmo_jax.checkpoints.state import AVERAGED
-from vlmo_jax.checkpoints.store import Checkpoints, load_params
+from vlmo_jax.checkpoints.store import Checkpoints
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.tasks.protocols import Prepared
 from vlmo_jax.tasks.text_pretrain import TextPretrainTask

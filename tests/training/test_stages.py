@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from tests.saved_tokenizer import save_tokenizer
+from tests.saved_visual_tokenizer import save_visual_tokenizer
 from vlmo_jax.input.schema import UNUSED
 
 # With this epsilon an update is a smooth function of the gradients, and noise stays noise.
@@ -54,7 +54,7 @@ def run(stage, tmp_path_factory):
     settings = (*SHARED, *STAGES[stage])
     if stage == "stage1":
         folder = tmp_path_factory.mktemp("tokenizer")
-        save_tokenizer(folder)
+        save_visual_tokenizer(folder)
         settings += (f"visual_tokenizer={folder}",)
 
     def run(shape, *more):

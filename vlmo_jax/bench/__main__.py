@@ -31,6 +31,7 @@ from vlmo_jax.bench.steps import benchmark_encode, benchmark_train
 from vlmo_jax.bench.topology import benchmark_topology
 from vlmo_jax.commands.command_line import CONFIG, parse_flags
 from vlmo_jax.commands.endings import told_in_one_line
+from vlmo_jax.commands.paths import user_path
 from vlmo_jax.commands.signals import ending_at_once
 from vlmo_jax.parallel.distributed import leaving_alone, start_distributed
 
@@ -107,7 +108,7 @@ def main(argv: list[str]) -> None:
         recipe: Any = flags.FLAGS["config"]  # ml_collections adds the file's name to absl's flag
         print(f"{recipe.config_filename}, {format_report(report)}")
         if JSON.value:
-            append_record(report, JSON.value)
+            append_record(report, user_path(JSON.value))
 
 
 if __name__ == "__main__":

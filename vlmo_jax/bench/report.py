@@ -1,6 +1,7 @@
 """A result for people and for files."""
 
 import json
+import pathlib
 import platform
 from typing import Any, NamedTuple
 
@@ -28,9 +29,9 @@ def format_report(report: Report) -> str:
     return "\n".join([report.title, *(f"  {label:<{width}}{text}" for label, text in report.rows)])
 
 
-def append_record(report: Report, path: str) -> None:
+def append_record(report: Report, path: pathlib.Path) -> None:
     """Adds the record to a file as one line of JSON."""
-    with open(path, "a") as file:
+    with path.open("a") as file:
         file.write(json.dumps(report.record) + "\n")
 
 

@@ -3,32 +3,45 @@
 A checkpoint has these items: `params` (all that evaluation and warm starts need), `optimizer`
 (step and moments), `extra` (what a state has beside these, averaged parameters for one; only where
 there is something) and `meta` (the config, the preprocessing, the tokenizer's fingerprint). There
-is no data position to save: what a step reads is a function of the seed and the step.
+is no data position to save: what a step reads is a function of the seed and the step. With the meta
+go digests of all arrays, by which damage is noticed when they are read.
 
 Version 0.1 had `extra` within `optimizer`, with the frozen visual tokenizer of stage 1 in it; such
 checkpoints are restored without reading that.
 """
 
-import contextlib
 import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import nnx
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from vlmo_jax.checkpoints.damage import (
+    DamagedCheckpointError,
+    check_arrays,
+    naming_damage,
+    seal,
+    unseal,
+)
+from vlmo_jax.checkpoints.digests import digest_arrays
 from vlmo_jax.checkpoints.earlier import restore_without_extra, upgrade_meta
 from vlmo_jax.checkpoints.param_names import Path, flatten
-from vlmo_jax.checkpoints.state import AVERAGED, TrainState
+from vlmo_jax.checkpoints.plain_paths import plain_path
+from vlmo_jax.checkpoints.state import TrainState
+from vlmo_jax.commands.endings import UserError
 
 ITEMS = ("params", "optimizer", "extra", "meta")
+
+
+class NotFiniteError(UserError, ValueError):
+    """Parameters that are NaN or infinite are not saved."""
 
 
 class Checkpoints:
@@ -60,7 +73,9 @@ class Checkpoints:
             ),  # without it Orbax keeps metrics in memory only
             cleanup_tmp_directories=True,
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options, item_names=ITEMS)
+        self._manager = ocp.CheckpointManager(
+            plain_path(self.directory), options=options, item_names=ITEMS
+        )
 
     def _score(self, metrics: Mapping[Any, float]) -> float:
         score = metrics.get(self._best_metric, -math.inf)
@@ -70,9 +85,33 @@ class Checkpoints:
         """Step of the latest whole checkpoint, or None."""
         return self._manager.latest_step()
 
-    def can_resume(self, step: int) -> bool:
-        """Whether a checkpoint holds moments too: `save_params` saves parameters alone."""
-        return (self.directory / str(step) / "optimizer").is_dir()
+    def check_resumable(self, step: int) -> None:
+        """Raises ValueError for a checkpoint of parameters alone, as `save_params` makes them."""
+        self._read_tree(step, "optimizer", self._unsealed(step)[1])
+
+    def damaged(self) -> list[pathlib.Path]:
+        """The damaged checkpoints that were set aside."""
+        return sorted(self._aside.iterdir()) if self._aside.is_dir() else []
+
+    @property
+    def _aside(self) -> pathlib.Path:
+        return self.directory.parent / "damaged_checkpoints"
+
+    def set_aside(self, step: int) -> pathlib.Path:
+        """Moves a damaged checkpoint out of the way; one process of a job does so, then all
+        `reload`.
+
+        Returns:
+            Where it is now: `damaged_checkpoints` beside the folder of the checkpoints.
+        """
+        self._aside.mkdir(exist_ok=True)
+        names = (f"{step}" if not n else f"{step}_{n}" for n in range(len(self.damaged()) + 1))
+        place = next(self._aside / name for name in names if not (self._aside / name).exists())
+        return (self.directory / str(step)).rename(place)
+
+    def reload(self) -> None:
+        """Looks for the checkpoints anew."""
+        self._manager.reload()
 
     def save(
         self,
@@ -90,13 +129,11 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        items = {
-            "params": ocp.args.StandardSave(state.params),
-            "optimizer": ocp.args.StandardSave(_optimizer_item(state)),
-            "meta": ocp.args.JsonSave(meta),
-        }
+        trees = {"params": state.params, "optimizer": _optimizer_item(state)}
         if jax.tree.leaves(state.extra):
-            items["extra"] = ocp.args.StandardSave(dict(state.extra))
+            trees["extra"] = dict(state.extra)
+        items = {item: ocp.args.StandardSave(tree) for item, tree in trees.items()}
+        items["meta"] = ocp.args.JsonSave(seal(meta, _digest_items(trees)))
         self._manager.save(
             step,
             args=ocp.args.Composite(**items),
@@ -136,48 +173,85 @@ class Checkpoints:
             self._manager.delete(old)
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
-        """Restores a TrainState saved at `step`.
+        """Restores a TrainState saved at `step`, and verifies it.
 
         Args:
             step: of a checkpoint.
             abstract: TrainState of jax.ShapeDtypeStruct with the shardings wanted now.
 
         Raises:
-            ValueError: `abstract.extra` asks for what the checkpoint has not.
+            DamagedCheckpointError: its files are not as they were written.
+            ValueError: it holds other arrays than `abstract` asks for.
         """
         self._manager.wait_until_finished()
-        folder = self.directory / str(step)
-        items = {"params": ocp.args.StandardRestore(abstract.params)}
-        wants_extra = bool(jax.tree.leaves(abstract.extra))
-        if wants_extra:
-            if not (folder / "extra").is_dir():
-                raise ValueError(
-                    f"checkpoint {folder} has nothing of {', '.join(abstract.extra)}; a run that"
-                    " keeps them cannot go on from it, but start from its parameters with"
-                    " config.init_from"
-                )
-            items["extra"] = ocp.args.StandardRestore(dict(abstract.extra))
-        moments = ocp.PyTreeCheckpointHandler().metadata(folder / "optimizer").tree
-        of_earlier_version = "extra" in moments
-        if not of_earlier_version:
-            items["optimizer"] = ocp.args.StandardRestore(_optimizer_item(abstract))
-        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        folder, (_, digests) = self.directory / str(step), self._unsealed(step)
+        wanted = {"params": abstract.params, "optimizer": _optimizer_item(abstract)}
+        if jax.tree.leaves(abstract.extra):
+            wanted["extra"] = dict(abstract.extra)
+        saved = {item: self._read_tree(step, item, digests, tree) for item, tree in wanted.items()}
+        of_earlier_version = "extra" in saved["optimizer"]
+        for item in wanted:
+            if not (of_earlier_version and item == "optimizer"):
+                _check_same_arrays(folder, item, saved[item], wanted[item])
+        with naming_damage(folder):
+            trees = self._restore_items(step, wanted, of_earlier_version)
+        if digests is not None:
+            for item, found in _digest_items(trees).items():
+                check_arrays(folder, item, found, digests.get(item, {}))
+        extra = trees.get("extra", abstract.extra)
+        return TrainState(params=trees["params"], extra=extra, **trees["optimizer"])
+
+    def _restore_items(
+        self, step: int, wanted: Mapping[str, Any], of_earlier_version: bool
+    ) -> dict[str, Any]:
+        whole = [item for item in wanted if not (of_earlier_version and item == "optimizer")]
+        args = {item: ocp.args.StandardRestore(wanted[item]) for item in whole}
+        restored = self._manager.restore(step, args=ocp.args.Composite(**args))
+        trees = {item: restored[item] for item in whole}
         if of_earlier_version:
-            optimizer = restore_without_extra(folder, moments, _optimizer_item(abstract))
-        else:
-            optimizer = restored.optimizer
-        return TrainState(
-            params=restored.params,
-            extra=restored.extra if wants_extra else abstract.extra,
-            **optimizer,
-        )
+            folder = plain_path(self.directory) / str(step)
+            moments = ocp.PyTreeCheckpointHandler().metadata(folder / "optimizer").tree
+            trees["optimizer"] = restore_without_extra(folder, moments, wanted["optimizer"])
+        return trees
+
+    def _read_tree(
+        self, step: int, item: str, digests: Mapping[str, Mapping] | None, wanted: Any = None
+    ) -> dict[str, Any]:
+        """The arrays of an item, as Orbax describes them.
+
+        Raises:
+            DamagedCheckpointError: the item was saved, and cannot be read.
+            ValueError: it was not saved.
+        """
+        folder = self.directory / str(step)
+        if not (folder / item).is_dir():
+            if item == "params" or item in (digests or {}):
+                raise DamagedCheckpointError(folder, f"{item} is missing")
+            what = "holds parameters alone, as a converted checkpoint does"
+            if item == "extra":
+                what = f"has nothing of {', '.join(wanted)}; a run that keeps them needs it"
+            raise ValueError(
+                f"checkpoint {folder} {what}: no such run can go on there; start from its"
+                f" parameters with --config.init_from={self.directory.parent} and another --workdir"
+            )
+        with naming_damage(folder):
+            path = plain_path(self.directory) / str(step) / item
+            return ocp.PyTreeCheckpointHandler().metadata(path).tree
 
     def meta(self, step: int) -> dict[str, Any]:
-        """The JSON values saved beside a checkpoint, the config in the form of today."""
-        meta = self._manager.restore(
-            step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-        ).meta
-        return upgrade_meta(meta)
+        """The JSON values saved beside a checkpoint, the config in the form of today.
+
+        Raises:
+            DamagedCheckpointError: they are not as they were written.
+        """
+        return upgrade_meta(self._unsealed(step)[0])
+
+    def _unsealed(self, step: int) -> tuple[dict[str, Any], dict[str, dict[Path, str]] | None]:
+        folder = self.directory / str(step)
+        with naming_damage(folder):
+            args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+            sealed = self._manager.restore(step, args=args).meta
+        return unseal(folder, sealed)
 
     def close(self) -> None:
         """Waits for saves under way."""
@@ -187,6 +261,33 @@ class Checkpoints:
 
 def _optimizer_item(state: TrainState) -> dict[str, Any]:
     return {"step": state.step, "opt_state": state.opt_state}
+
+
+def _digest_items(trees: Mapping[str, Any]) -> dict[str, dict[Path, str]]:
+    return {item: digest_arrays(_arrays(tree)) for item, tree in trees.items()}
+
+
+def _arrays(tree: Any) -> dict[Path, Any]:
+    """The arrays of a state's tree by path, as Orbax names them."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        tuple(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
+        for path, leaf in leaves
+    }
+
+
+def _check_same_arrays(
+    folder: pathlib.Path, item: str, tree: Mapping[str, Any], wanted: Any
+) -> None:
+    saved = {path: tuple(leaf.shape) for path, leaf in _arrays(tree).items()}
+    here = {path: tuple(leaf.shape) for path, leaf in _arrays(wanted).items()}
+    others = [path for path in sorted({*saved, *here}) if saved.get(path) != here.get(path)]
+    if others:
+        some = ", ".join("/".join((item, *path)) for path in others[:3])
+        raise ValueError(
+            f"checkpoint {folder} has other arrays than this run ({len(others)} differ: {some});"
+            " use another --workdir"
+        )
 
 
 def find_metric(metrics: Mapping[str, float], name: str | None) -> list[float]:
@@ -218,7 +319,16 @@ def save_params(
         directory: of the numbered folders.
         params: pure nested dict of numpy arrays, which become jax arrays in place.
         meta: plain JSON values, as `Checkpoints.save` takes them.
+
+    Raises:
+        NotFiniteError: a parameter holds NaN or infinite values.
     """
+    for path, array in flatten(params).items():
+        if not np.isfinite(array).all():
+            raise NotFiniteError(
+                f"{'/'.join(path)} has values that are NaN or infinite; a model with such"
+                " parameters is of no use, so it is not saved: look at where they come from"
+            )
     _put_on_host(params)
     largest = max(leaf.nbytes for leaf in jax.tree.leaves(params)) / 1e9
     handlers = {
@@ -227,12 +337,13 @@ def save_params(
     }
     options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
     with ocp.CheckpointManager(
-        pathlib.Path(directory).absolute(), options=options, item_handlers=handlers
+        plain_path(pathlib.Path(directory).absolute()), options=options, item_handlers=handlers
     ) as manager:
+        sealed = seal(meta, _digest_items({"params": params}))
         manager.save(
             0,
             args=ocp.args.Composite(
-                params=ocp.args.PyTreeSave(params), meta=ocp.args.JsonSave(meta)
+                params=ocp.args.PyTreeSave(params), meta=ocp.args.JsonSave(sealed)
             ),
         )
 
@@ -246,172 +357,6 @@ def _put_on_host(tree: dict[str, Any]) -> None:
             _put_on_host(value)
         else:
             tree[key] = jax.block_until_ready(jax.device_put(value, jax.devices("cpu")[0]))
-
-
-def find_checkpoint(path: str | pathlib.Path) -> tuple[pathlib.Path, int]:
-    """Finds the checkpoint that a path means: a work folder, its `checkpoints`, or one numbered
-    checkpoint.
-
-    Returns:
-        The folder of checkpoints and the step, the latest one if the path does not name it.
-
-    Raises:
-        FileNotFoundError: there is no whole checkpoint.
-    """
-    path = pathlib.Path(path).expanduser().absolute()
-    if path.name.isdigit() and (path / "params").is_dir():
-        return path.parent, int(path.name)
-    for directory in (path / "checkpoints", path):
-        steps = [
-            int(child.name)
-            for child in directory.glob("[0-9]*")
-            if child.name.isdigit() and (child / "params").is_dir()
-        ]
-        if steps:
-            return directory, max(steps)
-    raise FileNotFoundError(
-        f"no checkpoint in {path}; give a work folder (--workdir of a run), its checkpoints/ folder"
-        " or one checkpoint in it"
-    )
-
-
-class SavedParams:
-    """The parameters of a checkpoint, read a few at a time.
-
-    Args:
-        path: see `find_checkpoint`.
-        averaged: read the averaged parameters in place of those that were trained.
-
-    Attributes:
-        name: folder of the checkpoint.
-        step: at which it was saved.
-        meta: the JSON values saved beside it, the config in the form of today.
-        shapes: path (tuple of strings) -> jax.ShapeDtypeStruct of every parameter.
-
-    Raises:
-        FileNotFoundError: no checkpoint there.
-        ValueError: its files are damaged, or there are no averaged parameters.
-    """
-
-    def __init__(self, path: str | pathlib.Path, *, averaged: bool = False) -> None:
-        directory, self.step = find_checkpoint(path)
-        self.name = directory / str(self.step)
-        # Where the parameters are: an item, and a path within its tree.
-        self._item = "extra" if averaged else "params"
-        self._root: Path = (AVERAGED,) if averaged else ()
-        # Few bytes under way at a time, so that reading adds little to the memory of what is read.
-        self._handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=1)
-        with self._naming_damage():
-            meta = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(self.name / "meta")
-            self.meta = upgrade_meta(meta)
-        if averaged and not self._has_average():
-            raise ValueError(
-                f"checkpoint {self.name} has no averaged parameters: its run kept none; train with"
-                " --config.optimizer.ema_decay=0.9999, or use the parameters that were trained"
-            )
-        with self._naming_damage():
-            self.shapes = self._read_shapes()
-
-    def _has_average(self) -> bool:
-        if not (self.name / "extra").is_dir():
-            return False
-        with self._naming_damage():
-            return AVERAGED in self._handler.metadata(self.name / "extra").tree
-
-    def _read_shapes(self) -> dict[Path, jax.ShapeDtypeStruct]:
-        tree = self._handler.metadata(self.name / self._item).tree
-        for key in self._root:
-            tree = tree[key]
-        return {
-            path: jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype)
-            for path, leaf in flatten(tree).items()
-        }
-
-    @contextlib.contextmanager
-    def _naming_damage(self) -> Iterator[None]:
-        try:
-            yield
-        # Orbax and TensorStore raise many kinds for files that are missing, cut or changed
-        except Exception as error:
-            first = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
-            raise ValueError(
-                f"checkpoint {self.name} is damaged: {type(error).__name__}: {first}; copy it again"
-                " or use another step"
-            ) from error
-
-    def read(self, paths: Iterable[Path]) -> dict[Path, np.ndarray]:
-        """Reads whole parameters to the host of every process."""
-        how = ocp.RestoreArgs(restore_type=np.ndarray)
-        return self._restore({path: (self.shapes[path], how) for path in paths})
-
-    def read_sharded(self, wanted: Mapping[Path, jax.ShapeDtypeStruct]) -> dict[Path, jax.Array]:
-        """Reads parameters straight to their shards: each device gets what it holds and no more.
-
-        Args:
-            wanted: path -> jax.ShapeDtypeStruct of the saved shape, with the sharding and type
-                wanted now.
-        """
-        return self._restore(
-            {
-                path: (
-                    leaf,
-                    ocp.ArrayRestoreArgs(
-                        sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype
-                    ),
-                )
-                for path, leaf in wanted.items()
-            }
-        )
-
-    def _restore(self, wanted: Mapping[Path, tuple[Any, ocp.RestoreArgs]]) -> dict[Path, Any]:
-        if not wanted:
-            return {}
-        item, how = (
-            nnx.traversals.unflatten_mapping(
-                {(*self._root, *path): pair[number] for path, pair in wanted.items()}
-            )
-            for number in (0, 1)
-        )
-        args = ocp.args.PyTreeRestore(item=item, restore_args=how, partial_restore=True)
-        with self._naming_damage():
-            restored = ocp.Checkpointer(self._handler).restore(self.name / self._item, args=args)
-        return {path[len(self._root) :]: leaf for path, leaf in flatten(restored).items()}
-
-
-def load_params(
-    path: str | pathlib.Path, abstract_params: Any, *, averaged: bool = False
-) -> tuple[dict[str, Any], int, dict[str, Any]]:
-    """Loads the parameters of a checkpoint into the shardings wanted now.
-
-    Args:
-        path: see `find_checkpoint`.
-        abstract_params: tree of jax.ShapeDtypeStruct with shardings.
-        averaged: load the averaged parameters in place of those that were trained.
-
-    Returns:
-        The parameters, the step they were saved at, and the checkpoint's meta.
-
-    Raises:
-        FileNotFoundError: no checkpoint there.
-        ValueError: parameters are missing, unexpected or of another shape, and names them; its
-            files are damaged; or there are no averaged parameters.
-    """
-    saved = SavedParams(path, averaged=averaged)
-    wanted = flatten(abstract_params)
-    in_checkpoint = {path: tuple(leaf.shape) for path, leaf in saved.shapes.items()}
-    in_model = {path: tuple(leaf.shape) for path, leaf in wanted.items()}
-    problems = [
-        f"{'/'.join(path)}: {in_checkpoint.get(path, 'not there')} in the checkpoint,"
-        f" {in_model.get(path, 'not there')} in the model"
-        for path in sorted({*in_checkpoint, *in_model})
-        if in_checkpoint.get(path) != in_model.get(path)
-    ]
-    if problems:
-        raise ValueError(
-            f"checkpoint {saved.name} does not fit config.model ({len(problems)} parameters"
-            " differ): " + "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else "")
-        )
-    return nnx.traversals.unflatten_mapping(saved.read_sharded(wanted)), saved.step, saved.meta
 
 
 def abstract_like(shapes: Any, shardings: Any) -> Any:

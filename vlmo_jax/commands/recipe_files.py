@@ -11,6 +11,8 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
+from vlmo_jax.commands.paths import user_path
+
 PACKAGE = pathlib.Path(__file__).parents[1]
 
 
@@ -40,7 +42,7 @@ def find_recipe(recipe: str) -> pathlib.Path:
     Raises:
         FileNotFoundError: there is no such recipe; the message names those of the project.
     """
-    file = pathlib.Path(recipe)
+    file = user_path(recipe)
     if ("/" in recipe or file.suffix == ".py") and file.is_file():
         return file
     known = project_recipes()

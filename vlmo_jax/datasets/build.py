@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 from vlmo_jax.commands.endings import told_in_one_line
+from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import images, progress, records, writer
 from vlmo_jax.datasets.readers import captions
 
@@ -246,13 +247,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", type=pathlib.Path, metavar="SRC", help="folder of images")
+    parser.add_argument("source", type=user_path, metavar="SRC", help="folder of images")
     parser.add_argument(
-        "out", type=pathlib.Path, metavar="OUT", help="folder to write the data set to"
+        "out", type=user_path, metavar="OUT", help="folder to write the data set to"
     )
     parser.add_argument(
         "--captions",
-        type=pathlib.Path,
+        type=user_path,
         metavar="FILE",
         help="the .jsonl, .csv or .tsv file (default: the one in SRC)",
     )

@@ -26,6 +26,7 @@ from collections.abc import Mapping, Sequence
 import tqdm
 
 from vlmo_jax.commands.endings import told_in_one_line
+from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import build, records, writer
 from vlmo_jax.datasets.readers import text_files
 
@@ -174,13 +175,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "files",
-        type=pathlib.Path,
+        type=user_path,
         nargs="+",
         metavar="FILES",
         help="text files, and folders of some",
     )
     parser.add_argument(
-        "out", type=pathlib.Path, metavar="OUT", help="folder to write the data set to"
+        "out", type=user_path, metavar="OUT", help="folder to write the data set to"
     )
     parser.add_argument(
         "--documents",

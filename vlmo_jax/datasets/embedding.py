@@ -1,12 +1,12 @@
 """The command line of the modules that build the embedded data sets: SRC OUT [--overwrite]."""
 
 import argparse
-import pathlib
 import sys
 import tarfile
 from collections.abc import Callable, Sequence
 
 from vlmo_jax.commands.endings import told_in_one_line
+from vlmo_jax.commands.paths import user_path
 
 
 def read_member(tar: tarfile.TarFile, name: str) -> bytes:
@@ -47,9 +47,9 @@ def build_embedded(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", type=pathlib.Path, metavar="SRC", help=f"folder with {holds}")
+    parser.add_argument("source", type=user_path, metavar="SRC", help=f"folder with {holds}")
     parser.add_argument(
-        "out", type=pathlib.Path, metavar="OUT", help="folder to write the data set to"
+        "out", type=user_path, metavar="OUT", help="folder to write the data set to"
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a data set that is already at OUT"

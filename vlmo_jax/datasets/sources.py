@@ -5,6 +5,7 @@ import itertools
 import logging
 import operator
 import pathlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from absl import logging as absl_logging
 from array_record.python import array_record_module
 
 from vlmo_jax.commands.endings import UserError, machine_error
+from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import records
 
 _EMBEDDED = pathlib.Path(__file__).parent / "embedded"
@@ -40,6 +42,11 @@ class BrokenDatasetError(UserError, ValueError):
 class RecordSource(Sequence):
     """The records of one split, read when asked for; can be pickled and read from many threads.
 
+    Attributes:
+        directory: of the data set.
+        split: of it, or a part of one.
+        num_bytes: of all records of the splits that it is made of; 0 where that is not known.
+
     Shards are opened at the first record read from them, by each process for itself.
     """
 
@@ -49,9 +56,11 @@ class RecordSource(Sequence):
         split: str,
         data_source: Sequence,
         parser: Callable[[Any], Any],
+        num_bytes: int = 0,
     ) -> None:
         self.directory = directory
         self.split = split
+        self.num_bytes = num_bytes
         self._data_source = data_source
         self._parser = parser
 
@@ -79,6 +88,7 @@ class JoinedSource(Sequence):
 
     def __init__(self, parts: Sequence[RecordSource]) -> None:
         self.parts = tuple(parts)
+        self.num_bytes = sum(part.num_bytes for part in self.parts)
         self._ends = list(itertools.accumulate(map(len, self.parts)))
 
     def __len__(self) -> int:
@@ -166,7 +176,14 @@ def _open_records(source: str, split: str, kinds: Sequence[records.RecordKind]) 
     for instruction in instructions:
         _check_shard(pathlib.Path(instruction.filename), instruction.examples_in_shard)
     data_source = builder.as_data_source(split, decoders=kind.decoders)
-    return RecordSource(directory, split, data_source, kind.parser)
+    whole = {name: info for name, info in builder.info.splits.items() if name in _words(split)}
+    num_bytes = sum(info.num_bytes or 0 for info in whole.values())
+    return RecordSource(directory, split, data_source, kind.parser, num_bytes)
+
+
+def _words(split: str) -> list[str]:
+    """The names in what TFDS takes for a split, such as "train[:90%]+test"."""
+    return re.findall(r"[^\W\d][\w-]*", split)
 
 
 def split_sizes(source: str) -> dict[str, int]:
@@ -195,7 +212,7 @@ def _open_builder(
     source: str, kinds: Sequence[records.RecordKind]
 ) -> tuple[pathlib.Path, tfds.core.DatasetBuilder, records.RecordKind]:
     wanted, embedded = kinds[0], EMBEDDED | EMBEDDED_TEXTS
-    directory = embedded.get(str(source)) or pathlib.Path(source).expanduser()
+    directory = embedded.get(str(source)) or user_path(source)
     if not directory.is_dir():
         raise FileNotFoundError(
             f"data set {str(source)!r} is neither a folder nor one that comes with the package"

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 import jax
 
-from vlmo_jax.datasets.sources import open_source, split_sizes
+from vlmo_jax.datasets.identity import identify
+from vlmo_jax.datasets.sources import open_records, open_source, split_sizes
 from vlmo_jax.parallel import sharding
 
 
@@ -55,7 +56,8 @@ def evaluation_splits(
     """Opens the splits of a member of `config.evals`.
 
     Where the config names no splits, these are all of the data set (of each, where several are
-    joined by "+"), save the one that is trained on or on a part of it, such as "train[:90%]".
+    joined by "+"), save the one that is trained on or on a part of it, such as "train[:90%]",
+    whatever the folder is called that it is read from.
 
     Args:
         evaluation: the member.
@@ -69,16 +71,38 @@ def evaluation_splits(
     Raises:
         FileNotFoundError, ValueError: no such data set or split.
     """
-    parts = [part.partition("[")[0] for part in str(train_split).split("+")]
-    trained = {(source, part) for source in str(train_source).split("+") for part in parts}
+    trained = _trained_splits(train_source, train_split) if not evaluation.splits else []
     opened: dict[str, Sequence] = {}
     for source in str(evaluation.source or train_source).split("+"):
-        unseen = (split for split in split_sizes(source) if (source, split) not in trained)
-        for split in tuple(evaluation.splits) or tuple(unseen):
+        for split in tuple(evaluation.splits) or tuple(split_sizes(source)):
             name = f"{Path(source).name}_{split}"
             if name in opened:
                 raise ValueError(
                     f"two data sets have a split named {name}; rename the folder of one"
                 )
-            opened[name] = open_split(source, split)
+            records = open_split(source, split)
+            if not any(_same_records((source, split, records), other) for other in trained):
+                opened[name] = records
     return opened
+
+
+Split = tuple[str, str, Sequence]  # data set, name of the split, its records
+
+
+def _trained_splits(train_source: str | None, train_split: str) -> list[Split]:
+    """The whole splits of which a run reads at least a part."""
+    if train_source is None:
+        return []
+    parts = [part.partition("[")[0].strip() for part in str(train_split).split("+")]
+    return [
+        (source, part, open_records(source, part))
+        for source in train_source.split("+")
+        for part in parts
+        if part in split_sizes(source)
+    ]
+
+
+def _same_records(one: Split, other: Split) -> bool:
+    if one[:2] == other[:2]:
+        return True
+    return len(one[2]) == len(other[2]) and identify(one[2]) == identify(other[2])

@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 from vlmo_jax.commands.command_line import read_config
 from vlmo_jax.commands.config_errors import ConfigError, refusing_values
 from vlmo_jax.commands.endings import told_in_one_line
+from vlmo_jax.commands.paths import user_path
 from vlmo_jax.experiments.runs import RunStoppedError, Usage, run_recipe
 from vlmo_jax.experiments.summary_page import Section, summary_page
 from vlmo_jax.recipes import Recipe
@@ -241,7 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--workdir",
-        type=pathlib.Path,
+        type=user_path,
         default=pathlib.Path("runs/chain"),
         help="where everything goes",
     )

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from vlmo_jax.checkpoints.store import find_checkpoint
+from vlmo_jax.checkpoints.saved_params import find_checkpoint
 from vlmo_jax.commands.config_errors import refusing_values
 from vlmo_jax.commands.endings import told_in_one_line
+from vlmo_jax.commands.paths import user_path
 from vlmo_jax.experiments.runs import run_recipe
 from vlmo_jax.reports.curves import compare_losses
 from vlmo_jax.reports.metrics import announce, read_metrics
@@ -177,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--init_from",
-        type=pathlib.Path,
+        type=user_path,
         required=True,
         help="work folder or checkpoint of the second start",
     )
@@ -187,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--workdir",
-        type=pathlib.Path,
+        type=user_path,
         default=pathlib.Path("runs/compare"),
         help="where everything goes",
     )

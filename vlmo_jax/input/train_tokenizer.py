@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 import sentencepiece
 
 from vlmo_jax.commands.endings import told_in_one_line
+from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import TextRecord, records, sources
 from vlmo_jax.input.text import tokenizer
 
@@ -79,7 +80,7 @@ def train_tokenizer(
         raise ValueError(
             f"no tokenizer with --vocab_size {vocab_size} from {' '.join(corpus)}: {error}"
         ) from error
-    path = pathlib.Path(output)
+    path = user_path(output)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(model.getvalue())
@@ -87,7 +88,7 @@ def train_tokenizer(
 
 
 def _lines(entry: str, split: str) -> Iterator[str]:
-    path = pathlib.Path(entry).expanduser()
+    path = user_path(entry)
     if path.is_file():
         return _file_lines(path)
     if not path.is_dir() and entry not in sources.EMBEDDED | sources.EMBEDDED_TEXTS:

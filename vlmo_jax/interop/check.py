@@ -28,6 +28,7 @@ from absl import app
 from jax.typing import ArrayLike
 
 from vlmo_jax.commands.endings import told_in_one_line
+from vlmo_jax.commands.paths import user_path
 from vlmo_jax.interop.checks.beit import check_beit
 from vlmo_jax.interop.checks.dalle import check_dalle
 from vlmo_jax.interop.checks.finetune import check_finetune
@@ -126,7 +127,7 @@ def main(argv: list[str]) -> int:
     """Checks the fixtures named; returns 0 if all quantities hold and 1 if not."""
     if len(argv) < 2:
         raise app.UsageError("give at least one FIXTURE.npz")
-    return min(sum(check(path) for path in argv[1:]), 1)
+    return min(sum(check(user_path(path)) for path in argv[1:]), 1)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,10 @@ import tqdm
 from absl import app, flags
 from flax import nnx
 
-from vlmo_jax.checkpoints.store import SavedParams, save_params
+from vlmo_jax.checkpoints.saved_params import SavedParams
+from vlmo_jax.checkpoints.store import save_params
 from vlmo_jax.commands.endings import told_in_one_line
+from vlmo_jax.commands.paths import user_path
 from vlmo_jax.input.text.tokenizer import load_tokenizer
 from vlmo_jax.interop.float32_tensors import Float32Tensors
 from vlmo_jax.interop.formats import FORMATS, Converted
@@ -102,7 +104,7 @@ def convert(
         FileNotFoundError, ImportError, ValueError: see read_tensors and the formats; a vocabulary
             that does not fit.
     """
-    source, target = pathlib.Path(source).expanduser(), pathlib.Path(target).expanduser().absolute()
+    source, target = user_path(source), user_path(target).absolute()
     with _whole_or_nothing(target) as folder:
         converted, types = _read(source, format_name, hints)
         aside = _cast(converted.aside, types)
@@ -173,7 +175,7 @@ def _vocabulary(
                 f"--tokenizer={tokenizer}: this checkpoint reads no texts; leave the flag out"
             )
         return None
-    path = pathlib.Path(tokenizer).expanduser() if tokenizer else source.parent / "vocab.txt"
+    path = user_path(tokenizer) if tokenizer else source.parent / "vocab.txt"
     if not tokenizer and not path.is_file():
         print(
             "No tokenizer is kept with the checkpoint, and evaluation will ask for it; give"
@@ -227,7 +229,7 @@ def export(
         FileNotFoundError, ImportError, ValueError: there is no checkpoint, no torch for .pt, or the
             model is of another kind.
     """
-    target = pathlib.Path(target).expanduser().absolute()
+    target = user_path(target).absolute()
     target = target if target.suffix else target.with_suffix(".safetensors")
     if target.suffix not in EXPORT_SUFFIXES:
         raise ValueError(

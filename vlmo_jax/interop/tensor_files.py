@@ -23,6 +23,7 @@ import ml_dtypes
 import numpy as np
 
 from vlmo_jax.commands.endings import UserError
+from vlmo_jax.commands.paths import user_path
 
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".npz")
@@ -66,7 +67,7 @@ def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         TensorFileError: an unknown suffix, a damaged file, a pickle with code in it, or no tensors.
         ImportError: a PyTorch file without torch.
     """
-    path = _deepspeed_file(pathlib.Path(path).expanduser())
+    path = _deepspeed_file(user_path(path))
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if path.suffix not in SUFFIXES:
@@ -92,7 +93,7 @@ def _shared_prefix(names: Mapping[str, np.ndarray]) -> str | None:
 
 def is_mapped(path: str | pathlib.Path) -> bool:
     """Whether `read_tensors` gives views of the file, so that reading again costs nothing."""
-    path = _deepspeed_file(pathlib.Path(path).expanduser())
+    path = _deepspeed_file(user_path(path))
     if path.suffix in TORCH_SUFFIXES:
         return zipfile.is_zipfile(path)
     return path.suffix == ".safetensors"

@@ -14,6 +14,8 @@ import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from vlmo_jax.parallel.compilation_cache import disable_unsafe_cache
+
 MESH_AXES = ("data", "fsdp", "tensor")
 
 # Logical axis -> mesh axes that split it. None: every device has the whole axis.
@@ -62,7 +64,7 @@ def mesh_shape(sizes: Mapping[str, int], num_devices: int) -> tuple[int, int, in
 def make_mesh(
     sizes: Mapping[str, int] | None = None, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-    """Makes the mesh of a job.
+    """Makes the mesh of a job, and keeps JAX's compilation cache from it where that is not safe.
 
     Args:
         sizes: see `mesh_shape`; None: (devices, 1, 1).
@@ -71,6 +73,7 @@ def make_mesh(
     Returns:
         The mesh, with the axes of MESH_AXES.
     """
+    disable_unsafe_cache()
     devices = jax.devices() if devices is None else devices
     shape = mesh_shape(sizes or {"data": -1, "fsdp": 1, "tensor": 1}, len(devices))
     types = (AxisType.Auto,) * len(MESH_AXES)

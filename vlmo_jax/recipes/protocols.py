@@ -73,6 +73,11 @@ class Data(Protocol):
             ConfigError: one that is missing, damaged, or does not fit.
         """
 
+    def identity(self) -> dict[str, Any]:
+        """By what a run that goes on knows its records again, once they are open: see
+        datasets/identity.py.
+        """
+
     def batches(self, start_step: int) -> Batches:
         """The training batches of this process from `start_step` to the end."""
 

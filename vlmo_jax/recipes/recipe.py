@@ -236,11 +236,12 @@ class Recipe:
         return {"file": str(self.tokenizer.path), "sha256": self.tokenizer.fingerprint}
 
     def meta(self) -> dict[str, Any]:
-        """What is kept with every checkpoint: plain JSON values."""
+        """What is kept with every checkpoint of an open recipe: plain JSON values."""
         return {
             "config": json.loads(self.config.to_json()),
             "preprocessing": self.data.preprocessing(),
             "tokenizer": self.tokenizer_meta(),
+            "data": self.data.identity(),
             "frozen": self.task.frozen_meta(),
             "versions": {"jax": jax.__version__},
         }

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from vlmo_jax.checkpoints import store
+from vlmo_jax.checkpoints import saved_params, store
 from vlmo_jax.commands.config_errors import ConfigError, naming
 from vlmo_jax.commands.folders import require_writable
 from vlmo_jax.evals.collect import NothingToEvaluateError
@@ -21,6 +21,7 @@ from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.tasks.settings import NO_INIT
 from vlmo_jax.reports.metrics import MetricWriter, announce
 from vlmo_jax.training.loop import picture_path
+from vlmo_jax.training.opening import open_recipe
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
@@ -40,9 +41,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
         FileNotFoundError: there is no checkpoint or no data set.
     """
     refuse_in_worker()
-    recipe = Recipe(config)
-    recipe.check(jax.device_count())
-    recipe.open()
+    recipe = open_recipe(config)
     _require_something(recipe)
     require_writable(workdir)
     mesh = sharding.make_mesh(config.mesh)
@@ -57,7 +56,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
                 name: config.evals[name].get("averaged", False) for name in recipe.evaluations
             }
             loaded = {
-                which: store.load_params(path, shapes, averaged=which)
+                which: saved_params.load_params(path, shapes, averaged=which)
                 for which in set(averaged.values())
             }
         _, step, meta = next(iter(loaded.values()))
@@ -104,7 +103,7 @@ def _choose_checkpoint(init_from: str | None, workdir: Path) -> Path | str:
     if init_from in (None, "", NO_INIT):
         return workdir
     try:
-        started_from = store.SavedParams(workdir).meta["config"].get("init_from")
+        started_from = saved_params.SavedParams(workdir).meta["config"].get("init_from")
     except FileNotFoundError:
         return init_from
     return workdir if started_from == init_from else init_from

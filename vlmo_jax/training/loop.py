@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from vlmo_jax.checkpoints.param_names import flatten
 from vlmo_jax.checkpoints.state import AVERAGED, TrainState
 from vlmo_jax.checkpoints.store import Checkpoints, find_metric
 from vlmo_jax.commands.config_errors import ConfigError
@@ -23,7 +23,7 @@ from vlmo_jax.evals.interruption import InterruptedEvaluation, interruptible
 from vlmo_jax.input.workers import refuse_in_worker
 from vlmo_jax.models.build import count_params
 from vlmo_jax.parallel import sharding
-from vlmo_jax.recipes import Recipe
+from vlmo_jax.parallel.agreement import any_process
 from vlmo_jax.reports.curves import loss_curves
 from vlmo_jax.reports.metrics import (
     MetricWriter,
@@ -33,8 +33,11 @@ from vlmo_jax.reports.metrics import (
     announce,
     read_metrics,
 )
+from vlmo_jax.training.opening import open_recipe
 from vlmo_jax.training.program import Program, build_program, compiled_bytes, initial_state
+from vlmo_jax.training.run_lock import lock_workdir
 from vlmo_jax.training.signals import StopRequests
+from vlmo_jax.training.train_step import FINITE
 
 
 class NonFiniteError(UserError, FloatingPointError):
@@ -69,16 +72,15 @@ def train(config: ConfigDict, workdir: Path) -> bool:
 
     Raises:
         ConfigError: the config cannot run.
-        NonFiniteError: a loss became NaN or infinite; the last checkpoint is from before that.
+        NonFiniteError: a loss or a parameter became NaN or infinite; the last checkpoint is from
+            before that.
     """
     started = time.perf_counter()
     refuse_in_worker()
-    recipe = Recipe(config)
-    recipe.check(jax.device_count())
-    recipe.open()
+    recipe = open_recipe(config)
     require_writable(workdir / "checkpoints")
     mesh = sharding.make_mesh(config.mesh)
-    with jax.set_mesh(mesh):
+    with lock_workdir(workdir), jax.set_mesh(mesh):
         program = build_program(recipe, mesh)
         evaluations = recipe.make_evaluations(program.update.graphdef, mesh)
         checkpoints = Checkpoints(
@@ -86,15 +88,13 @@ def train(config: ConfigDict, workdir: Path) -> bool:
             keep_last=config.checkpoint.keep_last,
             best_metric=config.checkpoint.best_metric,
         )
-        state, origin = initial_state(program, checkpoints)
-        _describe(program, origin, workdir)
-        loop = Loop(program, state, checkpoints, evaluations, workdir)
-        try:
-            finished = loop.run()
-        finally:
-            with loop.held:
-                checkpoints.close()
-            loop.writer.close()
+        with contextlib.ExitStack() as held, contextlib.closing(checkpoints):
+            state, origin = initial_state(program, checkpoints)
+            _describe(program, origin, workdir)
+            loop = Loop(program, state, checkpoints, evaluations, workdir)
+            held.enter_context(loop.held)  # until the last checkpoint is whole
+            with contextlib.closing(loop.writer):
+                finished = loop.run()
         if jax.process_index() == 0:
             _summarize(loop, finished, time.perf_counter() - started)
     return finished
@@ -142,9 +142,11 @@ class Loop:
     def run(self) -> bool:
         """Runs to the last step or to a signal; returns whether the run is finished."""
         config = self.config
+        if self.first_step > config.steps:
+            return True
         if missing := self._missing_evaluations():
             self.evaluate(self.first_step, missing)
-        if self.first_step >= config.steps:
+        if self.first_step == config.steps:
             return True
         frozen = self.program.load_frozen()
         batches = self.program.recipe.batches(self.first_step)
@@ -200,7 +202,7 @@ class Loop:
             self.last_save = time.monotonic()
         if due.evaluations:
             try:
-                with interruptible(lambda: _any_process(self.stop.asked)):
+                with interruptible(lambda: any_process(self.stop.asked)):
                     self.evaluate(step, due.evaluations)
             except InterruptedEvaluation:
                 return False
@@ -214,7 +216,7 @@ class Loop:
         """
         if jax.process_count() > 1 and step % self.config.log_every:
             return False
-        return _any_process(flag)
+        return any_process(flag)
 
     def _collect(self, bar: ProgressBar) -> None:
         """Fetches the metrics of the step before: while it is read, the next one already runs."""
@@ -224,15 +226,22 @@ class Loop:
         self.pending = None
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
         bad = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
+        if not metrics.pop(FINITE):
+            bad += [f"{name} is not finite" for name in _not_finite(self.state.params)[:3]]
         if bad:
-            raise NonFiniteError(
-                f"step {step}: {', '.join(bad)}; the run stops with its last checkpoint at step"
-                f" {self.checkpoints.latest_step()}. Lower config.optimizer.learning_rate, set"
-                " config.optimizer.clip_norm=1.0, or look at the data"
-            )
+            raise NonFiniteError(f"step {step}: {', '.join(bad)}; {self._describe_way_back()}")
         self.means.add({name: (value, 1.0) for name, value in metrics.items()})
         self.steps_in_window += 1
         bar.update(step)
+
+    def _describe_way_back(self) -> str:
+        last = self.checkpoints.latest_step()
+        kept = f"its last checkpoint is that of step {last}, from before it"
+        return (
+            f"the run stops here; {'it has no checkpoint yet' if last is None else kept}. Lower"
+            " config.optimizer.learning_rate, set config.optimizer.clip_norm=1.0, or look at the"
+            " data"
+        )
 
     def _log(self, step: int, bar: ProgressBar) -> None:
         """Writes the means since the last line."""
@@ -260,7 +269,7 @@ class Loop:
         due = self._scheduled(self.first_step)
         if self.first_step == 0 or not due:
             return due
-        if self.config.checkpoint.best_metric and _any_process(
+        if self.config.checkpoint.best_metric and any_process(
             self.checkpoints.lacks_metrics(self.first_step)
         ):
             return due
@@ -273,7 +282,7 @@ class Loop:
             if name.startswith("eval/") and self.first_step in steps
         }
         return tuple(
-            name for name in due if _any_process(jax.process_index() == 0 and name not in done)
+            name for name in due if any_process(jax.process_index() == 0 and name not in done)
         )
 
     def evaluate(self, step: int, names: Iterable[str]) -> dict[str, float]:
@@ -310,16 +319,15 @@ class Loop:
         )
 
 
+def _not_finite(params: Any) -> list[str]:
+    """Names of the parameters with values that are NaN or infinite."""
+    finite = jax.jit(lambda tree: jax.tree.map(lambda x: jnp.isfinite(x).all(), tree))(params)
+    return ["/".join(path) for path, whole in flatten(jax.device_get(finite)).items() if not whole]
+
+
 def picture_path(workdir: Path, evaluation: str) -> Path:
     """The picture of an evaluation."""
     return workdir / f"{evaluation}.png"
-
-
-def _any_process(flag: bool) -> bool:
-    """Whether any process says so; all of them ask."""
-    if jax.process_count() == 1:
-        return flag
-    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
 def _say(text: str) -> None:

@@ -6,10 +6,8 @@ checkpoint (exact resume), `config.init_from` (parameters of another run), or th
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,30 +15,21 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
+from vlmo_jax.checkpoints.damage import DamagedCheckpointError
 from vlmo_jax.checkpoints.state import TrainState
 from vlmo_jax.checkpoints.store import Checkpoints, abstract_like
 from vlmo_jax.checkpoints.warm_start.load import warm_start
 from vlmo_jax.commands.config_errors import ConfigError, naming
+from vlmo_jax.commands.endings import UserError
 from vlmo_jax.models.build import abstract_model, random_params
 from vlmo_jax.parallel import sharding
+from vlmo_jax.parallel.agreement import any_process, wait_for_all
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.tasks.settings import NO_INIT
+from vlmo_jax.reports.metrics import announce
 from vlmo_jax.training.optimizer import make_optimizer
+from vlmo_jax.training.same_run import check_same_run
 from vlmo_jax.training.train_step import Update, jit_step, state_shardings
-
-# Fields that may change between a run and its resumption; any other change makes it another run.
-RESUMABLE = (
-    "mode",
-    "init_from",
-    "init_rules",
-    "init_fresh",
-    "mesh",
-    "checkpoint",
-    "log_every",
-    "evals",
-    "accumulation",
-)
-RESUMABLE_DATA = ("num_workers", "num_threads", "prefetch", "max_broken_fraction")
 
 
 @dataclasses.dataclass
@@ -134,22 +123,12 @@ def initial_state(program: Program, checkpoints: Checkpoints) -> tuple[TrainStat
     3. Neither: random parameters from the seed.
 
     Raises:
-        ConfigError: the work folder holds a run with another config, or parameters alone.
+        ConfigError: the work folder holds a run with another config, parameters alone, or nothing
+            but damaged checkpoints.
     """
     config = program.config
-    step = checkpoints.latest_step()
-    if step is not None:
-        if not checkpoints.can_resume(step):
-            raise ConfigError(
-                f"{checkpoints.directory}/{step} holds parameters alone, as a converted checkpoint"
-                " does: no run can go on there; start from them with"
-                f" --config.init_from={checkpoints.directory.parent} and another --workdir"
-            )
-        meta = checkpoints.meta(step)
-        _check_same_run(config, meta["config"], checkpoints.directory)
-        _check_same_frozen(program.recipe, meta.get("frozen", {}), checkpoints.directory)
-        state = checkpoints.restore(step, program.abstract_state)
-        return state, f"step {step} of {checkpoints.directory}"
+    if (resumed := _resume(program, checkpoints)) is not None:
+        return resumed
     if config.init_from and config.init_from != NO_INIT:
         with naming(config, "init_from"):
             params, report = warm_start(
@@ -167,36 +146,43 @@ def initial_state(program: Program, checkpoints: Checkpoints) -> tuple[TrainStat
     return program.random_state(), f"random parameters, seed {config.seed}"
 
 
-def _check_same_run(config: ConfigDict, saved: Mapping[str, Any], directory: Path) -> None:
-    now = json.loads(config.to_json())
-    differences = []
-    for key in sorted(set(now) | set(saved)):
-        if key in RESUMABLE or now.get(key) == saved.get(key):
-            continue
-        if isinstance(now.get(key), dict) and isinstance(saved.get(key), dict):
-            skipped = RESUMABLE_DATA if key == "data" else ()
-            fields = [f for f in sorted(set(now[key]) | set(saved[key])) if f not in skipped]
-            changed = [(f"{key}.{f}", saved[key].get(f), now[key].get(f)) for f in fields]
-            differences += [change for change in changed if change[1] != change[2]]
-        else:
-            differences.append((key, saved.get(key), now.get(key)))
-    if differences:
-        changes = [f"config.{key} was {old} and is {new}" for key, old, new in differences]
+def _resume(program: Program, checkpoints: Checkpoints) -> tuple[TrainState, str] | None:
+    """The state of the newest whole checkpoint of the work folder, and its name; None where there
+    is none. Damaged ones are set aside.
+    """
+    while (step := checkpoints.latest_step()) is not None:
+        damage = None
+        try:
+            state = _restore(program, checkpoints, step)
+        except DamagedCheckpointError as error:
+            damage = error
+        if not any_process(damage is not None):
+            return state, f"step {step} of {checkpoints.directory}"
+        if jax.process_index() == 0:
+            place = checkpoints.set_aside(step)
+            announce(f"WARNING: {damage or 'a checkpoint is damaged'}. It was moved to {place}")
+        wait_for_all("checkpoint set aside")
+        checkpoints.reload()
+    if damaged := checkpoints.damaged():
         raise ConfigError(
-            f"{directory} holds a run with another config: {', '.join(changes)}; use another"
-            " --workdir, or give the old values to go on"
+            f"{checkpoints.directory} has no whole checkpoint left, and {damaged[0].parent} has"
+            f" {len(damaged)} that are damaged; copy a whole one into {checkpoints.directory}, or"
+            " use another --workdir to start anew"
         )
+    return None
 
 
-def _check_same_frozen(recipe: Recipe, saved: Mapping[str, Any], directory: Path) -> None:
-    """What another run has made may have changed since; version 0.1 cannot tell."""
-    now = recipe.task.frozen_meta()
-    if changed := [name for name in saved if now.get(name) != saved[name]]:
-        whats = [f"config.{name} was {saved[name]} and is {now.get(name)}" for name in changed]
-        raise ConfigError(
-            f"{directory} holds a run with another frozen model: {', '.join(whats)}; give the"
-            " checkpoint of before, such as DIR/checkpoints/STEP, or use another --workdir"
-        )
+def _restore(program: Program, checkpoints: Checkpoints, step: int) -> TrainState:
+    directory = checkpoints.directory
+    try:
+        checkpoints.check_resumable(step)
+        meta = checkpoints.meta(step)
+        check_same_run(program.recipe, meta, directory)
+        return checkpoints.restore(step, program.abstract_state)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def compiled_bytes(memory: Any) -> int:

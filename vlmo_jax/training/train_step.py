@@ -25,6 +25,10 @@ from vlmo_jax.tasks.protocols import Task
 from vlmo_jax.training.averaging import update_average
 from vlmo_jax.training.optimizer import Optimizer
 
+# The metric that is 1 if all parameters are finite after the step, else 0. With it and a finite
+# gradient norm the whole next state is finite: moments overflow no sooner than the norm does.
+FINITE = "finite"
+
 
 @dataclasses.dataclass(frozen=True)
 class Update:
@@ -67,7 +71,7 @@ class Update:
             batch: arrays [B, ...], those that the task reads.
 
         Returns:
-            The next TrainState, and metrics name -> scalar.
+            The next TrainState, and metrics name -> scalar, FINITE among them.
         """
         optimizer = self.optimizer
         key = jax.random.fold_in(jax.random.key(self.seed), state.step)
@@ -81,11 +85,18 @@ class Update:
         updates, moments = optimizer.transform.update(grads, state.opt_state, trainable)
         metrics["grad_norm"] = optax.tree.norm(grads)
         metrics["learning_rate"] = optimizer.schedule(state.step)
-        params = optimizer.insert(state.params, optax.apply_updates(trainable, updates))
+        updated = optax.apply_updates(trainable, updates)
+        metrics[FINITE] = _all_finite(updated)
+        params = optimizer.insert(state.params, updated)
         extra = dict(prepared.extra)
         if optimizer.ema_decay:
             extra[AVERAGED] = update_average(state.extra[AVERAGED], params, optimizer.ema_decay)
         return TrainState(state.step + 1, params, moments, extra), metrics
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
+    return jnp.stack(finite).all().astype(jnp.float32)
 
 
 def state_shardings(

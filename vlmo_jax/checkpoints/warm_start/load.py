@@ -21,7 +21,7 @@ from vlmo_jax.checkpoints.param_names import (
     named_parameters,
     towers_of,
 )
-from vlmo_jax.checkpoints.store import SavedParams
+from vlmo_jax.checkpoints.saved_params import SavedParams
 from vlmo_jax.checkpoints.warm_start.plan import Plan, check_tokenizer, make_plan
 from vlmo_jax.checkpoints.warm_start.resize import Resize
 
@@ -89,7 +89,7 @@ def warm_start(
     """Makes the first parameters of a run from those of a checkpoint.
 
     Args:
-        path: of a run or a checkpoint, see `store.find_checkpoint`.
+        path: of a run or a checkpoint, see `saved_params.find_checkpoint`.
         abstract_params: nested dict of jax.ShapeDtypeStruct with the shardings wanted.
         initialise: function of no arguments, traced, to a nested dict of the same shape: the seed's
             own parameters. What the checkpoint fills is not computed.

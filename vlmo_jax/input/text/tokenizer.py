@@ -11,6 +11,7 @@ import sentencepiece
 import tokenizers
 
 from vlmo_jax.commands.config_errors import require
+from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import sources
 
 # The special tokens of BERT's vocabularies, and of those that we train: padding, unknown, begin,
@@ -168,7 +169,7 @@ def load_tokenizer(path_or_name: str) -> Tokenizer:
     """
     if path_or_name in EMBEDDED:
         return SentencePieceTokenizer(EMBEDDED[path_or_name])
-    path = pathlib.Path(path_or_name).expanduser()
+    path = user_path(path_or_name)
     kinds: dict[str, Callable[[pathlib.Path], Tokenizer]] = {
         ".model": SentencePieceTokenizer,
         ".txt": WordPieceTokenizer,

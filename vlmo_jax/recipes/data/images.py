@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from vlmo_jax.datasets.identity import identify
 from vlmo_jax.input.images.augmentation import Augmentation
 from vlmo_jax.input.images.pixels import check_crop
 from vlmo_jax.input.pipeline import TrainBatches
@@ -58,6 +59,10 @@ class ImagesData:
         """See `protocols.Data`."""
         if training:
             self.source = opening.open_train_source(self._config)
+
+    def identity(self) -> dict[str, Any]:
+        """See `protocols.Data`."""
+        return identify(self.source)
 
     def batches(self, start_step: int) -> TrainBatches:
         """See `protocols.Data`."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from vlmo_jax.datasets.identity import identify
 from vlmo_jax.input.images.block_masking import check_block_masking
 from vlmo_jax.input.images.color_jitter import check_color_jitter
 from vlmo_jax.input.images.normalisation import check_normalisation
@@ -38,6 +39,10 @@ class MaskedImagesData(ImagesData):
         check_crop(data.crop_scale)
         check_color_jitter(data.color_jitter)
         opening.check_loading(self._config)
+
+    def identity(self) -> dict[str, Any]:
+        """See `protocols.Data`."""
+        return identify(self.source)
 
     def batches(self, start_step: int) -> TrainBatches:
         """See `protocols.Data`."""

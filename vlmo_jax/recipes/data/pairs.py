@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from vlmo_jax.datasets.identity import identify
 from vlmo_jax.input.images.augmentation import Augmentation
 from vlmo_jax.input.images.color_jitter import check_color_jitter
 from vlmo_jax.input.images.normalisation import check_normalisation
@@ -77,6 +78,10 @@ class PairsData:
         self.tokenizer = opening.open_tokenizer(self._config)
         if training:
             self.source = opening.open_train_source(self._config)
+
+    def identity(self) -> dict[str, Any]:
+        """See `protocols.Data`."""
+        return identify(self.source)
 
     def batches(self, start_step: int) -> TrainBatches:
         """See `protocols.Data`."""

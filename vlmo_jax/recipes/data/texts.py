@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vlmo_jax.datasets import open_text_source
+from vlmo_jax.datasets.identity import identify
 from vlmo_jax.input.masked_texts import MaskedTextExamples
 from vlmo_jax.input.pipeline import TrainBatches
 from vlmo_jax.input.text.masked_rows import TextRows, check_text_sizes
@@ -52,6 +53,10 @@ class TextsData:
         self.tokenizer = opening.open_tokenizer(self._config)
         if training:
             self.source = opening.open_train_source(self._config, open_text_source)
+
+    def identity(self) -> dict[str, Any]:
+        """See `protocols.Data`."""
+        return identify(self.source)
 
     def batches(self, start_step: int) -> TrainBatches:
         """See `protocols.Data`."""

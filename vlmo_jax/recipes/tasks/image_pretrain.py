@@ -7,7 +7,7 @@ from typing import Any
 from vlmo_jax.commands.config_errors import multiple, naming, require
 from vlmo_jax.models.flops import image_pretrain_flops
 from vlmo_jax.recipes.data.opening import SYNTHETIC
-from vlmo_jax.recipes.tasks.saved_tokenizer import SyntheticVisualTokenizer, VisualTokenizer
+from vlmo_jax.recipes.tasks.saved_visual_tokenizer import SyntheticVisualTokenizer, VisualTokenizer
 from vlmo_jax.recipes.tasks.settings import Settings
 from vlmo_jax.tasks.image_pretrain import ImagePretrainTask
 from vlmo_jax.tasks.protocols import PredictsMaskedImages

@@ -10,7 +10,7 @@ from vlmo_jax.models.build import abstract_params, model_maker
 SIZES = dict(vocab_size=16, num_hidden=4, num_groups=3, blocks_per_group=1, num_init=0)
 
 
-def save_tokenizer(directory, *, kind="discrete_vae", decoder=True, **sizes):
+def save_visual_tokenizer(directory, *, kind="discrete_vae", decoder=True, **sizes):
     """Saves it in a work folder; returns its parameters."""
     fields = {**SIZES, **sizes}
     shapes = abstract_params(model_maker({"kind": "discrete_vae", **fields}, decoder=decoder))

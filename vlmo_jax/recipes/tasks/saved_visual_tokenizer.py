@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from vlmo_jax.checkpoints.param_names import flatten
-from vlmo_jax.checkpoints.store import SavedParams
+from vlmo_jax.checkpoints.saved_params import SavedParams
 from vlmo_jax.models.build import ModelMaker, abstract_model, model_maker, random_params
 
 KIND = "discrete_vae"  # config.model.kind of the runs that make one
@@ -21,7 +21,7 @@ class VisualTokenizer:
 
     Args:
         path: a work folder or checkpoint of configs/visual_tokenizer.py, or a converted one (see
-            checkpoints.store.find_checkpoint).
+            checkpoints.saved_params.find_checkpoint).
 
     Attributes:
         vocab_size: V, its codes.

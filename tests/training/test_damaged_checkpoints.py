@@ -1,0 +1,87 @@
+"""A run with damaged checkpoints goes on from the newest whole one, or says that there is none."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from tests import tiny
+from vlmo_jax.checkpoints.saved_params import load_params
+from vlmo_jax.checkpoints.store import Checkpoints
+from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.training import program as programs
+
+MESH = tiny.mesh_of((1, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def program():
+    return tiny.program(tiny.config(), MESH)
+
+
+def save(workdir, program, steps):
+    """Checkpoints of random states, which come back as numpy by step."""
+    states, meta = {}, {"config": json.loads(program.config.to_json())}
+    checkpoints = Checkpoints(workdir / "checkpoints", keep_last=len(steps))
+    for step in steps:
+        rng = np.random.default_rng(step)
+        states[step] = jax.tree.map(
+            lambda x, rng=rng: rng.normal(size=x.shape).astype(x.dtype), program.abstract_state
+        ).replace(step=np.int32(step))
+        checkpoints.save(jax.tree.map(jax.numpy.asarray, states[step]), meta)
+    checkpoints.close()
+    return states
+
+
+def start(workdir, program):
+    checkpoints = Checkpoints(workdir / "checkpoints", keep_last=3)
+    try:
+        with jax.set_mesh(MESH):
+            state, origin = programs.initial_state(program, checkpoints)
+        return jax.device_get(state), origin
+    finally:
+        checkpoints.close()
+
+
+def flip_a_bit(workdir, step, item):
+    """In the middle of the largest file of an item."""
+    folder = workdir / "checkpoints" / str(step) / item
+    file = max(folder.rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+    values = bytearray(file.read_bytes())
+    values[len(values) // 2] ^= 16
+    file.write_bytes(values)
+
+
+def test_the_newest_whole_one_is_used_and_damaged_ones_are_set_aside(tmp_path, program, capsys):
+    states = save(tmp_path, program, (3, 5, 7))
+    flip_a_bit(tmp_path, 7, "params")
+    flip_a_bit(tmp_path, 5, "optimizer")
+    state, origin = start(tmp_path, program)
+    assert origin == f"step 3 of {tmp_path}/checkpoints"
+    jax.tree.map(np.testing.assert_array_equal, state, states[3])
+    kept = {path.name for path in (tmp_path / "damaged_checkpoints").iterdir()}
+    assert kept == {"5", "7"} and not (tmp_path / "checkpoints" / "7").exists()
+    warnings = capsys.readouterr().out.splitlines()
+    assert len(warnings) == 2
+    assert f"checkpoint {tmp_path}/checkpoints/7 is damaged: params/" in warnings[0]
+    assert warnings[1].endswith(f"It was moved to {tmp_path}/damaged_checkpoints/5")
+
+
+def test_a_run_without_a_whole_checkpoint_does_not_start_anew(tmp_path, program):
+    save(tmp_path, program, (3,))
+    (tmp_path / "checkpoints" / "3" / "meta" / "metadata").write_text("{")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="no whole checkpoint left, and .* has 1 that are"):
+            start(tmp_path, program)
+
+
+@pytest.mark.parametrize("name", ["a[1]b", "what?", "*", "[", "x]y"])
+def test_folders_whose_names_are_patterns_are_like_others(tmp_path, program, name):
+    (tmp_path / "a1b").mkdir()
+    states = save(tmp_path / name, program, (3,))
+    state, _ = start(tmp_path / name, program)
+    jax.tree.map(np.testing.assert_array_equal, state, states[3])
+    params, step, _ = load_params(tmp_path / name, program.abstract_state.params)
+    assert step == 3
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(params), states[3].params)

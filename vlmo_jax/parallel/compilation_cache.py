@@ -1,0 +1,26 @@
+"""Where JAX may keep compiled programs from one start to the next (JAX_COMPILATION_CACHE_DIR)."""
+
+import logging
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+
+log = logging.getLogger(__name__)
+
+
+def disable_unsafe_cache() -> None:
+    """Turns JAX's compilation cache off where a program that comes from it can hang.
+
+    A program for several CPU devices that is read from the cache no longer keeps the order of its
+    collectives (JAX 0.10 and 0.12): with two that do not wait for each other, one device enters
+    the first, another the second, and XLA aborts after 40 seconds. One CPU device, GPUs and TPUs
+    keep the cache. It looks at the devices, so processes must have joined before.
+    """
+    config = jax.config.values
+    if not (config["jax_compilation_cache_dir"] and config["jax_enable_compilation_cache"]):
+        return
+    if jax.default_backend() == "cpu" and jax.device_count() > 1:
+        jax.config.update("jax_enable_compilation_cache", False)
+        compilation_cache.reset_cache()  # it remembers its first answer
+        if jax.process_index() == 0:
+            log.info("Compiling without JAX's cache: it is not safe with several CPU devices.")
