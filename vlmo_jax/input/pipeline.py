@@ -306,22 +306,27 @@ def start_batches(
         WorkerError: there is no room for the batches of workers.
     """
     refuse_in_worker()
-    if not loading.num_workers:
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=loading.prefetch)
-        iterator = iter(dataset.to_iter_dataset(options))
-    else:
-        if not flags.FLAGS.is_parsed():
-            # Grain reads absl flags when it starts workers; outside absl.app.run nobody has parsed
-            # them.
-            flags.FLAGS.mark_as_parsed()
-        in_worker = dataset.to_iter_dataset(
-            grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-        )
-        ready = math.ceil(loading.prefetch / loading.num_workers)
-        workers = grain.MultiprocessingOptions(loading.num_workers, per_worker_buffer_size=ready)
-        require_shared_memory(columns, rows, loading.num_workers * (ready + 1))
-        iterator = iter(in_worker.mp_prefetch(workers, begin_worker).map(_own_arrays))
+    if loading.num_workers:
+        return _start_workers(dataset, loading, columns, rows)
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=loading.prefetch)
+    iterator = iter(dataset.to_iter_dataset(options))
+    iterator.start_prefetch()
+    return iterator
+
+
+def _start_workers(
+    dataset: grain.MapDataset, loading: Loading, columns: Mapping[str, Column], rows: int
+) -> grain.DatasetIterator:
+    if not flags.FLAGS.is_parsed():
+        # Grain reads absl flags when it starts workers; outside absl.app.run nobody has parsed
+        # them.
+        flags.FLAGS.mark_as_parsed()
+    in_worker = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+    ready = math.ceil(loading.prefetch / loading.num_workers)
+    workers = grain.MultiprocessingOptions(loading.num_workers, per_worker_buffer_size=ready)
+    require_shared_memory(columns, rows, loading.num_workers * (ready + 1))
     with deaf_to_terminals():
+        iterator = iter(in_worker.mp_prefetch(workers, begin_worker).map(_own_arrays))
         iterator.start_prefetch()
     return iterator
 

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from vlmo_jax.input.schema import Column
 
 # What Linux lends processes to share memory in; Docker gives a container 64 MB of it.
 SHARED_MEMORY = pathlib.Path("/dev/shm")
+
+_OF_TERMINALS = (signal.SIGINT, signal.SIGHUP)
 
 _UNGUARDED = 78  # exit status of a worker that has run the script it was to leave alone
 _SECONDS_AFTER_SIGTERM = 300
@@ -75,7 +77,7 @@ def begin_worker(index: int, count: int) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None  # a worker is a child
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    for number in (signal.SIGINT, signal.SIGHUP):
+    for number in _OF_TERMINALS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_soon)
 
@@ -97,8 +99,11 @@ def _end_soon(number: int, frame: object) -> None:
 @contextlib.contextmanager
 def deaf_to_terminals() -> Iterator[None]:
     """Threads and processes that are started inside do not get Ctrl-C or a closed terminal."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TERMINALS)
     try:
+        # Python starts this one beside the first worker, and lets SIGINT through again for it.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TERMINALS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
