@@ -32,14 +32,14 @@ class Numbers:
         return Report(seen=1)
 
 def main():
-    loading = Loading(num_workers=2, num_threads=1)
+    loading, stay = Loading(num_workers=2, num_threads=1), 100 * (len(sys.argv) > 2)
     with stream_batches(
-        Numbers(), batch_size=4, start_step=0, end_step=10**6, loading=loading
+        Numbers(), batch_size=4, start_step=0, end_step=int(sys.argv[1]) + stay, loading=loading
     ) as batches:
         for step, batch in zip(range(int(sys.argv[1])), batches):
             assert sorted(batch["number"].tolist()) == sorted(set(batch["number"].tolist()))
         print("drawn", flush=True)
-        if len(sys.argv) > 2:
+        if stay:
             time.sleep(600)
 """
 GUARDED = SCRIPT + "\nif __name__ == '__main__': main()\n"
@@ -72,8 +72,9 @@ def of_session(session):
     return found
 
 
-def test_workers_are_deaf_to_terminals_and_die_with_the_process_they_work_for(tmp_path):
+def test_workers_are_deaf_to_terminals_and_die_with_the_process_they_work_for(tmp_path, request):
     process = start(tmp_path, GUARDED, "3", "stay")
+    request.addfinalizer(process.kill)
     assert process.stdout.readline() == "drawn\n"
     children = [number for number in of_session(process.pid) if number != process.pid]
     assert len(children) >= 2

@@ -113,7 +113,7 @@ def _without_reports(
                 return
             yield made[0]
     finally:
-        close_batches(iterators, maker)
+        close_batches(iterators, maker, loading.num_workers)
 
 
 def text_batches(

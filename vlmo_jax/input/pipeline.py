@@ -9,6 +9,7 @@ memory than are kept ready.
 import concurrent.futures
 import dataclasses
 import functools
+import gc
 import logging
 import math
 import operator
@@ -178,13 +179,15 @@ class TrainBatches(Iterator[Batch]):
     """
 
     def __init__(
-        self, iterator: grain.DatasetIterator, maker: BatchMaker, max_broken_fraction: float
+        self, iterator: grain.DatasetIterator, maker: BatchMaker, loading: Loading
     ) -> None:
         # Closing empties the list: Grain's iterators must be gone before the interpreter takes
         # apart the modules they need.
         self._iterators = [iterator]
-        self._close = weakref.finalize(self, close_batches, self._iterators, maker)
-        self._max_broken_fraction = max_broken_fraction
+        self._close = weakref.finalize(
+            self, close_batches, self._iterators, maker, loading.num_workers
+        )
+        self._max_broken_fraction = loading.max_broken_fraction
         self._named: dict[str, str] = {}
         self.seen = self.broken = self.texts = self.truncated = 0
 
@@ -227,11 +230,17 @@ class TrainBatches(Iterator[Batch]):
         self.close()
 
 
-def close_batches(iterators: list[grain.DatasetIterator], maker: BatchMaker) -> None:
-    """Ends all that makes batches, and empties the list."""
+def close_batches(
+    iterators: list[grain.DatasetIterator], maker: BatchMaker, num_workers: int
+) -> None:
+    """Ends all that makes batches, in threads or in so many processes, and empties the list."""
     while iterators:
         iterators.pop().close()
     maker.close()
+    if num_workers:
+        # Grain's iterators hold each other, and with them the last batches of the workers: at exit
+        # their memory would be freed too late, and with a warning.
+        gc.collect()
 
 
 def _tolerated(seen: int, fraction: float) -> float:
@@ -288,7 +297,7 @@ def stream_batches(
         )
     dataset = grain.MapDataset.range(start_step, end_step).map(step)
     iterator = start_batches(dataset, loading, maker.columns, host.rows_of(batch_size))
-    return TrainBatches(iterator, step, loading.max_broken_fraction)
+    return TrainBatches(iterator, step, loading)
 
 
 def start_batches(
