@@ -34,7 +34,9 @@ def raised(error, cause=None):
             "/r/c/1/params: No space left on device; free some space, or name another folder",
         ),
         (
-            RuntimeError("RESOURCE_EXHAUSTED: /r/c: No space left on device"),
+            RuntimeError(
+                "RESOURCE_EXHAUSTED: writing norm.scale/0 in /r/c: No space left on device"
+            ),
             "/r/c: No space left on device; free some space, or name another folder",
         ),
         (

@@ -11,6 +11,7 @@ from vlmo_jax.commands.endings import drop_output
 # nobody needs to know.
 LIBRARIES = {
     "absl": logging.WARNING,
+    "asyncio": logging.CRITICAL,  # of a failed save, whose error ends the run anyway
     "jax": logging.WARNING,
     "matplotlib": logging.WARNING,
     "matplotlib.font_manager": logging.ERROR,
@@ -50,6 +51,17 @@ class LastingStream:
         return getattr(self._stream, name)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Orbax logs an error with its traceback in each thread that meets it, and then raises it."""
+    return record.exc_info is None and "_SignalingThread.run() raised" not in str(record.msg)
+
+
+def _ignore_closed_loops(unraisable: Any) -> None:
+    """Coroutines of a failed save complain when they are thrown away."""
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
+
+
 def keep_outputs() -> None:
     """Makes sure that standard output and standard error can be written to, to the end: what is
     printed may be lost, the work may not.
@@ -70,3 +82,5 @@ def log_to_console() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     for library, level in LIBRARIES.items():
         logging.getLogger(library).setLevel(level)
+    logging.getLogger("absl").addFilter(_is_news)
+    sys.unraisablehook = _ignore_closed_loops

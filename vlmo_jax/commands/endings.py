@@ -57,7 +57,7 @@ _WORDS = {
 } | {errno.EACCES: re.compile(r"Permission denied|\bEACCES\b|PERMISSION_DENIED")}
 
 _OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|[Oo]ut of memory")
-_PATH = re.compile(r"(/[^\s'\"\[\]():,;]+)")
+_PATH = re.compile(r"(?<![\w.])(/[^\s'\"\[\]():,;]+)")
 
 
 @contextlib.contextmanager

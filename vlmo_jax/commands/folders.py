@@ -1,7 +1,9 @@
 """Folders that a command is about to write to."""
 
+import contextlib
 import pathlib
 import tempfile
+from collections.abc import Iterator
 
 
 def require_writable(folder: pathlib.Path) -> None:
@@ -22,6 +24,17 @@ def require_writable(folder: pathlib.Path) -> None:
         # The name that counts is the folder's, not that of the file that goes again.
         named = folder if error.filename is None else _known(error.filename, folder)
         raise type(error)(error.errno, error.strerror, str(named)) from error
+
+
+@contextlib.contextmanager
+def naming_folder(folder: pathlib.Path) -> Iterator[None]:
+    """Inside, an error of the machine that names no file is about this folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.strerror is None:
+            raise
+        raise type(error)(error.errno, error.strerror, str(folder)) from error
 
 
 def _known(name: str, folder: pathlib.Path) -> pathlib.Path:

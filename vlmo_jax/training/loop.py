@@ -17,7 +17,7 @@ from vlmo_jax.checkpoints.state import AVERAGED, TrainState
 from vlmo_jax.checkpoints.store import Checkpoints, find_metric
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.endings import UserError
-from vlmo_jax.commands.folders import require_writable
+from vlmo_jax.commands.folders import naming_folder, require_writable
 from vlmo_jax.evals.evaluation import Evaluation
 from vlmo_jax.evals.interruption import InterruptedEvaluation, interruptible
 from vlmo_jax.input.workers import refuse_in_worker
@@ -80,7 +80,7 @@ def train(config: ConfigDict, workdir: Path) -> bool:
     recipe = open_recipe(config)
     require_writable(workdir / "checkpoints")
     mesh = sharding.make_mesh(config.mesh)
-    with lock_workdir(workdir), jax.set_mesh(mesh):
+    with lock_workdir(workdir), jax.set_mesh(mesh), naming_folder(workdir):
         program = build_program(recipe, mesh)
         evaluations = recipe.make_evaluations(program.update.graphdef, mesh)
         checkpoints = Checkpoints(
