@@ -6,7 +6,7 @@ part reads its own field; of other fields it reads sizes that both must agree on
 `config.model.image_size`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -134,7 +134,13 @@ class TaskRecipe(Protocol):
 
 
 class EvaluationRecipe(Protocol):
-    """A named member of `config.evals`."""
+    """A named member of `config.evals`.
+
+    Attributes:
+        splits: name -> records, once it is open.
+    """
+
+    splits: dict[str, Sequence]
 
     @property
     def page_at_start(self) -> bool:
