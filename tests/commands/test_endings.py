@@ -72,7 +72,7 @@ def raised(error, cause=None):
 def test_what_people_can_mend_is_one_line(error, line, capsys):
     with pytest.raises(SystemExit) as end, told_in_one_line():
         raise error
-    assert end.value.code == 1
+    assert end.value.code == 1 and str(end.value) == f"error: {line}"
     assert capsys.readouterr().err == f"error: {line}\n"
 
 

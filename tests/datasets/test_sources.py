@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from vlmo_jax.commands.endings import UserError
 from vlmo_jax.datasets import sources, writer
 
 
@@ -134,3 +135,10 @@ def test_reading_data_imports_neither_jax_nor_tensorflow():
         ).stdout
         == "[]\n"
     )
+
+
+def test_a_cut_description_is_named(dataset):
+    info = dataset / "dataset_info.json"
+    info.write_text(info.read_text()[:200])
+    with pytest.raises(UserError, match=f"{dataset}: dataset_info.json .* is cut or damaged"):
+        sources.split_sizes(str(dataset))

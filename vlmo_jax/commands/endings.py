@@ -91,7 +91,9 @@ def _end(line: str, status: int) -> None:
         sys.stdout.flush()
     except (OSError, ValueError, AttributeError):
         drop_output(sys.stdout)
-    sys.exit(status)
+    end = SystemExit(f"error: {line}")  # so that who calls `main` can read it, too
+    end.code = status
+    raise end
 
 
 def drop_output(stream: object) -> None:

@@ -9,7 +9,6 @@ memory than are kept ready.
 import concurrent.futures
 import dataclasses
 import functools
-import gc
 import logging
 import math
 import operator
@@ -30,6 +29,7 @@ from vlmo_jax.input.workers import (
     begin_worker,
     deaf_to_terminals,
     explaining_workers,
+    free_shared_memory,
     refuse_in_worker,
     require_shared_memory,
 )
@@ -238,9 +238,7 @@ def close_batches(
         iterators.pop().close()
     maker.close()
     if num_workers:
-        # Grain's iterators hold each other, and with them the last batches of the workers: at exit
-        # their memory would be freed too late, and with a warning.
-        gc.collect()
+        free_shared_memory()
 
 
 def _tolerated(seen: int, fraction: float) -> float:

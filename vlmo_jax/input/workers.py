@@ -5,6 +5,7 @@ signals to a whole terminal or job step are for that process alone.
 """
 
 import contextlib
+import gc
 import math
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from multiprocessing import connection, resource_tracker
 
 import numpy as np
+from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
 
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.input.schema import Column
@@ -135,6 +137,16 @@ def require_shared_memory(columns: Mapping[str, Column], rows: int, batches: int
             " MB there: give it more, for Docker with --shm-size=8g, or set"
             " config.data.num_workers=0"
         )
+
+
+def free_shared_memory() -> None:
+    """Frees what the last batches of closed iterators hold: at exit it would be too late, and
+    Python would warn of a leak.
+    """
+    gc.collect()  # Grain's iterators hold each other, and with them their batches
+    pool = SharedMemoryArray._del_thread_pool
+    if pool is not None:
+        pool.apply(int)  # its one thread frees in order: what was asked before is done now
 
 
 @contextlib.contextmanager
