@@ -20,9 +20,11 @@ from ml_collections import config_flags
 
 from vlmo_jax.commands.command_line import CONFIG, parse_flags
 from vlmo_jax.commands.console import log_to_console
-from vlmo_jax.commands.endings import UserError
+from vlmo_jax.commands.endings import told_in_one_line
+from vlmo_jax.commands.limits import raise_open_files
 from vlmo_jax.commands.paths import user_path
-from vlmo_jax.parallel.distributed import start_distributed
+from vlmo_jax.commands.signals import ending_at_once
+from vlmo_jax.parallel.distributed import leaving_alone, start_distributed
 from vlmo_jax.training.evaluate import evaluate
 from vlmo_jax.training.loop import train
 
@@ -47,6 +49,7 @@ def default_workdir(recipe: str) -> pathlib.Path:
     return pathlib.Path("runs") / name
 
 
+@told_in_one_line()
 def main(argv: list[str]) -> None:
     """Trains or evaluates the recipe of the command line.
 
@@ -58,17 +61,19 @@ def main(argv: list[str]) -> None:
             f"unknown arguments {argv[1:]}; settings are given as --config.FIELD=VALUE"
         )
     log_to_console()
-    start_distributed()
+    raise_open_files()
     workdir = user_path(
         WORKDIR.value or default_workdir(config_flags.get_config_filename(FLAGS["config"]))
     )
-    try:
+    with ending_at_once(), leaving_alone():
+        start_distributed()
+        finished = True
         if CONFIG.value.mode == "eval":
             evaluate(CONFIG.value, workdir)
-        elif not train(CONFIG.value, workdir):
-            sys.exit(STOPPED)
-    except (UserError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+        else:
+            finished = train(CONFIG.value, workdir)
+    if not finished:
+        sys.exit(STOPPED)
 
 
 FLAGS = flags.FLAGS

@@ -25,3 +25,26 @@ def test_a_search_for_fonts_is_not_told(tmp_path):
     )
     assert list(tmp_path.glob("fontlist*")), "the fonts were known already"
     assert (run.stdout, run.stderr) == ("", "begins\n")
+
+
+def test_what_nobody_can_read_any_more_is_lost_and_the_work_goes_on(tmp_path):
+    code = (
+        "import logging, pathlib, sys\n"
+        "from vlmo_jax.commands.console import log_to_console\n"
+        "log_to_console()\n"
+        "for number in range(3):\n"
+        "    print('a line', flush=True)\n"
+        "    logging.getLogger('vlmo_jax').info('another')\n"
+        "pathlib.Path(sys.argv[1]).write_text('done')"
+    )
+    for case in ("reader gone", "full disk", "closed"):
+        file, shell = tmp_path / case, {"full disk": ">/dev/full 2>/dev/full", "closed": ">&- 2>&-"}
+        command = [sys.executable, "-c", code, str(file)]
+        if case in shell:
+            command = ["sh", "-c", f'exec "$@" {shell[case]}', "sh", *command]
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        process.stdout.close()
+        process.stderr.close()
+        assert (process.wait(), file.read_text()) == (0, "done"), case

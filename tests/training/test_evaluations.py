@@ -7,9 +7,12 @@ import pytest
 from tests import tiny
 from vlmo_jax.checkpoints.store import find_metric
 from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.datasets.sources import split_sizes
+from vlmo_jax.evals.collect import NothingToEvaluateError, collect_rows
+from vlmo_jax.evals.interruption import interruptible
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.training.evaluate import evaluate
-from vlmo_jax.training.loop import train
+from vlmo_jax.training.loop import Loop, train
 
 SPLIT = "unseen_concepts[:8]"
 
@@ -167,3 +170,36 @@ def test_evaluations_say_what_they_miss_in_the_data():
         images.evals.words = texts.evals.masked_text
     with pytest.raises(ConfigError, match="config.model.kind='discrete_vae' has not what config"):
         Recipe(images)
+
+
+def test_an_evaluation_that_is_stopped_is_made_at_the_next_start_and_the_best_stays_the_best(
+    workdir, tmp_path, monkeypatch
+):
+    """The last ones, of which the best metric is one."""
+    whole, made = Loop.evaluate, []
+
+    def stopped(loop, step, names):
+        made.append(step)
+        with interruptible(lambda: len(made) == 3):
+            return whole(loop, step, names)
+
+    monkeypatch.setattr(Loop, "evaluate", stopped)
+    folder = tmp_path / "run"
+    assert not train(config(), folder) and made == [0, 2, 4]
+    assert json.loads((folder / "checkpoints/4/metrics/metrics").read_text()) == {}
+    assert train(config(), folder) and made == [0, 2, 4, 4]
+    assert train(config(), folder) and made == [0, 2, 4, 4]
+    assert last_scores(folder) == last_scores(workdir)
+    assert (folder / "averages.png").exists()
+    best = [run / "checkpoints/4/metrics/metrics" for run in (folder, workdir)]
+    assert json.loads(best[0].read_text()) == json.loads(best[1].read_text()) != {}
+
+
+def test_evaluating_nothing_is_an_error(workdir, tmp_path):
+    trained = "+".join(split_sizes("emoji"))
+    nothing = config(mode="eval", init_from=str(workdir))
+    nothing.data.split, nothing.evals.averages.splits = trained, ()
+    with pytest.raises(NothingToEvaluateError, match=r"config.evals.averages.splits=\(\) leaves"):
+        evaluate(nothing, tmp_path)
+    with pytest.raises(NothingToEvaluateError, match="the split has no rows"):
+        collect_rows([], 0)

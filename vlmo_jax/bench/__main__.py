@@ -30,9 +30,10 @@ from vlmo_jax.bench.report import Report, append_record, format_report
 from vlmo_jax.bench.steps import benchmark_encode, benchmark_train
 from vlmo_jax.bench.topology import benchmark_topology
 from vlmo_jax.commands.command_line import CONFIG, parse_flags
-from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
-from vlmo_jax.parallel.distributed import start_distributed
+from vlmo_jax.commands.signals import ending_at_once
+from vlmo_jax.parallel.distributed import leaving_alone, start_distributed
 
 JSON = flags.DEFINE_string("json", None, "File to which the result is added as one line of JSON")
 STEPS = flags.DEFINE_integer(
@@ -88,6 +89,7 @@ BENCHMARKS = {
 }
 
 
+@told_in_one_line()
 def main(argv: list[str]) -> None:
     """Runs the benchmark named and prints its report."""
     if len(argv) != 2 or argv[1] not in BENCHMARKS:
@@ -100,10 +102,8 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {argv[1]} needs a recipe: --config=configs/stage3.py or another")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("absl").setLevel(logging.WARNING)
-    try:
+    with ending_at_once(), leaving_alone():
         report = BENCHMARKS[argv[1]]()
-    except (ConfigError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
     if jax.process_index() == 0:
         recipe: Any = flags.FLAGS["config"]  # ml_collections adds the file's name to absl's flag
         print(f"{recipe.config_filename}, {format_report(report)}")

@@ -10,7 +10,9 @@ Version 0.1 had `extra` within `optimizer`, with the frozen visual tokenizer of 
 checkpoints are restored without reading that.
 """
 
+import json
 import math
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from vlmo_jax.checkpoints.damage import (
@@ -55,7 +58,7 @@ class Checkpoints:
         self, directory: str | pathlib.Path, *, keep_last: int, best_metric: str | None = None
     ) -> None:
         self.directory = pathlib.Path(directory).absolute()
-        self._best_metric = best_metric
+        self._best_metric, self._keep_last = best_metric, keep_last
         keep = [checkpoint_managers.LatestN(n=keep_last)]
         if best_metric:
             keep.append(
@@ -126,8 +129,6 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        found = find_metric(metrics or {}, self._best_metric)
-        best = {self._best_metric: float(np.mean(found))} if found else {}
         trees = {"params": state.params, "optimizer": _optimizer_item(state)}
         if jax.tree.leaves(state.extra):
             trees["extra"] = dict(state.extra)
@@ -136,8 +137,40 @@ class Checkpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(**items),
-            metrics=best if self._best_metric else None,
+            metrics=self._best_of(metrics or {}) if self._best_metric else None,
         )
+
+    def _best_of(self, metrics: Mapping[str, float]) -> dict[str | None, float]:
+        found = find_metric(metrics, self._best_metric)
+        return {self._best_metric: float(np.mean(found))} if found else {}
+
+    def lacks_metrics(self, step: int) -> bool:
+        """Whether a checkpoint waits for its best metric: it was saved before it was evaluated."""
+        file = self.directory / str(step) / "metrics" / "metrics"
+        return bool(self._best_metric) and file.exists() and not json.loads(file.read_text())
+
+    def add_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Adds what an evaluation has found to a checkpoint that was saved before it, and removes
+        those that are neither among the latest nor the best now.
+
+        Args:
+            step: of a checkpoint; one that is gone is left alone.
+            metrics: as `save` takes them.
+        """
+        if not self._best_metric:
+            return
+        self._manager.wait_until_finished()
+        folder = self.directory / str(step) / "metrics"
+        if jax.process_index() == 0 and folder.is_dir():
+            partial = folder / "metrics.partial"
+            partial.write_text(json.dumps(self._best_of(metrics)))
+            os.replace(partial, folder / "metrics")
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"metrics of step {step}")
+        self._manager.reload()
+        kept = {*sorted(self._manager.all_steps())[-self._keep_last :], self._manager.best_step()}
+        for old in set(self._manager.all_steps()) - kept:
+            self._manager.delete(old)
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """Restores a TrainState saved at `step`, and verifies it.

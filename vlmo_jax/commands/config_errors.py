@@ -65,5 +65,16 @@ def naming(config: Mapping[str, Any], *keys: str) -> Iterator[None]:
         raise ConfigError(f"{values}: {error}") from error
 
 
+@contextlib.contextmanager
+def refusing_values() -> Iterator[None]:
+    """Inside, a ValueError is about what the command line says: a ConfigError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
 def _field(config: Mapping[str, Any], key: str) -> Any:
     return functools.reduce(lambda part, name: part[name], key.split("."), config)

@@ -33,6 +33,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import images, progress, records, writer
 from vlmo_jax.datasets.errors import DataError, MissingDataError
@@ -329,6 +330,7 @@ def summarize_left_out(left_out: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
+@told_in_one_line()
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line, builds, and says what was written and what to do next."""
     parser = argparse.ArgumentParser(
@@ -391,7 +393,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             shard_bytes=args.shard_mb * 2**20,
             overwrite=args.overwrite,
         )
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         sys.exit(f"error: {error}")
     for note in report.notes:
         print(f"Note: {note}")

@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 
 import tqdm
 
+from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import build, records, writer
 from vlmo_jax.datasets.errors import DataError
@@ -165,6 +166,7 @@ def _write(
     report.characters += sum(map(len, passages))
 
 
+@told_in_one_line()
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line, builds, and says what was written and what to do next."""
     parser = argparse.ArgumentParser(
@@ -224,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             shard_bytes=args.shard_mb * 2**20,
             overwrite=args.overwrite,
         )
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         sys.exit(f"error: {error}")
     sizes = ", ".join(f"{split} {count:,}" for split, count in report.counts.items())
     print(

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.datasets import images, progress, sources, tables
 from vlmo_jax.datasets.records import BARE_IMAGES, Record, RecordKind, TextRecord
 
@@ -154,6 +155,7 @@ def format_checks(checks: dict[str, SplitCheck]) -> str:
     return "\n".join([*lines, table])
 
 
+@told_in_one_line()
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line, checks, prints the report and exits with status 1 if anything is
     broken.
@@ -171,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         checks = check_dataset(args.source)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         sys.exit(f"error: {error}")
     print(format_checks(checks))
     if any(check.broken for check in checks.values()):

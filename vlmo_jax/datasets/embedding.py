@@ -5,6 +5,7 @@ import sys
 import tarfile
 from collections.abc import Callable, Sequence
 
+from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
 
 
@@ -20,6 +21,7 @@ def read_member(tar: tarfile.TarFile, name: str) -> bytes:
     return file.read()
 
 
+@told_in_one_line()
 def build_embedded(
     build: Callable[..., dict[str, int]],
     argv: Sequence[str] | None,
@@ -55,7 +57,7 @@ def build_embedded(
     args = parser.parse_args(argv)
     try:
         counts = build(args.source, args.out, overwrite=args.overwrite)
-    except (OSError, ValueError, tarfile.TarError) as error:
+    except (ValueError, tarfile.TarError) as error:
         sys.exit(f"error: {error}")
     print(
         f"Wrote {', '.join(f'{split} {count}' for split, count in counts.items())} {unit} to"

@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 from array_record.python import array_record_module
 
-from vlmo_jax.commands.endings import UserError
+from vlmo_jax.commands.endings import UserError, machine_error
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import records
 from vlmo_jax.datasets.errors import DataError, MissingDataError
@@ -73,6 +73,8 @@ class RecordSource(Sequence):
         try:
             return self._parser(self._data_source[index])
         except (RuntimeError, ValueError, KeyError) as error:
+            if machine := machine_error(error):
+                raise machine from error
             where = f"record {index} of split {self.split!r} in {self.directory}"
             raise BrokenRecordError(f"{where} cannot be read: {error}") from error
 
@@ -311,6 +313,8 @@ def _read_description(directory: pathlib.Path) -> tfds.core.DatasetBuilder:
     try:
         builder = tfds.builder_from_directory(directory)
         _ = [info.num_examples for info in builder.info.splits.values()], builder.info.features
+    except OSError:
+        raise
     except Exception as error:  # TFDS' readers raise nearly anything
         reason = " ".join(str(error).split())[:300]
         raise DataError(

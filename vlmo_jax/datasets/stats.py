@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.datasets import images, progress, records, sources, tables
 from vlmo_jax.input.text import tokenizer as tokenizer_lib
 
@@ -301,6 +302,7 @@ _MEASURES: dict[str, tuple[Callable, Callable]] = {
 }
 
 
+@told_in_one_line()
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line and prints the measures."""
     parser = argparse.ArgumentParser(
@@ -329,7 +331,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(f"{args.source} holds {kind.name}, of which there are no statistics")
         measure, form = _MEASURES[kind.marker]
         stats = {split: measure(source, tokenizer) for split, source in opened.items()}
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         sys.exit(f"error: {error}")
     print(form(stats, args.text_length))
 

@@ -7,7 +7,14 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from vlmo_jax.commands.endings import UserError
+from vlmo_jax.evals.interruption import stop_if_asked
 from vlmo_jax.parallel import sharding
+
+
+class NothingToEvaluateError(UserError, ValueError):
+    """An evaluation without a record, a text or a masked place: it has no result."""
+
 
 # (tree of arrays [B, ...], index [B] int32, valid [B] bool): global arrays, rows in any order.
 Rows = tuple[Any, jax.Array, jax.Array]
@@ -42,9 +49,14 @@ def collect_rows(results: Iterable[Rows], num_rows: int) -> Any:
 
     Raises:
         RuntimeError: a row never came.
+        InterruptedEvaluation: the evaluation is to stop.
+        UserError: there are no rows: a measure of nothing means nothing.
     """
+    if not num_rows:
+        raise NothingToEvaluateError("there is nothing to evaluate: the split has no rows")
     rows, seen, waiting = None, np.zeros(num_rows, np.bool_), None
     for result in _then_none(results):
+        stop_if_asked()
         if waiting is not None:
             values, index, valid = multihost_utils.process_allgather(waiting, tiled=True)
             if rows is None:

@@ -54,6 +54,10 @@ def score_split(
         loss, right, count = sums.sum(0)
         if not np.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss}; the parameters are broken")
+        if not count:
+            raise collect.NothingToEvaluateError(
+                f"there is nothing to evaluate: none of the {num_rows} {unit} has a masked place"
+            )
     except Exception as error:
         raise RuntimeError(f"evaluator {name!r} failed at step {step}: {error}") from error
     metrics = {f"{prefix}_loss": float(loss / count), f"{prefix}_accuracy": float(right / count)}

@@ -17,14 +17,14 @@ import json
 import os
 import pathlib
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from vlmo_jax.commands.command_line import read_config
-from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.commands.config_errors import ConfigError, refusing_values
+from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.experiments.runs import RunStoppedError, Usage, run_recipe
 from vlmo_jax.experiments.summary_page import Section, summary_page
@@ -202,6 +202,7 @@ def describe_stage(stage: Stage, workdir: pathlib.Path, usage: StageUsage) -> st
     )
 
 
+@told_in_one_line()
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the chain of a command line, then draws its summary.
 
@@ -210,11 +211,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     arguments = _parser().parse_args(argv)
     workdir = arguments.workdir
-    try:
+    with refusing_values():
         usage = run_chain(workdir, size=arguments.size, settings=arguments.set)
-    except (ValueError, RunStoppedError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(getattr(error, "status", 1))
     sections = []
     for stage in STAGES:
         names = [name for page in stage.pages for name in (page, EARLIER_PAGES.get(page, page))]

@@ -10,15 +10,16 @@ there, the losses to comparison.png. Stopped anywhere, the same command goes on.
 
 import argparse
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vlmo_jax.checkpoints.saved_params import find_checkpoint
+from vlmo_jax.commands.config_errors import refusing_values
+from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
-from vlmo_jax.experiments.runs import RunStoppedError, run_recipe
+from vlmo_jax.experiments.runs import run_recipe
 from vlmo_jax.reports.curves import compare_losses
 from vlmo_jax.reports.metrics import announce, read_metrics
 
@@ -137,6 +138,7 @@ def _cell(name: str, values: Sequence[float]) -> str:
     return f"{scaled.mean():.2f} ± {spread:.2f}{unit}"
 
 
+@told_in_one_line()
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the comparison of a command line, then writes its table and its curves.
 
@@ -149,13 +151,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--seeds={arguments.seeds} must be at least 1")
     config, workdir = arguments.config, arguments.workdir
     workdir.mkdir(parents=True, exist_ok=True)
-    try:
+    with refusing_values():
         folders = run_all(
             config, arguments.init_from, arguments.seeds, workdir, read_settings(arguments.set)
         )
-    except (FileNotFoundError, ValueError, RunStoppedError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(getattr(error, "status", 1))
     ends = {start: [last_values(folder) for folder in runs] for start, runs in folders.items()}
     steps = max(step for runs in ends.values() for _, step in runs)
     table = format_table({start: [values for values, _ in runs] for start, runs in ends.items()})

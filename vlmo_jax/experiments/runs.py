@@ -64,7 +64,7 @@ def run_recipe(config: str, workdir: str | os.PathLike, settings: Mapping[str, A
 
 
 def _wait(process: subprocess.Popen) -> tuple[int, int]:
-    """Waits for a process, which gets the SIGTERM that this one gets.
+    """Waits for a process, which gets SIGTERM and SIGHUP as this one does.
 
     Returns:
         Its exit status, or minus the number of the signal that killed it, and the bytes of memory
@@ -73,10 +73,12 @@ def _wait(process: subprocess.Popen) -> tuple[int, int]:
     # Ctrl-C reaches the run by itself; it saves and ends, and so do we.
     handlers = {
         signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
-        signal.SIGTERM: signal.signal(
-            signal.SIGTERM, lambda number, frame: process.send_signal(number)
-        ),
     }
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            handlers[number] = signal.signal(
+                number, lambda number, frame: process.send_signal(number)
+            )
     try:
         _, status, usage = os.wait4(process.pid, 0)
     finally:

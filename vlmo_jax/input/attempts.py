@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,12 @@ from PIL import Image
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.datasets import BrokenRecordError, images
 from vlmo_jax.input import sampling
+
+# What says nothing about the record: too many open files, no memory, no permission, a lost drive.
+_OF_THE_MACHINE = (
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    *(errno.EACCES, errno.EPERM, errno.ESTALE),
+)
 
 # So many records in a row are broken only where nearly all are.
 _MAX_ATTEMPTS = 64
@@ -63,10 +70,13 @@ def read_record(source: Sequence, index: int) -> Any:
 
     Raises:
         UnusableRecordError: it is damaged.
+        OSError: the machine refuses to read it, as it would refuse any other.
     """
     try:
         return source[index]
     except (BrokenRecordError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            raise
         raise UnusableRecordError(f"record {index}", error) from error
 
 

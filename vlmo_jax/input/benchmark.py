@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.datasets import Record, open_source
 from vlmo_jax.input import sampling
 from vlmo_jax.input.pairs import PairExamples, PairRows
@@ -154,6 +155,7 @@ def format_stages(title: str, stages: Sequence[Stage]) -> str:
     return "\n".join(lines)
 
 
+@told_in_one_line()
 def main() -> None:
     """Measures the data sets named on the command line and prints a table for each."""
     parser = argparse.ArgumentParser(

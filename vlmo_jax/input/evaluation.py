@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import grain
 import numpy as np
@@ -22,6 +22,7 @@ from vlmo_jax.input.plain_images import EvalImages, ImageRows
 from vlmo_jax.input.schema import INDEX_COLUMNS, Batch, Column, empty_batch
 from vlmo_jax.input.text import captions as captions_lib
 from vlmo_jax.input.text.tokenizer import Tokenizer, check_text_length, check_vocabulary
+from vlmo_jax.input.workers import explaining_workers
 
 _log = logging.getLogger(__name__)
 
@@ -93,18 +94,26 @@ def split_batches(
     host.rows_of(batch_size)  # refuses a batch that does not divide over the hosts
     batches = _EvalBatch(maker, batch_size, host, loading.num_threads)
     dataset = grain.MapDataset.range(math.ceil(len(maker.source) / batch_size)).map(batches)
-    return _without_reports(dataset, batches, loading)
+    return _without_reports(dataset, batches, maker.columns, host.rows_of(batch_size), loading)
 
 
 def _without_reports(
-    dataset: grain.MapDataset, maker: _EvalBatch, loading: Loading
+    dataset: grain.MapDataset,
+    maker: _EvalBatch,
+    columns: Mapping[str, Column],
+    rows: int,
+    loading: Loading,
 ) -> Iterator[Batch]:
-    iterators = [start_batches(dataset, loading)]
+    iterators = [start_batches(dataset, loading, columns, rows)]
     try:
-        for batch, _ in iterators[0]:
-            yield batch
+        while True:
+            with explaining_workers():
+                made = next(iterators[0], None)
+            if made is None:
+                return
+            yield made[0]
     finally:
-        close_batches(iterators, maker)
+        close_batches(iterators, maker, loading.num_workers)
 
 
 def text_batches(

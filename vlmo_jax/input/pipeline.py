@@ -25,6 +25,14 @@ from vlmo_jax.input import attempts, sampling
 from vlmo_jax.input.attempts import BrokenDataError, Report
 from vlmo_jax.input.hosts import ALONE, Host
 from vlmo_jax.input.schema import Batch, Column, empty_batch
+from vlmo_jax.input.workers import (
+    begin_worker,
+    deaf_to_terminals,
+    explaining_workers,
+    free_shared_memory,
+    refuse_in_worker,
+    require_shared_memory,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -171,20 +179,23 @@ class TrainBatches(Iterator[Batch]):
     """
 
     def __init__(
-        self, iterator: grain.DatasetIterator, maker: BatchMaker, max_broken_fraction: float
+        self, iterator: grain.DatasetIterator, maker: BatchMaker, loading: Loading
     ) -> None:
         # Closing empties the list: Grain's iterators must be gone before the interpreter takes
         # apart the modules they need.
         self._iterators = [iterator]
-        self._close = weakref.finalize(self, close_batches, self._iterators, maker)
-        self._max_broken_fraction = max_broken_fraction
+        self._close = weakref.finalize(
+            self, close_batches, self._iterators, maker, loading.num_workers
+        )
+        self._max_broken_fraction = loading.max_broken_fraction
         self._named: dict[str, str] = {}
         self.seen = self.broken = self.texts = self.truncated = 0
 
     def __next__(self) -> Batch:
         if not self._iterators:
             raise StopIteration
-        batch, report = next(self._iterators[0])
+        with explaining_workers():
+            batch, report = next(self._iterators[0])
         self.seen += report.seen
         self.broken += len(report.broken)
         self.texts += report.texts
@@ -219,11 +230,15 @@ class TrainBatches(Iterator[Batch]):
         self.close()
 
 
-def close_batches(iterators: list[grain.DatasetIterator], maker: BatchMaker) -> None:
-    """Ends all that makes batches, and empties the list."""
+def close_batches(
+    iterators: list[grain.DatasetIterator], maker: BatchMaker, num_workers: int
+) -> None:
+    """Ends all that makes batches, in threads or in so many processes, and empties the list."""
     while iterators:
         iterators.pop().close()
     maker.close()
+    if num_workers:
+        free_shared_memory()
 
 
 def _tolerated(seen: int, fraction: float) -> float:
@@ -279,26 +294,47 @@ def stream_batches(
             len(maker.source),
         )
     dataset = grain.MapDataset.range(start_step, end_step).map(step)
-    return TrainBatches(start_batches(dataset, loading), step, loading.max_broken_fraction)
+    iterator = start_batches(dataset, loading, maker.columns, host.rows_of(batch_size))
+    return TrainBatches(iterator, step, loading)
 
 
-def start_batches(dataset: grain.MapDataset, loading: Loading) -> grain.DatasetIterator:
-    """Returns an iterator over a data set of (batch, report), which begins to make them at once."""
-    if not loading.num_workers:
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=loading.prefetch)
-        iterator = iter(dataset.to_iter_dataset(options))
-    else:
-        if not flags.FLAGS.is_parsed():
-            # Grain reads absl flags when it starts workers; outside absl.app.run nobody has parsed
-            # them.
-            flags.FLAGS.mark_as_parsed()
-        in_worker = dataset.to_iter_dataset(
-            grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-        )
-        ready = math.ceil(loading.prefetch / loading.num_workers)
-        workers = grain.MultiprocessingOptions(loading.num_workers, per_worker_buffer_size=ready)
-        iterator = iter(in_worker.mp_prefetch(workers).map(_own_arrays))
+def start_batches(
+    dataset: grain.MapDataset, loading: Loading, columns: Mapping[str, Column], rows: int
+) -> grain.DatasetIterator:
+    """Returns an iterator over a data set of (batch, report), which begins to make them at once.
+
+    Args:
+        dataset: of (batch, report).
+        loading: by how many processes and threads.
+        columns: the arrays of a batch.
+        rows: of a batch on this host.
+
+    Raises:
+        WorkerError: there is no room for the batches of workers.
+    """
+    refuse_in_worker()
+    if loading.num_workers:
+        return _start_workers(dataset, loading, columns, rows)
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=loading.prefetch)
+    iterator = iter(dataset.to_iter_dataset(options))
     iterator.start_prefetch()
+    return iterator
+
+
+def _start_workers(
+    dataset: grain.MapDataset, loading: Loading, columns: Mapping[str, Column], rows: int
+) -> grain.DatasetIterator:
+    if not flags.FLAGS.is_parsed():
+        # Grain reads absl flags when it starts workers; outside absl.app.run nobody has parsed
+        # them.
+        flags.FLAGS.mark_as_parsed()
+    in_worker = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+    ready = math.ceil(loading.prefetch / loading.num_workers)
+    workers = grain.MultiprocessingOptions(loading.num_workers, per_worker_buffer_size=ready)
+    require_shared_memory(columns, rows, loading.num_workers * (ready + 1))
+    with deaf_to_terminals():
+        iterator = iter(in_worker.mp_prefetch(workers, begin_worker).map(_own_arrays))
+        iterator.start_prefetch()
     return iterator
 
 

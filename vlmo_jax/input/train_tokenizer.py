@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 
 import sentencepiece
 
+from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import TextRecord, records, sources
 from vlmo_jax.datasets.errors import DataError, MissingDataError
@@ -121,6 +122,7 @@ def _texts(source: Sequence) -> Iterator[str]:
             yield ", ".join(record.keywords)
 
 
+@told_in_one_line()
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line, trains, and says what was written."""
     parser = argparse.ArgumentParser(
@@ -151,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             split=args.split,
             character_coverage=args.character_coverage,
         )
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         sys.exit(f"error: {error}")
     print(
         f"Wrote a tokenizer of {args.vocab_size} tokens to {args.output}. Use it with"

@@ -34,6 +34,7 @@ import numpy as np
 from absl import app
 from jax.typing import ArrayLike
 
+from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.interop.checks.beit import check_beit
 from vlmo_jax.interop.checks.dalle import check_dalle
@@ -141,6 +142,7 @@ def check(path: str | pathlib.Path) -> int:
     return report.failed
 
 
+@told_in_one_line()
 def main(argv: list[str]) -> int:
     """Checks the fixtures named; returns 0 if all quantities hold and 1 if not."""
     if len(argv) < 2:

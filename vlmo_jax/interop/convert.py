@@ -37,7 +37,7 @@ from flax import nnx
 
 from vlmo_jax.checkpoints.saved_params import SavedParams
 from vlmo_jax.checkpoints.store import save_params
-from vlmo_jax.commands.endings import UserError
+from vlmo_jax.commands.endings import UserError, told_in_one_line
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.input.text.tokenizer import load_tokenizer
 from vlmo_jax.interop.float32_tensors import FLOATS, Float32Tensors
@@ -300,6 +300,7 @@ def export(
     return target
 
 
+@told_in_one_line()
 def main(argv: list[str]) -> None:
     """Runs the command; what it refuses is one line instead of a traceback."""
     logging.getLogger("absl").setLevel(logging.WARNING)
@@ -320,7 +321,7 @@ def main(argv: list[str]) -> None:
             print(f"Wrote {target}: {_described(meta['config']['model'])}")
         else:
             raise app.UsageError("give --from=vlmo, beit or dalle, or --to=vlmo, beit or dalle")
-    except (OSError, ImportError, ValueError) as error:
+    except (ImportError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -5,15 +5,26 @@ launcher names them in JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCES
 each are in launch/.
 """
 
+import contextlib
 import importlib.util
 import logging
 import os
+import socket
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
 
 import jax
 
+from vlmo_jax.commands.endings import UserError, told_in_one_line
+from vlmo_jax.parallel.peers import DEATH, DEATHS, explain_deaths, finish_passing
+
 log = logging.getLogger(__name__)
+
+# For how long a process waits for the others, in seconds.
+WAIT_VARIABLE, WAIT = "VLMO_JAX_WAIT_SECONDS", 300
+_SAID_AFTER = 15  # seconds of waiting
 
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
@@ -29,15 +40,30 @@ def start_distributed(environ: Mapping[str, str] = os.environ) -> None:
         environ: the environment's variables.
     """
     expected = expected_processes(environ)
+    wait = _wait_seconds(environ)
+    if expected > 1:
+        explain_deaths()
     try:
         if any(name in environ for name in EXPLICIT):
-            # Without "deactivate" jax would also ask Slurm or Kubernetes, and hide devices by what
-            # they say.
-            jax.distributed.initialize(
-                *explicit_processes(environ), cluster_detection_method="deactivate"
-            )
+            address, count, number = explicit_processes(environ)
+            started = time.monotonic()
+            if number:
+                reach_coordinator(address, wait)
+            left = max(wait - (time.monotonic() - started), 1.0)
+            # jax's own limit ends in a dump; ours comes before it.
+            with _limited(left, f"{count} processes around {address}", wait):
+                # Without "deactivate" jax would also ask Slurm or Kubernetes, and hide devices by
+                # what they say.
+                jax.distributed.initialize(
+                    address,
+                    count,
+                    number,
+                    cluster_detection_method="deactivate",
+                    initialization_timeout=int(left) + 60,
+                )
         elif expected > 1 or on_cloud_tpu(environ):
-            jax.distributed.initialize()
+            with _limited(wait, f"{expected or 'all'} processes", wait):
+                jax.distributed.initialize(initialization_timeout=int(wait) + 60)
     except (OSError, RuntimeError, ValueError) as error:
         sys.exit(
             f"error: this process could not join the others of its job: {error}; see"
@@ -54,6 +80,101 @@ def start_distributed(environ: Mapping[str, str] = os.environ) -> None:
             jax.local_device_count(),
             jax.device_count(),
         )
+
+
+def _wait_seconds(environ: Mapping[str, str]) -> float:
+    value = environ.get(WAIT_VARIABLE, str(WAIT))
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        sys.exit(f"error: {WAIT_VARIABLE}={value} is no number of seconds, such as {WAIT}")
+    return seconds
+
+
+def reach_coordinator(address: str, wait: float) -> None:
+    """Waits until process 0 can be reached, and exits with a message if that takes too long.
+
+    Args:
+        address: host:port of process 0.
+        wait: seconds.
+    """
+    host, _, port = address.rpartition(":")
+    started, said = time.monotonic(), False
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            reason = error.strerror or str(error)
+        waited = time.monotonic() - started
+        if waited >= wait:
+            sys.exit(
+                f"error: nobody answers at {address}, where process 0 should be, for {waited:.0f}"
+                f" seconds ({reason}): start it, look at JAX_COORDINATOR_ADDRESS and at firewalls,"
+                f" or wait longer with {WAIT_VARIABLE}; see docs/CLUSTERS.md"
+            )
+        if waited > _SAID_AFTER and not said:
+            log.warning("Waiting for process 0 at %s (%s)", address, reason)
+            said = True
+        time.sleep(min(1.0, wait - waited))
+
+
+@contextlib.contextmanager
+def _limited(seconds: float, what: str, wait: float) -> Iterator[None]:
+    """Ends this process if what is inside takes longer; jax would abort with a dump."""
+
+    def give_up() -> None:
+        text = (
+            f"error: this process waited {wait:.0f} seconds in vain for {what} to come together:"
+            " start those that are missing, and look at the ends of their logs, or wait longer with"
+            f" {WAIT_VARIABLE}; see docs/CLUSTERS.md\n"
+        )
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode())
+        os._exit(1)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextlib.contextmanager
+def leaving_alone() -> Iterator[None]:
+    """Inside, an error ends this process of a job at once: jax would wait minutes for the others
+    to end too, and then abort. The death of another is told in one line.
+    """
+    try:
+        with told_in_one_line(), _naming_deaths():
+            yield
+    except SystemExit as end:
+        if jax.distributed.is_initialized() and jax.process_count() > 1 and end.code:
+            if isinstance(end.code, str):
+                os.write(2, f"{end.code}\n".encode())
+            sys.stdout.flush()
+            sys.stderr.flush()
+            finish_passing()
+            os._exit(end.code if isinstance(end.code, int) else 1)
+        raise
+
+
+class PeerError(UserError, RuntimeError):
+    """Another process of the job has died."""
+
+
+@contextlib.contextmanager
+def _naming_deaths() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if jax.distributed.is_initialized() and DEATHS.search(str(error)):
+            raise PeerError(DEATH.removeprefix("error: ")) from error
+        raise
 
 
 def check_processes(expected: int, found: int, joined: bool) -> None:

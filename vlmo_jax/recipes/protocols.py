@@ -7,7 +7,7 @@ part reads its own field; of other fields it reads sizes that both must agree on
 to which a config is held before anything else is asked of the part.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -144,7 +144,13 @@ class TaskRecipe(Protocol):
 
 
 class EvaluationRecipe(Protocol):
-    """A named member of `config.evals`."""
+    """A named member of `config.evals`.
+
+    Attributes:
+        splits: name -> records, once it is open.
+    """
+
+    splits: dict[str, Sequence]
 
     @property
     def allowed(self) -> Mapping[str, Kind]:

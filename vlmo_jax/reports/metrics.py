@@ -18,6 +18,13 @@ import numpy as np
 import tensorboardX
 import tqdm
 
+from vlmo_jax.commands.endings import UserError
+
+
+class BrokenMetricsError(UserError, ValueError):
+    """A file of metrics with a line that is no metrics."""
+
+
 # Characters that its names may not have; it would say so at every value.
 _TENSORBOARD_REFUSES = re.compile(r"[^-/\w.]")
 
@@ -295,7 +302,7 @@ def _parse(path: pathlib.Path) -> list[tuple[dict, bytes]]:
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines) and not line.endswith(b"\n"):
                 break
-            raise ValueError(
+            raise BrokenMetricsError(
                 f"{path}, line {number}: {line[:80]!r} is not a JSON object with an integer `step`;"
                 " repair or delete that line, or move the file away"
             ) from error

@@ -12,6 +12,9 @@ from ml_collections import ConfigDict
 
 from vlmo_jax.checkpoints import saved_params, store
 from vlmo_jax.commands.config_errors import ConfigError, naming
+from vlmo_jax.commands.folders import require_writable
+from vlmo_jax.evals.collect import NothingToEvaluateError
+from vlmo_jax.input.workers import refuse_in_worker
 from vlmo_jax.models.build import abstract_model
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
@@ -37,7 +40,10 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
             checkpoint's.
         FileNotFoundError: there is no checkpoint or no data set.
     """
+    refuse_in_worker()
     recipe = open_recipe(config)
+    _require_something(recipe)
+    require_writable(workdir)
     mesh = sharding.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         graphdef, abstract = abstract_model(recipe.make_model)
@@ -72,6 +78,20 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
         examples = ", ".join(str(page) for page in pages.values())
         announce(f"Metrics are in {workdir / 'metrics.jsonl'}, examples in {examples}")
     return metrics
+
+
+def _require_something(recipe: Recipe) -> None:
+    """Refuses to measure nothing, which would look like success."""
+    for name, part in recipe.evaluations.items():
+        if not part.splits:
+            fields = recipe.config.evals[name]
+            raise NothingToEvaluateError(
+                f"config.evals.{name}.splits={tuple(fields.splits)} leaves nothing to evaluate:"
+                f" {fields.source or recipe.config.data.source} has no split but what is trained on"
+                f" (config.data.split={recipe.config.data.split!r}); name a split, such as"
+                f" --config.evals.{name}.splits=\"('validation',)\", or another"
+                f" config.evals.{name}.source"
+            )
 
 
 def _choose_checkpoint(init_from: str | None, workdir: Path) -> Path | str:

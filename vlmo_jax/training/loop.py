@@ -3,9 +3,8 @@
 import contextlib
 import math
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,10 @@ from vlmo_jax.checkpoints.state import AVERAGED, TrainState
 from vlmo_jax.checkpoints.store import Checkpoints, find_metric
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.endings import UserError
+from vlmo_jax.commands.folders import naming_folder, require_writable
 from vlmo_jax.evals.evaluation import Evaluation
+from vlmo_jax.evals.interruption import InterruptedEvaluation, interruptible
+from vlmo_jax.input.workers import refuse_in_worker
 from vlmo_jax.models.build import count_params
 from vlmo_jax.parallel import sharding
 from vlmo_jax.parallel.agreement import any_process
@@ -34,6 +36,7 @@ from vlmo_jax.reports.metrics import (
 from vlmo_jax.training.opening import open_recipe
 from vlmo_jax.training.program import Program, build_program, compiled_bytes, initial_state
 from vlmo_jax.training.run_lock import lock_workdir
+from vlmo_jax.training.signals import StopRequests
 from vlmo_jax.training.train_step import FINITE
 
 
@@ -73,9 +76,11 @@ def train(config: ConfigDict, workdir: Path) -> bool:
             before that.
     """
     started = time.perf_counter()
+    refuse_in_worker()
     recipe = open_recipe(config)
+    require_writable(workdir / "checkpoints")
     mesh = sharding.make_mesh(config.mesh)
-    with lock_workdir(workdir), jax.set_mesh(mesh):
+    with lock_workdir(workdir), jax.set_mesh(mesh), naming_folder(workdir):
         program = build_program(recipe, mesh)
         evaluations = recipe.make_evaluations(program.update.graphdef, mesh)
         checkpoints = Checkpoints(
@@ -83,10 +88,11 @@ def train(config: ConfigDict, workdir: Path) -> bool:
             keep_last=config.checkpoint.keep_last,
             best_metric=config.checkpoint.best_metric,
         )
-        with contextlib.closing(checkpoints):
+        with contextlib.ExitStack() as held, contextlib.closing(checkpoints):
             state, origin = initial_state(program, checkpoints)
             _describe(program, origin, workdir)
             loop = Loop(program, state, checkpoints, evaluations, workdir)
+            held.enter_context(loop.held)  # until the last checkpoint is whole
             with contextlib.closing(loop.writer):
                 finished = loop.run()
         if jax.process_index() == 0:
@@ -129,17 +135,19 @@ class Loop:
         self.pending: tuple[int, Any] | None = None
         self.means = WeightedMeans()  # of the steps since the last log line
         self.steps_in_window = 0
-        self.stop = False
+        self.stop, self.held = StopRequests(_say), contextlib.ExitStack()
         self.last_save = time.monotonic()
         self.long_texts = 0.0  # share of the texts so far that were too long for a row
 
     def run(self) -> bool:
         """Runs to the last step or to a signal; returns whether the run is finished."""
         config = self.config
-        if self.first_step >= config.steps:
+        if self.first_step > config.steps:
             return True
         if missing := self._missing_evaluations():
             self.evaluate(self.first_step, missing)
+        if self.first_step == config.steps:
+            return True
         frozen = self.program.load_frozen()
         batches = self.program.recipe.batches(self.first_step)
         compiled, seconds, memory = self.program.compile()
@@ -148,9 +156,9 @@ class Loop:
         bar = ProgressBar(
             config.steps, start_step=self.first_step, enabled=jax.process_index() == 0
         )
-        restore_signals = self._catch_signals()
         self.stopwatch.lap()
         try:
+            self.held.enter_context(self.stop.held())
             with batches:
                 for step in range(self.first_step + 1, config.steps + 1):
                     with self.stopwatch("data"):
@@ -160,18 +168,16 @@ class Loop:
                     self.pending = (step, metrics)
                     self.long_texts = batches.truncated / max(batches.texts, 1)
                     due = self._due(step)
-                    self._after_step(step, due, bar)
-                    if due.stop:
-                        return step == config.steps
+                    if not self._after_step(step, due, bar) or due.stop and step < config.steps:
+                        return False
         finally:
             bar.close()
-            restore_signals()
         return True
 
     def _due(self, step: int) -> Due:
         """What is due after `step`; the same on every process."""
         config, last = self.config, step == self.config.steps
-        stop = self._agreed(self.stop, step)
+        stop = self._agreed(self.stop.asked, step)
         minutes = (time.monotonic() - self.last_save) / 60
         overdue = self._agreed(minutes >= config.checkpoint.every_minutes, step)
         save = last or stop or overdue or step % config.checkpoint.every_steps == 0
@@ -184,17 +190,25 @@ class Loop:
         every = {name: self.config.evals[name].every_steps for name in self.evaluations}
         return tuple(n for n in every if step % every[n] == 0 or step == self.config.steps)
 
-    def _after_step(self, step: int, due: Due, bar: ProgressBar) -> None:
-        metrics = None
+    def _after_step(self, step: int, due: Due, bar: ProgressBar) -> bool:
+        """Does what is due, the checkpoint first; returns whether all of it was done: a signal ends
+        evaluations, which the next start makes.
+        """
         if due.log:
             self._collect(bar)
             self._log(step, bar)
-        if due.evaluations:
-            metrics = self.evaluate(step, due.evaluations)
         if due.save or due.evaluations:
-            self.checkpoints.save(self.state, self.meta, metrics)
+            self.checkpoints.save(self.state, self.meta)
             self.last_save = time.monotonic()
+        if due.evaluations:
+            try:
+                with interruptible(lambda: any_process(self.stop.asked)):
+                    self.evaluate(step, due.evaluations)
+            except InterruptedEvaluation:
+                return False
+        if due.save or due.evaluations:
             self.stopwatch.lap()
+        return True
 
     def _agreed(self, flag: bool, step: int) -> bool:
         """Whether any process says so; asked at log steps when there are several, so that all act
@@ -247,12 +261,17 @@ class Loop:
 
     def _missing_evaluations(self) -> tuple[str, ...]:
         """The evaluations that are due before the first step: all of them at step 0; later those
-        that were due when a signal stopped the start before this one.
+        that were due when the start before this one was stopped or killed. All that are due where
+        the checkpoint lacks its best metric, which may be a mean over several.
 
         The first process, which writes, knows.
         """
         due = self._scheduled(self.first_step)
-        if self.first_step == 0:
+        if self.first_step == 0 or not due:
+            return due
+        if self.config.checkpoint.best_metric and any_process(
+            self.checkpoints.lacks_metrics(self.first_step)
+        ):
             return due
         measured: Mapping[str, Any] = {}
         if jax.process_index() == 0:
@@ -284,6 +303,8 @@ class Loop:
                 self.writer.write(step, scores)
             metrics |= scores
         self._check_best_metric(names, metrics)
+        if step and self.config.checkpoint.best_metric:
+            self.checkpoints.add_metrics(step, metrics)
         return metrics
 
     def _check_best_metric(self, names: Iterable[str], metrics: Mapping[str, float]) -> None:
@@ -296,17 +317,6 @@ class Loop:
             f" {', '.join(metrics)}, EVALUATION/METRIC for the mean of all splits, or"
             " --config.checkpoint.best_metric= for none"
         )
-
-    def _catch_signals(self) -> Callable[[], Any]:
-        """SIGTERM and the first Ctrl-C end the run after the step under way, with a checkpoint."""
-
-        def stop(number, frame):
-            _say(f"{signal.Signals(number).name}: saving after this step, then stopping.")
-            self.stop = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        return lambda: [signal.signal(number, handler) for number, handler in before.items()]
 
 
 def _not_finite(params: Any) -> list[str]:
