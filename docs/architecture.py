@@ -70,7 +70,11 @@ FLOORS = (
         _room("interop", "other people's weights ↔ ours"),
     ),
     (_room("training", "the loop of a run"),),
-    (_room("main", "the command of a run"), _room("bench", "how fast it is")),
+    (
+        _room("main", "the command of a run"),
+        _room("bench", "how fast it is"),
+        _room("doctor", "is all well"),
+    ),
     (_room("experiments", "several runs, compared"),),
     (Room("chain, compare", "their commands", ("chain", "compare")),),
 )

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from vlmo_jax.datasets import build, sources
+from vlmo_jax.commands.endings import UserError
+from vlmo_jax.datasets import build, check, sources
 
 
 @pytest.fixture
@@ -100,8 +101,8 @@ def test_a_split_left_with_no_image_is_refused(folder, tmp_path):
 
 
 def test_captions_of_another_folder_are_refused(folder, tmp_path):
-    _write_captions(folder, [{"image": "elsewhere/1.jpg", "text": "x"}])
-    with pytest.raises(ValueError, match="names no image of .*elsewhere/1.jpg"):
+    _write_captions(folder, [{"image": "elsewhere/99.jpg", "text": "x"}])
+    with pytest.raises(ValueError, match="names no image of .*elsewhere/99.jpg.*for example .part"):
         build.build_dataset(folder, tmp_path / "out")
 
 
@@ -149,3 +150,28 @@ def test_command_says_what_was_written_and_what_is_next(folder, tmp_path, capsys
     )
     with pytest.raises(SystemExit, match="already exists"):
         build.main([str(folder), str(out)])
+
+
+def test_paths_of_another_machine_are_matched_and_counted(folder, tmp_path):
+    rows = _read_captions(folder)
+    _write_captions(folder, [row | {"image": f"D:\\\\x\\\\{row['image']}"} for row in rows])
+    report = build.build_dataset(folder, tmp_path / "out")
+    assert report.counts == {"train": 20} and not report.left_out
+    assert report.notes[0].startswith("20 of 20 paths were matched inside another folder")
+
+
+def test_a_folder_of_images_alone_is_for_stage_1(folder, tmp_path):
+    (folder / "captions.jsonl").unlink()
+    report = build.build_dataset(folder, tmp_path / "out")
+    assert report.counts == {"train": 20} and "no captions" in report.notes[0]
+    images = sources.open_image_source(str(tmp_path / "out"), "train")
+    assert len(images) == 20 and images[0].texts == ()
+    with pytest.raises(ValueError, match="holds images without captions, not images with captions"):
+        sources.open_source(str(tmp_path / "out"), "train")
+    assert not check.check_dataset(str(tmp_path / "out"))["train"].broken
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a-b", "a\nb", "all"])
+def test_odd_names_of_splits_are_refused(name):
+    with pytest.raises(UserError, match="split"):
+        build.parse_splits(name)

@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -142,3 +144,40 @@ def test_an_image_too_large_to_be_honest_is_refused(encode, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(images.BrokenImageError, match="Bomb"):
         images.decode_image(encode(noise(32, 32)))
+
+
+@pytest.mark.parametrize(
+    "data, what",
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC picture; convert"),
+        (b'<?xml version="1.0"?>\n<!-- x -->\n<svg xmlns="">', "SVG drawing; convert"),
+        (b"<!DOCTYPE html><html>404", "HTML page"),
+        (b'{"error": "not found"}', "JSON"),
+        (b"<Error><Code>AccessDenied</Code></Error>", "XML"),
+        (b"%PDF-1.7\n", "PDF document"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0", "video"),
+        (b"PK\x03\x04rest", "zip archive"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"\0" * 100, "zeros"),
+        (b"", "empty"),
+    ],
+)
+def test_other_files_are_named_for_what_they_are(data, what):
+    with pytest.raises(images.BrokenImageError, match=what) as refused:
+        images.decode_image(data)
+    assert "0x" not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_large_colour_profile_drops_no_picture(encode):
+    image = noise(17, 9)
+    data = encode(image, icc_profile=bytes(2**21))
+    assert (as_array(images.decode_image(data)) == np.asarray(image)).all()
+    assert images.read_header(data) == ("PNG", (17, 9))
+
+
+def test_pictures_of_too_many_pixels_are_refused_by_name(encode):
+    data = bytearray(encode(Image.new("1", (20, 20))))
+    data[16:24] = struct.pack(">II", 20000, 20000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    with pytest.raises(images.BrokenImageError, match="too many pixels.*400000000"):
+        images.decode_image(bytes(data))

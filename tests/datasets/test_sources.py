@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from vlmo_jax.commands.endings import UserError
 from vlmo_jax.datasets import sources, writer
 
 
@@ -137,8 +136,25 @@ def test_reading_data_imports_neither_jax_nor_tensorflow():
     )
 
 
-def test_a_cut_description_is_named(dataset):
-    info = dataset / "dataset_info.json"
-    info.write_text(info.read_text()[:200])
-    with pytest.raises(UserError, match=f"{dataset}: dataset_info.json .* is cut or damaged"):
-        sources.split_sizes(str(dataset))
+def test_a_folder_named_like_an_embedded_set_is_asked_about(dataset, monkeypatch):
+    dataset.rename(dataset.with_name("emoji"))
+    monkeypatch.chdir(dataset.parent)
+    with pytest.raises(ValueError, match="write ./emoji for the folder, embedded:emoji"):
+        sources.open_source("emoji", "train")
+    assert len(sources.open_source("./emoji", "train")) == 8
+    assert len(sources.open_source("embedded:emoji", "train")) == 7620
+
+
+def test_a_folder_with_a_plus_is_one(dataset):
+    plus = dataset.rename(dataset.with_name("a+b"))
+    assert len(sources.open_source(str(plus), "train")) == 8
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+@pytest.mark.parametrize("size", [0, 40])
+def test_cut_descriptions_are_named(dataset, name, size):
+    path = dataset / name
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ValueError, match=f"{name} is cut or damaged") as refused:
+        sources.open_source(str(dataset), "train")
+    assert "\n" not in str(refused.value)

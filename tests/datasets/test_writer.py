@@ -1,3 +1,6 @@
+import os
+import signal
+
 import pytest
 
 from vlmo_jax.datasets import sources, writer
@@ -75,3 +78,30 @@ def test_other_folders_are_never_replaced(tmp_path, some_records):
 def test_any_folder_name_will_do(tmp_path, some_records, name):
     _write(tmp_path / name, some_records)
     assert len(sources.open_source(str(tmp_path / name), "train")) == 10
+
+
+def test_a_second_build_to_one_place_is_refused(tmp_path, some_records):
+    with writer.DatasetWriter(tmp_path / "data", description="first") as first:
+        second = writer.DatasetWriter(tmp_path / "data", description="second")
+        with pytest.raises(FileExistsError, match="another build writes to .*process"):
+            second.__enter__()
+        first.write("train", some_records[0])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+def test_what_a_killed_build_left_is_cleared(tmp_path, some_records):
+    (tmp_path / ".data.incomplete-abc").mkdir()
+    (tmp_path / ".data.incomplete-abc" / "train-0.incomplete").touch()
+    (tmp_path / ".database.incomplete-abc").mkdir()
+    with writer.DatasetWriter(tmp_path / "data", description="for tests") as out:
+        out.write("train", some_records[0])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".database.incomplete-abc", "data"]
+
+
+def test_sigterm_leaves_nothing(tmp_path, some_records):
+    dataset = writer.DatasetWriter(tmp_path / "data", description="for tests")
+    with pytest.raises(SystemExit) as ended, dataset as out:
+        out.write("train", some_records[0])
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir()) and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -4,7 +4,7 @@ import pytest
 from tests.paths import DATA
 from vlmo_jax.evals import recall
 
-OFFICIAL = DATA / "retrieval_metrics.npz"
+OFFICIAL = DATA / "siblings" / "retrieval_metrics.npz"
 
 
 def brute_force_ranks(queries, candidates, query_groups, candidate_groups):

@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.fuzz import checkpoints
+from tests.fuzz import captions, checkpoints, paths, tensor_files
 from tests.fuzz.case import Case
 
 AREAS: dict[str, Callable[[np.random.Generator], Case]] = {
+    "captions": captions.draw,
     "checkpoints": checkpoints.draw,
+    "paths": paths.draw,
+    "tensor_files": tensor_files.draw,
 }

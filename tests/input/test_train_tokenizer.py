@@ -74,3 +74,11 @@ def test_trains_from_a_data_set_of_texts(tmp_path):
     train_tokenizer.train_tokenizer(["glosses"], str(tmp_path / "t.model"), 600, split="validation")
     trained = tokenizer.load_tokenizer(str(tmp_path / "t.model"))
     assert trained.decode(trained.encode("of the house").ids) == "of the house"
+
+
+def test_lines_of_many_bytes_are_not_lost(tmp_path):
+    text = tmp_path / "t.txt"
+    text.write_text("a b c d\n" * 50 + " ".join(["\u732b"] * 3000) + "\n", encoding="utf-8")
+    train_tokenizer.train_tokenizer([str(text)], str(tmp_path / "m.model"), 12)
+    loaded = tokenizer.load_tokenizer(str(tmp_path / "m.model"))
+    assert 1 not in loaded.encode("\u732b").ids

@@ -13,6 +13,7 @@ import pytest
 from configs import stage3
 from tests import tiny
 from tests.interop.official_weights import weights
+from tests.interop.torch_files import TorchFile
 from tests.paths import DATA
 from vlmo_jax.checkpoints.earlier import upgrade_config
 from vlmo_jax.checkpoints.param_names import flatten
@@ -20,7 +21,7 @@ from vlmo_jax.checkpoints.saved_params import SavedParams, load_params
 from vlmo_jax.checkpoints.warm_start.load import warm_start
 from vlmo_jax.interop import convert as conversion
 from vlmo_jax.interop.formats import write_vlmo
-from vlmo_jax.interop.tensor_files import read_tensors
+from vlmo_jax.interop.tensor_files import read_tensors, write_safetensors
 from vlmo_jax.interop.vlmo import from_official, official_places
 from vlmo_jax.interop.vlmo_sizes import find_sizes
 from vlmo_jax.models.build import abstract_params, model_maker
@@ -264,6 +265,35 @@ def test_checkpoint_of_version_0_1_is_exported_and_used(
     if kind == "tokenizer":
         visual_tokenizer = VisualTokenizer(tmp_path / "ours")
         assert visual_tokenizer.vocab_size == 64 and not visual_tokenizer.has_decoder
+
+
+def test_wrapped_torch_file_of_wider_types_comes_back(tmp_path, capsys):
+    """Names are unwrapped and said; what float32 holds of float64 and whole numbers is kept."""
+    tensors = weights("tiny_base_vqa")
+    tensors["vqa_classifier.0.bias"] = tensors["vqa_classifier.0.bias"].astype(np.float64)
+    tensors["pooler.dense.bias"] = np.arange(32)
+    file = TorchFile()
+    wrapped = {f"module._orig_mod.{name}": file.tensor(value) for name, value in tensors.items()}
+    counter = {"n_averaged": file.tensor(np.asarray(4))}
+    file.write(tmp_path / "a.pt", {"state_dict": counter | wrapped, "epoch": 3})
+    meta = conversion.convert(tmp_path / "a.pt", tmp_path / "ours", "vlmo", image_size=32)
+    assert (
+        f"a.pt: took off module._orig_mod. from {len(tensors)} names; left out n_averaged; left out"
+        " epoch\n" in capsys.readouterr().out
+    )
+    assert meta["official"]["types"]["vqa_classifier.0.bias"] == "float64"
+    assert {leaf.dtype.name for leaf in SavedParams(tmp_path / "ours").shapes.values()} == {
+        "float32"
+    }
+    same(read_tensors(conversion.export(tmp_path / "ours", tmp_path / "back", "vlmo")), tensors)
+
+
+def test_folder_of_transformers_is_converted(tmp_path):
+    (tmp_path / "beit").mkdir()
+    tensors = sibling("beit_shared_relpos")
+    write_safetensors(tmp_path / "beit" / "model.safetensors", tensors)
+    conversion.convert(tmp_path / "beit", tmp_path / "ours", "beit")
+    same(read_tensors(conversion.export(tmp_path / "ours", tmp_path / "back", "beit")), tensors)
 
 
 def test_torch_file_comes_back(tmp_path):

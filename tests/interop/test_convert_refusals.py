@@ -32,8 +32,8 @@ from vlmo_jax.interop import convert as conversion
             "pooler.dense.bias: 32 of 32 values are not finite",
         ),
         (
-            lambda t: {**t, "pooler.dense.bias": np.zeros(32)},
-            "pooler.dense.bias: float64, where float32",
+            lambda t: {**t, "pooler.dense.bias": np.full(32, 0.1)},
+            "pooler.dense.bias: float64, where float32 is wanted, which cannot hold .*0.1.* and 31",
         ),
         (
             lambda t: {f"backbone.{k}": v for k, v in t.items()},
@@ -47,6 +47,22 @@ from vlmo_jax.interop import convert as conversion
         (
             lambda t: {**t, "transformer.patch_embed.proj.weight": np.zeros((32, 192), np.float32)},
             "which should have 4 axes",
+        ),
+        (
+            lambda t: {**t, "transformer.patch_embed.proj.weight": np.zeros((32, 3, 0, 0))},
+            "which should have 4 axes that are not empty",
+        ),
+        (
+            lambda t: {**t, "transformer.blocks.999999999.norm1.bias": np.zeros(32, np.float32)},
+            "tensors are not those of a model with a layer 999999999",
+        ),
+        (
+            lambda t: {**t, "pooler.dense.bias": np.full(32, 2**24 + 1)},
+            "pooler.dense.bias: int64, where float32 is wanted, which cannot hold .*16777217",
+        ),
+        (
+            lambda t: {**t, "pooler.dense.bias": np.zeros(32, np.complex64)},
+            "pooler.dense.bias: complex64",
         ),
     ],
 )

@@ -86,7 +86,6 @@ def test_cut_safetensors_are_refused(tmp_path, tensors, keep):
     [
         {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]},
         {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]},
-        {"dtype": "C64", "shape": [1], "data_offsets": [0, 8]},
         {"dtype": "F32", "shape": [2]},
         [],
     ],
@@ -122,12 +121,9 @@ def test_other_refusals(tmp_path, tensors):
 
 def test_torch_files_without_torch_say_what_to_install(tmp_path, monkeypatch, tensors):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    (tmp_path / "a.pt").write_bytes(b"")
     with pytest.raises(
         ImportError, match=r"needs torch; install it with `pip install .vlmo-jax.convert..`"
     ):
-        read_tensors(tmp_path / "a.pt")
-    with pytest.raises(ImportError, match="needs torch"):
         write_torch(tmp_path / "b.pt", tmp_path / "a.safetensors")
 
 

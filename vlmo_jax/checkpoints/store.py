@@ -264,11 +264,11 @@ def _optimizer_item(state: TrainState) -> dict[str, Any]:
 
 
 def _digest_items(trees: Mapping[str, Any]) -> dict[str, dict[Path, str]]:
-    return {item: digest_arrays(_arrays(tree)) for item, tree in trees.items()}
+    return {item: digest_arrays(array_paths(tree)) for item, tree in trees.items()}
 
 
-def _arrays(tree: Any) -> dict[Path, Any]:
-    """The arrays of a state's tree by path, as Orbax names them."""
+def array_paths(tree: Any) -> dict[Path, Any]:
+    """The arrays of a state or an item by path, as Orbax names them."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
         tuple(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
@@ -279,8 +279,8 @@ def _arrays(tree: Any) -> dict[Path, Any]:
 def _check_same_arrays(
     folder: pathlib.Path, item: str, tree: Mapping[str, Any], wanted: Any
 ) -> None:
-    saved = {path: tuple(leaf.shape) for path, leaf in _arrays(tree).items()}
-    here = {path: tuple(leaf.shape) for path, leaf in _arrays(wanted).items()}
+    saved = {path: tuple(leaf.shape) for path, leaf in array_paths(tree).items()}
+    here = {path: tuple(leaf.shape) for path, leaf in array_paths(wanted).items()}
     others = [path for path in sorted({*saved, *here}) if saved.get(path) != here.get(path)]
     if others:
         some = ", ".join("/".join((item, *path)) for path in others[:3])

@@ -10,13 +10,20 @@ says what is in it.
 """
 
 from vlmo_jax.datasets.records import Record, TextRecord
-from vlmo_jax.datasets.sources import BrokenRecordError, RecordSource, open_source, open_text_source
+from vlmo_jax.datasets.sources import (
+    BrokenRecordError,
+    RecordSource,
+    open_image_source,
+    open_source,
+    open_text_source,
+)
 
 __all__ = [
     "BrokenRecordError",
     "Record",
     "RecordSource",
     "TextRecord",
+    "open_image_source",
     "open_source",
     "open_text_source",
 ]

@@ -2,11 +2,18 @@
 OUT
 
 SRC is searched for images, subfolders included. The captions file is the one *.jsonl, *.csv or
-*.tsv at the top of SRC unless --captions names another. In JSONL a line reads {"image":
-"cats/1.jpg", "text": "a cat on a mat"}, or "texts" with a list, and maybe "keywords" (a list, or a
-string with commas) and "split"; CSV and TSV have the same as columns with a header line. Other
-usual names do too (file_name, path, caption, captions, sentence...), rows about the same image are
-put together.
+*.tsv (else *.ndjson, *.json or *.txt) at the top of SRC unless --captions names another. In JSONL a
+line reads {"image": "cats/1.jpg", "text": "a cat on a mat"}, or "texts" with a list, and maybe
+"keywords" (a list, or a string with commas) and "split"; CSV and TSV have the same as columns with
+a header line. Other usual names do too (file_name, path, caption, captions, sentence, caption_1,
+caption_2...), rows about the same image are put together. JSON may be a list of such objects,
+COCO's {"images": [...], "annotations": [...]} or {"cats/1.jpg": ["a cat on a mat"]}; a table of two
+columns needs no header. Without a captions file, 1.txt beside 1.jpg holds its captions, one a line.
+Of a folder of images alone, or with --no_captions, comes a data set for stage 1 and visual
+tokenizers.
+
+An image may be called by another path than it has in SRC: by its name alone, as on another machine,
+without its ending. What fits just one file is taken, and counted in the report.
 
 Image files are taken over byte for byte after each was decoded once. Broken and missing images and
 images without a caption are left out, counted and listed in OUT/left_out.tsv; more of them than
@@ -20,16 +27,21 @@ import itertools
 import os
 import pathlib
 import re
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-from PIL import Image
 
 from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import images, progress, records, writer
+from vlmo_jax.datasets.errors import DataError, MissingDataError
 from vlmo_jax.datasets.readers import captions
+from vlmo_jax.datasets.readers.image_paths import has_image_suffix
+from vlmo_jax.datasets.readers.keys import EXAMPLE
+
+_LONGEST_SPLIT = 100  # bytes of a split's name: it is part of the names of files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +53,14 @@ class BuildReport:
         left_out: {image that the captions file names: why it was left out}.
         blank_captions: number of captions of nothing but white space, which were dropped.
         without_captions: number of image files of the folder that the captions file does not name.
+        notes: lines about what was read in another way than the captions file says.
     """
 
     counts: dict[str, int]
     left_out: dict[str, str]
     blank_captions: int
     without_captions: int
+    notes: tuple[str, ...] = ()
 
 
 def build_dataset(
@@ -54,6 +68,7 @@ def build_dataset(
     out: pathlib.Path,
     *,
     captions_file: pathlib.Path | None = None,
+    with_captions: bool = True,
     splits: str | Mapping[str, float] | None = None,
     seed: int = 0,
     max_broken: float = 0.01,
@@ -66,7 +81,9 @@ def build_dataset(
     Args:
         source: folder of images.
         out: where the data set goes.
-        captions_file: a .jsonl, .csv or .tsv file, None for the one in `source`.
+        captions_file: as `captions.read_captions` takes it, None for the one in `source`, or where
+            there is none for the text files beside the images.
+        with_captions: False takes all images and no captions, as for a folder of images alone.
         splits: one split for all images, or {split: share of the images} with shares that sum to 1,
             drawn at random; None for the splits of the captions file, "train" where it names none.
         seed: of the draw.
@@ -84,29 +101,34 @@ def build_dataset(
             with none.
     """
     if not source.is_dir():
-        raise FileNotFoundError(f"{source} is no folder")
-    captions_file = captions_file or captions.find_captions_file(source)
+        raise MissingDataError(f"{source} is no folder")
+    files = list(_files(source))
+    read, origin = _read_captions(source, files, captions_file, with_captions)
+    bare = origin is None
     dataset = writer.DatasetWriter(
         out,
-        description=f"Images of {source.name} with the captions of {captions_file.name}.",
+        kind=records.BARE_IMAGES if bare else records.IMAGES,
+        description=f"Images of {source.name} {'without' if bare else 'with the'} captions"
+        f"{'' if bare else f' of {origin}'}.",
         shard_bytes=shard_bytes,
         overwrite=overwrite,
     )
-    files = list(_files(source))
-    found, missing = captions.read_captions(captions_file, files)
+    found, missing = read.images, read.missing
     if not found:
-        first = f"; the first it names is {missing[0]}" if missing else ""
-        raise ValueError(f"{captions_file} names no image of {source}{first}")
-    left_out = dict.fromkeys(missing, "no such file, or several of that name")
-    left_out |= {image.path: "no caption" for image in found if not image.texts}
-    usable = [image for image in found if image.texts]
+        raise DataError(_nothing_found(source, files, read, origin))
+    left_out = dict(missing)
+    if not bare:
+        left_out |= {image.path: "no caption" for image in found if not image.texts}
+    usable = [image for image in found if image.texts or bare]
     split_of = assign_splits(usable, splits, seed)
     total = len(found) + len(missing)
     counts = dict.fromkeys(splits if isinstance(splits, Mapping) else split_of.values(), 0)
     _refuse_broken(left_out, total, max_broken)
-    read = progress.map_in_order(functools.partial(_read, source), usable, num_threads=num_threads)
+    opened = progress.map_in_order(
+        functools.partial(_read, source), usable, num_threads=num_threads
+    )
     with dataset:
-        for image, data, problem in read:
+        for image, data, problem in opened:
             if problem:
                 left_out[image.path] = problem
                 _refuse_broken(left_out, total, max_broken)
@@ -122,7 +144,64 @@ def build_dataset(
                 "left_out.tsv", "".join(f"{name}\t{reason}\n" for name, reason in left_out.items())
             )
     without_captions = _count_images(files) - _count_images(image.path for image in found)
-    return BuildReport(counts, left_out, sum(image.blank for image in found), without_captions)
+    blank = sum(image.blank for image in found)
+    notes = (*read.notes, *_links_out(source, usable))
+    return BuildReport(counts, left_out, blank, without_captions, notes)
+
+
+def _read_captions(
+    source: pathlib.Path,
+    files: list[str],
+    captions_file: pathlib.Path | None,
+    with_captions: bool,
+) -> tuple[captions.Captions, str | None]:
+    """The captions of a folder, and the name of what they come from; None: images alone."""
+    path = None
+    if with_captions:
+        path = captions_file or captions.find_captions_file(source)
+    if path is not None and path.is_dir():
+        raise DataError(f"--captions {path} is a folder; name a file in it")
+    if path is not None:
+        return captions.read_captions(path, files, source), path.name
+    if with_captions:
+        beside = captions.read_sidecars(source, files)
+        if beside.images:
+            return beside, "text files beside them"
+    bare = [captions.CaptionedImage(name) for name in sorted(files) if has_image_suffix(name)]
+    note = (
+        "the images have no captions: the data set is for stage 1 and visual tokenizers; for"
+        " captions name a file with --captions FILE"
+    )
+    return captions.Captions(bare, {}, [note]), None
+
+
+def _nothing_found(
+    source: pathlib.Path, files: list[str], read: captions.Captions, origin: str | None
+) -> str:
+    """Says why no image was found, with an example of each side."""
+    example = next(filter(has_image_suffix, files), None)
+    if example is None:
+        return f"{source} holds no image, subfolders included; give the folder of the images"
+    if not read.missing:
+        return f"{origin} holds no row; it needs {EXAMPLE}"
+    name, reason = next(iter(read.missing.items()))
+    return (
+        f"{origin} names no image of {source}; the first it names is {name!r} ({reason}), the"
+        f" folder has for example {example!r}; give the folder that its paths begin in"
+    )
+
+
+def _links_out(source: pathlib.Path, used: Iterable[captions.CaptionedImage]) -> list[str]:
+    """A line for the report about images that are links to somewhere else than below `source`."""
+    root = os.path.realpath(source) + os.sep
+    real = ((image.path, os.path.realpath(source / image.path)) for image in used)
+    out = [(path, target) for path, target in real if not target.startswith(root)]
+    if not out:
+        return []
+    return [
+        f"{len(out):,} images are links to outside of {source}; the first is {out[0][0]} ->"
+        f" {out[0][1]}"
+    ]
 
 
 def assign_splits(
@@ -166,7 +245,7 @@ def parse_splits(argument: str) -> str | dict[str, float]:
     try:
         shares = {name: float(share) for name, _, share in (part.partition("=") for part in parts)}
     except ValueError as error:
-        raise ValueError(
+        raise DataError(
             f"--split {argument}: give NAME, or shares such as train=0.9,validation=0.1"
         ) from error
     if (
@@ -174,7 +253,7 @@ def parse_splits(argument: str) -> str | dict[str, float]:
         or min(shares.values()) <= 0
         or len(shares) < len(parts)
     ):
-        raise ValueError(
+        raise DataError(
             f"--split {argument}: shares must be above 0, of different splits, and sum to 1"
         )
     return shares
@@ -182,7 +261,15 @@ def parse_splits(argument: str) -> str | dict[str, float]:
 
 def _check_split_name(name: str) -> None:
     if not re.fullmatch(r"\w+", name):
-        raise ValueError(f"{name!r} is no name for a split; use letters, digits and _")
+        shown = repr(name) if len(name) <= 60 else f"{name[:60]!r}..."
+        raise DataError(f"{shown} is no name for a split; use letters, digits and _")
+    if len(name.encode()) > _LONGEST_SPLIT or name == "all":
+        raise DataError(
+            f"{name[:60]!r}... has {len(name)} letters, too many for a split; use at most"
+            f" {_LONGEST_SPLIT}"
+            if name != "all"
+            else "'all' is no name for a split, it means all of them; use another"
+        )
 
 
 def _files(folder: pathlib.Path) -> Iterator[str]:
@@ -198,25 +285,29 @@ def _files(folder: pathlib.Path) -> Iterator[str]:
 
 
 def _count_images(paths: Iterable[str]) -> int:
-    suffixes = Image.registered_extensions()
-    return sum(os.path.splitext(path)[1].lower() in suffixes for path in paths)
+    return sum(map(has_image_suffix, paths))
 
 
 def _read(
     folder: pathlib.Path, image: captions.CaptionedImage
 ) -> tuple[captions.CaptionedImage, bytes, str]:
     """Returns the image, the bytes of its file, and what is wrong with them, "" if nothing."""
+    path = folder / image.path
     try:
-        data = (folder / image.path).read_bytes()
+        if not stat.S_ISREG(path.stat().st_mode):
+            return image, b"", "it is no regular file"
+        data = path.read_bytes()
         images.decode_image(data)
     except (OSError, ValueError) as error:
-        return image, b"", str(error)
+        if isinstance(error, FileNotFoundError) and path.is_symlink():
+            return image, b"", f"a link to {os.readlink(path)}, which is not there"
+        return image, b"", " ".join(str(error).split())
     return image, data, ""
 
 
 def _refuse_broken(left_out: Mapping[str, str], total: int, max_broken: float) -> None:
     if len(left_out) > max_broken * total:
-        raise ValueError(
+        raise DataError(
             f"{len(left_out)} of {total} images cannot be used so far, more than --max_broken"
             f" {max_broken:.2%}; nothing was written.\n{summarize_left_out(left_out)}"
         )
@@ -225,7 +316,7 @@ def _refuse_broken(left_out: Mapping[str, str], total: int, max_broken: float) -
 def _refuse_empty(left_out: Mapping[str, str], counts: Mapping[str, int]) -> None:
     empty = [split for split, count in counts.items() if not count]
     if empty:
-        raise ValueError(
+        raise DataError(
             f"no image is left for split {', '.join(empty)}; nothing was written.\n"
             f"{summarize_left_out(left_out)}"
         )
@@ -255,7 +346,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--captions",
         type=user_path,
         metavar="FILE",
-        help="the .jsonl, .csv or .tsv file (default: the one in SRC)",
+        help="the captions file (default: the one in SRC)",
+    )
+    parser.add_argument(
+        "--no_captions",
+        action="store_true",
+        help="take all images of SRC and no captions: for stage 1 and visual tokenizers",
     )
     parser.add_argument(
         "--split",
@@ -290,6 +386,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.source,
             args.out,
             captions_file=args.captions,
+            with_captions=not args.no_captions,
             splits=args.split and parse_splits(args.split),
             seed=args.seed,
             max_broken=args.max_broken,
@@ -298,6 +395,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     except ValueError as error:
         sys.exit(f"error: {error}")
+    for note in report.notes:
+        print(f"Note: {note}")
     if report.left_out:
         print(f"Left out {len(report.left_out)} images, all listed in {args.out / 'left_out.tsv'}:")
         print(summarize_left_out(report.left_out))

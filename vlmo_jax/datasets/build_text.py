@@ -28,6 +28,7 @@ import tqdm
 from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import build, records, writer
+from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.readers import text_files
 
 PASSAGE_LENGTH = 1000
@@ -85,9 +86,9 @@ def build_text(
             text.
     """
     if unit not in text_files.UNITS:
-        raise ValueError(f"--documents {unit} is unknown; use one of {', '.join(text_files.UNITS)}")
+        raise DataError(f"--documents {unit} is unknown; use one of {', '.join(text_files.UNITS)}")
     if passage_length < 100:
-        raise ValueError(
+        raise DataError(
             f"--passage_length {passage_length} leaves no room for a sentence; use at least 100"
             " characters"
         )
@@ -118,7 +119,7 @@ def build_text(
             done += path.stat().st_size
         empty = [split for split, count in report.counts.items() if not count]
         if empty:
-            raise ValueError(
+            raise DataError(
                 f"{report.documents} documents with text in {', '.join(map(str, paths))} leave none"
                 f" for split {', '.join(empty)}; nothing was written"
             )

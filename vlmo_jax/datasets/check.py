@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.datasets import images, progress, sources, tables
-from vlmo_jax.datasets.records import Record, RecordKind, TextRecord
+from vlmo_jax.datasets.records import BARE_IMAGES, Record, RecordKind, TextRecord
 
 
 @dataclasses.dataclass
@@ -105,7 +105,7 @@ def _check_record(kind: RecordKind, records: Sequence, index: int) -> _Finding:
         return _Finding(record_id, record_id, None, problem)
     text = record.text.encode("utf-8") if isinstance(record, TextRecord) else None
     content = b"".join(pixels) if text is None else _digest(text)
-    return _Finding(record_id, record_id, content or None, _problem_of_texts(record))
+    return _Finding(record_id, record_id, content or None, _problem_of_texts(kind, record))
 
 
 def _digest(data: bytes, salt: bytes = b"") -> bytes:
@@ -117,11 +117,16 @@ def _digest_of_image(data: bytes) -> bytes:
     return _digest(image.tobytes(), salt=b"%dx%d" % image.size)
 
 
-def _problem_of_texts(record: Any) -> str:
+def _problem_of_texts(kind: RecordKind, record: Any) -> str:
     """What is wrong with a record's texts, "" if nothing or if its kind has no rule for them."""
     if isinstance(record, TextRecord):
         return "" if record.text.strip() else "it is blank"
-    if not isinstance(record, Record) or record.texts and all(map(str.strip, record.texts)):
+    if (
+        not isinstance(record, Record)
+        or kind is BARE_IMAGES
+        or record.texts
+        and all(map(str.strip, record.texts))
+    ):
         return ""
     return "it has a blank caption" if record.texts else "it has no caption"
 

@@ -4,12 +4,15 @@ and measuring data sets let pass.
 
 import io
 import math
+import re
+import struct
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vlmo_jax.commands.endings import UserError
+from vlmo_jax.datasets.contents import describe_contents
+from vlmo_jax.datasets.errors import DataError
 
 WHITE = (255, 255, 255)
 
@@ -20,7 +23,7 @@ Image.init()
 FORMATS = tuple(name for name in _WANTED_FORMATS if name in Image.OPEN)
 
 
-class BrokenImageError(UserError, ValueError):
+class BrokenImageError(DataError):
     """The bytes are no image that can be decoded."""
 
 
@@ -74,13 +77,52 @@ def read_header(data: bytes) -> tuple[str, tuple[int, int]]:
         raise _broken(data, error) from error
 
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_NOTES = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")  # chunks of a PNG that change no pixel here
+
+
 def _open(data: bytes) -> Any:
-    return Image.open(io.BytesIO(data), formats=FORMATS)
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except ValueError:
+        # Pillow refuses colour profiles and texts of more than a MiB, as if they were attacks.
+        bare = _without_notes(data)
+        if bare == data:
+            raise
+        return Image.open(io.BytesIO(bare), formats=FORMATS)
+
+
+def _without_notes(data: bytes) -> bytes:
+    """A PNG without colour profile and texts; anything else as it is."""
+    if not data.startswith(_PNG):
+        return data
+    kept, start = [_PNG], len(_PNG)
+    while start + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, start)
+        end = start + 12 + length
+        if name not in _NOTES:
+            kept.append(data[start:end])
+        start = end
+    return b"".join(kept)
 
 
 # On damaged files Pillow's readers raise nearly anything, struct.error and SyntaxError too.
 def _broken(data: bytes, error: Exception) -> BrokenImageError:
-    return BrokenImageError(f"{type(error).__name__}: {error}" if data else "the file is empty")
+    if not data:
+        return BrokenImageError("the file is empty")
+    if isinstance(error, UnidentifiedImageError):
+        what = describe_contents(data[:4096]) or (
+            f"no picture in one of the formats {', '.join(FORMATS)}, or one whose beginning is"
+            " damaged; convert or download it again"
+        )
+        return BrokenImageError(f"UnidentifiedImageError: cannot identify a picture, it is {what}")
+    if isinstance(error, Image.DecompressionBombError):
+        return BrokenImageError(
+            f"DecompressionBombError: it has too many pixels: {error} Make it smaller, training"
+            " sees a few hundred a side"
+        )
+    text = re.sub(r"<[\w.]+ object at 0x[0-9a-f]+>", "the file", str(error))
+    return BrokenImageError(f"{type(error).__name__}: {text}")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
 
 Features = tfds.features.FeaturesDict
+METADATA = "metadata.json"
 MARKER = "record_kind"  # in a data set's metadata.json, which kind of record it holds
 
 
@@ -182,6 +183,13 @@ IMAGES = RecordKind(
     id_field="image_id",
     command="python -m vlmo_jax.datasets.build IMAGES OUT",
 )
+# The same without captions, for stage 1 and visual tokenizers.
+BARE_IMAGES = dataclasses.replace(
+    IMAGES,
+    marker="bare_images",
+    name="images without captions",
+    command="python -m vlmo_jax.datasets.build IMAGES OUT --no_captions",
+)
 # 64 lines of text compress to a third of their size, and are read in less time than one image.
 TEXTS = RecordKind(
     marker="texts",
@@ -198,4 +206,4 @@ TEXTS = RecordKind(
     group_size=64,
 )
 
-KINDS: dict[str, RecordKind] = {kind.marker: kind for kind in (IMAGES, TEXTS)}
+KINDS: dict[str, RecordKind] = {kind.marker: kind for kind in (IMAGES, TEXTS, BARE_IMAGES)}

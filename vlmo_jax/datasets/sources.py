@@ -2,6 +2,7 @@
 
 import bisect
 import itertools
+import json
 import logging
 import operator
 import pathlib
@@ -16,10 +17,12 @@ from array_record.python import array_record_module
 from vlmo_jax.commands.endings import UserError, machine_error
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import records
+from vlmo_jax.datasets.errors import DataError, MissingDataError
 
 _EMBEDDED = pathlib.Path(__file__).parent / "embedded"
 EMBEDDED = {"emoji": _EMBEDDED / "emoji", "openclipart": _EMBEDDED / "openclipart"}
 EMBEDDED_TEXTS = {"glosses": _EMBEDDED / "glosses"}
+EMBEDDED_PREFIX = "embedded:"  # "embedded:emoji" is the one of the package, whatever lies here
 
 
 def _is_news(message: logging.LogRecord) -> bool:
@@ -33,10 +36,6 @@ absl_logging.get_absl_logger().addFilter(_is_news)
 
 class BrokenRecordError(UserError, ValueError):
     """A record that cannot be read although its file is whole: its bytes were damaged on disk."""
-
-
-class BrokenDatasetError(UserError, ValueError):
-    """A data set whose description cannot be read."""
 
 
 class RecordSource(Sequence):
@@ -109,8 +108,9 @@ def open_source(source: str, split: str) -> RecordSource | JoinedSource:
     """Opens one split of a data set for random access and checks that its files are whole.
 
     Args:
-        source: "emoji" or "openclipart" (shipped with the package) or a folder made by `python -m
-            vlmo_jax.datasets.build`; several joined by "+" are one, as in "emoji+openclipart".
+        source: "emoji" or "openclipart" (shipped with the package; "embedded:emoji" too) or a
+            folder made by `python -m vlmo_jax.datasets.build`; several joined by "+" are one, as in
+            "emoji+openclipart".
         split: name of a split there, or a part of one as TFDS writes it, such as "train[:1000]" or
             "train[90%:]".
 
@@ -123,6 +123,21 @@ def open_source(source: str, split: str) -> RecordSource | JoinedSource:
             shard is damaged.
     """
     return open_records(source, split, [records.IMAGES])
+
+
+def open_image_source(source: str, split: str) -> RecordSource | JoinedSource:
+    """Opens one split of a data set of images, with captions or without, as `open_source` does.
+
+    Args:
+        source, split: as there.
+
+    Returns:
+        A sequence of `Record`, whose texts may be none.
+
+    Raises:
+        FileNotFoundError, ValueError: as `open_source`.
+    """
+    return open_records(source, split, [records.IMAGES, records.BARE_IMAGES])
 
 
 def open_text_source(source: str, split: str) -> RecordSource | JoinedSource:
@@ -158,8 +173,58 @@ def open_records(
         FileNotFoundError, ValueError: as `open_source`.
     """
     kinds = kinds or list(records.KINDS.values())
-    parts = [_open_records(part, split, kinds) for part in str(source).split("+")]
+    parts = [_open_records(part, split, kinds) for part in split_names(source)]
     return parts[0] if len(parts) == 1 else JoinedSource(parts)
+
+
+def split_names(source: str) -> list[str]:
+    """Returns the data sets that a name joins with "+"; a folder with "+" in its name is one.
+
+    Raises:
+        DataError: it can mean both.
+    """
+    parts = str(source).split("+")
+    if len(parts) == 1 or not _is_folder(source):
+        return parts
+    if all(_is_folder(part) or part in EMBEDDED | EMBEDDED_TEXTS for part in parts):
+        raise DataError(
+            f"data set {source!r} is a folder, and so are {' and '.join(parts)}; write ./{source}"
+            " for the one folder"
+            if not str(source).startswith((".", "/", "~"))
+            else f"data set {source!r} is a folder, and so are {' and '.join(parts)}; rename one"
+        )
+    return [str(source)]
+
+
+def source_folder(source: str) -> pathlib.Path:
+    """Returns the folder that the name of one data set means.
+
+    Args:
+        source: the name of one that comes with the package, the same after "embedded:", or a
+            folder.
+
+    Raises:
+        DataError: a folder here has the name of one that comes with the package.
+        NoHomeError: it lies in a home folder that is unknown.
+    """
+    embedded, name = EMBEDDED | EMBEDDED_TEXTS, str(source)
+    bare = name.removeprefix(EMBEDDED_PREFIX)
+    if bare in embedded:
+        if bare == name and pathlib.Path(name).exists():
+            raise DataError(
+                f"data set {name!r} comes with the package, and {pathlib.Path(name).absolute()} has"
+                f" that name too; write ./{name} for the folder, {EMBEDDED_PREFIX}{name} for the"
+                " one of the package"
+            )
+        return embedded[bare]
+    return user_path(name)
+
+
+def _is_folder(source: str) -> bool:
+    try:
+        return user_path(source).is_dir()
+    except (OSError, ValueError):  # too long, or no path at all
+        return False
 
 
 def _open_records(source: str, split: str, kinds: Sequence[records.RecordKind]) -> RecordSource:
@@ -167,12 +232,13 @@ def _open_records(source: str, split: str, kinds: Sequence[records.RecordKind]) 
     sizes = ", ".join(f"{name} ({info.num_examples})" for name, info in builder.info.splits.items())
     try:
         instructions = builder.info.splits[split].file_instructions
-    except (ValueError, KeyError, AssertionError) as error:
-        raise ValueError(
-            f"split={split!r} is not in {directory}; there are: {sizes or 'none'}"
+    except (ValueError, KeyError, AssertionError, TypeError, AttributeError) as error:
+        shown = split if len(str(split)) <= 60 else f"{split[:60]}..."
+        raise DataError(
+            f"split={shown!r} is not in {directory}; there are: {sizes or 'none'}"
         ) from error
     if not sum(instruction.take for instruction in instructions):
-        raise ValueError(f"split={split!r} of {directory} is empty; there are: {sizes}")
+        raise DataError(f"split={split!r} of {directory} is empty; there are: {sizes}")
     for instruction in instructions:
         _check_shard(pathlib.Path(instruction.filename), instruction.examples_in_shard)
     data_source = builder.as_data_source(split, decoders=kind.decoders)
@@ -212,36 +278,48 @@ def _open_builder(
     source: str, kinds: Sequence[records.RecordKind]
 ) -> tuple[pathlib.Path, tfds.core.DatasetBuilder, records.RecordKind]:
     wanted, embedded = kinds[0], EMBEDDED | EMBEDDED_TEXTS
-    directory = embedded.get(str(source)) or user_path(source)
-    if not directory.is_dir():
-        raise FileNotFoundError(
+    directory = source_folder(source)
+    if not _is_folder(str(directory)):
+        raise MissingDataError(
             f"data set {str(source)!r} is neither a folder nor one that comes with the package"
             f" ({', '.join(embedded)}); make one with: {wanted.command}"
         )
     if not (directory / "dataset_info.json").is_file():
-        raise FileNotFoundError(
+        raise MissingDataError(
             f"{directory} has no dataset_info.json, so it is no data set; make one with:"
             f" {wanted.command}"
         )
     builder = _read_description(directory)
     held = _kind_held(directory, builder.info, kinds)
     if held is None or held not in kinds or not _readable(builder.info, held):
-        raise ValueError(_foreign(directory, builder.info, held, wanted))
+        raise DataError(_foreign(directory, builder.info, held, wanted))
     return directory, builder, held
 
 
 def _read_description(directory: pathlib.Path) -> tfds.core.DatasetBuilder:
+    """What the JSON files of a data set say."""
+    for name in ("dataset_info.json", "features.json", records.METADATA):
+        path = directory / name
+        try:
+            text = path.read_text(encoding="utf-8") if path.is_file() else None
+            if text is None and name == "features.json":
+                raise MissingDataError(f"{path} is missing; copy the data set again or rebuild it")
+            if text is not None and not isinstance(json.loads(text), dict):
+                raise ValueError("it holds no object")
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{path} is cut or damaged: {error}; copy the data set again or rebuild it"
+            ) from error
     try:
-        return tfds.builder_from_directory(directory)
-    except OSError:
-        raise
-    # TFDS and protobuf raise many kinds for files that are cut or changed
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BrokenDatasetError(
-            f"{directory}: dataset_info.json or features.json is cut or damaged"
-            f" ({type(error).__name__}: {reason}); copy the data set again or rebuild it"
+        builder = tfds.builder_from_directory(directory)
+        _ = [info.num_examples for info in builder.info.splits.values()], builder.info.features
+    except Exception as error:  # TFDS' readers raise nearly anything
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(
+            f"{directory / 'dataset_info.json'} or features.json beside it describes no data set"
+            f" that can be read: {type(error).__name__}: {reason}; copy it again or rebuild it"
         ) from error
+    return builder
 
 
 def _kind_held(
@@ -254,7 +332,7 @@ def _kind_held(
     marker = (info.metadata or {}).get(records.MARKER)
     if marker is not None:
         if marker not in known:
-            raise ValueError(
+            raise DataError(
                 f"{directory} holds records of kind {marker!r}, which this version cannot read; it"
                 f" reads {', '.join(known)}"
             )
@@ -291,14 +369,17 @@ def _foreign(
 
 def _check_shard(path: pathlib.Path, count: int) -> None:
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; copy the data set again or rebuild it")
-    reader = array_record_module.ArrayRecordReader(str(path))
+        raise MissingDataError(f"{path} is missing; copy the data set again or rebuild it")
+    try:
+        reader = array_record_module.ArrayRecordReader(str(path))
+    except (RuntimeError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}; copy it again or rebuild it") from error
     # The count stands at the end of the file: a cut or half-copied file has none, and then says 0.
     found = reader.num_records()
     if reader.ok():
         reader.close()
     if found != count:
-        raise ValueError(
+        raise DataError(
             f"{path} is truncated or damaged: {found} records can be found in its"
             f" {path.stat().st_size} bytes, dataset_info.json says {count}; copy the data set again"
             " or rebuild it"

@@ -11,7 +11,7 @@ import argparse
 import collections
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +35,7 @@ class SplitStats(NamedTuple):
         tokens: int64 [captions] with [CLS] and [SEP], None without a tokenizer.
         broken: number of records that cannot be read.
         examples: the first records.
+        unknown: number of tokens that stand for letters which the tokenizer does not have.
     """
 
     formats: collections.Counter[str]
@@ -46,6 +47,7 @@ class SplitStats(NamedTuple):
     tokens: np.ndarray | None
     broken: int
     examples: list[records.Record]
+    unknown: int = 0
 
 
 def measure_split(
@@ -68,7 +70,7 @@ def measure_split(
         name: [] for name in ("bytes", "sizes", "captions", "keywords", "words", "tokens")
     }
     examples: list[records.Record] = []
-    broken = 0
+    broken = unknown = 0
     for record in progress.map_in_order(
         functools.partial(_read, source), range(len(source)), unit=" records"
     ):
@@ -85,7 +87,9 @@ def measure_split(
         lists["keywords"].append(len(record.keywords))
         lists["words"] += [len(text.split()) for text in record.texts]
         if tokenizer is not None:
-            lists["tokens"] += [len(tokenizer.encode(text).ids) + 2 for text in record.texts]
+            encoded = [tokenizer.encode(text).ids for text in record.texts]
+            lists["tokens"] += [len(ids) + 2 for ids in encoded]
+            unknown += sum(_count_unknown(tokenizer, ids) for ids in encoded)
     arrays = {name: np.array(values, np.int64) for name, values in lists.items()}
     arrays["sizes"] = arrays["sizes"].reshape(-1, 2)
     tokens = arrays.pop("tokens")
@@ -94,6 +98,7 @@ def measure_split(
         broken=broken,
         examples=examples,
         tokens=None if tokenizer is None else tokens,
+        unknown=unknown,
         **arrays,
     )
 
@@ -106,6 +111,7 @@ class TextStats(NamedTuple):
         tokens: int64 [texts] with [CLS] and [SEP], None without a tokenizer.
         broken: number of records that cannot be read.
         examples: the first records.
+        unknown: as in `SplitStats`.
     """
 
     characters: np.ndarray
@@ -113,6 +119,7 @@ class TextStats(NamedTuple):
     tokens: np.ndarray | None
     broken: int
     examples: list[records.TextRecord]
+    unknown: int = 0
 
 
 def measure_texts(
@@ -126,18 +133,49 @@ def measure_texts(
     )
     texts = [record.text for record in read if record is not None]
     count = lambda measure: np.array([measure(text) for text in texts], np.int64)
-    tokens = None if tokenizer is None else count(lambda text: len(tokenizer.encode(text).ids) + 2)
+    encoded = [] if tokenizer is None else [tokenizer.encode(text).ids for text in texts]
+    tokens = None if tokenizer is None else np.array([len(ids) + 2 for ids in encoded], np.int64)
+    unknown = 0 if tokenizer is None else sum(_count_unknown(tokenizer, ids) for ids in encoded)
     examples = [record for record in read if record is not None][:num_examples]
     return TextStats(
-        count(len), count(lambda text: len(text.split())), tokens, len(read) - len(texts), examples
+        count(len),
+        count(lambda text: len(text.split())),
+        tokens,
+        len(read) - len(texts),
+        examples,
+        unknown,
     )
+
+
+def _count_unknown(tokenizer: tokenizer_lib.Tokenizer, ids: Sequence[int]) -> int:
+    names = tokenizer.special_tokens
+    return sum(names.get(i) == tokenizer_lib.BERT_TOKENS[1] for i in ids)
+
+
+def _unknown_share(stats: SplitStats | TextStats) -> str:
+    """Unknown tokens of all, special ones around texts not counted; a cure where they are many."""
+    assert stats.tokens is not None
+    share = stats.unknown / max(1, int(stats.tokens.sum()) - 2 * len(stats.tokens))
+    return f"{share:.2%}"
+
+
+def _warnings(stats: Mapping[str, SplitStats | TextStats]) -> list[str]:
+    lines = []
+    for split, s in stats.items():
+        if s.tokens is None or s.unknown <= 0.05 * (s.tokens.sum() - 2 * len(s.tokens)):
+            continue
+        lines.append(
+            f"WARNING: the tokenizer cannot spell {_unknown_share(s)} of the tokens of {split};"
+            " train one on these texts with: python -m vlmo_jax.input.train_tokenizer"
+        )
+    return [*lines, ""] if lines else []
 
 
 def format_text_stats(stats: dict[str, TextStats], text_length: int) -> str:
     """Returns the measures as text; arguments as of `format_stats`."""
     header = ["split", "texts", "unreadable", "characters", "characters a text", "words a text"]
     header += (
-        ["tokens", "tokens a text", f"over {text_length}"]
+        ["tokens", "tokens a text", "unknown", f"over {text_length}"]
         if any(s.tokens is not None for s in stats.values())
         else []
     )
@@ -155,6 +193,7 @@ def format_text_stats(stats: dict[str, TextStats], text_length: int) -> str:
             row += [
                 int(s.tokens.sum()),
                 _spread(s.tokens),
+                _unknown_share(s),
                 f"{np.mean(s.tokens > text_length) if len(s.tokens) else 0:.2%}",
             ]
         rows.append(row)
@@ -169,6 +208,7 @@ def format_text_stats(stats: dict[str, TextStats], text_length: int) -> str:
             "",
             tables.format_table(header, rows),
             "",
+            *_warnings(stats),
             *examples,
         ]
     )
@@ -213,6 +253,7 @@ def format_stats(stats: dict[str, SplitStats], text_length: int) -> str:
         if s.tokens is not None:
             row += [
                 _spread(s.tokens),
+                _unknown_share(s),
                 f"{np.mean(s.tokens > text_length) if len(s.tokens) else 0:.2%}",
             ]
         caption_rows.append(row)
@@ -227,7 +268,7 @@ def format_stats(stats: dict[str, SplitStats], text_length: int) -> str:
         "keywords an image",
     ]
     if any(s.tokens is not None for s in stats.values()):
-        caption_header += ["tokens a caption", f"cut at {text_length}"]
+        caption_header += ["tokens a caption", "unknown", f"cut at {text_length}"]
     return "\n".join(
         [
             "Spreads read: smallest / median / 95 % / largest.",
@@ -238,6 +279,7 @@ def format_stats(stats: dict[str, SplitStats], text_length: int) -> str:
             "",
             tables.format_table(caption_header, caption_rows),
             "",
+            *_warnings(stats),
             *examples,
         ]
     )
@@ -255,6 +297,7 @@ def _spread(values: np.ndarray) -> str:
 # For each kind of record how a split is measured, and how the measures are shown.
 _MEASURES: dict[str, tuple[Callable, Callable]] = {
     records.IMAGES.marker: (measure_split, format_stats),
+    records.BARE_IMAGES.marker: (measure_split, format_stats),
     records.TEXTS.marker: (measure_texts, format_text_stats),
 }
 

@@ -1,15 +1,23 @@
 """Writes data sets: ArrayRecord shards and TFDS metadata, all of it or nothing."""
 
+import contextlib
+import fcntl
+import os
 import pathlib
 import re
 import shutil
+import signal
+import sys
 import tempfile
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from vlmo_jax.datasets import records
+from vlmo_jax.datasets.errors import DataError, PlaceTakenError
 
 SHARD_BYTES = 256 * 2**20
 
@@ -19,8 +27,9 @@ class DatasetWriter:
     without an error.
 
     Everything is written to a folder beside `out` which is renamed at the end, or removed after an
-    error. The same records in the same order give the same bytes. Each split has a shard open;
-    memory does not grow with the data set.
+    error, Ctrl-C or SIGTERM; what a killed process left is removed by the next one. One process at
+    a time writes to a place. The same records in the same order give the same bytes. Each split has
+    a shard open; memory does not grow with the data set.
 
     Args:
         out: folder of the data set; its name becomes the name of the data set.
@@ -31,8 +40,8 @@ class DatasetWriter:
         overwrite: replace a data set that is already at `out`.
 
     Raises:
-        FileExistsError: `out` exists and `overwrite` is false, or it holds something else than a
-            data set.
+        PlaceTakenError: `out` exists and `overwrite` is false, it holds something else than a data
+            set, or another process writes there.
     """
 
     def __init__(
@@ -46,16 +55,21 @@ class DatasetWriter:
         overwrite: bool = False,
     ) -> None:
         _check_place(out, overwrite)
-        self._out, self._kind = out, kind
+        self._out, self._kind, self._overwrite = out, kind, overwrite
         self._info = {"description": description, "license": license}
         self._shard_bytes = shard_bytes
         self._splits: dict[str, _Split] = {}
 
     def __enter__(self) -> "DatasetWriter":
         self._out.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = pathlib.Path(
-            tempfile.mkdtemp(prefix=f".{self._out.name}.incomplete-", dir=self._out.parent)
-        )
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_alone_at(self._out))
+            _check_place(self._out, self._overwrite)
+            stack.enter_context(_ended_by_signals())
+            self._folder = pathlib.Path(
+                tempfile.mkdtemp(prefix=f".{self._out.name}.incomplete-", dir=self._out.parent)
+            )
+            self._left_at_end = stack.pop_all()
         return self
 
     def write(self, split: str, record: Any) -> None:
@@ -81,10 +95,11 @@ class DatasetWriter:
                 self._finish(infos)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
+            self._left_at_end.close()
 
     def _finish(self, infos: list[tfds.core.SplitInfo]) -> None:
         if not infos:
-            raise ValueError(f"no record was written for {self._out}, so there is no data set")
+            raise DataError(f"no record was written for {self._out}, so there is no data set")
         # check_data=True would read through tf.data.
         tfds.folder_dataset.write_metadata(
             data_dir=self._folder,
@@ -96,6 +111,7 @@ class DatasetWriter:
             **self._info,
         )
         self._folder.chmod(0o755)
+        _check_place(self._out, self._overwrite)
         if self._out.exists():
             replaced = self._folder.with_name(f"{self._folder.name}.replaced")
             self._out.rename(replaced)
@@ -158,15 +174,76 @@ class _Split:
         self._writer = None
 
 
+@contextlib.contextmanager
+def _alone_at(out: pathlib.Path) -> Iterator[None]:
+    """Inside, no other process writes to `out`; what dead ones left beside it is cleared away."""
+    path = out.with_name(f".{out.name}.building")
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(file, 200).decode("utf-8", "replace").strip()
+            os.close(file)
+            raise PlaceTakenError(
+                f"another build writes to {out} ({holder or 'just started'}); wait for it, stop it,"
+                " or name another folder"
+            ) from None
+        except OSError:  # a file system without locks
+            os.close(file)
+            path.unlink(missing_ok=True)
+            yield
+            return
+        # The holder before us may have removed the file between our two calls.
+        if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+            break
+        os.close(file)
+    try:
+        os.truncate(file, 0)
+        os.write(file, f"process {os.getpid()} on {os.uname().nodename}".encode())
+        _clear_left_overs(out)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(file)
+
+
+def _clear_left_overs(out: pathlib.Path) -> None:
+    """Removes what killed builds left; a data set that one was about to replace comes back."""
+    prefix = f".{out.name}.incomplete-"
+    for folder in [path for path in out.parent.iterdir() if path.name.startswith(prefix)]:
+        if folder.name.endswith(".replaced") and not out.exists():
+            folder.rename(out)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP end the process by way of its `finally` blocks."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            before[number] = signal.signal(number, lambda n, frame: sys.exit(128 + n))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _check_place(out: pathlib.Path, overwrite: bool) -> None:
     if not out.exists():
         return
     if not overwrite:
-        raise FileExistsError(
+        raise PlaceTakenError(
             f"{out} already exists; name another folder or give --overwrite to replace it"
         )
     if not (out / "dataset_info.json").is_file():
-        raise FileExistsError(
+        raise PlaceTakenError(
             f"{out} exists and is no data set, so --overwrite does not touch it; name another"
             " folder"
         )

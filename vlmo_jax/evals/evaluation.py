@@ -7,7 +7,13 @@ from typing import Any, Protocol
 import jax
 
 from vlmo_jax.datasets.identity import identify
-from vlmo_jax.datasets.sources import open_records, open_source, split_sizes
+from vlmo_jax.datasets.sources import (
+    EMBEDDED_PREFIX,
+    open_records,
+    open_source,
+    split_names,
+    split_sizes,
+)
 from vlmo_jax.parallel import sharding
 
 
@@ -73,9 +79,9 @@ def evaluation_splits(
     """
     trained = _trained_splits(train_source, train_split) if not evaluation.splits else []
     opened: dict[str, Sequence] = {}
-    for source in str(evaluation.source or train_source).split("+"):
+    for source in split_names(str(evaluation.source or train_source)):
         for split in tuple(evaluation.splits) or tuple(split_sizes(source)):
-            name = f"{Path(source).name}_{split}"
+            name = f"{Path(source.removeprefix(EMBEDDED_PREFIX)).name}_{split}"
             if name in opened:
                 raise ValueError(
                     f"two data sets have a split named {name}; rename the folder of one"
@@ -96,7 +102,7 @@ def _trained_splits(train_source: str | None, train_split: str) -> list[Split]:
     parts = [part.partition("[")[0].strip() for part in str(train_split).split("+")]
     return [
         (source, part, open_records(source, part))
-        for source in train_source.split("+")
+        for source in split_names(train_source)
         for part in parts
         if part in split_sizes(source)
     ]

@@ -15,6 +15,7 @@ import itertools
 import os
 import pathlib
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 
 import sentencepiece
@@ -22,7 +23,10 @@ import sentencepiece
 from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import TextRecord, records, sources
+from vlmo_jax.datasets.errors import DataError, MissingDataError
 from vlmo_jax.input.text import tokenizer
+
+_LONGEST_LINE = 2**30  # bytes
 
 
 def train_tokenizer(
@@ -49,7 +53,7 @@ def train_tokenizer(
             `vocab_size`.
     """
     if not output.endswith(".model"):
-        raise ValueError(
+        raise DataError(
             f"--output {output} must end in .model, by which a SentencePiece tokenizer is known"
         )
     iterators = [_lines(entry, split) for entry in corpus]
@@ -75,9 +79,11 @@ def train_tokenizer(
             # The result depends on the number of threads, so it is fixed whatever the machine.
             num_threads=4,
             minloglevel=2,
+            # Longer lines would be left out without a word; none is.
+            max_sentence_length=_LONGEST_LINE,
         )
     except RuntimeError as error:
-        raise ValueError(
+        raise DataError(
             f"no tokenizer with --vocab_size {vocab_size} from {' '.join(corpus)}: {error}"
         ) from error
     path = user_path(output)
@@ -88,19 +94,22 @@ def train_tokenizer(
 
 
 def _lines(entry: str, split: str) -> Iterator[str]:
-    path = user_path(entry)
+    path = sources.source_folder(entry)
     if path.is_file():
         return _file_lines(path)
-    if not path.is_dir() and entry not in sources.EMBEDDED | sources.EMBEDDED_TEXTS:
-        raise FileNotFoundError(f"--corpus {entry}: there is no such text file or data set")
+    if not path.is_dir():
+        raise MissingDataError(f"--corpus {entry}: there is no such text file or data set")
     return _texts(sources.open_records(entry, split, [records.IMAGES, records.TEXTS]))
 
 
 def _file_lines(path: pathlib.Path) -> Iterator[str]:
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8") as file:
-        for line in file:
-            yield line.strip()
+        try:
+            for line in file:
+                yield line.strip()
+        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(f"--corpus {path} cannot be read as UTF-8 text: {error}") from error
 
 
 def _texts(source: Sequence) -> Iterator[str]:

@@ -27,11 +27,14 @@ from vlmo_jax.interop.places import (
     SAME,
     Place,
     attention_places,
+    check_depth,
     check_ranks,
+    check_upper,
     dense_places,
     empty_places,
     expert_places,
     fill_places,
+    named,
     norm_places,
     patch_layout,
     wrong_shapes,
@@ -140,6 +143,8 @@ def find_sizes(
     )
     width, _, patch_size, _ = tensors[PATCH].shape
     depth = 1 + max(int(name.split(".")[1]) for name in tensors if re.match(r"blocks\.\d+\.", name))
+    check_depth(tensors, depth - 1)
+    check_upper(num_upper, depth)
     table, position = _positions(tensors)
     grids = {}
     if table:
@@ -197,7 +202,7 @@ def _relative_grid(table: str, rows: int) -> int:
 def _absolute_grid(tokens: int) -> int:
     """Patches a side of absolute positions."""
     grid = math.isqrt(max(tokens - 1, 0))
-    if grid**2 + 1 != tokens:
+    if not grid or grid**2 + 1 != tokens:
         raise ValueError(
             f"{POSITIONS}: {tokens} tokens are not those of a square grid of patches, w^2 + 1"
         )
@@ -246,7 +251,7 @@ def from_beit(
     if wrong := wrong_shapes(tensors, places, model):
         raise ValueError(
             f"not a BEiT of width {sizes.width}, {sizes.num_heads} heads, {sizes.image_size} px:"
-            f" {'; '.join(wrong)}"
+            f" {'; '.join(wrong[:5])}"
         )
     for name, expected in index_buffers(sizes).items():
         if name in aside and not np.array_equal(aside[name], expected):
@@ -257,11 +262,11 @@ def from_beit(
     return fill_places({name: np.asarray(tensors[name]) for name in places}, places), sizes, aside
 
 
-def _spelled(names: Iterable[str], huggingface: bool) -> list[str] | str:
+def _spelled(names: Iterable[str], huggingface: bool) -> str:
     """Official names as the checkpoint spells them, for a message."""
     if huggingface:
         names = [spelled for name in names for spelled in huggingface_names(name)]
-    return sorted(names) or "none"
+    return named(sorted(names))
 
 
 def to_beit(

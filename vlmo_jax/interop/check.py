@@ -1,9 +1,10 @@
 """Compares our models with reference arrays of the official ones.
 
-    python -m vlmo_jax.interop.check FIXTURE.npz [FIXTURE.npz ...]
+    python -m vlmo_jax.interop.check FIXTURE [FIXTURE ...]
 
 prints one line a quantity (name, largest difference, tolerance, ok or not) and ends with status 0
-only if all hold. FIXTURE.json beside the arrays gives kind and sizes:
+only if all hold. A fixture is NAME.npz with NAME.json beside it, which gives kind and sizes, or
+NAME.json alone where it has no arrays:
 
   pretrain           outputs of every mode, losses and every gradient of one stage-3 step
   train10            ten AdamW steps
@@ -11,10 +12,16 @@ only if all hold. FIXTURE.json beside the arrays gives kind and sizes:
   vqa, nlvr2, irtr   heads of fine-tuning: outputs, loss, gradients
   resize             position tables at another image size, and outputs there
   beit, dalle        siblings without a kind, known by their source
+  vqa_eval           normal forms of answers, accuracies of VQA
+  vqa_vocab          vocabulary of answers, soft targets
+  nlvr2_consistency  accuracy and consistency
+  retrieval_metrics  recalls, median and mean ranks
+  retrieval_folds    the same in folds, and re-ranked by matching in two ways
 
 Tolerances: outputs and losses 2e-5; gradients 1e-4 of the tensor's largest entry, at least 1e-6;
 the losses of ten steps 1e-4; their parameters 1e-5; position tables 1e-4. All comparisons are
-float32 at highest precision.
+float32 at highest precision. Forms and vocabularies are equal; scores differ by at most 1e-9, or
+1e-6 where theirs are float32.
 """
 
 import math
@@ -35,6 +42,8 @@ from vlmo_jax.interop.checks.finetune import check_finetune
 from vlmo_jax.interop.checks.pretrain import check_pretrain
 from vlmo_jax.interop.checks.reference import load_fixture
 from vlmo_jax.interop.checks.resize import check_resize
+from vlmo_jax.interop.checks.retrieval_scores import check_folds, check_retrieval_metrics
+from vlmo_jax.interop.checks.scores import check_consistency, check_vqa_eval, check_vqa_vocab
 from vlmo_jax.interop.checks.textmlm import check_textmlm
 from vlmo_jax.interop.checks.train import check_train
 
@@ -48,6 +57,11 @@ CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], N
     "resize": check_resize,
     "beit": check_beit,
     "dalle": check_dalle,
+    "vqa_eval": check_vqa_eval,
+    "vqa_vocab": check_vqa_vocab,
+    "nlvr2_consistency": check_consistency,
+    "retrieval_metrics": check_retrieval_metrics,
+    "retrieval_folds": check_folds,
 }
 # Fixtures of siblings have no `kind`; their `source` names the code they were made with, or their
 # file's name what they are of.
@@ -84,6 +98,12 @@ class Report:
         else:
             note = f"  ours alone {sorted(ours - theirs)}; theirs alone {sorted(theirs - ours)}"
         self._add(ours == theirs, f"{len(ours ^ theirs):9d}  names differ  {name}{note}")
+
+    def compare_equal(self, name: str, ours: Any, theirs: Any) -> None:
+        """Holds if two values are equal: texts, numbers, lists and dicts of them."""
+        equal = ours == theirs
+        note = "" if equal else f"ours {str(ours)[:80]}; theirs {str(theirs)[:80]}  "
+        self._add(equal, f"{'equal' if equal else 'differ':>9}  {note}{name}")
 
     def _add(self, holds: bool, line: str) -> None:
         self.failed += not holds
@@ -126,7 +146,7 @@ def check(path: str | pathlib.Path) -> int:
 def main(argv: list[str]) -> int:
     """Checks the fixtures named; returns 0 if all quantities hold and 1 if not."""
     if len(argv) < 2:
-        raise app.UsageError("give at least one FIXTURE.npz")
+        raise app.UsageError("give at least one fixture, NAME.npz or NAME.json")
     return min(sum(check(user_path(path)) for path in argv[1:]), 1)
 
 

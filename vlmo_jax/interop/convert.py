@@ -5,11 +5,12 @@
 
 The first makes a folder OUT with a checkpoint of parameters, step 0, and in its meta the config,
 the preprocessing and the tokenizer, so that `--config.init_from=OUT`, evaluation and
-`checkpoint.SavedParams` find all they need. SRC is a .pt/.pth/.ckpt (needs torch), .safetensors or
-.npz file, or a DeepSpeed folder; see tensor_files for the wrappers that are taken off. The second
-writes .safetensors, or .pt with torch, from a checkpoint of ours, converted or trained. Tensors
-that the official model owns and ours has no place for lie in OUT/aside.safetensors, and
-half-precision types in the meta, so that the way back is exact to the bit.
+`checkpoint.SavedParams` find all they need. SRC is a .pt/.pth/.ckpt/.bin, .safetensors or .npz
+file, a folder of transformers, an index of shards, or a DeepSpeed folder; what wrappers added to
+names is taken off, and said (see tensor_files). The second writes .safetensors, or .pt with torch,
+from a checkpoint of ours, converted or trained. Tensors that the official model owns and ours has
+no place for lie in OUT/aside.safetensors, and types other than float32 in the meta, so that the
+way back is exact to the bit.
 
 Nothing is left behind by a conversion that fails: it works in a folder beside OUT that is renamed
 at the end.
@@ -36,12 +37,14 @@ from flax import nnx
 
 from vlmo_jax.checkpoints.saved_params import SavedParams
 from vlmo_jax.checkpoints.store import save_params
-from vlmo_jax.commands.endings import told_in_one_line
+from vlmo_jax.commands.endings import UserError, told_in_one_line
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.input.text.tokenizer import load_tokenizer
-from vlmo_jax.interop.float32_tensors import Float32Tensors
+from vlmo_jax.interop.float32_tensors import FLOATS, Float32Tensors
 from vlmo_jax.interop.formats import FORMATS, Converted
 from vlmo_jax.interop.tensor_files import (
+    TensorFileError,
+    check_whole,
     import_torch,
     is_mapped,
     read_safetensors,
@@ -53,6 +56,15 @@ from vlmo_jax.interop.tensor_files import (
 ASIDE = "aside.safetensors"
 EXPORT_SUFFIXES = (".safetensors", ".pt", ".pth")
 
+
+class ConversionError(UserError, ValueError):
+    """What is asked for cannot be converted; the message says why and what would do."""
+
+
+class TargetExistsError(UserError, FileExistsError):
+    """There is something where the result should go."""
+
+
 SOURCE = flags.DEFINE_enum(
     "from", None, [*FORMATS, "checkpoint"], "Format of SRC; `checkpoint` is ours"
 )
@@ -60,20 +72,29 @@ TARGET = flags.DEFINE_enum("to", None, list(FORMATS), "Format to write from a ch
 TOKENIZER = flags.DEFINE_string(
     "tokenizer",
     None,
-    "BERT's vocab.txt of the checkpoint; default: vocab.txt beside SRC, if there is one",
+    "BERT's vocab.txt of the checkpoint; default: vocab.txt beside or in SRC, if there is one",
 )
 HINTS = {
     "image_size": flags.DEFINE_integer(
-        "image_size", None, "Pixels a side, where shapes do not tell"
+        "image_size", None, "Pixels a side, where shapes do not tell", lower_bound=1
     ),
     "text_positions": flags.DEFINE_integer(
-        "text_positions", None, "Longest text of VLMo's relative position table (published: 196)"
+        "text_positions",
+        None,
+        "Longest text of VLMo's relative position table (published: 196)",
+        lower_bound=1,
     ),
     "num_heads": flags.DEFINE_integer(
-        "num_heads", None, "Attention heads, where shapes do not tell (absolute positions)"
+        "num_heads",
+        None,
+        "Attention heads, where shapes do not tell (absolute positions)",
+        lower_bound=1,
     ),
     "num_upper": flags.DEFINE_integer(
-        "num_upper", None, "Upper blocks, where names do not tell (no vision-language experts)"
+        "num_upper",
+        None,
+        "Upper blocks, where names do not tell (no vision-language experts)",
+        lower_bound=1,
     ),
 }
 
@@ -142,15 +163,25 @@ def convert(
 def _read(
     source: pathlib.Path, format_name: str, hints: Mapping[str, int | None]
 ) -> tuple[Converted, dict[str, str]]:
-    """The checkpoint in our terms, and the types of its tensors of half precision by name."""
+    """The checkpoint in our terms, and the types of its tensors that float32 took the place of."""
     with tqdm.tqdm(unit=" tensors", desc="Reading", disable=None) as bar:
         tensors = Float32Tensors(
             functools.partial(read_tensors, source), mapped=is_mapped(source), bar=bar
         )
+        check_whole(source)
+        if tensors.taken_off:
+            tqdm.tqdm.write(f"{source}: {tensors.taken_off}")
         try:
-            return FORMATS[format_name].read(tensors, **hints), tensors.types
+            converted = FORMATS[format_name].read(tensors, **hints)
         except ValueError as error:
-            raise ValueError(f"{source}: {error}") from error
+            raise TensorFileError(f"{source}: {error}") from error
+    # What is kept aside without change needs no type to go back to.
+    types = {
+        name: kind
+        for name, kind in tensors.types.items()
+        if name not in converted.aside or kind in FLOATS
+    }
+    return converted, types
 
 
 def _cast(tensors: Mapping[str, np.ndarray], types: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -162,7 +193,7 @@ def _cast(tensors: Mapping[str, np.ndarray], types: Mapping[str, str]) -> dict[s
 
 
 def _dtype(name: str) -> np.dtype:
-    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+    return np.dtype(getattr(ml_dtypes, name, None) or name)
 
 
 def _vocabulary(
@@ -171,11 +202,12 @@ def _vocabulary(
     """Path of the vocabulary to keep with a checkpoint of this model, or None."""
     if "text_length" not in model:
         if tokenizer:
-            raise ValueError(
+            raise ConversionError(
                 f"--tokenizer={tokenizer}: this checkpoint reads no texts; leave the flag out"
             )
         return None
-    path = user_path(tokenizer) if tokenizer else source.parent / "vocab.txt"
+    folder = source if source.is_dir() else source.parent
+    path = user_path(tokenizer) if tokenizer else folder / "vocab.txt"
     if not tokenizer and not path.is_file():
         print(
             "No tokenizer is kept with the checkpoint, and evaluation will ask for it; give"
@@ -185,7 +217,7 @@ def _vocabulary(
         return None
     loaded, rows = load_tokenizer(str(path)), model["vocab_size"]
     if loaded.vocab_size > rows:
-        raise ValueError(
+        raise ConversionError(
             f"{path}: {loaded.vocab_size} tokens, but the checkpoint has words for {rows}; give the"
             " vocabulary it was trained with"
         )
@@ -207,7 +239,7 @@ def _whole_or_nothing(target: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def _refuse_existing(target: pathlib.Path) -> None:
     if target.exists():
-        raise FileExistsError(f"{target} exists; choose another name or remove it")
+        raise TargetExistsError(f"{target} exists; choose another name or remove it")
 
 
 def export(
@@ -232,13 +264,13 @@ def export(
     target = user_path(target).absolute()
     target = target if target.suffix else target.with_suffix(".safetensors")
     if target.suffix not in EXPORT_SUFFIXES:
-        raise ValueError(
+        raise ConversionError(
             f"{target}: suffix {target.suffix!r} is not known; use one of"
             f" {', '.join(EXPORT_SUFFIXES)}"
         )
     _refuse_existing(target)
     if target.suffix != ".safetensors":
-        import_torch(target, "writing")
+        import_torch(target)
     saved = SavedParams(source)
     official = saved.meta.get("official", {})
     aside_file = saved.name.parent.parent / ASIDE
@@ -247,7 +279,7 @@ def export(
     try:
         tensors = FORMATS[format_name].write(params, saved.meta, aside)
     except ValueError as error:
-        raise ValueError(f"{saved.name}: {error}") from error
+        raise ConversionError(f"{saved.name}: {error}") from error
     tensors = _cast(tensors, official.get("types", {}))
     plain = target.with_name(f".{target.name}.{os.getpid()}.safetensors")
     part = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -278,7 +310,7 @@ def main(argv: list[str]) -> None:
     try:
         if TARGET.value:
             if SOURCE.value not in (None, "checkpoint"):
-                raise ValueError(
+                raise ConversionError(
                     f"--from={SOURCE.value} --to={TARGET.value}: convert to a checkpoint of ours"
                     " first, then --to alone"
                 )

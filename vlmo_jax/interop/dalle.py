@@ -18,6 +18,7 @@ from vlmo_jax.interop.places import (
     Place,
     empty_places,
     fill_places,
+    named,
     wrong_shapes,
 )
 from vlmo_jax.models.build import abstract_params, model_maker
@@ -97,11 +98,12 @@ def dalle_sizes(tensors: Mapping[str, Any]) -> dict[str, Any]:
     """
 
     def shape(name: str) -> tuple[int, ...]:
-        if name not in tensors or len(tensors[name].shape) != 4:
+        found = tuple(tensors[name].shape) if name in tensors else ()
+        if len(found) != 4 or 0 in found:
             raise ValueError(
                 f"not DALL-E's discrete VAE: tensor {name} is missing or has not four axes"
             )
-        return tuple(tensors[name].shape)
+        return found
 
     num_hidden, channels = shape("encoder.blocks.input.w")[:2]
     if channels != 3:
@@ -115,6 +117,11 @@ def dalle_sizes(tensors: Mapping[str, Any]) -> dict[str, Any]:
     if not numbers:
         raise ValueError(
             "not DALL-E's discrete VAE: no tensor is named encoder.blocks.group_1.block_1..."
+        )
+    if max(max(number) for number in numbers) > len(tensors):
+        raise ValueError(
+            f"not DALL-E's discrete VAE: {len(tensors)} tensors are not those of group and block"
+            f" {max(numbers)}"
         )
     decoder = any(name.startswith("decoder.") for name in tensors)
     return {
@@ -148,14 +155,15 @@ def from_dalle(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict]
     missing, unexpected = sorted(set(places) - set(tensors)), sorted(set(tensors) - set(places))
     if missing or unexpected:
         raise ValueError(
-            f"not DALL-E's discrete VAE of sizes {sizes}: missing {missing or 'none'}; unexpected"
-            f" {unexpected or 'none'}"
+            f"not DALL-E's discrete VAE of sizes {sizes}: missing {named(missing)}; unexpected"
+            f" {named(unexpected)}"
         )
     tensors = {name: np.asarray(tensors[name]) for name in places}
     model = abstract_params(model_maker({"kind": "discrete_vae", **sizes}))
     if wrong := wrong_shapes(tensors, places, model):
         raise ValueError(
-            f"tensors that do not fit DALL-E's discrete VAE of sizes {sizes}: {'; '.join(wrong)}"
+            f"tensors that do not fit DALL-E's discrete VAE of sizes {sizes}:"
+            f" {'; '.join(wrong[:5])}"
         )
     return sizes, fill_places(tensors, places)
 

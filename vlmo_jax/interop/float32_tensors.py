@@ -5,12 +5,16 @@ from typing import Any
 
 import numpy as np
 
-HALF_TYPES = ("float16", "bfloat16")
+# Types of which float32 holds all values, and float64, of which it holds some.
+EXACT_FLOATS = (
+    *("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"),
+)
+FLOATS = (*EXACT_FLOATS, "float64")
 REMAP_BYTES = 2**27
 
 
 class Float32Tensors(Mapping[str, np.ndarray]):
-    """The tensors of a file as they are asked for: floats as finite float32, other types as they
+    """The tensors of a file as they are asked for: floats as finite float32, whole numbers as they
     are.
 
     A mapped file counts as memory of this process as far as it was read; it is mapped anew now and
@@ -22,10 +26,11 @@ class Float32Tensors(Mapping[str, np.ndarray]):
         bar: has `total` and `update()`, called once a tensor.
 
     Attributes:
-        types: name -> name of the type, of half-precision tensors.
+        types: name -> name of the type, of tensors that are not float32.
+        taken_off: what `read` says that it took off the names, "" if nothing.
 
     Raises:
-        ValueError: from indexing, for a tensor that is not finite or of a type that float32 cannot
+        ValueError: from indexing, for a tensor that is not finite or has values that float32 cannot
             hold.
     """
 
@@ -34,11 +39,14 @@ class Float32Tensors(Mapping[str, np.ndarray]):
     ) -> None:
         self._read, self._mapped, self._bar = read, mapped, bar
         self._tensors = read()
+        self.taken_off: str = getattr(self._tensors, "taken_off", "")
         self._seen: set[str] = set()
         self._bytes = 0
         bar.total = len(self._tensors)
         self.types = {
-            name: t.dtype.name for name, t in self._tensors.items() if t.dtype.name in HALF_TYPES
+            name: tensor.dtype.name
+            for name, tensor in self._tensors.items()
+            if tensor.dtype.name != "float32"
         }
 
     def __len__(self) -> int:
@@ -61,15 +69,49 @@ class Float32Tensors(Mapping[str, np.ndarray]):
             self._bar.update()
         if tensor.dtype.kind in "iub":
             return tensor
-        if tensor.dtype.name not in ("float32", *HALF_TYPES):
-            raise ValueError(
-                f"{name}: {tensor.dtype}, where float32, float16 or bfloat16 is wanted; convert it"
-                " to float32 first"
-            )
-        tensor = tensor.astype(np.float32, copy=False)
-        if not np.isfinite(tensor).all():
-            raise ValueError(
-                f"{name}: {int((~np.isfinite(tensor)).sum())} of {tensor.size} values are not"
-                " finite; training went astray there"
-            )
-        return tensor
+        return as_float32(name, tensor)
+
+
+def as_float32(name: str, tensor: np.ndarray) -> np.ndarray:
+    """A tensor as finite float32, where that keeps every value.
+
+    Args:
+        name: of the tensor, for messages.
+        tensor: of any numeric type.
+
+    Raises:
+        ValueError: a value is not finite, or float32 cannot hold it.
+    """
+    if tensor.dtype.kind not in "iub" and tensor.dtype.name not in ("float32", *FLOATS):
+        raise ValueError(
+            f"{name}: {tensor.dtype}, where float32 or a type that it can hold is wanted; convert"
+            " it to float32 first"
+        )
+    if tensor.dtype.name == "float32":
+        exact = tensor
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            exact = tensor.astype(np.float32)
+    if tensor.dtype.kind in "iub" or tensor.dtype.name == "float64":
+        _check_exact(name, tensor, exact)
+    if not np.isfinite(exact).all():
+        raise ValueError(
+            f"{name}: {int((~np.isfinite(exact)).sum())} of {exact.size} values are not finite;"
+            " training went astray there"
+        )
+    return exact
+
+
+def _check_exact(name: str, tensor: np.ndarray, exact: np.ndarray) -> None:
+    """Refuses values that became others as float32; NaN counts as kept."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        back = exact.astype(np.float64)
+        lost = ~((back == tensor) | ((tensor != tensor) & np.isnan(back)))
+        if tensor.dtype.kind in "iu":  # float64 rounds the largest ones too
+            lost |= np.abs(back) > 2**53
+    if lost.any():
+        value = tensor[lost].flat[0]
+        raise ValueError(
+            f"{name}: {tensor.dtype}, where float32 is wanted, which cannot hold {value!r} and"
+            f" {int(lost.sum()) - 1:,} more of its values; convert it to float32 first"
+        )

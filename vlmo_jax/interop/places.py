@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from vlmo_jax.checkpoints.param_names import flatten
+from vlmo_jax.interop.float32_tensors import as_float32
 
 ParamPath = tuple[str, ...]
 
@@ -122,7 +123,7 @@ def expert_places(
 
 
 def check_ranks(model: str, tensors: Mapping[str, Any], ranks: Mapping[str, int]) -> None:
-    """Refuses tensors with another number of axes than they should have.
+    """Refuses tensors with another number of axes than they should have, and empty ones.
 
     Args:
         model: name of the model they are to be of, for the message.
@@ -133,11 +134,44 @@ def check_ranks(model: str, tensors: Mapping[str, Any], ranks: Mapping[str, int]
         ValueError: names the tensor and its shape.
     """
     for name, rank in ranks.items():
-        if name in tensors and len(tensors[name].shape) != rank:
+        shape = tuple(tensors[name].shape) if name in tensors else (1,) * rank
+        if len(shape) != rank or 0 in shape:
             raise ValueError(
-                f"this is no {model}: {name} has shape {tuple(tensors[name].shape)}, which should"
-                f" have {rank} axes"
+                f"this is no {model}: {name} has shape {shape}, which should have {rank} axes"
+                " that are not empty"
             )
+
+
+def named(names: list[str]) -> str:
+    """Names for a message: the first ones, and how many more there are; "none" without any."""
+    more = f" and {len(names) - 20:,} more" if len(names) > 20 else ""
+    return f"{names[:20]}{more}" if names else "none"
+
+
+def check_depth(tensors: Mapping[str, Any], last: int) -> None:
+    """Refuses numbers of layers that so few tensors cannot have.
+
+    Args:
+        tensors: name -> anything.
+        last: the largest number of a layer in the names.
+
+    Raises:
+        ValueError: there would be more layers than tensors.
+    """
+    if last >= len(tensors):
+        raise ValueError(f"{len(tensors)} tensors are not those of a model with a layer {last}")
+
+
+def check_upper(num_upper: int | None, depth: int) -> None:
+    """Refuses more upper blocks than there are blocks.
+
+    Raises:
+        ValueError: names the flag, and what is allowed.
+    """
+    if num_upper is not None and not 0 < num_upper <= depth:
+        raise ValueError(
+            f"--num_upper={num_upper}: this model has {depth} blocks; give 1 to {depth}"
+        )
 
 
 def wrong_shapes(tensors: Mapping[str, Any], places: Mapping[str, Place], params: Any) -> list[str]:
@@ -171,16 +205,24 @@ def fill_places(tensors: Mapping[str, np.ndarray], places: Mapping[str, Place]) 
 
     Returns:
         A pure nested dict of numpy arrays.
+
+    Raises:
+        ValueError: a whole number is too large for float32.
     """
     sizes = _stacked_sizes(places.values())
     flat: dict[ParamPath, np.ndarray] = {}
     for name, (path, at, layout) in places.items():
         if name in tensors:
-            part = layout.to_ours(np.asarray(tensors[name]))
+            part = layout.to_ours(_as_float(name, np.asarray(tensors[name])))
             if path not in flat:
                 flat[path] = np.empty((*sizes[path], *part.shape), part.dtype)
             flat[path][at] = part
     return nnx.traversals.unflatten_mapping(flat)
+
+
+def _as_float(name: str, tensor: np.ndarray) -> np.ndarray:
+    """Whole numbers as float32, where that keeps them; floats as they are."""
+    return as_float32(name, tensor) if tensor.dtype.kind in "iub" else tensor
 
 
 def _stacked_sizes(places: Iterable[Place]) -> dict[ParamPath, tuple[int, ...]]:

@@ -24,6 +24,7 @@ from vlmo_jax.interop.places import (
     empty_places,
     expert_places,
     fill_places,
+    named,
     norm_places,
     patch_layout,
 )
@@ -206,8 +207,8 @@ def from_official(
     unexpected = sorted(set(tensors) - set(places) - set(unread))
     if missing or unexpected:
         raise ValueError(
-            f"not a VLMo of these sizes and heads: missing {missing or 'none'}; unexpected"
-            f" {unexpected or 'none'}"
+            f"not a VLMo of these sizes and heads: missing {named(missing)}; unexpected"
+            f" {named(unexpected)}"
         )
     return fill_places(tensors, places), {name: np.array(tensors[name]) for name in unread}
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from vlmo_jax.interop.places import check_ranks
+from vlmo_jax.interop.places import check_depth, check_ranks, check_upper
 from vlmo_jax.interop.vlmo import official_parts
 from vlmo_jax.layers.relative_position import num_rows
 
@@ -56,6 +56,8 @@ def find_sizes(
     _check_tensors(tensors)
     width, _, patch_size, _ = tensors[PATCH].shape
     depth = 1 + max(_numbers(r"transformer\.blocks\.(\d+)\.", tensors))
+    check_depth(tensors, depth - 1)
+    check_upper(num_upper, depth)
     fused = _numbers(r"transformer\.blocks\.(\d+)\.mlp_vl\.", tensors)
     length = tensors[TEXT_POSITIONS].shape[0] if TEXT_POSITIONS in tensors else None
     if TABLE in tensors:
@@ -110,7 +112,10 @@ def _check_tensors(tensors: Mapping[str, Any]) -> None:
     if missing:
         raise ValueError(f"this is no VLMo: missing {missing}{_hint(tensors)}")
     check_ranks(
-        "VLMo", tensors, {PATCH: 4, WORDS: 2, FIRST: 2, TABLE: 2, POSITIONS: 3, TEXT_POSITIONS: 2}
+        "VLMo",
+        tensors,
+        {PATCH: 4, WORDS: 2, TYPES: 2, FIRST: 2, TABLE: 2, POSITIONS: 3, TEXT_POSITIONS: 2}
+        | {ANSWERS: 2},
     )
     if (TABLE in tensors) == (POSITIONS in tensors):
         raise ValueError(
@@ -128,7 +133,7 @@ def _numbers(pattern: str, names: Mapping[str, Any]) -> set[int]:
 def _absolute_grid(tokens: int) -> int:
     """Patches a side of absolute positions of `tokens` tokens."""
     grid = math.isqrt(max(tokens - 1, 0))
-    if grid**2 + 1 != tokens:
+    if not grid or grid**2 + 1 != tokens:
         raise ValueError(
             f"{POSITIONS}: {tokens} tokens are not those of a square grid of patches, w^2 + 1"
         )

@@ -5,9 +5,13 @@ matplotlib is imported when the first picture is drawn, so that it does not slow
 
 import os
 import textwrap
+import unicodedata
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from vlmo_jax.reports.fonts import families_for
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +26,25 @@ def make_figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), facecolor="white")
+
+
+def shorten(text: str, width: int, placeholder: str = " [...]") -> str:
+    """A text of at most `width` letters, cut between words, or within one that is longer; letters
+    of East Asia count twice.
+    """
+    short = textwrap.shorten(text, width, placeholder=placeholder)
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    if not wide and short != placeholder.strip():
+        return short
+    text = " ".join(text.split())
+    room = width - len(placeholder)
+    if len(text) + wide <= width:
+        return text
+    end = 0
+    while room > 0 and end < len(text):
+        room -= 2 if unicodedata.east_asian_width(text[end]) in "WF" else 1
+        end += 1
+    return text[:end].rstrip() + placeholder
 
 
 class Page:
@@ -49,6 +72,9 @@ class Page:
             **style: matplotlib's properties of text.
         """
         text = textwrap.fill(text, wrap) if wrap else text
+        families = families_for(text)
+        if len(families) > 1:
+            style["family"] = families
         self._figure.text(
             left / self._width, 1 - top / self._height, text, va=va, parse_math=False, **style
         )
@@ -87,4 +113,7 @@ class Page:
 
     def save(self, png: str | os.PathLike) -> None:
         """Writes the page to a file."""
-        self._figure.savefig(png, dpi=DPI)
+        with warnings.catch_warnings():
+            # `families_for` has said it once; this is said for every letter.
+            warnings.filterwarnings("ignore", r"Glyph \d+.* missing from")
+            self._figure.savefig(png, dpi=DPI)

@@ -134,3 +134,21 @@ def test_vocabularies_without_special_tokens_are_refused(tmp_path):
         ValueError, match=r"lacks the special tokens \[PAD\] \[UNK\].*train_tokenizer"
     ):
         tokenizer.load_tokenizer(str(tmp_path / "plain.model"))
+
+
+def _vocabulary(path, tokens, end="\n"):
+    path.write_bytes(end.join([*tokenizer.BERT_TOKENS, *tokens, ""]).encode("utf-8"))
+    return tokenizer.load_tokenizer(str(path))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_only_line_feeds_end_the_tokens_of_a_vocabulary(tmp_path, end):
+    loaded = _vocabulary(tmp_path / "v.txt", ["a", "b\u2028", "\x85", "c\x0cd", "man"], end)
+    assert loaded.vocab_size == 10 and loaded.encode("man a").ids == [9, 5]
+
+
+def test_cased_vocabularies_keep_case_and_accents(tmp_path):
+    cased = _vocabulary(tmp_path / "c.txt", ["Man", "man", "Café", "cafe"])
+    assert cased.encode("Man man Café").ids == [5, 6, 7]
+    uncased = _vocabulary(tmp_path / "u.txt", ["man", "cafe"])
+    assert uncased.encode("Man man Café").ids == [5, 5, 6]

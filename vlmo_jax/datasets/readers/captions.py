@@ -1,27 +1,26 @@
-"""Reads captions files (JSONL, CSV, TSV) and gathers the rows of each image."""
+"""Finds and reads captions files, and gathers the rows of each image."""
 
-import csv
+import collections
 import dataclasses
-import json
 import pathlib
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-KEYS = {
-    "image": (
-        "file_name",
-        "filename",
-        "image_path",
-        "filepath",
-        "path",
-        "file",
-        "image_name",
-        "image",
-    ),
-    "text": ("texts", "captions", "sentences", "text", "caption", "sentence"),
-    "keywords": ("keywords", "tags"),
-    "split": ("split",),
+from vlmo_jax.datasets.errors import CaptionsError, MissingDataError
+from vlmo_jax.datasets.readers import caption_rows, image_paths
+from vlmo_jax.datasets.readers.caption_rows import OTHER_SUFFIXES, SUFFIXES
+from vlmo_jax.datasets.readers.keys import EXAMPLE, find_key, numbered_keys, refuse_keys
+
+_NO_CAPTIONS = ("readme", "license", "licence", "notice", "requirements", "changelog")
+# What people keep captions in, and what is not read here.
+_FOREIGN = (".xlsx", ".xls", ".ods", ".parquet", ".arrow", ".pkl", ".mat", ".xml", ".yaml", ".yml")
+_PACKED = (".gz", ".zip", ".xz", ".bz2", ".7z")
+_HOW = {
+    "letters": "but for case, accents written another way, or their ending",
+    "folder": "inside another folder than the file says",
+    "name": "by their name alone",
 }
-SUFFIXES = (".jsonl", ".csv", ".tsv")
 
 
 @dataclasses.dataclass
@@ -43,168 +42,258 @@ class CaptionedImage:
     blank: int = 0
 
 
-def find_captions_file(folder: pathlib.Path) -> pathlib.Path:
-    """Returns the one captions file at the top of a folder.
+@dataclasses.dataclass
+class Captions:
+    """What a captions file says.
+
+    Attributes:
+        images: in the order in which they first appear.
+        missing: {name that leads to no image: why}, in order.
+        notes: lines about what was read in another way than it stands there.
+    """
+
+    images: list[CaptionedImage]
+    missing: dict[str, str]
+    notes: list[str]
+
+
+def find_captions_file(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the one captions file at the top of a folder, None where each image has a text file
+    beside it or there are images alone.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: there are several.
+        MissingDataError: there is none, but something that may hold captions.
+        CaptionsError: there are several.
     """
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not found:
-        raise FileNotFoundError(
-            f"{folder} has no captions file ({', '.join('*' + suffix for suffix in SUFFIXES)});"
-            ' name one with --captions FILE, of lines such as {"image": "cat.jpg", "text":'
-            ' "a cat on a mat"} or with a header line such as image,text'
-        )
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    images = {path.stem for path in files if image_paths.has_image_suffix(path.name)}
+    found = [path for path in files if path.suffix.lower() in SUFFIXES]
+    for suffix in OTHER_SUFFIXES:
+        others = [path for path in files if path.suffix.lower() == suffix]
+        named = [path for path in others if not path.stem.lower().startswith(_NO_CAPTIONS)]
+        if suffix == ".txt" and len(named) > 1 and any(path.stem in images for path in others):
+            break
+        found = found or [path for path in named if path.stem not in images]
     if len(found) > 1:
-        raise ValueError(
+        raise CaptionsError(
             f"{folder} has several captions files ({', '.join(path.name for path in found)}); "
             "say which one with --captions FILE"
         )
-    return found[0]
+    if not found and not any(path.suffix.lower() == ".txt" for path in files):
+        _refuse_overlooked(folder, files)
+    return found[0] if found else None
+
+
+def _refuse_overlooked(folder: pathlib.Path, files: Sequence[pathlib.Path]) -> None:
+    """Refuses a folder that has no captions file at its top, but something like one."""
+    suffixes = ", ".join("*" + suffix for suffix in (*SUFFIXES, *OTHER_SUFFIXES))
+    packed = [p for p in files if p.name.lower().endswith((*_FOREIGN, *_PACKED)) and p.is_file()]
+    if packed:
+        raise MissingDataError(
+            f"{folder} has no captions file ({suffixes}) but {packed[0].name}, which is not read;"
+            f" save it as one of these, with {EXAMPLE}, and name it with --captions FILE, or build"
+            " images alone with --no_captions"
+        )
+    below = (p for name in SUFFIXES for p in sorted(folder.glob(f"*/**/*{name}")))
+    inner = next(below, None)
+    if inner is not None:
+        raise MissingDataError(
+            f"{folder} has no captions file ({suffixes}) at its top, but {inner}; name one with"
+            " --captions FILE, or build images alone with --no_captions"
+        )
 
 
 def read_captions(
-    path: pathlib.Path, folder_paths: Iterable[str]
-) -> tuple[list[CaptionedImage], list[str]]:
+    path: pathlib.Path, folder_paths: Iterable[str], folder: pathlib.Path | None = None
+) -> Captions:
     """Reads a captions file and gathers the rows of each image.
 
-    A row names an image by its path in the folder, or by its file name alone where just one file
-    has that name.
+    A row names an image by its path in the folder, or by what fits one file alone: its name, a path
+    of another machine that ends alike, letters of another case.
 
     Args:
-        path: a .jsonl, .csv or .tsv file in UTF-8 with the keys (columns, in any case) that `KEYS`
-            lists: an image, its captions (a string or, in JSONL, a list), maybe keywords (a list,
-            or a string with commas) and maybe a split. Several rows may speak of the same image.
-            White space within a caption becomes single blanks.
+        path: a file of JSON lines, JSON or a table, with the keys (columns, in any case) that
+            `keys.KEYS` lists: an image, its captions (a string or, in JSON, a list), maybe
+            keywords (a list, or a string with commas) and maybe a split. Several rows may speak of
+            the same image. White space within a caption becomes single blanks.
         folder_paths: paths of the image files relative to the folder, "/" between their parts.
+        folder: that folder, None for where `path` is.
 
     Returns:
-        The images in the order in which they first appear, and the names that no image (or more
-        than one) answers to, in order.
+        The images, the names that lead to none, and what is odd.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is of another kind, a row cannot be read or lacks a key, or rows
+        MissingDataError: there is no such file.
+        CaptionsError: the file is of another kind, a row cannot be read or lacks a key, or rows
             disagree on an image's split.
     """
-    finder = _ImageFinder(folder_paths)
-    found: dict[str, CaptionedImage] = {}
-    missing: dict[str, None] = {}
-    for where, row in _rows(path):
-        row = {str(key).strip().lower(): value for key, value in row.items()}
-        name = str(_value(row, "image", where)).strip()
-        image_path = finder.find(name)
-        if image_path is None:
-            missing[name] = None
+    finder = image_paths.ImageFinder(folder or path.parent, folder_paths)
+
+    def is_image(name: str) -> bool:
+        return image_paths.has_image_suffix(name) or finder.find(name).path is not None
+
+    reading = caption_rows.Reading()
+    return _gather(caption_rows.read_rows(path, is_image, reading), finder, reading)
+
+
+def read_sidecars(folder: pathlib.Path, folder_paths: Sequence[str]) -> Captions:
+    """Reads the captions of text files beside images, `0001.txt` beside `0001.jpg`: each line that
+    is not blank is one.
+
+    Args:
+        folder: of the images.
+        folder_paths: paths of all its files, relative to it.
+
+    Returns:
+        The images that have such a file, in the order of their paths.
+
+    Raises:
+        CaptionsError: a text file is not UTF-8.
+    """
+    images = {
+        posixpath.splitext(path)[0]: path
+        for path in sorted(folder_paths)
+        if image_paths.has_image_suffix(path)
+    }
+    found, missing = [], {}
+    for path in sorted(folder_paths):
+        stem, suffix = posixpath.splitext(path)
+        if suffix.lower() != ".txt" or posixpath.basename(stem).lower().startswith(_NO_CAPTIONS):
             continue
-        image = found.setdefault(image_path, CaptionedImage(image_path))
-        texts = _strings(_value(row, "text", where), where) or [""]
-        image.blank += texts.count("")
-        _add_new(image.texts, texts)
-        keywords = _value(row, "keywords", where)
-        _add_new(
-            image.keywords,
-            _strings(keywords.split(",") if isinstance(keywords, str) else keywords, where),
-        )
-        split = _value(row, "split", where)
-        if split and image.split and split != image.split:
-            raise ValueError(
-                f"{where} puts image {image_path} into split {split!r}, an earlier row into"
-                f" {image.split!r}"
-            )
-        image.split = split or image.split
-    return list(found.values()), list(missing)
-
-
-class _ImageFinder:
-    """Finds files by their path, or by their name if it is unique."""
-
-    def __init__(self, paths: Iterable[str]) -> None:
-        self._paths = set(paths)
-        self._by_name: dict[str, str | None] = {}
-        for path in self._paths:
-            name = path.rpartition("/")[2]
-            self._by_name[name] = None if name in self._by_name else path
-
-    def find(self, name: str) -> str | None:
-        path = name.replace("\\", "/").removeprefix("./")
-        return path if path in self._paths else self._by_name.get(path)
-
-
-def _rows(path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ValueError(f"captions file {path} must end in {', '.join(SUFFIXES)}")
-    # utf-8-sig, as spreadsheets put a byte order mark before the header.
-    with open(path, encoding="utf-8-sig", newline="") as file:
+        if stem not in images:
+            missing[path] = "no image of that name beside it"
+            continue
+        data = (folder / path).read_bytes()
         try:
-            yield from (
-                _json_rows(file, path) if suffix == ".jsonl" else _table_rows(file, path, suffix)
-            )
+            lines = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
         except UnicodeDecodeError as error:
-            raise ValueError(
-                f"captions file {path} is not UTF-8: {error}; save it as UTF-8"
-            ) from error
+            raise CaptionsError(f"{folder / path} is not UTF-8: {error}; save it so") from error
+        texts = _strings(lines.splitlines() or [""], str(folder / path))
+        image = CaptionedImage(images[stem])
+        _add_new(image.texts, texts)
+        image.blank = int(not image.texts)
+        found.append(image)
+    return Captions(found, missing, [])
 
 
-def _json_rows(file: Iterable[str], path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
+def _gather(
+    rows: Iterator[caption_rows.Row],
+    finder: image_paths.ImageFinder,
+    reading: caption_rows.Reading,
+) -> Captions:
+    # By the path, and where that was guessed from another one also by the folder that was given.
+    found: dict[tuple[str, str], CaptionedImage] = {}
+    missing: dict[str, str] = {}
+    matches: dict[str, image_paths.Match] = {}
+    for where, row in rows:
+        name = _image_name(row, where)
+        if name not in matches:
+            matches[name] = finder.find(name)
+        match = matches[name]
+        if match.path is None:
+            missing[name] = match.problem
             continue
-        where = f"{path} line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where} is no JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise ValueError(
-                f'{where} must be an object such as {{"image": "cat.jpg", "text": "a cat"}}, '
-                f"not {line.strip()[:60]}"
+        key = (match.path, _folders(name) if match.how in ("folder", "name") else "")
+        _add_row(found.setdefault(key, CaptionedImage(match.path)), row, where)
+    notes = [*reading.notes(), *_match_notes(matches)]
+    return Captions(_without_rivals(found, missing), missing, notes)
+
+
+def _without_rivals(
+    found: Mapping[tuple[str, str], CaptionedImage], missing: dict[str, str]
+) -> list[CaptionedImage]:
+    """The images; those that only resemble a file which rows of another folder mean too are
+    missing.
+    """
+    folders = collections.defaultdict(list)
+    for path, folder in found:
+        folders[path].append(folder)
+    kept = []
+    for (path, folder), image in found.items():
+        rival = next((other for other in folders[path] if other != folder), None)
+        if folder and rival is not None:
+            name = posixpath.join(folder, posixpath.basename(path))
+            meant = posixpath.join(rival, posixpath.basename(path)) if rival else path
+            missing[name] = f"no such file; {path} is what {meant!r} means"
+        else:
+            kept.append(image)
+    return kept
+
+
+def _folders(name: str) -> str:
+    return posixpath.dirname(posixpath.normpath(name.replace("\\", "/")))
+
+
+def _match_notes(matches: Mapping[str, image_paths.Match]) -> list[str]:
+    """Lines for the report: how many names were not paths of the folder."""
+    notes = []
+    for how, words in _HOW.items():
+        names = [name for name, match in matches.items() if match.how == how and match.path]
+        if names:
+            notes.append(
+                f"{len(names):,} of {len(matches):,} paths were matched {words}; the first is"
+                f" {names[0]!r} -> {matches[names[0]].path!r}"
             )
-        yield where, row
+    return notes
 
 
-def _table_rows(
-    file: Iterable[str], path: pathlib.Path, suffix: str
-) -> Iterator[tuple[str, Mapping]]:
-    csv.field_size_limit(2**30)
-    reader = csv.DictReader(
-        file, dialect="excel-tab" if suffix == ".tsv" else "excel", restval=None, restkey=""
-    )
-    try:
-        for row in reader:
-            where = f"{path} line {reader.line_num}"
-            if "" in row:
-                header = ", ".join(reader.fieldnames or ())
-                raise ValueError(
-                    f"{where} has more fields than the header ({header}); put quotes around"
-                    " captions that hold the separator"
-                )
-            yield where, row
-    except csv.Error as error:
-        raise ValueError(f"{path} line {reader.line_num} cannot be read: {error}") from error
+def _image_name(row: Mapping[str, Any], where: str) -> str:
+    key = find_key(row, "image")
+    if key is None:
+        refuse_keys(where, list(row), "image")
+    value = row[key or ""]
+    if value is None or value == "":
+        raise CaptionsError(f"{where} has no value for {key}")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise CaptionsError(f"{where} has {repr(value)[:60]} where the path of an image must be")
+    return _whole(str(value), where).strip()
 
 
-def _value(row: Mapping, kind: str, where: str):
-    key = next((name for name in KEYS[kind] if name in row), None)
-    if key is None and kind in ("image", "text"):
-        raise ValueError(
-            f"{where} has the keys {', '.join(row)}, of which none says the {kind}; "
-            f"call it one of {', '.join(KEYS[kind])}"
+def _add_row(image: CaptionedImage, row: Mapping[str, Any], where: str) -> None:
+    key, numbered = find_key(row, "text"), numbered_keys(row, "text")
+    if key is None and not numbered:
+        refuse_keys(where, list(row), "text")
+    texts = _strings(row[key], where) if key is not None else []
+    for name in numbered:
+        texts += [text for text in _strings(row[name], where) if text]
+    texts = texts or [""]
+    image.blank += texts.count("")
+    _add_new(image.texts, texts)
+    keywords_key = find_key(row, "keywords")
+    keywords = row[keywords_key] if keywords_key is not None else None
+    keywords = keywords.split(",") if isinstance(keywords, str) else keywords
+    _add_new(image.keywords, _strings(keywords, where))
+    split = row.get("split")
+    if split is not None and not isinstance(split, str):
+        raise CaptionsError(f"{where} has split {str(split)[:60]}, no name; put it in quotes")
+    split = split.strip() if split else None
+    if split and image.split and split != image.split:
+        raise CaptionsError(
+            f"{where} puts image {image.path} into split {split!r}, an earlier row into"
+            f" {image.split!r}"
         )
-    if kind == "image" and not row[key]:
-        raise ValueError(f"{where} has no value for {key}")
-    return row.get(key)
+    image.split = split or image.split
 
 
-def _strings(value, where: str) -> list[str]:
+def _strings(value: Any, where: str) -> list[str]:
     values = value if isinstance(value, list) else [] if value is None else [value]
     for item in values:
         if not isinstance(item, str):
-            raise ValueError(f"{where} has {item!r} where a string or a list of strings must be")
-    return [" ".join(item.split()) for item in values]
+            raise CaptionsError(
+                f"{where} has {repr(item)[:60]} where a string or a list of strings must be"
+            )
+    return [" ".join(_whole(item, where).split()) for item in values]
+
+
+def _whole(text: str, where: str) -> str:
+    """The text, if all of it can be written."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CaptionsError(
+            f"{where} holds half a character ({text[error.start]!a}); write it whole"
+        ) from error
+    return text
 
 
 def _add_new(strings: list[str], new: Sequence[str]) -> None:

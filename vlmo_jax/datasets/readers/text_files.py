@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
+from vlmo_jax.datasets.errors import DataError, MissingDataError
+
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
 UNITS = ("lines", "paragraphs")
 _SENTENCE_END = re.compile(r"[.!?][\"')\]”’]* ")
@@ -39,18 +41,18 @@ def find_text_files(paths: Sequence[pathlib.Path]) -> dict[str, pathlib.Path]:
                 if file.name.endswith(SUFFIXES)
             }
             if not found:
-                raise FileNotFoundError(
+                raise MissingDataError(
                     f"{path} holds no text file ({', '.join('*' + suffix for suffix in SUFFIXES)})"
                 )
         elif not path.is_file():
-            raise FileNotFoundError(f"{path}: there is no such file or folder")
+            raise MissingDataError(f"{path}: there is no such file or folder")
         elif not path.name.endswith(SUFFIXES):
-            raise ValueError(f"{path} must end in {', '.join(SUFFIXES)}")
+            raise DataError(f"{path} must end in {', '.join(SUFFIXES)}")
         else:
             found = {path.name: path}
         for name, file in found.items():
             if name in files:
-                raise ValueError(
+                raise DataError(
                     f"{files[name]} and {file} are both called {name}; give the folder above them"
                     " instead"
                 )
@@ -96,13 +98,13 @@ def _lines(path: pathlib.Path, file: Iterable[bytes]) -> Iterator[tuple[int, str
                 line = line.removeprefix(_BYTE_ORDER_MARK)
             yield number, line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(
+        raise DataError(
             f"{path} line {number} is not UTF-8: byte {error.start + 1} of the line is"
             f" {error.object[error.start]:#04x}; convert the file first, for example with: iconv -f"
             " ISO-8859-1 -t UTF-8 OLD > NEW"
         ) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(
+        raise DataError(
             f"{path} is no whole gzip file, it can be read to line {number}: {error}"
         ) from error
 
@@ -125,9 +127,9 @@ def _json_text(where: str, line: str) -> str:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{where} is no JSON: {error}") from error
+        raise DataError(f"{where} is no JSON: {error}") from error
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-        raise ValueError(
+        raise DataError(
             f'{where} must be an object such as {{"text": "a document"}}, not {line.strip()[:60]}'
         )
     return row["text"]

@@ -4,7 +4,8 @@ weights.
 
 import hashlib
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import sentencepiece
@@ -13,11 +14,16 @@ import tokenizers
 from vlmo_jax.commands.config_errors import require
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import sources
+from vlmo_jax.datasets.errors import DataError, MissingDataError
 
 # The special tokens of BERT's vocabularies, and of those that we train: padding, unknown, begin,
 # end, mask.
 BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 EMBEDDED = {"emoji": sources.EMBEDDED["emoji"] / "sentencepiece.model"}
+
+
+class TokenizerError(DataError):
+    """A file that is no tokenizer, or not one that can be used here."""
 
 
 class Encoding(NamedTuple):
@@ -91,7 +97,7 @@ class SentencePieceTokenizer:
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
-            raise ValueError(f"{path} is no SentencePiece model: {error}") from error
+            raise TokenizerError(f"{path} is no SentencePiece model: {error}") from error
         self.vocab_size = self._processor.get_piece_size()
         pieces = [self._processor.id_to_piece(i) for i in range(self.vocab_size)]
         self.special_tokens = _bert_tokens(
@@ -114,8 +120,8 @@ class SentencePieceTokenizer:
 
 
 class WordPieceTokenizer:
-    """BERT's uncased WordPiece with a vocabulary file of one token a line, as the official VLMo
-    weights use it.
+    """BERT's WordPiece with a vocabulary file of one token a line, as the official VLMo weights use
+    it. Texts become lower case unless the vocabulary has upper-case letters.
 
     A whole word begins at each piece that does not start with "##", punctuation marks being words
     of their own.
@@ -130,14 +136,16 @@ class WordPieceTokenizer:
     def __init__(self, path: pathlib.Path) -> None:
         data, self.path = path.read_bytes(), path
         self.fingerprint = hashlib.sha256(data).hexdigest()
-        vocab = {token: i for i, token in enumerate(data.decode("utf-8").splitlines())}
+        vocab = {token: i for i, token in enumerate(_read_vocabulary(path, data))}
         self.special_tokens = _bert_tokens(path, vocab, "take the vocab.txt of bert-base-uncased")
         self.pad_id, _, self.begin_id, self.end_id, self.mask_id = self.special_tokens
         self.vocab_size = max(vocab.values()) + 1
         self._tokenizer = tokenizers.Tokenizer(
             tokenizers.models.WordPiece(vocab, unk_token="[UNK]")
         )
-        self._tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+        self._tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(
+            lowercase=not _is_cased(vocab)
+        )
         self._tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
         self._tokenizer.decoder = tokenizers.decoders.WordPiece()
 
@@ -151,6 +159,27 @@ class WordPieceTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """See `Tokenizer.decode`."""
         return self._tokenizer.decode([int(i) for i in ids if i not in self.special_tokens])
+
+
+def _read_vocabulary(path: pathlib.Path, data: bytes) -> list[str]:
+    """The tokens of a vocabulary file, one a line; only line feeds end lines, as tokens hold other
+    separators.
+    """
+    try:
+        lines = data.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{path} is no vocabulary, it is not UTF-8: {error}") from error
+    lines = lines if lines[-1] else lines[:-1]
+    if lines and all(line.endswith("\r") for line in lines[:-1]) and len(lines) > 1:
+        lines = [line.removesuffix("\r") for line in lines]
+    return lines
+
+
+def _is_cased(vocab: Iterable[str]) -> bool:
+    """Whether a vocabulary has upper-case letters; those of uncased ones have next to none."""
+    words = [token for token in vocab if token and not re.fullmatch(r"\[.*\]|<.*>", token)]
+    upper = sum(token != token.lower() and any(map(str.isupper, token)) for token in words)
+    return upper > 0.01 * len(words)
 
 
 def load_tokenizer(path_or_name: str) -> Tokenizer:
@@ -167,6 +196,7 @@ def load_tokenizer(path_or_name: str) -> Tokenizer:
         FileNotFoundError: there is no such file.
         ValueError: the file is of another kind, or lacks a special token.
     """
+    path_or_name = str(path_or_name).removeprefix(sources.EMBEDDED_PREFIX)
     if path_or_name in EMBEDDED:
         return SentencePieceTokenizer(EMBEDDED[path_or_name])
     path = user_path(path_or_name)
@@ -175,13 +205,13 @@ def load_tokenizer(path_or_name: str) -> Tokenizer:
         ".txt": WordPieceTokenizer,
     }
     if path.suffix not in kinds:
-        raise ValueError(
+        raise TokenizerError(
             f"tokenizer={str(path_or_name)!r} is not a tokenizer file: give a SentencePiece .model"
             " file, a BERT vocabulary .txt file or the name of one that comes with the package"
             f" ({', '.join(EMBEDDED)})"
         )
     if not path.is_file():
-        raise FileNotFoundError(f"tokenizer={str(path_or_name)!r}: there is no such file")
+        raise MissingDataError(f"tokenizer={str(path_or_name)!r}: there is no such file")
     return kinds[path.suffix](path)
 
 
@@ -206,7 +236,7 @@ def _bert_tokens(path: pathlib.Path, vocab: Mapping[str, int], fix: str) -> dict
     """{id: spelling} of `BERT_TOKENS`, in their order."""
     missing = [token for token in BERT_TOKENS if token not in vocab]
     if missing:
-        raise ValueError(f"{path} lacks the special tokens {' '.join(missing)}; {fix}")
+        raise TokenizerError(f"{path} lacks the special tokens {' '.join(missing)}; {fix}")
     return {vocab[token]: token for token in BERT_TOKENS}
 
 

@@ -33,22 +33,30 @@ Info = Mapping[str, Any]
 
 
 def load_fixture(path: str | pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Reads NAME.npz and NAME.json beside it.
+    """Reads NAME.npz and NAME.json beside it, or NAME.json of a fixture without arrays.
+
+    Args:
+        path: of either file.
 
     Returns:
-        dict name -> array, and the JSON's values.
+        dict name -> array, empty where there are none, and the JSON's values.
 
     Raises:
-        FileNotFoundError: one of the two is not there.
+        FileNotFoundError: one that is named, or the JSON, is not there.
     """
     path = pathlib.Path(path)
-    for file in (path, path.with_suffix(".json")):
+    values, arrays = path.with_suffix(".json"), path.with_suffix(".npz")
+    for file in (path, values):
         if not file.is_file():
             raise FileNotFoundError(
-                f"{file}: no such file; a fixture is NAME.npz with NAME.json beside it"
+                f"{file}: no such file; a fixture is NAME.npz with NAME.json beside it, or"
+                " NAME.json alone where it has no arrays"
             )
-    with np.load(path) as arrays:
-        return dict(arrays), json.loads(path.with_suffix(".json").read_text())
+    info = json.loads(values.read_text(encoding="utf-8"))
+    if not arrays.is_file():
+        return {}, info
+    with np.load(arrays) as loaded:
+        return dict(loaded), info
 
 
 class Reference:

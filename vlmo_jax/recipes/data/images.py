@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from vlmo_jax.datasets import open_image_source
 from vlmo_jax.datasets.identity import identify
 from vlmo_jax.input.images.augmentation import Augmentation
 from vlmo_jax.input.images.pixels import check_crop
@@ -58,7 +59,7 @@ class ImagesData:
     def open(self, *, training: bool) -> None:
         """See `protocols.Data`."""
         if training:
-            self.source = opening.open_train_source(self._config)
+            self.source = opening.open_train_source(self._config, open_image_source)
 
     def identity(self) -> dict[str, Any]:
         """See `protocols.Data`."""

@@ -15,6 +15,7 @@ from vlmo_jax.input.pairs import PairExamples, PairRows, check_caption_sizes
 from vlmo_jax.input.pipeline import TrainBatches
 from vlmo_jax.input.plain_images import check_image_size
 from vlmo_jax.input.text.captions import check_captions
+from vlmo_jax.input.text.coverage import describe_coverage
 from vlmo_jax.input.text.masking import check_mask_rate
 from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.recipes.data import opening
@@ -100,7 +101,11 @@ class PairsData:
 
     def describe(self) -> str:
         """See `protocols.Data`."""
-        return f"{len(self.source):,} training images from {self._config.data.source}"
+        found = f"{len(self.source):,} training images from {self._config.data.source}"
+        if self.tokenizer is None or not len(self.source):
+            return found
+        length = self._config.model.text_length
+        return f"{found}; {describe_coverage(self.source, self.tokenizer, length)}"
 
     def describe_long_texts(self, share: float) -> str:
         """See `protocols.Data`."""

@@ -9,6 +9,7 @@ from vlmo_jax.datasets import open_text_source
 from vlmo_jax.datasets.identity import identify
 from vlmo_jax.input.masked_texts import MaskedTextExamples
 from vlmo_jax.input.pipeline import TrainBatches
+from vlmo_jax.input.text.coverage import describe_coverage
 from vlmo_jax.input.text.masked_rows import TextRows, check_text_sizes
 from vlmo_jax.input.text.masking import check_mask_rate
 from vlmo_jax.input.text.tokenizer import Tokenizer
@@ -74,7 +75,11 @@ class TextsData:
 
     def describe(self) -> str:
         """See `protocols.Data`."""
-        return f"{len(self.source):,} training texts from {self._config.data.source}"
+        found = f"{len(self.source):,} training texts from {self._config.data.source}"
+        if self.tokenizer is None or not len(self.source):
+            return found
+        length = self._config.model.text_length
+        return f"{found}; {describe_coverage(self.source, self.tokenizer, length, cuts=False)}"
 
     def describe_long_texts(self, share: float) -> str:
         """See `protocols.Data`."""

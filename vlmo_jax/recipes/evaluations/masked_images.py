@@ -4,6 +4,7 @@ import jax
 from flax import nnx
 from ml_collections import ConfigDict
 
+from vlmo_jax.datasets import open_image_source
 from vlmo_jax.evals.masked_images import MaskedImageEvaluator, MaskedImagesEvaluation
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes.data.masked_images import MaskedImagesData
@@ -25,6 +26,10 @@ class MaskedImagesRecipe(SplitsRecipe):
         super().__init__(name, config, data, task)
         self._images = self.require_part("data", data, MaskedImagesData)
         self._task = self.require_part("task", task, ImagePretrainRecipe)
+
+    def open(self) -> None:
+        """See `protocols.EvaluationRecipe`."""
+        self.open_splits(open_image_source)
 
     def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> MaskedImagesEvaluation:
         """See `protocols.EvaluationRecipe`."""

@@ -3,6 +3,7 @@
 import jax
 from flax import nnx
 
+from vlmo_jax.datasets import open_image_source
 from vlmo_jax.evals.reconstruction import ReconstructionEvaluation, ReconstructionEvaluator
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.tasks.protocols import EncodesToCodes
@@ -13,6 +14,10 @@ class ReconstructionRecipe(SplitsRecipe):
     """PSNR of reconstructions and use of the codes; see `protocols.EvaluationRecipe`."""
 
     needs = EncodesToCodes
+
+    def open(self) -> None:
+        """See `protocols.EvaluationRecipe`."""
+        self.open_splits(open_image_source)
 
     def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> ReconstructionEvaluation:
         """See `protocols.EvaluationRecipe`."""

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vlmo_jax.reports.canvas import GREY, HEAD, INK, MARGIN, RIGHT, Page
+from vlmo_jax.reports.canvas import GREY, HEAD, INK, MARGIN, RIGHT, Page, shorten
 
 # The height of a line, and the widths of a right answer and of a word with its probability, in
 # inches.
@@ -58,7 +58,7 @@ def _draw_guesses(
 ) -> None:
     """Words with their probabilities, side by side."""
     for place, (word, probability) in enumerate(guesses):
-        short = textwrap.shorten(word, 14, placeholder="…")
+        short = shorten(word, 14, placeholder="…")
         page.text(
             left + place * _WORD,
             top,

@@ -1,12 +1,11 @@
 """The page of retrieval: what some captions and some images find."""
 
 import os
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 
-from vlmo_jax.reports.canvas import GREY, HEAD, INK, MARGIN, RIGHT, Page
+from vlmo_jax.reports.canvas import GREY, HEAD, INK, MARGIN, RIGHT, Page, shorten
 
 # A small image, the space after it, and the width of a caption that is a query, in inches.
 _CELL, _GAP, _LABEL = 0.86, 0.12, 2.1
@@ -75,7 +74,7 @@ def _draw_caption(
     page: Page, top: float, caption: str, images: np.ndarray, correct: np.ndarray
 ) -> None:
     """A caption and the images [K, S, S, 3] that it finds."""
-    text = textwrap.shorten(caption, 110)
+    text = shorten(caption, 110)
     page.text(MARGIN, top + _CELL / 2, text, wrap=25, fontsize=10, color=INK, va="center")
     for place, (image, right) in enumerate(zip(images, correct, strict=True)):
         page.image(MARGIN + _LABEL + place * (_CELL + _GAP), top, _CELL, image, right)
@@ -93,7 +92,7 @@ def _draw_image(
     """An image [S, S, 3] and, in lines over the height, the captions that it finds."""
     page.image(left, top + (height - _CELL) / 2, _CELL, image)
     for line, (caption, right) in enumerate(zip(captions, correct, strict=True)):
-        text = textwrap.shorten(caption, 34, placeholder="…")
+        text = shorten(caption, 34, placeholder="…")
         page.text(
             left + _CELL + 0.15,
             top + (line + 0.5) * height / len(captions),

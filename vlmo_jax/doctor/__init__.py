@@ -1,0 +1,1 @@
+"""Is all well: the machine, a work folder, a data set."""
