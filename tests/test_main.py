@@ -342,7 +342,8 @@ def test_wrong_arguments_end_in_one_line(environment, tmp_path):
             " nor one"
         ),
         "evals.retrieval.splits=('test',)": (
-            "error: config.evals.retrieval.source=.*'test' is not in .*; there are: train"
+            "error: config.data.source='emoji', config.evals.retrieval.splits=.*'test' is not in"
+            " .*; there are: train"
         ),
         "mode=eval": "error: config.init_from=None: no checkpoint in .*; give a work folder",
     }

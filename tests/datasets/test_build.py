@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 
 import pytest
 
@@ -175,3 +177,13 @@ def test_a_folder_of_images_alone_is_for_stage_1(folder, tmp_path):
 def test_odd_names_of_splits_are_refused(name):
     with pytest.raises(UserError, match="split"):
         build.parse_splits(name)
+
+
+def test_too_many_open_files_are_no_broken_images(folder, tmp_path, monkeypatch):
+    def refuse(path):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        build.build_dataset(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

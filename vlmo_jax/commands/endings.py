@@ -48,6 +48,9 @@ _CURES = {
     errno.ETXTBSY: "another program is using the file: wait for it",
 }
 
+# What says nothing of the file that was read: any other would have been refused, too.
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+
 # The same said by libraries in words: Orbax, TensorStore, array_record and XLA raise ValueError or
 # RuntimeError. The names of gRPC's codes are theirs for what the system calls otherwise.
 _WORDS = {

@@ -33,7 +33,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from vlmo_jax.commands.endings import told_in_one_line
+from vlmo_jax.commands.endings import SHORTAGES, told_in_one_line
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import images, progress, records, writer
 from vlmo_jax.datasets.errors import DataError, MissingDataError
@@ -301,6 +301,8 @@ def _read(
     except (OSError, ValueError) as error:
         if isinstance(error, FileNotFoundError) and path.is_symlink():
             return image, b"", f"a link to {os.readlink(path)}, which is not there"
+        if isinstance(error, OSError) and error.errno in SHORTAGES:
+            raise
         return image, b"", " ".join(str(error).split())
     return image, data, ""
 

@@ -9,15 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vlmo_jax.commands.endings import UserError
+from vlmo_jax.commands.endings import SHORTAGES, UserError
 from vlmo_jax.datasets import BrokenRecordError, images
 from vlmo_jax.input import sampling
 
-# What says nothing about the record: too many open files, no memory, no permission, a lost drive.
-_OF_THE_MACHINE = (
-    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-    *(errno.EACCES, errno.EPERM, errno.ESTALE),
-)
+# What says nothing about the record: too many open files, no memory, a lost drive, no permission.
+_OF_THE_MACHINE = (*SHORTAGES, errno.EACCES, errno.EPERM)
 
 # So many records in a row are broken only where nearly all are.
 _MAX_ATTEMPTS = 64
