@@ -70,3 +70,10 @@ def test_parts_have_their_fields_and_no_others():
         check_fields("part", {"a": 1, "c": 3}, fields, closed=True)
     with pytest.raises(ConfigError, match="config.part.b=1 must be True or False"):
         check_fields("part", {"a": 1, "b": 1}, fields)
+
+
+@pytest.mark.parametrize("regex", ["(.*)*x", "([a-z_]+/?)+#"])
+def test_regexes_that_would_hang_are_refused(regex):
+    with pytest.raises(ConfigError, match=r"config.optimizer.frozen\[0\]=.* takes for ever"):
+        Regex().check("optimizer.frozen[0]", regex)
+    Regex().check("optimizer.frozen[0]", r"transformer/(lower|upper)/(\w+/)*\w+")

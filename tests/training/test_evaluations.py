@@ -152,6 +152,9 @@ def test_a_best_metric_says_of_which_evaluation_it_is():
     )
     with pytest.raises(ConfigError, match=message):
         Recipe(changed).check(8)
+    changed.checkpoint.best_metric = "search/mean_recall"
+    with pytest.raises(ConfigError, match="names no evaluation of this run; they are averages, re"):
+        Recipe(changed).check(8)
     metrics = {"eval/a/x/recall": 0.0, "eval/a/y/recall": 1.0, "eval/b/x/recall": 2.0}
     assert find_metric(metrics, "a/recall") == [0.0, 1.0]
     assert find_metric(metrics, "eval/b/x/recall") == [2.0]

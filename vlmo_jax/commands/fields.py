@@ -10,6 +10,8 @@ import dataclasses
 import math
 import numbers
 import re
+import signal
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -163,11 +165,41 @@ class Regex:
             f"config.{key}={_cut(value)} must be a regular expression, a text in quotes",
         )
         try:
-            re.compile(value)
+            pattern = re.compile(value)
         except (re.error, OverflowError, RecursionError) as error:
             raise ConfigError(
                 f"config.{key}={_cut(value)} is not a regular expression: {error}"
             ) from error
+        require(
+            _is_quick(pattern),
+            f"config.{key}={_cut(value)} takes for ever to match: it repeats what it repeats"
+            " already, as in (.*)*; write it with one repetition",
+        )
+
+
+# Like the name of a parameter, but for its end, which makes a match try everything.
+_PROBE = "transformer/lower/experts/stacked/up/kernel/text_embedding/position_0123456789!"
+_SECONDS = 0.5
+
+
+def _is_quick(pattern: re.Pattern) -> bool:
+    """Whether a name is matched in no time; where a timer cannot tell, it is taken for so."""
+    if threading.current_thread() is not threading.main_thread():
+        return True
+
+    def stop(number: int, frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, _SECONDS)
+    try:
+        pattern.fullmatch(_PROBE)
+    except TimeoutError:
+        return False
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    return True
 
 
 @dataclasses.dataclass(frozen=True)

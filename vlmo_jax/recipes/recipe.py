@@ -225,6 +225,14 @@ class Recipe:
             f" {' or '.join(f'{name}/{best}' for name in self.evaluations)} for the mean of the"
             " splits of one",
         )
+        parts = best.split("/") if best else []
+        evaluation = parts[1] if parts[:1] == ["eval"] and len(parts) > 3 else (parts or [""])[0]
+        require(
+            len(parts) < 2 or evaluation in self.evaluations,
+            f"config.checkpoint.best_metric={best!r} names no evaluation of this run; they are"
+            f" {', '.join(self.evaluations) or 'none'}: write EVALUATION/METRIC, such as"
+            " retrieval/mean_recall",
+        )
 
     def open(self) -> None:
         """Opens data sets and tokenizers.
