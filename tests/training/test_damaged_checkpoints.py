@@ -1,5 +1,6 @@
 """A run with damaged checkpoints goes on from the newest whole one, or says that there is none."""
 
+import gc
 import json
 
 import jax
@@ -44,10 +45,13 @@ def start(workdir, program):
         checkpoints.close()
 
 
+def largest(folder):
+    return max(folder.rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+
+
 def flip_a_bit(workdir, step, item):
     """In the middle of the largest file of an item."""
-    folder = workdir / "checkpoints" / str(step) / item
-    file = max(folder.rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+    file = largest(workdir / "checkpoints" / str(step) / item)
     values = bytearray(file.read_bytes())
     values[len(values) // 2] ^= 16
     file.write_bytes(values)
@@ -66,6 +70,19 @@ def test_the_newest_whole_one_is_used_and_damaged_ones_are_set_aside(tmp_path, p
     assert len(warnings) == 2
     assert f"checkpoint {tmp_path}/checkpoints/7 is damaged: params/" in warnings[0]
     assert warnings[1].endswith(f"It was moved to {tmp_path}/damaged_checkpoints/5")
+
+
+def test_a_cut_file_takes_one_line(tmp_path, program, capsys, monkeypatch):
+    complaints = []
+    monkeypatch.setattr("sys.unraisablehook", complaints.append)
+    save(tmp_path, program, (3, 5))
+    file = largest(tmp_path / "checkpoints" / "5" / "params")
+    file.write_bytes(file.read_bytes()[:2000])
+    _, origin = start(tmp_path, program)
+    gc.collect()
+    assert origin.startswith("step 3 of") and not complaints
+    [line] = capsys.readouterr().out.splitlines()
+    assert "checkpoints/5 is damaged: " in line and "in OCDBT database at local file" in line, line
 
 
 def test_a_run_without_a_whole_checkpoint_does_not_start_anew(tmp_path, program):

@@ -4,7 +4,8 @@ import contextlib
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vlmo_jax.checkpoints.digests import changed
@@ -47,8 +48,34 @@ def naming_damage(folder: pathlib.Path) -> Iterator[None]:
         of_the_machine = any(sign in text for sign in _OF_THE_MACHINE)
         if of_the_machine or (isinstance(error, OSError) and not _of_a_file(error)):
             raise
-        first = text.splitlines()[0][:200] if text else ""
-        raise DamagedCheckpointError(folder, f"{type(error).__name__}: {first}") from error
+        _silence_abandoned_reads()
+        raise DamagedCheckpointError(folder, _innermost(error)) from error
+
+
+def _innermost(error: BaseException) -> str:
+    """What was wrong at first, in a line: Orbax wraps what TensorStore says of a file."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"
+
+
+def _silence_abandoned_reads() -> None:
+    """Keeps to one line what is wrong: each read that Orbax had under way would print a traceback
+    of its own when it is thrown away.
+    """
+    if not isinstance(sys.unraisablehook, _WithoutAbandonedReads):
+        sys.unraisablehook = _WithoutAbandonedReads(sys.unraisablehook)
+
+
+class _WithoutAbandonedReads:
+    def __init__(self, before: Callable[[Any], Any]) -> None:
+        self._before = before
+
+    def __call__(self, unraisable: Any) -> None:
+        code = getattr(unraisable.object, "cr_code", None)  # of a coroutine
+        if code is None or "orbax" not in pathlib.Path(code.co_filename).parts:
+            self._before(unraisable)
 
 
 def _of_a_file(error: OSError) -> bool:

@@ -248,6 +248,8 @@ class Checkpoints:
 
     def _unsealed(self, step: int) -> tuple[dict[str, Any], dict[str, dict[Path, str]] | None]:
         folder = self.directory / str(step)
+        if not (folder / "meta").is_dir():
+            raise DamagedCheckpointError(folder, "meta is missing")
         with naming_damage(folder):
             args = ocp.args.Composite(meta=ocp.args.JsonRestore())
             sealed = self._manager.restore(step, args=args).meta
