@@ -39,6 +39,7 @@ def naming_damage(folder: pathlib.Path) -> Iterator[None]:
     """Makes a DamagedCheckpointError of whatever Orbax and TensorStore raise inside for files that
     are missing, cut or changed; they raise many kinds.
     """
+    _silence_abandoned_reads()
     try:
         yield
     except (UserError, MemoryError):
@@ -48,7 +49,6 @@ def naming_damage(folder: pathlib.Path) -> Iterator[None]:
         of_the_machine = any(sign in text for sign in _OF_THE_MACHINE)
         if of_the_machine or (isinstance(error, OSError) and not _of_a_file(error)):
             raise
-        _silence_abandoned_reads()
         raise DamagedCheckpointError(folder, _innermost(error)) from error
 
 
@@ -74,7 +74,8 @@ class _WithoutAbandonedReads:
 
     def __call__(self, unraisable: Any) -> None:
         code = getattr(unraisable.object, "cr_code", None)  # of a coroutine
-        if code is None or "orbax" not in pathlib.Path(code.co_filename).parts:
+        of_orbax = code is not None and "orbax" in pathlib.Path(code.co_filename).parts
+        if not of_orbax and "Event loop is closed" not in str(unraisable.exc_value):
             self._before(unraisable)
 
 
