@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from vlmo_jax.checkpoints import damage
 from vlmo_jax.checkpoints.saved_params import load_params
 from vlmo_jax.checkpoints.store import Checkpoints
 from vlmo_jax.commands.config_errors import ConfigError
@@ -45,22 +46,24 @@ def start(workdir, program):
         checkpoints.close()
 
 
-def largest(folder):
-    return max(folder.rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+def values_of(workdir, step, item):
+    """The files that hold the arrays of an item; how many there are is a matter of timing."""
+    folder = workdir / "checkpoints" / str(step) / item
+    return [path for path in folder.rglob("d/*") if path.is_file()]
 
 
-def flip_a_bit(workdir, step, item):
-    """In the middle of the largest file of an item."""
-    file = largest(workdir / "checkpoints" / str(step) / item)
-    values = bytearray(file.read_bytes())
-    values[len(values) // 2] ^= 16
-    file.write_bytes(values)
+def flip_bits(workdir, step, item):
+    """In the middle of every file of values."""
+    for file in values_of(workdir, step, item):
+        values = bytearray(file.read_bytes())
+        values[len(values) // 2] ^= 16
+        file.write_bytes(values)
 
 
 def test_the_newest_whole_one_is_used_and_damaged_ones_are_set_aside(tmp_path, program, capsys):
     states = save(tmp_path, program, (3, 5, 7))
-    flip_a_bit(tmp_path, 7, "params")
-    flip_a_bit(tmp_path, 5, "optimizer")
+    flip_bits(tmp_path, 7, "params")
+    flip_bits(tmp_path, 5, "optimizer")
     state, origin = start(tmp_path, program)
     assert origin == f"step 3 of {tmp_path}/checkpoints"
     jax.tree.map(np.testing.assert_array_equal, state, states[3])
@@ -68,7 +71,7 @@ def test_the_newest_whole_one_is_used_and_damaged_ones_are_set_aside(tmp_path, p
     assert kept == {"5", "7"} and not (tmp_path / "checkpoints" / "7").exists()
     warnings = capsys.readouterr().out.splitlines()
     assert len(warnings) == 2
-    assert f"checkpoint {tmp_path}/checkpoints/7 is damaged: params/" in warnings[0]
+    assert f"checkpoint {tmp_path}/checkpoints/7 is damaged: " in warnings[0]
     assert warnings[1].endswith(f"It was moved to {tmp_path}/damaged_checkpoints/5")
 
 
@@ -76,13 +79,27 @@ def test_a_cut_file_takes_one_line(tmp_path, program, capsys, monkeypatch):
     complaints = []
     monkeypatch.setattr("sys.unraisablehook", complaints.append)
     save(tmp_path, program, (3, 5))
-    file = largest(tmp_path / "checkpoints" / "5" / "params")
-    file.write_bytes(file.read_bytes()[:2000])
+    for file in values_of(tmp_path, 5, "params"):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     _, origin = start(tmp_path, program)
     gc.collect()
     assert origin.startswith("step 3 of") and not complaints
     [line] = capsys.readouterr().out.splitlines()
     assert "checkpoints/5 is damaged: " in line and "in OCDBT database at local file" in line, line
+
+
+def test_an_array_that_changed_is_named(tmp_path, program, capsys):
+    save(tmp_path, program, (3, 5))
+    file = tmp_path / "checkpoints" / "5" / "meta" / "metadata"
+    meta = json.loads(file.read_text())
+    digests = meta["digests"]["params"]
+    digests["itm_head/kernel"] = f"{int(digests['itm_head/kernel'], 16) ^ 1:08x}"
+    del meta["sha256"]
+    file.write_text(json.dumps({**meta, "sha256": damage._fingerprint(meta)}))
+    _, origin = start(tmp_path, program)
+    [line] = capsys.readouterr().out.splitlines()
+    assert origin.startswith("step 3 of")
+    assert "checkpoints/5 is damaged: params/itm_head/kernel changed since the save; copy" in line
 
 
 def test_a_run_without_a_whole_checkpoint_does_not_start_anew(tmp_path, program):

@@ -170,7 +170,7 @@ class Tripwire:
 def test_plain_pickles_of_every_protocol(tmp_path, protocol):
     path = tmp_path / "a.pkl"
     path.write_bytes(pickle.dumps({"x": Tripwire(tmp_path / "ran")}, protocol))
-    refused(path, r"asks for code beside tensors, `(builtins.getattr|pathlib.Path.touch)`")
+    refused(path, r"asks for code beside tensors, `(builtins.getattr|pathlib.*Path.touch)`")
     assert not (tmp_path / "ran").exists()
     path.write_bytes(pickle.dumps({"x": [1, 2.5, {"y": (None, True, b"z", {1})}]}, protocol))
     refused(path, "are no tensors|asks for code .*`_codecs.encode`")
