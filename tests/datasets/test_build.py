@@ -5,7 +5,7 @@ import os
 import pytest
 
 from vlmo_jax.commands.endings import UserError
-from vlmo_jax.datasets import build, check, sources
+from vlmo_jax.datasets import build, check, sources, splits
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_linked_folders_are_read_once(folder, tmp_path):
     ],
 )
 def test_split_argument(argument, expected):
-    assert build.parse_splits(argument) == expected
+    assert splits.parse_splits(argument) == expected
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_split_argument(argument, expected):
 )
 def test_bad_split_arguments_are_refused(argument):
     with pytest.raises(ValueError, match="split"):
-        build.parse_splits(argument)
+        splits.parse_splits(argument)
 
 
 def test_command_says_what_was_written_and_what_is_next(folder, tmp_path, capsys):
@@ -176,7 +176,7 @@ def test_a_folder_of_images_alone_is_for_stage_1(folder, tmp_path):
 @pytest.mark.parametrize("name", ["x" * 300, "a-b", "a\nb", "all"])
 def test_odd_names_of_splits_are_refused(name):
     with pytest.raises(UserError, match="split"):
-        build.parse_splits(name)
+        splits.parse_splits(name)
 
 
 def test_too_many_open_files_are_no_broken_images(folder, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.fuzz.case import Case, WrongError
-from vlmo_jax.datasets import build, sources
+from vlmo_jax.datasets import sources, splits
 from vlmo_jax.datasets.readers.image_paths import ImageFinder
 
 _FILES = ["a.jpg", "sub/b.jpg", "sub/c.jpg", "other/c.jpg", "sub/café.png", "x 1.JPG", "v/w/d.png"]
@@ -67,7 +67,7 @@ def _find(folder: Path, name: str, path: str) -> None:
 
 
 def _split(name: str) -> None:
-    parsed = build.parse_splits(name)
+    parsed = splits.parse_splits(name)
     if parsed != name or not name.replace("_", "a").isalnum():
         raise WrongError(f"{name!r} is taken for {parsed!r}")
     sources.open_source("embedded:emoji", f"train[{name}]")

@@ -20,7 +20,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from vlmo_jax.checkpoints.damage import (
@@ -36,8 +35,10 @@ from vlmo_jax.checkpoints.param_names import Path, flatten
 from vlmo_jax.checkpoints.plain_paths import plain_path
 from vlmo_jax.checkpoints.state import TrainState
 from vlmo_jax.commands.endings import UserError
+from vlmo_jax.parallel.agreement import wait_for_all
 
 ITEMS = ("params", "optimizer", "extra", "meta")
+DAMAGED = "damaged_checkpoints"  # folder in the work folder for those that were set aside
 
 
 class NotFiniteError(UserError, ValueError):
@@ -95,14 +96,14 @@ class Checkpoints:
 
     @property
     def _aside(self) -> pathlib.Path:
-        return self.directory.parent / "damaged_checkpoints"
+        return self.directory.parent / DAMAGED
 
     def set_aside(self, step: int) -> pathlib.Path:
         """Moves a damaged checkpoint out of the way; one process of a job does so, then all
         `reload`.
 
         Returns:
-            Where it is now: `damaged_checkpoints` beside the folder of the checkpoints.
+            Where it is now: in the folder DAMAGED beside that of the checkpoints.
         """
         self._aside.mkdir(exist_ok=True)
         names = (f"{step}" if not n else f"{step}_{n}" for n in range(len(self.damaged()) + 1))
@@ -165,8 +166,7 @@ class Checkpoints:
             partial = folder / "metrics.partial"
             partial.write_text(json.dumps(self._best_of(metrics)))
             os.replace(partial, folder / "metrics")
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(f"metrics of step {step}")
+        wait_for_all(f"metrics of step {step}")
         self._manager.reload()
         kept = {*sorted(self._manager.all_steps())[-self._keep_last :], self._manager.best_step()}
         for old in set(self._manager.all_steps()) - kept:

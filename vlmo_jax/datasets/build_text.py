@@ -27,9 +27,10 @@ import tqdm
 
 from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
-from vlmo_jax.datasets import build, records, writer
+from vlmo_jax.datasets import records, writer
 from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.readers import text_files
+from vlmo_jax.datasets.splits import parse_splits
 
 PASSAGE_LENGTH = 1000
 
@@ -220,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.files,
             args.out,
             unit=args.documents,
-            splits=args.split and build.parse_splits(args.split),
+            splits=args.split and parse_splits(args.split),
             seed=args.seed,
             passage_length=args.passage_length,
             shard_bytes=args.shard_mb * 2**20,

@@ -6,6 +6,7 @@ import json
 import pathlib
 from collections.abc import Iterator
 
+from vlmo_jax.checkpoints.store import DAMAGED
 from vlmo_jax.checkpoints.verify import verify_checkpoint
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.doctor.findings import Finding, size, wrong
@@ -19,7 +20,7 @@ def check_work_folder(folder: pathlib.Path) -> Iterator[Finding]:
     yield _config(folder / "config.json")
     yield _metrics(folder / "metrics.jsonl")
     yield from _checkpoints(folder / "checkpoints")
-    aside = folder / "damaged_checkpoints"
+    aside = folder / DAMAGED
     if aside.is_dir() and (names := sorted(path.name for path in aside.iterdir())):
         yield Finding(
             "set aside",
