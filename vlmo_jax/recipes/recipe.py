@@ -1,6 +1,7 @@
 """A run as fields: its model, data, task and evaluations, built from a config."""
 
 import contextlib
+import functools
 import json
 import math
 from collections.abc import Iterator
@@ -308,13 +309,23 @@ class Recipe:
             return None
         return {"file": str(self.tokenizer.path), "sha256": self.tokenizer.fingerprint}
 
+    @functools.cached_property
+    def data_identity(self) -> dict[str, Any]:
+        """By what the run knows its records again, once the recipe is open; they are read once."""
+        return self.data.identity()
+
+    @functools.cached_property
+    def frozen_identity(self) -> dict[str, Any]:
+        """By what the run knows its frozen models again, once the recipe is open."""
+        return self.task.frozen_meta()
+
     def meta(self) -> dict[str, Any]:
         """What is kept with every checkpoint of an open recipe: plain JSON values."""
         return {
             "config": json.loads(self.config.to_json()),
             "preprocessing": self.data.preprocessing(),
             "tokenizer": self.tokenizer_meta(),
-            "data": self.data.identity(),
-            "frozen": self.task.frozen_meta(),
+            "data": self.data_identity,
+            "frozen": self.frozen_identity,
             "versions": {"jax": jax.__version__},
         }

@@ -38,7 +38,7 @@ def open_recipe(config: ConfigDict) -> Recipe:
 
 def _contents(recipe: Recipe) -> dict[str, Any]:
     tokenizer = recipe.tokenizer_meta()
-    contents = {"data.source": recipe.data.identity(), **recipe.task.frozen_meta()}
+    contents = {"data.source": recipe.data_identity, **recipe.frozen_identity}
     return {**contents, "tokenizer": tokenizer and tokenizer["sha256"]}
 
 

@@ -63,7 +63,7 @@ _PATHS = {"data.source": "data", "data.split": "data", "tokenizer": "tokenizer"}
 
 def _changed_contents(recipe: Recipe, meta: Mapping[str, Any]) -> Iterator[str]:
     config = recipe.config
-    data, data_now = meta.get("data"), recipe.data.identity()
+    data, data_now = meta.get("data"), recipe.data_identity
     if data and data != data_now:
         differing = [name for name in data if data[name] != data_now.get(name)]
         what = ", ".join(f"{name} {data[name]}, now {data_now.get(name)}" for name in differing)
@@ -74,7 +74,7 @@ def _changed_contents(recipe: Recipe, meta: Mapping[str, Any]) -> Iterator[str]:
             f"config.tokenizer={config.tokenizer!r} (SHA-256 {tokenizer['sha256'][:12]}..., now"
             f" {tokenizer_now['sha256'][:12]}...)"
         )
-    frozen_now = recipe.task.frozen_meta()
+    frozen_now = recipe.frozen_identity
     for name, identity in meta.get("frozen", {}).items():
         if frozen_now.get(name) != identity:
             yield f"config.{name} ({identity}, now {frozen_now.get(name)})"
