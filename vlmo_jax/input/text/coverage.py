@@ -88,9 +88,9 @@ def describe_coverage(
     said = [f"{found.unknown_share:.1%} of the tokens of {found.texts:,} texts are unknown{cut}"]
     if found.unknown_share > LARGEST_SHARE:
         said.append(
-            f"WARNING: {tokenizer.path.name} cannot spell {found.unknown_share:.0%} of these texts,"
-            " which a model then cannot tell apart; train a tokenizer on them with: python -m"
-            " vlmo_jax.input.train_tokenizer"
+            f"WARNING: {tokenizer.path.name} cannot spell {found.unknown_share:.0%} of their"
+            " tokens, which a model then cannot tell apart; train a tokenizer on them with: python"
+            " -m vlmo_jax.input.train_tokenizer"
         )
     if cuts and found.cut_share > LARGEST_SHARE:
         said.append(
