@@ -32,8 +32,8 @@ class Question:
 
 
 QUESTIONS = records.RecordKind(
-    marker="questions",
-    name="questions about two images",
+    marker="riddles",
+    name="riddles about two images",
     record=Question,
     features=records.Features(
         {
@@ -47,7 +47,7 @@ QUESTIONS = records.RecordKind(
         }
     ),
     id_field="question_id",
-    command="make questions",
+    command="make riddles",
     group_size=3,
 )
 
@@ -154,7 +154,7 @@ def test_a_new_kind_gives_batches_for_training_and_evaluation(tmp_path):
 
 def test_a_new_kind_joins_by_its_entry(tmp_path, monkeypatch, capsys):
     data = write(tmp_path / "data")
-    with pytest.raises(ValueError, match="holds records of kind 'questions', which this version"):
+    with pytest.raises(ValueError, match="holds records of kind 'riddles', which this version"):
         sources.kind_of(data)
     monkeypatch.setitem(records.KINDS, QUESTIONS.marker, QUESTIONS)
     assert sources.kind_of(data) is QUESTIONS

@@ -51,6 +51,54 @@ class TextRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class QuestionsRecord:
+    """One image with questions about it, each of which is an example.
+
+    Attributes:
+        image: the encoded file, byte for byte.
+        image_id: a name that no other image of the data set has.
+        questions: [Q], in the order they were given.
+        question_ids: [Q], each unique in the data set; numbers are written as texts.
+        answers: what people answered, as they wrote it, those of a question beside each other.
+        num_answers: [Q] int32, how many of `answers` each question has: 10 in VQAv2, 0 where they
+            are not public.
+        main_answers: [Q], the one that most gave, "" where it is not known.
+        answer_types: [Q], such as "yes/no", "" where it is not known.
+        question_types: [Q], such as "how many", "" where it is not known.
+    """
+
+    image: bytes
+    image_id: str
+    questions: tuple[str, ...]
+    question_ids: tuple[str, ...]
+    answers: tuple[str, ...]
+    num_answers: np.ndarray
+    main_answers: tuple[str, ...]
+    answer_types: tuple[str, ...]
+    question_types: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class StatementRecord:
+    """A statement about two images, true or false.
+
+    Attributes:
+        image_0, image_1: the encoded files, left and right, byte for byte.
+        statement: the text.
+        label: scalar int32, 1 true, 0 false, -1 not known.
+        statement_id: unique in the data set.
+        group_id: statements with the same one are consistent together; "" where there are none.
+    """
+
+    image_0: bytes
+    image_1: bytes
+    statement: str
+    label: np.ndarray
+    statement_id: str
+    group_id: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Parser:
     """Makes a record of what TFDS reads; can be pickled.
 
@@ -82,6 +130,9 @@ class RecordKind:
         command: makes a data set of them, for messages.
         group_size: records compressed together. Reading one reads its group, so large records stand
             alone.
+        examples_field: the field whose members are examples, "" where a record is one. Of such
+            records a data set keeps how many examples each has in `examples-SPLIT.npy` (int32
+            [records]), so that an example is found without reading all records.
 
     Raises:
         ValueError: fields and features do not match.
@@ -94,6 +145,7 @@ class RecordKind:
     id_field: str
     command: str
     group_size: int = 1
+    examples_field: str = ""
 
     def __post_init__(self) -> None:
         fields = {field.name for field in dataclasses.fields(self.record)}
@@ -206,4 +258,45 @@ TEXTS = RecordKind(
     group_size=64,
 )
 
-KINDS: dict[str, RecordKind] = {kind.marker: kind for kind in (IMAGES, TEXTS, BARE_IMAGES)}
+QUESTIONS = RecordKind(
+    marker="questions",
+    name="images with questions",
+    record=QuestionsRecord,
+    features=Features(
+        {
+            "image": tfds.features.Image(doc="encoded file, kept byte for byte"),
+            "image_id": tfds.features.Text(doc="unique in the data set"),
+            "questions": tfds.features.Sequence(tfds.features.Text(), doc="each an example"),
+            "question_ids": tfds.features.Sequence(tfds.features.Text(), doc="unique in the set"),
+            "answers": tfds.features.Sequence(tfds.features.Text(), doc="as people wrote them"),
+            "num_answers": tfds.features.Sequence(np.int32, doc="of each question"),
+            "main_answers": tfds.features.Sequence(tfds.features.Text(), doc="most frequent"),
+            "answer_types": tfds.features.Sequence(tfds.features.Text(), doc="such as yes/no"),
+            "question_types": tfds.features.Sequence(tfds.features.Text(), doc="such as how many"),
+        }
+    ),
+    id_field="image_id",
+    command="python -m vlmo_jax.datasets.build VQA OUT --format=vqav2",
+    examples_field="questions",
+)
+STATEMENTS = RecordKind(
+    marker="statements",
+    name="statements about two images",
+    record=StatementRecord,
+    features=Features(
+        {
+            "image_0": tfds.features.Image(doc="left, kept byte for byte"),
+            "image_1": tfds.features.Image(doc="right, kept byte for byte"),
+            "statement": tfds.features.Text(doc="true or false of both images"),
+            "label": tfds.features.Scalar(np.int32, doc="1 true, 0 false, -1 not known"),
+            "statement_id": tfds.features.Text(doc="unique in the data set"),
+            "group_id": tfds.features.Text(doc="of statements that are consistent together"),
+        }
+    ),
+    id_field="statement_id",
+    command="python -m vlmo_jax.datasets.build NLVR2 OUT --format=nlvr2",
+)
+
+KINDS: dict[str, RecordKind] = {
+    kind.marker: kind for kind in (IMAGES, TEXTS, BARE_IMAGES, QUESTIONS, STATEMENTS)
+}
