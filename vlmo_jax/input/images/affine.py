@@ -20,8 +20,8 @@ def check_affine(strengths: Sequence[float]) -> None:
         and 0 <= given[0] <= 180
         and 1 <= given[1] <= 4
         and 0 <= given[2] <= 1,
-        f"config.data.affine={given} must be rotation (0 to 180 degrees), zoom (1 to 4) and shift (0"
-        " to 1 of the side), or () for none",
+        f"config.data.affine={given} must be rotation (0 to 180 degrees), zoom (1 to 4) and shift"
+        " (0 to 1 of the side), or () for none",
     )
 
 
