@@ -42,6 +42,7 @@ class MaskedTextExamples:
         seed: 0 to 2**32 - 1.
         mask_rate: share of the words that are masked.
         packing: False leaves the rest of a row empty.
+        order: of the stream, which knows the epochs; None: that of all records alike.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -55,6 +56,7 @@ class MaskedTextExamples:
     seed: int
     mask_rate: float = 0.15
     packing: bool = True
+    order: sampling.Order | None = None
 
     def __post_init__(self) -> None:
         masking.check_mask_rate(self.mask_rate)
@@ -113,13 +115,16 @@ class MaskedTextExamples:
         # Where a text begins its round of windows differs from text to text, or the first epoch
         # would see beginnings only.
         begin = captions.text_hash(f"{self.seed} {index}")
-        number = (position // len(self.source) + begin) % len(windows)
+        number = (self._epoch(position) + begin) % len(windows)
         pieces = [windows[number]]
         if self.packing and number == len(windows) - 1:
             used = 1 + len(pieces[0].ids) + 1  # with the tokens of the begin and of the end
             pieces += text_rows.fill_row(further.texts(index), text_length - used)
         _write_masked(batch, row, pieces, self._masker, rng)
         return Report(seen=1, texts=1, truncated=1 if len(windows) > 1 else 0)
+
+    def _epoch(self, position: int) -> int:
+        return self.order.epoch(position) if self.order else position // len(self.source)
 
 
 class _Further:
