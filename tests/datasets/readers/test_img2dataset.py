@@ -14,9 +14,8 @@ from tests.datasets.readers.archives import (
     write_table,
     write_tar,
 )
-from vlmo_jax.datasets import records
 from vlmo_jax.datasets.errors import DataError, MissingDataError
-from vlmo_jax.datasets.readers.img2dataset import Img2datasetReader
+from vlmo_jax.datasets.readers.img2dataset import Img2datasetImagesReader, Img2datasetReader
 from vlmo_jax.datasets.readers.protocol import LeftOutError
 
 FORMS = ("webdataset", "files", "parquet")
@@ -27,9 +26,9 @@ CAPTIONS = {
 }
 
 
-def read(root, **options):
+def read(root, reader_class=Img2datasetReader):
     """The reader, and {id: record} of all its entries, loaded by a copy of it."""
-    reader = Img2datasetReader(root, **options)
+    reader = reader_class(root)
     entries = list(reader.entries())
     copy = pickle.loads(pickle.dumps(reader))
     entries = pickle.loads(pickle.dumps(entries))
@@ -61,7 +60,7 @@ def test_a_shard_gives_the_same_in_every_form(tmp_path, encoded_image, form):
 @pytest.mark.parametrize("form", FORMS)
 def test_images_alone_need_no_captions(tmp_path, encoded_image, form):
     root = write_shard(tmp_path / "out", form, encoded_image)
-    reader, found = read(root, kind=records.BARE_IMAGES)
+    reader, found = read(root, Img2datasetImagesReader)
     assert sorted(found) == [f"00000/{key}" for key in sorted(COMPLETION_ORDER)]
     assert all(record.texts == () for record in found.values())
     assert reader.counts()["train"]["images"] == 4 and not reader.left_out()

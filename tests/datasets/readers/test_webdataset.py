@@ -6,14 +6,13 @@ import pickle
 import pytest
 
 from tests.datasets.readers.archives import files_of, write_tar
-from vlmo_jax.datasets import records
 from vlmo_jax.datasets.errors import MissingDataError
-from vlmo_jax.datasets.readers.webdataset import WebdatasetReader
+from vlmo_jax.datasets.readers.webdataset import WebdatasetImagesReader, WebdatasetReader
 
 
-def read(root, **options):
+def read(root, reader_class=WebdatasetReader):
     """The reader, and {id: (split, record)} of all its entries."""
-    reader = WebdatasetReader(root, **options)
+    reader = reader_class(root)
     entries = list(reader.entries())
     copy = pickle.loads(pickle.dumps(reader))
     return reader, {entry.record_id: (entry.split, copy.load(entry)) for entry in entries}
@@ -47,7 +46,7 @@ def test_samples_of_all_tars(source, encoded_image):
 
 
 def test_images_alone(source):
-    reader, found = read(source, kind=records.BARE_IMAGES)
+    reader, found = read(source, WebdatasetImagesReader)
     assert "cc3m-train-0000/sub/8" in found and not reader.left_out()
     assert all(record.texts == () for _, record in found.values())
 

@@ -70,18 +70,20 @@ class Img2datasetReader:
 
     Args:
         source: its output folder, or one that several are in.
-        kind: IMAGES, or BARE_IMAGES for no captions.
 
     Raises:
         MissingDataError: there is no such folder.
     """
 
+    kind = records.IMAGES
     license = ""
     published: dict[str, dict[str, int]] = {}
 
-    def __init__(self, source: pathlib.Path, kind: records.RecordKind = records.IMAGES) -> None:
-        self.source, self.kind = require_folder(source), kind
-        self.description = f"{kind.name.capitalize()} that img2dataset fetched to {source.name}."
+    def __init__(self, source: pathlib.Path) -> None:
+        self.source = require_folder(source)
+        self.description = (
+            f"{self.kind.name.capitalize()} that img2dataset fetched to {source.name}."
+        )
         self._findings = Findings()
 
     def sources(self) -> list[pathlib.Path]:
@@ -230,6 +232,12 @@ class Img2datasetReader:
             entry = captioned(split, record_id, place, texts, self._findings)
             if entry is not None:
                 yield entry
+
+
+class Img2datasetImagesReader(Img2datasetReader):
+    """Reads the images alone."""
+
+    kind = records.BARE_IMAGES
 
 
 def _finished(shard: _Shard) -> bool:

@@ -7,6 +7,7 @@ import re
 _SPLITS = {
     "train": "train",
     "training": "train",
+    "restval": "train",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
@@ -27,10 +28,15 @@ def split_of(path: str) -> str:
     return _split_of_folder(posixpath.dirname(path))
 
 
+def split_called(name: str) -> str:
+    """The split that a file calls by a name, such as "val" or COCO's "restval"; others stay."""
+    return _SPLITS.get(name.lower(), name)
+
+
 @functools.lru_cache(maxsize=1024)
 def _split_of_folder(path: str) -> str:
     for name in path.lower().split("/"):
-        words = re.findall("[a-z]+", name) if name.endswith(".tar") else [name]
+        words = re.findall("[a-z]+", name) if name.endswith((".tar", ".arrow")) else [name]
         for word in words:
             if word in _SPLITS:
                 return _SPLITS[word]

@@ -40,18 +40,18 @@ class WebdatasetReader:
 
     Args:
         source: folder of the tars.
-        kind: IMAGES, or BARE_IMAGES for no captions.
 
     Raises:
         MissingDataError: there is no such folder.
     """
 
+    kind = records.IMAGES
     license = ""
     published: dict[str, dict[str, int]] = {}
 
-    def __init__(self, source: pathlib.Path, kind: records.RecordKind = records.IMAGES) -> None:
-        self.source, self.kind = require_folder(source), kind
-        self.description = f"{kind.name.capitalize()} from the tars of {source.name}."
+    def __init__(self, source: pathlib.Path) -> None:
+        self.source = require_folder(source)
+        self.description = f"{self.kind.name.capitalize()} from the tars of {source.name}."
         self._findings = Findings()
 
     def sources(self) -> list[pathlib.Path]:
@@ -88,3 +88,9 @@ class WebdatasetReader:
     def left_out(self) -> dict[str, str]:
         """As `protocol.Reader`."""
         return dict(self._findings.left_out)
+
+
+class WebdatasetImagesReader(WebdatasetReader):
+    """Reads the images alone."""
+
+    kind = records.BARE_IMAGES
