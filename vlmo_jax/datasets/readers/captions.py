@@ -246,7 +246,7 @@ def _image_name(row: Mapping[str, Any], where: str) -> str:
         raise CaptionsError(f"{where} has no value for {key}")
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise CaptionsError(f"{where} has {repr(value)[:60]} where the path of an image must be")
-    return _whole(str(value), where).strip()
+    return whole(str(value), where).strip()
 
 
 def _add_row(image: CaptionedImage, row: Mapping[str, Any], where: str) -> None:
@@ -282,11 +282,19 @@ def _strings(value: Any, where: str) -> list[str]:
             raise CaptionsError(
                 f"{where} has {repr(item)[:60]} where a string or a list of strings must be"
             )
-    return [" ".join(_whole(item, where).split()) for item in values]
+    return [" ".join(whole(item, where).split()) for item in values]
 
 
-def _whole(text: str, where: str) -> str:
-    """The text, if all of it can be written."""
+def whole(text: str, where: str) -> str:
+    """The text, if all of it can be written.
+
+    Args:
+        text: as it was read.
+        where: it stands, for the message.
+
+    Raises:
+        CaptionsError: it holds half a character.
+    """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
