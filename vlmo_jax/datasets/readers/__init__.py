@@ -1,1 +1,74 @@
-"""Files of others to records."""
+"""Files of others to records, a file a format.
+
+`FORMATS` names what `python -m vlmo_jax.datasets.build SRC OUT --format=NAME` reads. A reader's
+module is imported when its format is asked for, and its docstring is the format's documentation.
+"""
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vlmo_jax.datasets.errors import DataError
+from vlmo_jax.datasets.readers.protocol import Reader
+
+
+class Format(NamedTuple):
+    """A format that can be built.
+
+    Attributes:
+        reader: "module:Class" of its `Reader`, which is made from the folder of a download.
+        about: what it is, in a few words.
+    """
+
+    reader: str
+    about: str
+
+
+FORMATS: dict[str, Format] = {}
+
+
+def make_reader(name: str, source: Path, options: dict[str, str] | None = None) -> Reader:
+    """Makes the reader of a format.
+
+    Args:
+        name: of `FORMATS`, or "module:Class" of a reader of somebody's own.
+        source: the folder of the download.
+        options: further arguments of the reader, as texts.
+
+    Returns:
+        The reader; nothing was read yet but what it reads when it is made.
+
+    Raises:
+        DataError: there is no such format, or it has no such option.
+    """
+    reader = _reader_class(name)
+    known = list(inspect.signature(reader).parameters)[1:]
+    for option in options or {}:
+        if option not in known:
+            raise DataError(
+                f"--option {option}: --format={name} has {', '.join(known) or 'no options'}"
+            )
+    return reader(source, **(options or {}))
+
+
+def documentation(name: str) -> str:
+    """Returns what is said about a format: the docstring of its reader's module; errors as of
+    `make_reader`.
+    """
+    reader = _reader_class(name)
+    return inspect.getdoc(inspect.getmodule(reader)) or inspect.getdoc(reader) or ""
+
+
+def _reader_class(name: str) -> Any:
+    if name not in FORMATS and ":" not in name:
+        raise DataError(
+            f"--format={name} is not known; there are: {', '.join(FORMATS) or 'none'}, and"
+            " package.module:Class for a reader of your own"
+        )
+    path = FORMATS[name].reader if name in FORMATS else name
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DataError(f"--format={name}: {path} cannot be imported: {error}") from error
