@@ -78,12 +78,12 @@ def test_some_splits_need_no_images_of_others(coco):
     for path in (coco / "train2014").iterdir():
         path.unlink()
     (coco / "train2014").rmdir()
-    reader = karpathy.CocoKarpathyReader(coco, splits=("test",))
+    reader = karpathy.CocoKarpathyReader(coco, splits="test")
     assert downloads.splits(reader) == {"test": ["coco/391895", "coco/42"]}
     with pytest.raises(MissingDataError, match="has no folder train2014, .* unpack the images"):
         list(karpathy.CocoKarpathyReader(coco).entries())
-    with pytest.raises(DataError, match="has no split 'val'; there are train, validation, test"):
-        karpathy.CocoKarpathyReader(coco, splits=("val",))
+    with pytest.raises(DataError, match="splits=test,val: there is no 'val', only train, vali"):
+        karpathy.CocoKarpathyReader(coco, splits="test,val")
 
 
 def test_images_may_lie_one_folder_below(coco):

@@ -43,19 +43,23 @@ def test_regions_are_captions_of_the_image(genome):
     assert [coco_id_of(name) for name in found] == [None, 391895, 522418]
 
 
-def test_images_of_cocos_evaluation_are_left_out(genome):
+def test_images_of_cocos_evaluation_are_kept_out(genome):
     (genome / "karpathy").mkdir()
     karpathy = genome / "karpathy/dataset_coco.json"
     shutil.copy(DATA / "formats/coco_karpathy/dataset_coco.json", karpathy)
     reader = visual_genome.VisualGenomeReader(genome)
     assert downloads.splits(reader) == {"train": ["vg/1", "vg/3/coco/9"]}
-    assert reader.left_out() == {
-        "vg/2/coco/391895": "it is in COCO's Karpathy test split",
-        "vg/4/coco/522418": "it is in COCO's Karpathy validation split",
-        "vg/5": "no region describes it",
-        "vg/6": "it has no caption",
+    assert reader.left_out() == {"vg/5": "no region describes it", "vg/6": "it has no caption"}
+    assert reader.counts() == {
+        "train": {
+            "images": 2,
+            "captions": 4,
+            "blank captions": 4,
+            "kept out: COCO's Karpathy test": 1,
+            "kept out: COCO's Karpathy validation": 1,
+        }
     }
-    assert "splits are left out" in reader.description
+    assert "splits are kept out" in reader.description
     assert karpathy in reader.sources()
 
 

@@ -70,7 +70,7 @@ class CaptionedImagesReader(abc.ABC):
 
     @abc.abstractmethod
     def _listed(self) -> Iterator[Listed]:
-        """Lists the images in the order of the records; may add to `_left_out`."""
+        """Lists the images in the order of the records; may count and leave out more."""
 
     def entries(self) -> Iterator[Entry]:
         """As `protocol.Reader`."""
@@ -83,8 +83,10 @@ class CaptionedImagesReader(abc.ABC):
             texts = tuple(filter(None, image.texts))
             if not texts:
                 self._left_out[image.image_id] = "it has no caption"
-            blank = len(image.texts) - len(texts)
-            self._count(image.split, images=bool(texts), captions=len(texts), blank=blank)
+            self._count(image.split, "images", bool(texts))
+            self._count(image.split, "captions", len(texts))
+            if len(texts) < len(image.texts):
+                self._count(image.split, "blank captions", len(image.texts) - len(texts))
             if texts:
                 yield Entry(image.split, image.image_id, image.place, texts)
 
@@ -103,12 +105,9 @@ class CaptionedImagesReader(abc.ABC):
         """As `protocol.Reader`."""
         return dict(self._left_out)
 
-    def _count(self, split: str, *, images: int, captions: int, blank: int) -> None:
-        counts = self._counts.setdefault(split, {"images": 0, "captions": 0})
-        counts["images"] += images
-        counts["captions"] += captions
-        if blank:
-            counts["blank captions"] = counts.get("blank captions", 0) + blank
+    def _count(self, split: str, what: str, number: int = 1) -> None:
+        counts = self._counts.setdefault(split, {})
+        counts[what] = counts.get(what, 0) + number
 
     def _refuse_twice(self, image: Listed) -> None:
         first = next(one.where for one in self._listed() if one.image_id == image.image_id)

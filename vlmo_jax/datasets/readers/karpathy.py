@@ -11,9 +11,10 @@ caption_datasets.zip, the images from COCO (train2014.zip, val2014.zip) and from
     SRC/flickr30k-images/1000092795.jpg     or in flickr30k_images, Images or images
 
 Splits: "train" (of COCO the file's train and restval, 113,287 images, as VLMo, ViLT and BEiT-3
-train), "validation" (val) and "test". Records stand in the order of the file, so that COCO's five
-folds of 1,000 test images are consecutive records. The protocols of retrieval (all captions of an
-image, or its first five) choose among the captions; all are kept here, 5, 6 or 7.
+train), "validation" (val) and "test"; `--option splits=validation,test` takes some of them, and
+needs no images of the others. Records stand in the order of the file, so that COCO's five folds of
+1,000 test images are consecutive records. The protocols of retrieval (all captions of an image, or
+its first five) choose among the captions; all are kept here, 5, 6 or 7.
 
 Captions are the file's `raw`, without the blanks and line breaks at their ends that some have. Ids
 are "coco/391895", with COCO's number, by which images of Visual Genome are known again, and
@@ -48,8 +49,7 @@ class KarpathyReader(CaptionedImagesReader):
 
     Args:
         source: folder of the download.
-        splits: those of the data set to list; the folders of images that others lie in need not be
-            there. None for all.
+        splits: names of those to list, with commas between them, "" for all.
 
     Raises:
         MissingDataError, DataError: the folder or the file is not there, or there is no such split.
@@ -58,15 +58,13 @@ class KarpathyReader(CaptionedImagesReader):
     file_name = ""
     image_folders: Sequence[str] = ()
 
-    def __init__(self, source: pathlib.Path, splits: Sequence[str] | None = None) -> None:
+    def __init__(self, source: pathlib.Path, splits: str = "") -> None:
         super().__init__(source)
-        unknown = sorted(set(splits or ()) - set(SPLITS.values()))
-        if unknown:
-            raise DataError(
-                f"{self.file_name} has no split {unknown[0]!r}; there are"
-                f" {', '.join(dict.fromkeys(SPLITS.values()))}"
-            )
-        self._splits = splits
+        known = list(dict.fromkeys(SPLITS.values()))
+        self._splits = splits.split(",") if splits else known
+        unknown = next((split for split in self._splits if split not in known), None)
+        if unknown is not None:
+            raise DataError(f"splits={splits}: there is no {unknown!r}, only {', '.join(known)}")
         self._file = find_file(source, self.file_name, _CURE)
 
     def sources(self) -> list[pathlib.Path]:
@@ -77,7 +75,7 @@ class KarpathyReader(CaptionedImagesReader):
         folders: dict[str, str] = {}
         for _, where, image in read_items(self._file, "images"):
             split = _split(image, where)
-            if self._splits is not None and split not in self._splits:
+            if split not in self._splits:
                 continue
             folder = self._folder(image, where)
             if folder not in folders:

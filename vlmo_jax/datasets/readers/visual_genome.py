@@ -13,9 +13,9 @@ All records are of the split "train", in the order of region_descriptions.json. 
 "vg/2370799", and "vg/2370799/coco/391895" where image_data.json says which image of COCO it is.
 
 About half of the images (51,208; not verified) are COCO's, some of them of its Karpathy validation
-and test splits. With dataset_coco.json beside the other files these are left out, counted with the
-reason; without it they stay, and the description of the data set says so. Who evaluates on COCO
-puts the file there.
+and test splits. With dataset_coco.json beside the other files these are kept out, and counted for
+each of the splits; without it they stay. The description of the data set says which. Who evaluates
+on COCO puts the file there.
 
 An image has some 50 phrases, some of them twice or nearly so; all are kept in their order, without
 white space at their ends, and blank ones are dropped and counted. Images that image_data.json lists
@@ -69,7 +69,7 @@ class VisualGenomeReader(CaptionedImagesReader):
         self._regions = find_file(source, "region_descriptions.json", _CURE)
         self._images = find_file(source, "image_data.json", _CURE)
         self._karpathy = find_file_or_none(source, COCO_FILE)
-        state = "left out" if self._karpathy else "among them"
+        state = "kept out" if self._karpathy else "among them"
         self.description = (
             "Visual Genome's images with their regions' phrases as captions; images of COCO's"
             f" Karpathy validation and test splits are {state}."
@@ -99,10 +99,10 @@ class VisualGenomeReader(CaptionedImagesReader):
                 )
             described.add(number)
             coco_id = coco_ids[number]
-            image_id = _record_id(number, coco_id)
             if coco_id in kept_apart:
-                self._left_out[image_id] = f"it is in COCO's Karpathy {kept_apart[coco_id]} split"
+                self._count("train", f"kept out: COCO's Karpathy {kept_apart[coco_id]}")
                 continue
+            image_id = _record_id(number, coco_id)
             missing = NoFile(f"{number}.jpg is missing in {' and '.join(f.name for f in folders)}")
             yield Listed("train", image_id, files.get(f"{number}.jpg", missing), texts, where)
         for number, coco_id in coco_ids.items():
