@@ -30,6 +30,7 @@ from vlmo_jax.datasets.readers.captioned_images import (
     caption,
 )
 from vlmo_jax.datasets.readers.json_lists import read_items
+from vlmo_jax.datasets.readers.plain_text import whole
 
 
 class _List(NamedTuple):
@@ -94,4 +95,5 @@ def _pair(pair: Any, where: str) -> tuple[str, str]:
     path = pair[0]
     if not isinstance(path, str) or not path or "\0" in path:
         raise DataError(f"{where} has {repr(path)[:60]} where a path must be")
-    return re.sub(r"^.*?(?=images_(?:train|val)/)", "", path), caption(pair[1], where)
+    path = re.sub(r"^.*?(?=images_(?:train|val)/)", "", whole(path, where))
+    return path, caption(pair[1], where)

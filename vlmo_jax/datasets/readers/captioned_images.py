@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from vlmo_jax.datasets import records
 from vlmo_jax.datasets.errors import DataError, MissingDataError
-from vlmo_jax.datasets.readers.captions import whole
 from vlmo_jax.datasets.readers.download_folder import read_image
+from vlmo_jax.datasets.readers.plain_text import whole
 from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError
 
 Counts = Mapping[str, Mapping[str, int]]

@@ -11,6 +11,7 @@ from vlmo_jax.datasets.errors import CaptionsError, MissingDataError
 from vlmo_jax.datasets.readers import caption_rows, image_paths
 from vlmo_jax.datasets.readers.caption_rows import OTHER_SUFFIXES, SUFFIXES
 from vlmo_jax.datasets.readers.keys import EXAMPLE, find_key, numbered_keys, refuse_keys
+from vlmo_jax.datasets.readers.plain_text import whole
 
 _NO_CAPTIONS = ("readme", "license", "licence", "notice", "requirements", "changelog")
 # What people keep captions in, and what is not read here.
@@ -283,25 +284,6 @@ def _strings(value: Any, where: str) -> list[str]:
                 f"{where} has {repr(item)[:60]} where a string or a list of strings must be"
             )
     return [" ".join(whole(item, where).split()) for item in values]
-
-
-def whole(text: str, where: str) -> str:
-    """The text, if all of it can be written.
-
-    Args:
-        text: as it was read.
-        where: it stands, for the message.
-
-    Raises:
-        CaptionsError: it holds half a character.
-    """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise CaptionsError(
-            f"{where} holds half a character ({text[error.start]!a}); write it whole"
-        ) from error
-    return text
 
 
 def _add_new(strings: list[str], new: Sequence[str]) -> None:

@@ -41,7 +41,7 @@ from vlmo_jax.datasets.readers.captioned_images import (
     caption,
 )
 from vlmo_jax.datasets.readers.download_folder import find_file_or_none, numbered_images
-from vlmo_jax.datasets.readers.text_lines import read_lines
+from vlmo_jax.datasets.readers.plain_text import read_lines
 
 _TABLES = {
     "train": "Train_GCC-training.tsv",

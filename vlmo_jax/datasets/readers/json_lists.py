@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn, TextIO
 
 from vlmo_jax.datasets.contents import describe_contents
 from vlmo_jax.datasets.errors import DataError, MissingDataError
+from vlmo_jax.datasets.readers.plain_text import whole
 
 CHUNK = 2**20  # characters read at once
 _HEAD = 4096  # tells what a file is
@@ -61,7 +62,7 @@ def get(item: Any, keys: str | Sequence[str], kind: type, where: str) -> Any:
     Args:
         item: what should be the object.
         keys: what the member is called, the first that is there.
-        kind: int (a text of digits will do), str (not empty, no NUL in it) or list.
+        kind: int (a text of digits will do), str (not empty, and a file can be called so) or list.
         where: the object stands, for messages.
 
     Raises:
@@ -82,7 +83,7 @@ def get(item: Any, keys: str | Sequence[str], kind: type, where: str) -> Any:
     wrong = not isinstance(value, kind) or isinstance(value, bool)
     if wrong or (kind is str and (not value.strip() or "\0" in value)):
         raise DataError(f"{where} has {key}={_short(value)}, which is no {_WORDS[kind]}")
-    return value
+    return whole(value, where) if kind is str else value
 
 
 def _no_utf8(path: pathlib.Path, line: int, error: UnicodeDecodeError) -> str:

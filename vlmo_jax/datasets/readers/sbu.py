@@ -37,7 +37,7 @@ from vlmo_jax.datasets.readers.captioned_images import (
 )
 from vlmo_jax.datasets.readers.download_folder import any_image, find_file_or_none
 from vlmo_jax.datasets.readers.json_lists import read_items
-from vlmo_jax.datasets.readers.text_lines import read_lines
+from vlmo_jax.datasets.readers.plain_text import read_lines, whole
 
 _URLS = "SBU_captioned_photo_dataset_urls.txt"
 _CAPTIONS = "SBU_captioned_photo_dataset_captions.txt"
@@ -140,7 +140,7 @@ def _lists(files: list[pathlib.Path]) -> tuple[list[Any], list[Any]]:
 
 def _name(url: Any, where: str) -> str:
     """What the file of a URL is called."""
-    name = url.rpartition("/")[2] if isinstance(url, str) else ""
+    name = whole(url, where).rpartition("/")[2] if isinstance(url, str) else ""
     if not name or "\0" in name:
         raise DataError(f"{where} is {repr(url)[:60]}, which names no photo")
     return name

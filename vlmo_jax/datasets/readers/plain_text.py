@@ -1,10 +1,10 @@
-"""Lines of text files that hold one thing a line."""
+"""Texts as files hold them: lines, and characters that can be written."""
 
 import pathlib
 from collections.abc import Iterator
 
 from vlmo_jax.datasets.contents import describe_contents
-from vlmo_jax.datasets.errors import DataError
+from vlmo_jax.datasets.errors import CaptionsError, DataError
 
 
 def read_lines(path: pathlib.Path) -> Iterator[str]:
@@ -26,3 +26,22 @@ def read_lines(path: pathlib.Path) -> Iterator[str]:
                 binary = f"is {what}" if what else f"line {number} is not UTF-8: {error}"
                 raise DataError(f"{path} {binary}; save it as UTF-8") from error
             yield text.removeprefix("\ufeff" if number == 1 else "").rstrip("\r\n")
+
+
+def whole(text: str, where: str) -> str:
+    """The text, if all of it can be written.
+
+    Args:
+        text: as it was read.
+        where: it stands, for the message.
+
+    Raises:
+        CaptionsError: it holds half a character.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CaptionsError(
+            f"{where} holds half a character ({text[error.start]!a}); write it whole"
+        ) from error
+    return text
