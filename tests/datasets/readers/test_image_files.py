@@ -152,6 +152,7 @@ def test_cut_tars_are_told_within_others_too(tmp_path, encoded_image):
     write_tar(tmp_path / "in" / "a.tar", [("n1.tar", cut), ("../n2.png", b""), ("3.png", b"3")])
     reader = ImageFilesReader(tmp_path / "in")
     assert [entry.record_id for entry in reader.entries()] == ["a/3", "a/n1/1"]
+    assert reader.counts() == {"train": {"images": 2, "cut or damaged tars": 1}}
     assert reader.left_out() == {
         "a.tar: ../n2.png": "its name leads out of the tar",
         "a.tar/n1.tar": f"it was cut at byte {512 + 1700:,}; what comes before is used",
@@ -165,4 +166,8 @@ def test_refusals(tmp_path):
         ImageFilesReader(tmp_path / "none")
     write(tmp_path, "a/x.tgz", b"")
     with pytest.raises(DataError, match="x.tgz is packed, .*gunzip"):
+        list(ImageFilesReader(tmp_path).entries())
+    (tmp_path / "a" / "x.tgz").unlink()
+    write(tmp_path, "a/caf\udce9.jpg", b"")
+    with pytest.raises(DataError, match=r"a/caf\\udce9.jpg has a name that is not UTF-8"):
         list(ImageFilesReader(tmp_path).entries())

@@ -112,6 +112,15 @@ def test_a_shard_without_whole_stats_is_not_finished(tmp_path, encoded_image, fo
         list(Img2datasetReader(root).entries())
 
 
+def test_a_folder_of_images_that_no_stats_file_is_about_is_not_finished(tmp_path, encoded_image):
+    root = write_shard(tmp_path, "webdataset", encoded_image)
+    write_shard(tmp_path / "more", "files", encoded_image)
+    for name in ("00000_stats.json", "00000.parquet"):
+        (tmp_path / "more" / name).unlink()
+    reader, found = read(root)
+    assert len(found) == 3 and "not finished" in reader.left_out()["more/00000"]
+
+
 def test_of_a_cut_tar_whole_samples_are_used_and_lost_ones_named(tmp_path, encoded_image):
     root = write_shard(tmp_path, "webdataset", encoded_image)
     with open(root / "00000.tar", "rb") as file:
@@ -119,6 +128,7 @@ def test_of_a_cut_tar_whole_samples_are_used_and_lost_ones_named(tmp_path, encod
     os.truncate(root / "00000.tar", cut)
     reader, found = read(root)
     assert list(found) == ["00000/000000005", "00000/000000000"]
+    assert reader.counts()["train"]["cut or damaged tars"] == 1
     assert reader.left_out() == {
         "00000/000000002": f"00000.tar: it was cut at byte {cut:,}",
         "00000/000000004": f"00000.tar: it was cut at byte {cut:,}",

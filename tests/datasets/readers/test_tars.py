@@ -55,6 +55,7 @@ def test_what_is_no_plain_file_inside_is_left_out(tmp_path):
             ("device.jpg", (tarfile.CHRTYPE, "")),
             ("pipe.jpg", (tarfile.FIFOTYPE, "")),
             ("caf\udce9.jpg", b"latin"),
+            ("a\nb.jpg", b"two lines"),
         ],
     )
     listing = list_tar(path)
@@ -67,7 +68,8 @@ def test_what_is_no_plain_file_inside_is_left_out(tmp_path):
         "hard.jpg": "it is a link",
         "device.jpg": "it is no regular file",
         "pipe.jpg": "it is no regular file",
-        "caf\udce9.jpg": "its name is not UTF-8",
+        "caf\\udce9.jpg": "its name is not UTF-8, or has control characters",
+        "a\\nb.jpg": "its name is not UTF-8, or has control characters",
     }
 
 

@@ -57,6 +57,7 @@ def test_a_cut_tar_gives_what_comes_before(source):
     os.truncate(path, cut)
     reader, found = read(source)
     assert list(found) == ["cc3m-train-0000/000000002", "cc3m-validation-0000/000000000"]
+    assert reader.counts()["train"]["cut or damaged tars"] == 1
     assert reader.left_out() == {
         "cc3m-train-0000/sub/7": "it has no image",
         "cc3m-train-0000.tar": f"it was cut at byte {cut:,}; the 2 samples before are used",

@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 from vlmo_jax.datasets import records
 from vlmo_jax.datasets.errors import MissingDataError
-from vlmo_jax.datasets.readers.download_files import Folder, require_folder, walk
+from vlmo_jax.datasets.readers.download_walk import Folder, require_folder, walk
 from vlmo_jax.datasets.readers.findings import Findings
 from vlmo_jax.datasets.readers.image_paths import has_image_suffix
 from vlmo_jax.datasets.readers.places import InFile, InTar, Place
@@ -125,6 +125,7 @@ class ImageFilesReader:
         members = [member for member in listing.members if not _hidden(member.name)]
         self._findings.left_out |= {f"{named}: {name}": w for name, w in listing.left_out.items()}
         if listing.problem:
+            self._findings.add(split_of(f"{named}/"), {"cut or damaged tars": 1})
             self._findings.left_out[named] = f"{listing.problem}; what comes before is used"
         places = [
             _Image(f"{inside}/{m.name}", split_of(f"{named}/{m.name}"), InTar(path, *m[1:]))

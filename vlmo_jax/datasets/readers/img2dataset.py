@@ -30,8 +30,9 @@ from typing import Any, NamedTuple
 
 from vlmo_jax.datasets import records
 from vlmo_jax.datasets.errors import DataError, MissingDataError
-from vlmo_jax.datasets.readers.download_files import Folder, require_folder, walk
+from vlmo_jax.datasets.readers.download_walk import Folder, require_folder, walk
 from vlmo_jax.datasets.readers.findings import Findings
+from vlmo_jax.datasets.readers.image_paths import has_image_suffix
 from vlmo_jax.datasets.readers.places import InParquet, open_parquet
 from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError
 from vlmo_jax.datasets.readers.sample_entries import captioned, list_samples, load_record
@@ -40,7 +41,9 @@ from vlmo_jax.datasets.readers.split_names import split_of
 from vlmo_jax.datasets.readers.tars import list_tar
 
 _STATS, _TABLE, _TAR, _TFRECORD = "_stats.json", ".parquet", ".tar", ".tfrecord"
-_IMAGE, _SUCCESS = "jpg", "success"
+_SUCCESS = "success"
+# By --encode_format; that it names the column too was not verified, but for jpg.
+_IMAGES = ("jpg", "png", "webp")
 _FAILURES = ("failed_to_download", "failed_to_resize")
 
 
@@ -146,6 +149,7 @@ class Img2datasetReader:
             listing = list_tar(self.source / f"{shard.path}{_TAR}")
             samples = samples_of_tar(f"{shard.path}{_TAR}", listing.members)
             problem = listing.problem
+            self._findings.add(split, {"cut or damaged tars": bool(problem)})
             self._findings.left_out |= {
                 f"{shard.path}{_TAR}: {name}": why for name, why in listing.left_out.items()
             }
@@ -211,7 +215,9 @@ class Img2datasetReader:
 
     def _rows_with_images(self, shard: _Shard, split: str) -> Iterator[Entry]:
         path = self.source / f"{shard.path}{_TABLE}"
-        if _IMAGE not in open_parquet(path).schema_arrow.names:
+        columns = open_parquet(path).schema_arrow.names
+        column = next((name for name in _IMAGES if name in columns), None)
+        if column is None:
             raise _without_images(self.source / shard.path)
         rows = self._rows(shard)
         self._count_failures(shard, split, rows)
@@ -219,7 +225,7 @@ class Img2datasetReader:
             if row.status != _SUCCESS:
                 continue
             record_id = f"{shard.path}/{row.key}"
-            place = InParquet(f"{shard.path}{_TABLE}", row.group, row.number, _IMAGE)
+            place = InParquet(f"{shard.path}{_TABLE}", row.group, row.number, column)
             if not self._captions:
                 self._findings.add(split, {"images": 1})
                 yield Entry(split, record_id, place)
@@ -257,6 +263,8 @@ def _shards_in(root: pathlib.Path, folder: Folder) -> Iterator[_Shard]:
                 f"{root / folder.at(name)} is of the form tfrecord, which is not read; run"
                 " img2dataset again with --output_format=webdataset, files or parquet"
             )
+    if folder.path and any(map(has_image_suffix, files)):
+        yield _Shard(folder.path, "", False, None)
     ends = (_STATS, _TAR, _TABLE)
     stems = {name.removesuffix(end) for name in files for end in ends if name.endswith(end)}
     for stem in sorted(stems | {name for name in folder.folders if name.isdigit()}):

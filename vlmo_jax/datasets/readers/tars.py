@@ -3,6 +3,7 @@
 import os
 import pathlib
 import posixpath
+import re
 import tarfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from vlmo_jax.datasets.errors import DataError
 SUFFIX = ".tar"
 # Tars in which nothing can be read without unpacking all that comes before.
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+_ODD = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _BLOCK = 512
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 
@@ -73,7 +75,7 @@ def list_tar(path: pathlib.Path, begin: int = 0, end: int | None = None) -> List
             name = posixpath.normpath(info.name)
             why = _why_not(info)
             if why:
-                left_out[name] = why
+                left_out[shown_name(name)] = why
             elif not info.isdir():
                 if name in found:
                     left_out[f"{name} (the first)"] = "a later member of the tar has its name"
@@ -116,11 +118,16 @@ def _why_not(info: tarfile.TarInfo) -> str:
     parts = info.name.split("/")
     if info.name.startswith("/") or ".." in parts:
         return "its name leads out of the tar"
-    try:
-        info.name.encode("utf-8")
-    except UnicodeEncodeError:
-        return "its name is not UTF-8"
+    if _ODD.search(info.name):
+        return "its name is not UTF-8, or has control characters"
     return ""
+
+
+def shown_name(name: str) -> str:
+    """A name as it can be written in a line: escaped where it is not UTF-8 or has control
+    characters, unchanged otherwise.
+    """
+    return name.encode("unicode_escape").decode() if _ODD.search(name) else name
 
 
 def _cut(end: int) -> str:

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from vlmo_jax.datasets import records
 from vlmo_jax.datasets.errors import DataError, MissingDataError
-from vlmo_jax.datasets.readers.download_files import require_folder, walk
+from vlmo_jax.datasets.readers.download_walk import require_folder, walk
 from vlmo_jax.datasets.readers.findings import Findings
 from vlmo_jax.datasets.readers.places import InArrow, open_arrow
 from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError

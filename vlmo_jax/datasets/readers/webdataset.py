@@ -26,7 +26,7 @@ from collections.abc import Iterator
 
 from vlmo_jax.datasets import records
 from vlmo_jax.datasets.errors import MissingDataError
-from vlmo_jax.datasets.readers.download_files import require_folder, tars_below
+from vlmo_jax.datasets.readers.download_walk import require_folder, tars_below
 from vlmo_jax.datasets.readers.findings import Findings
 from vlmo_jax.datasets.readers.protocol import Entry
 from vlmo_jax.datasets.readers.sample_entries import list_samples, load_record
@@ -70,6 +70,7 @@ class WebdatasetReader:
             found.left_out |= {f"{path}: {name}": why for name, why in listing.left_out.items()}
             samples = samples_of_tar(path, listing.members)
             if listing.problem:
+                found.add(split_of(f"{path}/"), {"cut or damaged tars": 1})
                 found.left_out[path] = (
                     f"{listing.problem}; the {len(samples):,} samples before are used"
                 )

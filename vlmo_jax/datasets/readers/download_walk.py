@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from vlmo_jax.datasets.errors import DataError, MissingDataError
-from vlmo_jax.datasets.readers.tars import PACKED, SUFFIX
+from vlmo_jax.datasets.readers.tars import PACKED, SUFFIX, shown_name
 
 
 class Folder(NamedTuple):
@@ -55,7 +55,12 @@ def walk(root: pathlib.Path) -> Iterator[Folder]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         path = os.path.relpath(parent, root).replace(os.sep, "/")
         files = sorted(name for name in names if not name.startswith("."))
-        for name in files:
+        for name in (*folders, *files):
+            if shown_name(name) != name:
+                raise DataError(
+                    f"{path}/{shown_name(name)} has a name that is not UTF-8, or has control"
+                    " characters; rename it"
+                )
             if name.lower().endswith(PACKED):
                 raise DataError(
                     f"{os.path.join(parent, name)} is packed, and nothing in it can be read in"
