@@ -139,3 +139,19 @@ def test_a_long_text_goes_on_with_each_epoch_of_its_own_set(tokenizer):
     assert num_windows >= 3 and len(seen) > 2 * num_windows
     for start in range(len(seen) - num_windows):
         assert len(set(seen[start : start + num_windows])) == num_windows
+
+
+def test_rows_of_texts_go_on_within_their_set(tokenizer):
+    names = {"cat": 5, "rain": 30}
+    records = [
+        TextRecord(word, f"{word}:{i}") for word, count in names.items() for i in range(count)
+    ]
+    order = MixedOrder((5, 30), (1.0, 1.0), seed=0)
+    assert order.records_with(4) == range(5) and order.records_with(5) == range(5, 35)
+    maker = MaskedTextExamples(records, tokenizer, TextRows(40, 2), 0, order=order)
+    with stream_batches(maker, batch_size=32, start_step=0, end_step=1, order=order) as batches:
+        [batch] = batches
+    mixed = [tokenizer.encode(word).ids for word in names]
+    for row in range(32):
+        ids = set(batch["mlm_token_ids"][row].tolist())
+        assert not (ids & set(mixed[0]) and ids & set(mixed[1]))

@@ -1,5 +1,6 @@
 """Which record stands where in the endless training stream, and the randomness of each place."""
 
+import bisect
 import functools
 import itertools
 import math
@@ -24,6 +25,9 @@ class Order(Protocol):
         """Returns how often the stream has had all of the records among which that at a position
         is drawn.
         """
+
+    def records_with(self, index: int) -> range:
+        """Returns the numbers of the records of the set that a record is of."""
 
 
 class RecordOrder:
@@ -59,6 +63,10 @@ class RecordOrder:
     def epoch(self, position: int) -> int:
         """See `Order`."""
         return position // self._num_records
+
+    def records_with(self, index: int) -> range:
+        """See `Order`."""
+        return range(self._num_records)
 
 
 class MixedOrder:
@@ -98,6 +106,11 @@ class MixedOrder:
         """See `Order`."""
         member, place = self._find(position)
         return self._orders[member].epoch(place)
+
+    def records_with(self, index: int) -> range:
+        """See `Order`."""
+        member = bisect.bisect_right(self._starts, index) - 1
+        return range(self._starts[member], self._starts[member + 1])
 
     def _find(self, position: int) -> tuple[int, int]:
         """Which set has a position, and as which of its places."""
