@@ -171,3 +171,13 @@ def test_refusals(tmp_path):
     write(tmp_path, "a/caf\udce9.jpg", b"")
     with pytest.raises(DataError, match=r"a/caf\\udce9.jpg has a name that is not UTF-8"):
         list(ImageFilesReader(tmp_path).entries())
+
+
+def test_what_is_called_a_tar_within_a_tar_and_is_none_is_named(tmp_path, encoded_image):
+    write_tar(tmp_path / "a.tar", [("n1.tar", b"no tar")])
+    reason = r"a.tar/n1.tar: it was cut at byte 518"
+    with pytest.raises(MissingDataError, match=rf"holds no images, .* \({reason}"):
+        list(ImageFilesReader(tmp_path).entries())
+    write(tmp_path, "1.png", encoded_image())
+    reader = ImageFilesReader(tmp_path)
+    assert len(list(reader.entries())) == 1 and list(reader.left_out()) == ["a.tar/n1.tar"]

@@ -109,6 +109,20 @@ def test_damage_within_is_told_and_not_taken_for_the_end(tmp_path):
     assert listing.problem == "it is damaged at byte 1,024"
 
 
+def test_a_member_of_less_than_no_bytes_is_damage(tmp_path):
+    path = write_tar(tmp_path / "x.tar", [(name, b"data") for name in "abc"])
+    data = bytearray(path.read_bytes())
+    header = data[1024:1536]
+    header[124:136] = b"\xff" * 12  # a size of -1
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    data[1024:1536] = header
+    path.write_bytes(data)
+    listing = list_tar(path)
+    assert [member.name for member in listing.members] == ["a"]
+    assert listing.problem == "it is damaged at byte 1,024"
+
+
 def test_tars_that_were_joined_are_told(tmp_path):
     one, two = (write_tar(tmp_path / f"{n}.tar", [(n, b"data")]) for n in "ab")
     joined = tmp_path / "joined.tar"

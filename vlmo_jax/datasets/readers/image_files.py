@@ -84,8 +84,10 @@ class ImageFilesReader:
                 listed += 1
                 yield entry
         if not listed:
+            first = next((f" ({name}: {why})" for name, why in self.left_out().items()), "")
             raise MissingDataError(
-                f"{self.source} holds no images, subfolders and tars included; give their folder"
+                f"{self.source} holds no images, subfolders and tars included{first}; give their"
+                " folder"
             )
 
     def load(self, entry: Entry) -> records.Record:

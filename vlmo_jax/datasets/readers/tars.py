@@ -72,6 +72,9 @@ def list_tar(path: pathlib.Path, begin: int = 0, end: int | None = None) -> List
             if info is None or info.offset_data + info.size > end:
                 problem = _cut(end)
                 break
+            if info.size < 0:
+                problem = f"it is damaged at byte {info.offset:,}"
+                break
             name = posixpath.normpath(info.name)
             why = _why_not(info)
             if why:
@@ -103,7 +106,7 @@ def _headers(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo | None]:
         except tarfile.TarError:
             yield None
             return
-        vars(archive)["members"].clear()  # it would keep all of them
+        archive.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
         if info is None:
             return
         yield info
