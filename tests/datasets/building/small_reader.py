@@ -2,12 +2,14 @@
 
 The folder holds rows.jsonl, a row {"split": ..., "image": ..., "texts": [...]} a picture, and the
 pictures. A row without texts is not listed. Where a file "kill" lies beside them, the process that
-loads the picture that it names is killed, as by the machine.
+loads the picture that it names is killed, as by the machine; where a file "slow" lies there, each
+takes its time, and the process notes who it is.
 """
 
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 from vlmo_jax.datasets import images, records
@@ -43,6 +45,10 @@ class SmallReader:
         kill = self._source / "kill"
         if kill.is_file() and kill.read_text() == entry.place:
             os.kill(os.getpid(), signal.SIGKILL)
+        if (self._source / "slow").is_file():
+            (self._source / "pids").mkdir(exist_ok=True)
+            (self._source / "pids" / str(os.getpid())).touch()
+            time.sleep(0.2)
         try:
             data = (self._source / entry.place).read_bytes()
             images.decode_image(data)

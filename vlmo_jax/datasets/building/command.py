@@ -165,7 +165,7 @@ def _options(given: Sequence[str]) -> dict[str, str]:
 def _left_out_lines(left_out: Mapping[str, str], out: Any) -> str:
     if not left_out:
         return "Nothing was left out."
-    lines = [f"Left out {len(left_out):,} records, all listed in {out / 'left_out.tsv'}:"]
+    lines = [f"Left out {len(left_out):,} of what was found, all listed in {out / 'left_out.tsv'}:"]
     lines += [f"  {name}: {why}" for name, why in itertools.islice(left_out.items(), _SHOWN)]
     if len(left_out) > _SHOWN:
         lines.append(f"  and {len(left_out) - _SHOWN:,} more")

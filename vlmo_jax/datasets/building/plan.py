@@ -83,12 +83,12 @@ def begin_or_go_on(
     """
     asked = json.loads(json.dumps({**asked, "the code of vlmo_jax": code_digest(reader)}))
     path = work.folder / "plan.json"
-    if path.is_file():
+    if path.is_file() and any((work.folder / "finished").iterdir()):
         noted = json.loads(path.read_bytes())
         _refuse_other(work, noted["asked"], asked)
         sources = tuple(SourceFile(**file) for file in noted["sources"])
         _refuse_changed(work, sources)
-        for part in work.shards.glob("*.part"):
+        for part in work.folder.glob("*/*.part"):
             part.unlink(missing_ok=True)
         return Plan(sources, noted["units"], noted["entries"]), work.load_reader()
     shutil.rmtree(work.folder, ignore_errors=True)

@@ -1,5 +1,6 @@
 """Units made on the cores of this machine."""
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -46,10 +47,9 @@ def build_in_processes(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_begin_worker,
-        initargs=(work,),
     )
     try:
-        waiting = [pool.submit(_build, unit) for unit in units]
+        waiting = [pool.submit(_build, work, unit) for unit in units]
         for done in futures.as_completed(waiting):
             yield done.result()
     except BrokenProcessPool as error:
@@ -64,18 +64,18 @@ def build_in_processes(
             child.join()
 
 
-_in_worker: tuple[Reader, Work]
-
-
-def _begin_worker(work: Work) -> None:
-    global _in_worker
+def _begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _in_worker = work.load_reader(), work
 
 
-def _build(unit: Unit) -> UnitResult:
-    return build_unit(*_in_worker, unit)
+@functools.cache
+def _reader(work: Work) -> Reader:
+    return work.load_reader()
+
+
+def _build(work: Work, unit: Unit) -> UnitResult:
+    return build_unit(_reader(work), work, unit)
 
 
 def _end_with_parent() -> None:
