@@ -66,6 +66,7 @@ def test_an_entry_says_where_it_stands(tmp_path):
         ("[1,\n2,\n{1}]", "line 3 is no JSON: Expecting property name"),
         ('[{"a": 1},\n{"a": tru}]', "line 2 is no JSON: Expecting value"),
         ("[1 2]", "line 1 is no JSON: ',' is missing"),
+        ("[1, 2,\n]", "line 2 is no JSON: nothing follows a comma"),
         ("[1, 2]\n[3]", "line 2 goes on behind its end"),
         ('[{"a": "b\n"}]', "line 1 is no JSON: Invalid control character"),
         ('[\n{"a": "bc', "is cut: it ends in line 2"),

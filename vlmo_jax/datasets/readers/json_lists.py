@@ -119,10 +119,10 @@ class _Scanner:
         """The entries of the lists called `names` in the object that comes next."""
         self._take("{", f"an object with the list {' and the list '.join(names)}")
         found: list[str] = []
-        while self._peek() not in ("}", ""):
+        while self._another("}", first=not found):
             key = self._value()
             if not isinstance(key, str) or (key in found and key in names):
-                self._refuse(f"has the key {key!r}, which is no text or stands there twice")
+                self._refuse(f"has the key {_short(key)}, which is no text or stands there twice")
             self._take(":")
             found.append(key)
             if key in names and self._peek() == "[":
@@ -131,9 +131,6 @@ class _Scanner:
                 self._refuse(f"has no list at {key!r}")
             else:
                 self._value()
-            if self._peek() != "}":
-                self._take(",")
-        self._take("}")
         missing = [name for name in names if name not in found]
         if missing:
             raise DataError(
@@ -145,13 +142,10 @@ class _Scanner:
         """The entries of the list that comes next."""
         self._take("[", "a list")
         number = 0
-        while self._peek() not in ("]", ""):
+        while self._another("]", first=not number):
             number += 1
             where = f"{self._path} line {self.line}, {name or 'entry'} {number}"
             yield Item(name, where, self._value())
-            if self._peek() != "]":
-                self._take(",")
-        self._take("]")
 
     def finish(self) -> None:
         """Refuses what stands behind the document."""
@@ -169,6 +163,19 @@ class _Scanner:
                 return self._window[end]
             if not self._read():
                 return ""
+
+    def _another(self, end: str, *, first: bool) -> bool:
+        """Whether another member follows, before which a comma must stand; passes that, or the end
+        of the list or object.
+        """
+        if self._peek() == end:
+            self._pass(self._position + 1)
+            return False
+        if not first:
+            self._take(",")
+            if self._peek() == end:
+                self._refuse("is no JSON: nothing follows a comma")
+        return True
 
     def _take(self, character: str, wanted: str = "") -> None:
         found = self._peek()
