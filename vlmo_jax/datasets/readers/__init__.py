@@ -25,7 +25,33 @@ class Format(NamedTuple):
     about: str
 
 
-FORMATS: dict[str, Format] = {}
+_HERE = "vlmo_jax.datasets.readers"
+FORMATS: dict[str, Format] = {
+    "coco_karpathy": Format(
+        f"{_HERE}.karpathy:CocoKarpathyReader", "COCO's captions, Karpathy's splits"
+    ),
+    "flickr30k_karpathy": Format(
+        f"{_HERE}.karpathy:Flickr30kKarpathyReader", "Flickr30k, Karpathy's splits"
+    ),
+    "flickr8k_karpathy": Format(
+        f"{_HERE}.karpathy:Flickr8kKarpathyReader", "Flickr8k, Karpathy's splits"
+    ),
+    "coco_captions": Format(
+        f"{_HERE}.coco_captions:CocoCaptionsReader", "COCO's captions as COCO gives them"
+    ),
+    "nocaps": Format(f"{_HERE}.coco_captions:NocapsReader", "NoCaps' validation captions"),
+    "visual_genome": Format(
+        f"{_HERE}.visual_genome:VisualGenomeReader", "Visual Genome's regions as captions"
+    ),
+    "sbu": Format(f"{_HERE}.sbu:SbuReader", "SBU's captioned photos, their URLs and files"),
+    "cc3m": Format(
+        f"{_HERE}.conceptual_captions:ConceptualCaptionsReader",
+        "Conceptual Captions, the tables and files",
+    ),
+    "annot_json": Format(
+        f"{_HERE}.annot_json:AnnotJsonReader", "CC3M and SBU as VLMo and ViLT list them"
+    ),
+}
 
 
 def make_reader(name: str, source: Path, options: dict[str, str] | None = None) -> Reader:
