@@ -51,6 +51,25 @@ FORMATS: dict[str, Format] = {
     "annot_json": Format(
         f"{_HERE}.annot_json:AnnotJsonReader", "CC3M and SBU as VLMo and ViLT list them"
     ),
+    "vlmo_arrow": Format(
+        f"{_HERE}.vlmo_arrow:VlmoArrowReader", "VLMo's and ViLT's Arrow files of captions"
+    ),
+    "img2dataset": Format(
+        f"{_HERE}.img2dataset:Img2datasetReader", "what img2dataset fetched, in all its forms"
+    ),
+    "img2dataset_images": Format(
+        f"{_HERE}.img2dataset:Img2datasetImagesReader", "the same without captions"
+    ),
+    "webdataset": Format(
+        f"{_HERE}.webdataset:WebdatasetReader", "tars of 1.jpg with 1.txt or 1.json"
+    ),
+    "webdataset_images": Format(
+        f"{_HERE}.webdataset:WebdatasetImagesReader", "the same without captions"
+    ),
+    "image_files": Format(
+        f"{_HERE}.image_files:ImageFilesReader",
+        "images without captions in folders and tars, such as ImageNet",
+    ),
 }
 
 
