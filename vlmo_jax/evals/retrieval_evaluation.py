@@ -29,7 +29,13 @@ class RetrievalEvaluation:
     encoders: Encoders
     rerank_top_k: int
 
-    def run(self, params: Any, step: int, page: Path | None = None) -> dict[str, float]:
+    def run(
+        self,
+        params: Any,
+        step: int,
+        page: Path | None = None,
+        predictions: Path | None = None,
+    ) -> dict[str, float]:
         """Evaluates every split; with a picture re-ranked by the ITM head too."""
         metrics: dict[str, float] = {}
         shown = largest(self.evaluators)
