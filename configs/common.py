@@ -165,6 +165,23 @@ def loading(*, num_threads=8):
     )
 
 
+def views_and_texts(pairs, kind, **fields):
+    """The `data` part of fine-tuning on a text beside its images, from that of stage 3.
+
+    Args:
+        pairs: the part of stage 3.
+        kind: of recipes.data.DATA.
+        **fields: others.
+    """
+    kept = {
+        name: value
+        for name, value in pairs.items()
+        if name not in ("captions", "mask_rate", "max_masked_tokens")
+    }
+    # The official recipe mirrors images at random here, too (`flip`), though "left" becomes wrong.
+    return ConfigDict({**kept, "kind": kind, **fields})
+
+
 def evaluation(kind, *, every_steps, batch_size):
     """A member of the `evals` part, whose name there is that of its metrics and its picture."""
     return dict(
