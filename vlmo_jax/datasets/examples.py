@@ -105,9 +105,11 @@ def keep_examples(
         parts = [keep_examples(part, keep) for part in opened.parts]
         return JoinedSource(parts)  # type: ignore[arg-type]  # of examples
 
+    texts = TextsOnly(opened)
+
     def flags(index: int) -> Sequence[bool]:
         try:
-            return keep(opened[index])
+            return keep(texts[index])
         except BrokenRecordError as error:
             _log.warning("Broken record is left out: %s", error)
             return ()
@@ -119,19 +121,15 @@ def keep_examples(
 
 def _counts_of(part: RecordSource, kind: records.RecordKind) -> np.ndarray:
     """How many examples each record of an opened split, or of parts of some, has."""
+    if not any(part.directory.glob(counts_file("*"))):
+        return _read_counts(part, kind)
     pieces = tfds.core.ReadInstruction.from_spec(part.split).to_absolute(
         sources.split_sizes(str(part.directory))
     )
     names = {piece.splitname for piece in pieces}
     whole = {name: _stored_counts(part.directory, name) for name in names}
     if any(counts is None for counts in whole.values()):
-        return np.array(
-            [
-                len(getattr(record, kind.examples_field))
-                for record in map_in_order(part.__getitem__, range(len(part)), unit=" records")
-            ],
-            np.int64,
-        )
+        return _read_counts(part, kind)
     sliced = [whole[piece.splitname][piece.from_ : piece.to] for piece in pieces]  # type: ignore[index]
     counts = np.concatenate(sliced)
     if len(counts) != len(part):
@@ -140,6 +138,32 @@ def _counts_of(part: RecordSource, kind: records.RecordKind) -> np.ndarray:
             f" has {len(part)}; remove the file, or build the data set again"
         )
     return counts
+
+
+def _read_counts(part: Any, kind: records.RecordKind) -> np.ndarray:
+    texts = TextsOnly(part)
+
+    def count(index: int) -> int:
+        return len(getattr(texts[index], kind.examples_field))
+
+    return np.array(list(map_in_order(count, range(len(part)), unit=" records")), np.int64)
+
+
+class TextsOnly(Sequence):
+    """Records for their texts: without their images where the source can leave them out.
+
+    Args:
+        opened: the records.
+    """
+
+    def __init__(self, opened: Sequence) -> None:
+        self._opened = opened
+
+    def __len__(self) -> int:
+        return len(self._opened)
+
+    def __getitem__(self, index: int) -> Any:  # type: ignore[override]  # no slices
+        return getattr(self._opened, "without_images", self._opened.__getitem__)(index)
 
 
 def counts_file(split: str) -> str:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from vlmo_jax.commands.folders import naming_folder
+from vlmo_jax.datasets.examples import TextsOnly
 from vlmo_jax.evals.answered_split import answer_split
 from vlmo_jax.evals.consistency import share_of_right_groups
 from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
@@ -93,10 +94,10 @@ class Nlvr2Evaluator:
     @functools.cached_property
     def statements(self) -> list[Statement]:
         """All statements in the order of the split; each record is read once."""
-        found = []
+        found, texts = [], TextsOnly(self.source)
         for index in range(self.num_records):
             with needed_record(index):
-                record = read_record(self.source, index)
+                record = read_record(texts, index)
             found.append(
                 Statement(record.statement_id, record.group_id, record.statement, int(record.label))
             )

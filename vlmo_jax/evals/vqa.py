@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from vlmo_jax.datasets.examples import ExampleSource
+from vlmo_jax.datasets.examples import ExampleSource, TextsOnly
 from vlmo_jax.evals.answered_split import answer_split
 from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
 from vlmo_jax.evals.predictions import write_predictions
@@ -195,9 +195,10 @@ def official_accuracies(answering: Answering) -> dict[str, float]:
 
 
 def _read_questions(source: ExampleSource) -> Iterator[Question]:
-    for index in range(len(source.records)):
+    texts = TextsOnly(source.records)
+    for index in range(len(texts)):
         with needed_record(index):
-            record = read_record(source.records, index)
+            record = read_record(texts, index)
         fields = (
             record.question_ids,
             itertools.repeat(record.image_id),

@@ -1,13 +1,12 @@
 """Questions about images."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import jax
 from flax import nnx
 from ml_collections import ConfigDict
 
 from vlmo_jax.datasets.examples import all_examples
-from vlmo_jax.datasets.sources import RecordSource
 from vlmo_jax.evals.vqa import VqaEvaluation, VqaEvaluator
 from vlmo_jax.evals.vqa_server import whole_split
 from vlmo_jax.recipes.data.questions import QuestionsData, open_questions
@@ -44,8 +43,7 @@ class VqaEvaluationRecipe(SplitsRecipe):
         answer = make_answerer(graphdef, mean=tuple(data.mean), std=tuple(data.std))
         return VqaEvaluation(self.name, evaluators, answer)
 
-    def _evaluator(self, name: str, opened: Sequence, mesh: jax.sharding.Mesh) -> VqaEvaluator:
-        assert isinstance(opened, RecordSource)  # evaluations open data sets one by one
+    def _evaluator(self, name: str, opened: Any, mesh: jax.sharding.Mesh) -> VqaEvaluator:
         examples = all_examples(opened)
         return VqaEvaluator(
             examples,

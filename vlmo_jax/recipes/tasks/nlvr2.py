@@ -35,6 +35,6 @@ class Nlvr2Recipe(Settings):
         """See `protocols.TaskRecipe`."""
         return (
             "score another split: add --config.mode=eval"
-            f" --config.evals.nlvr2.splits=\"('test1',)\" --workdir={workdir} to the command of"
+            f" --config.evals.nlvr2.splits=\"('SPLIT',)\" --workdir={workdir} to the command of"
             " this run."
         )

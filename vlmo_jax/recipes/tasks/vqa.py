@@ -35,6 +35,6 @@ class VqaRecipe(Settings):
         """See `protocols.TaskRecipe`."""
         return (
             "answer the questions of another split: add --config.mode=eval"
-            f" --config.evals.vqa.splits=\"('test2015',)\" --workdir={workdir} to the command of"
-            " this run; the file for the server is written beside the predictions."
+            f" --config.evals.vqa.splits=\"('SPLIT',)\" --workdir={workdir} to the command of"
+            " this run; the file for a server is written beside the predictions."
         )
