@@ -54,7 +54,9 @@ def metrics_of(scores, groups):
     to_image = [
         rank(column, np.arange(len(scores)) == image) for column, image in zip(scores.T, groups)
     ]
-    return recall.recall_metrics(to_text, to_image)
+    return recall.recall_metrics(
+        *(recall.Ranks.without_ties(np.array(ranks)) for ranks in (to_text, to_image))
+    )
 
 
 def test_metrics_equal_brute_force_and_reranking_all_sorts_by_match(params, capsys):
