@@ -6,8 +6,11 @@ what it was measured on.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+from vlmo_jax.datasets import Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +55,38 @@ PROTOCOLS = {
         "Flickr30K, Karpathy's test split, 5 captions of every image", 5, 1000, 5000
     ),
 }
+
+
+class Captions(NamedTuple):
+    """The captions of a split that a protocol uses.
+
+    Attributes:
+        image_ids: of all images.
+        texts: the captions.
+        text_image: [texts] int32, the row of the image of each.
+    """
+
+    image_ids: Sequence[str]
+    texts: list[str]
+    text_image: np.ndarray
+
+
+def read_captions(source: Sequence[Record], protocol: str) -> Captions:
+    """Reads all records of a split, and picks the captions that a protocol uses.
+
+    Args:
+        source: the records.
+        protocol: a name in `PROTOCOLS`.
+
+    Raises:
+        ValueError: see `select_captions`; or there are no records.
+    """
+    if not len(source):
+        raise ValueError("the split is empty; give one with records")
+    records = (source[row] for row in range(len(source)))
+    described = [(record.image_id, record.texts) for record in records]
+    image_ids, captions = zip(*described, strict=True)
+    return Captions(image_ids, *select_captions(protocol, image_ids, captions))
 
 
 def select_captions(

@@ -79,6 +79,7 @@ class RetrievalEvaluator:
         mesh: the mesh of the job.
         protocol: a name in `protocols.PROTOCOLS`.
         rerank: a name in RERANKINGS.
+        captions: of `protocols.read_captions`; None: they are read now.
 
     Raises:
         ValueError: a size is impossible, the split is empty, or it does not fit the protocol.
@@ -96,17 +97,12 @@ class RetrievalEvaluator:
         mesh: jax.sharding.Mesh,
         protocol: str = "all_captions",
         rerank: str = "replace",
+        captions: protocols.Captions | None = None,
     ) -> None:
         check_batch_size(name, batch_size, mesh)
-        if not len(source):
-            raise ValueError(f"evaluator {name!r}: the split is empty; give one with records")
         try:
-            records = (source[row] for row in range(len(source)))
-            described = [(record.image_id, record.texts) for record in records]
-            self.image_ids, captions = zip(*described, strict=True)
-            self.texts, self.text_image = protocols.select_captions(
-                protocol, self.image_ids, captions
-            )
+            captions = captions or protocols.read_captions(source, protocol)
+            self.image_ids, self.texts, self.text_image = captions
             self.folds = recall.split_folds(
                 np.arange(len(source)), self.text_image, protocols.PROTOCOLS[protocol].folds
             )

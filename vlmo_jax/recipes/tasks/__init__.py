@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from vlmo_jax.recipes.protocols import TaskRecipe
 from vlmo_jax.recipes.tasks.image_pretrain import ImagePretrainRecipe
 from vlmo_jax.recipes.tasks.pair_pretrain import PairPretrainRecipe
+from vlmo_jax.recipes.tasks.retrieval import RetrievalMatchingRecipe, RetrievalTaskRecipe
 from vlmo_jax.recipes.tasks.text_pretrain import TextPretrainRecipe
 from vlmo_jax.recipes.tasks.visual_tokenizer import VisualTokenizerRecipe
 
@@ -15,4 +16,6 @@ TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "text_pretrain": TextPretrainRecipe,
     "image_pretrain": ImagePretrainRecipe,
     "visual_tokenizer": VisualTokenizerRecipe,
+    "retrieval": RetrievalTaskRecipe,
+    "retrieval_matching": RetrievalMatchingRecipe,
 }
