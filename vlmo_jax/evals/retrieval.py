@@ -50,6 +50,13 @@ class Search(NamedTuple):
     to_image: Way
 
 
+class Best(NamedTuple):
+    """Captions found by the images [images, k], and images found by the captions [captions, k]."""
+
+    to_text: recall.Found
+    to_image: recall.Found
+
+
 class RetrievalExamples(NamedTuple):
     """A few queries both ways with what they retrieve, best first; the first arguments of
     `reports.pages.retrieval.retrieval_page`.
@@ -233,20 +240,17 @@ class RetrievalEvaluator:
         )
         return Search(Way(image, text, ranks[0]), Way(text, image, ranks[1]))
 
-    def best(self, search: Search, top_k: int) -> tuple[recall.Found, recall.Found]:
+    def best(self, search: Search, top_k: int) -> Best:
         """The best candidates of every query by the dual encoder, both ways, in the query's fold.
 
         Args:
             search: of `search`.
             top_k: how many; fewer where a fold has no more.
 
-        Returns:
-            Captions found by the images [images, k], and images found by the captions
-            [captions, k].
         """
         parts = [(fold.images, fold.texts) for fold in self.folds]
         back = [(fold.texts, fold.images) for fold in self.folds]
-        return _best(search.to_text, parts, top_k), _best(search.to_image, back, top_k)
+        return Best(_best(search.to_text, parts, top_k), _best(search.to_image, back, top_k))
 
     def _rerank(self, encoders, params, search, rerank_top_k) -> Search:
         """Ranks both ways after matching; a pair that both ways want is scored once."""

@@ -54,4 +54,4 @@ def _describe(way: Way, best, ids, row) -> dict[str, Any]:
 
 def _top(found, ids, row) -> list[dict[str, Any]]:
     pairs = zip(found.rows[row, :TOP], found.scores[row, :TOP], strict=True)
-    return [{"id": ids[candidate], "score": score} for candidate, score in pairs]
+    return [{"id": ids[candidate], "score": round(float(score), 6)} for candidate, score in pairs]

@@ -43,7 +43,7 @@ def describe_results(
     about = {
         "checkpoint": None if scored.checkpoint is None else str(scored.checkpoint),
         "step": scored.step,
-        "parameters": scored.digest,
+        "checkpoint_digest": scored.digest,
         "averaged": bool(fields.get("averaged", False)),
         "init_from": scored.init_from,
         "preprocessing": recipe.data.preprocessing(),

@@ -80,7 +80,7 @@ def _describe_ranks(ranks: Sequence[float], count: int) -> list[str]:
     """Hit or miss, and where the best right one comes; nothing where no ranks are known."""
     if not len(ranks):
         return [""] * count
-    return [f"{'hit' if rank < 2 else 'miss'}: the right one is no. {rank:,.4g}" for rank in ranks]
+    return ["hit" if r < 2 else f"miss: the right one is no. {round(r):,}" for r in ranks]
 
 
 def _heading(page: Page, top: float, text: str) -> float:
