@@ -68,6 +68,9 @@ WARM_STARTS = {
     "retrieval": dict(
         init_rules=((r"(pooler|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES), init_fresh=()
     ),
+    "retrieval_matching": dict(
+        init_rules=((r"(itc_vl|mlm_head)/.*", "skip"), *INIT_RULES), init_fresh=()
+    ),
     "vqa": dict(
         init_rules=((r"(itc|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES),
         init_fresh=(r"vqa_head/.*",),

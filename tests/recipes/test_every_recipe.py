@@ -19,10 +19,11 @@ LOSSES = {
     "stage1": {"loss", "mim_loss"},
     "stage2": {"loss", "mlm_loss"},
     "stage3": {"loss", "itc_loss", "itm_loss", "mlm_loss"},
+    "finetune_retrieval": {"loss", "itc_loss"},
 }
 KNOWN = {
     "visual_tokenizer": "tiny, dalle",
-    **dict.fromkeys(STAGES, "tiny, .*base, base_plus, large"),
+    **dict.fromkeys((*STAGES, "finetune_retrieval"), "tiny, .*base, base_plus, large"),
 }
 
 
@@ -33,6 +34,9 @@ KNOWN = {
         "visual_tokenizer:dalle",
         "stage3:tiny_long",
         *(f"{stage}:{size}" for stage in STAGES for size in SIZES),
+        "finetune_retrieval:tiny",
+        "finetune_retrieval:base,coco,384",
+        "finetune_retrieval:large,flickr30k,384",
     ],
 )
 def test_builds_at_full_size(name):
@@ -48,9 +52,8 @@ def test_builds_at_full_size(name):
     bound = 0.51 if kind == "visual_tokenizer" else 0.4 if size.startswith("tiny") else 0.32
     assert held / sum(math.prod(leaf.shape) for leaf in leaves) < bound
     if kind != "visual_tokenizer":
-        assert recipe.config.model.image_size == {"base,384": 384, "tiny": 64, "tiny_long": 64}.get(
-            size, 224
-        )
+        wanted = 384 if size.endswith("384") else 64 if size.startswith("tiny") else 224
+        assert recipe.config.model.image_size == wanted
 
 
 @pytest.mark.parametrize("kind", LOSSES)

@@ -1,12 +1,13 @@
 """Questions about images, with answers out of a list."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlmo_jax.commands.config_errors import naming, require
 from vlmo_jax.commands.fields import Choice, Extra, Kind, Text
 from vlmo_jax.datasets import records
-from vlmo_jax.datasets.answer_lists import find_answers, read_answers
+from vlmo_jax.datasets.answer_lists import answers_text, find_answers, read_answers
 from vlmo_jax.datasets.examples import ExampleSource, keep_examples
 from vlmo_jax.datasets.identity import identify
 from vlmo_jax.datasets.sources import open_records
@@ -136,6 +137,14 @@ class QuestionsData(ViewsAndTexts):
         return found + self.describe_texts(self._images)
 
     def preprocessing(self) -> dict[str, Any]:
-        """See `protocols.Data`; with the answers by id, so that a checkpoint alone can answer."""
-        answers = list(self._targets.answers) if self._targets else []
+        """See `protocols.Data`; with what the answers are by whose ids the model answers."""
+        if self._targets is None:
+            return super().preprocessing()
+        text = answers_text(self._targets.answers)
+        answers = {"number": len(self._targets.answers), "sha256": text_digest(text)}
         return {**super().preprocessing(), "answers": answers}
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 of a text in UTF-8, in hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
