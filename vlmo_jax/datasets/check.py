@@ -33,7 +33,7 @@ from vlmo_jax.datasets.checking.pictures import Picture, recognize
 from vlmo_jax.datasets.checking.shared import Place, Shared, SharedPictures
 from vlmo_jax.datasets.records import RecordKind, StatementRecord, TextRecord
 
-_SHOWN = 50  # shared pictures
+_SHOWN = 20  # shared pictures
 
 
 @dataclasses.dataclass
@@ -57,16 +57,18 @@ class _Finding(NamedTuple):
 
     Attributes:
         name: of the record, for the report.
-        ids: its id and those within it, none if it could not be read.
+        record_id: its id, None if it could not be read.
+        inner_ids: those of the questions in it.
         content: digest of its pixels or its text, None if they could not be read.
         problem: what is wrong with it, "" if nothing.
         pictures: its pictures.
     """
 
     name: str
-    ids: tuple[str, ...]
+    record_id: str | None
     content: bytes | None
     problem: str
+    inner_ids: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
 
 
@@ -94,14 +96,16 @@ def check_dataset(
     opened = {split: sources.open_records(source, split) for split in sources.split_sizes(source)}
     for split, records in opened.items():
         check = checks[split] = SplitCheck(len(records))
+        inner: set[str] = set()
         check_record = functools.partial(_check_record, kind, records)
         for finding in progress.map_in_order(
             check_record, range(len(records)), unit=" records", num_threads=num_threads
         ):
-            problem = finding.problem or _problem_of_ids(finding.ids, ids)
+            problem = finding.problem or _problem_of_ids(finding, ids, inner)
             if problem:
                 check.broken.append((finding.name, problem))
-            ids.update(finding.ids)
+            ids.update([] if finding.record_id is None else [finding.record_id])
+            inner.update(finding.inner_ids)
             if finding.content is not None:
                 first = first_with_content.setdefault(finding.content, (split, finding.name))
                 if first != (split, finding.name):
@@ -111,27 +115,32 @@ def check_dataset(
     return checks
 
 
-def _problem_of_ids(own: Sequence[str], earlier: set[str]) -> str:
-    if own and own[0] in earlier:
+def _problem_of_ids(finding: _Finding, ids: set[str], inner: set[str]) -> str:
+    """What is wrong with the ids of a record: its own is unique in the data set, those of questions
+    in their split, since one split may be a part of another (VQAv2's test-dev of its test).
+    """
+    if finding.record_id in ids:
         return "its id is that of an earlier record"
-    again = next((name for name in own[1:] if name in earlier or own.count(name) > 1), None)
-    return "" if again is None else f"{again} is the id of two questions"
+    own = finding.inner_ids
+    again = next((name for name in own if name in inner or own.count(name) > 1), None)
+    return "" if again is None else f"{again} is the id of two questions of the split"
 
 
 def _check_record(kind: RecordKind, records: Sequence, index: int) -> _Finding:
     try:
         record = records[index]
     except sources.BrokenRecordError as error:
-        return _Finding(f"record {index}", (), None, str(error))
+        return _Finding(f"record {index}", None, None, str(error))
     record_id = getattr(record, kind.id_field)
-    ids = (record_id, *faults.inner_ids(record))
+    inner_ids = faults.inner_ids(record)
     try:
         pictures = tuple(recognize(getattr(record, name)) for name in kind.image_fields)
     except ValueError as error:
         problem = f"its image cannot be decoded: {error}"
-        return _Finding(record_id, ids, None, problem)
+        return _Finding(record_id, record_id, None, problem, inner_ids)
     content = b"".join(picture.pixels for picture in pictures) + _digest_of_text(record)
-    return _Finding(record_id, ids, content or None, faults.fault_of(kind, record), pictures)
+    fault = faults.fault_of(kind, record)
+    return _Finding(record_id, record_id, content or None, fault, inner_ids, pictures)
 
 
 def _digest_of_text(record: Any) -> bytes:
@@ -158,8 +167,11 @@ def format_checks(checks: dict[str, SplitCheck]) -> str:
         )
         lines += [f"broken: {split}: {name}: {problem}" for name, problem in check.broken]
         lines += [
-            f"repeated: {split}: {name} is {first[1]} of {first[0]}" for name, first in elsewhere
+            f"repeated: {split}: {name} is {first[1]} of {first[0]}"
+            for name, first in elsewhere[:_SHOWN]
         ]
+        if len(elsewhere) > _SHOWN:
+            lines.append(f"repeated: {split}: and {len(elsewhere) - _SHOWN:,} more")
     table = tables.format_table(
         ("split", "records", "broken", "repeated", "of another split"), rows
     )

@@ -27,7 +27,7 @@ def fault_of(kind: RecordKind, record: Any) -> str:
 
 
 def inner_ids(record: Any) -> tuple[str, ...]:
-    """Returns the ids within a record that must be unique in a data set, as its own must."""
+    """Returns the ids within a record that must be unique in a split."""
     return record.question_ids if isinstance(record, QuestionsRecord) else ()
 
 
