@@ -39,6 +39,7 @@ def get_config(arg="tiny"):
             # "emoji" (embedded) or a folder made by vlmo_jax.datasets.build
             source=placeholder(str),
             split="train",
+            weights=(),  # of the data sets that source joins by "+"; (): all records alike
             captions="text",  # text | text_and_keywords
             crop_scale=(0.5, 1.0),
             flip=True,
@@ -63,6 +64,8 @@ def get_config(arg="tiny"):
                 protocol="all_captions",  # of evals.protocols.PROTOCOLS
                 # candidates a query that the ITM head ranks again after training and with mode=eval
                 rerank_top_k=0,
+                # its score in place of the dual encoder's, or added to it: replace | add
+                rerank="replace",
             )
         )
     )
