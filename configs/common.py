@@ -68,6 +68,9 @@ WARM_STARTS = {
     "retrieval": dict(
         init_rules=((r"(pooler|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES), init_fresh=()
     ),
+    "retrieval_matching": dict(
+        init_rules=((r"(itc_vl|mlm_head)/.*", "skip"), *INIT_RULES), init_fresh=()
+    ),
     "vqa": dict(
         init_rules=((r"(itc|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES),
         init_fresh=(r"vqa_head/.*",),
@@ -163,6 +166,20 @@ def loading(*, num_threads=8):
         prefetch=8,  # batches kept ready
         max_broken_fraction=0.001,  # of the records; with more the run stops
     )
+
+
+def make_views_and_texts(data, kind):
+    """Makes the `data` part of stage 3 that of a text beside its images, of which nothing is drawn
+    and no word is masked.
+
+    Args:
+        data: the part, which is changed.
+        kind: of recipes.data.DATA.
+    """
+    for name in ("captions", "mask_rate", "max_masked_tokens"):
+        del data[name]
+    # The official recipe mirrors images at random here, too (`flip`), though "left" becomes wrong.
+    data.kind = kind
 
 
 def evaluation(kind, *, every_steps, batch_size):

@@ -61,6 +61,8 @@ def get_config(arg="tiny"):
                 protocol="all_captions",  # of evals.protocols.PROTOCOLS
                 # candidates a query that the ITM head ranks again after training and with mode=eval
                 rerank_top_k=0,
+                # its score in place of the dual encoder's, or added to it: replace | add
+                rerank="replace",
             )
         )
     )

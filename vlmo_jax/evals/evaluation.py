@@ -20,13 +20,21 @@ from vlmo_jax.parallel import sharding
 class Evaluation(Protocol):
     """One named evaluation: a protocol, the splits it scores, and the model's functions."""
 
-    def run(self, params: Any, step: int, page: Path | None = None) -> dict[str, float]:
+    def run(
+        self,
+        params: Any,
+        step: int,
+        page: Path | None = None,
+        predictions: Path | None = None,
+    ) -> dict[str, float]:
         """Scores every split.
 
         Args:
             params: parameters of the model.
             step: updates that made them.
             page: file for a picture of examples; None: no picture.
+            predictions: folder for what the model says of each example, where the evaluation
+                knows it: see `predictions.write_predictions`; None: nothing is written.
 
         Returns:
             `eval/<evaluation>/<split>/<metric>` -> value.

@@ -139,7 +139,13 @@ class MaskedImagesEvaluation:
     draw: bool
     mesh: jax.sharding.Mesh
 
-    def run(self, params: Any, step: int, page: pathlib.Path | None = None) -> dict[str, float]:
+    def run(
+        self,
+        params: Any,
+        step: int,
+        page: pathlib.Path | None = None,
+        predictions: pathlib.Path | None = None,
+    ) -> dict[str, float]:
         """Evaluates every split, and draws what the model makes of hidden patches."""
         metrics: dict[str, float] = {}
         for evaluator in self.evaluators:

@@ -277,7 +277,13 @@ class MaskedTextEvaluation:
     tokenizer: Tokenizer
     mesh: jax.sharding.Mesh
 
-    def run(self, params: Any, step: int, page: pathlib.Path | None = None) -> dict[str, float]:
+    def run(
+        self,
+        params: Any,
+        step: int,
+        page: pathlib.Path | None = None,
+        predictions: pathlib.Path | None = None,
+    ) -> dict[str, float]:
         """Evaluates every split, and draws what the model fills into blanks.
 
         What was filled in at step 0 is kept beside the picture, in a .json file, and shown next to

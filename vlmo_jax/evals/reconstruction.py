@@ -164,7 +164,13 @@ class ReconstructionEvaluation:
     evaluators: list[ReconstructionEvaluator]
     model: VisualTokenizerModel
 
-    def run(self, params: Any, step: int, page: Path | None = None) -> dict[str, float]:
+    def run(
+        self,
+        params: Any,
+        step: int,
+        page: Path | None = None,
+        predictions: Path | None = None,
+    ) -> dict[str, float]:
         """Evaluates every split."""
         metrics: dict[str, float] = {}
         shown = largest(self.evaluators)

@@ -7,7 +7,9 @@ from typing import Any
 import jax
 
 from vlmo_jax.evals.evaluation import largest, metric_names
+from vlmo_jax.evals.predictions import write_predictions
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
+from vlmo_jax.evals.retrieval_predictions import retrieval_predictions
 from vlmo_jax.reports.pages.retrieval import retrieval_page
 from vlmo_jax.tasks.retrieval import Encoders
 
@@ -29,19 +31,24 @@ class RetrievalEvaluation:
     encoders: Encoders
     rerank_top_k: int
 
-    def run(self, params: Any, step: int, page: Path | None = None) -> dict[str, float]:
+    def run(
+        self,
+        params: Any,
+        step: int,
+        page: Path | None = None,
+        predictions: Path | None = None,
+    ) -> dict[str, float]:
         """Evaluates every split; with a picture re-ranked by the ITM head too."""
         metrics: dict[str, float] = {}
         shown = largest(self.evaluators)
         top_k = 0 if page is None else self.rerank_top_k
         for evaluator in self.evaluators:
-            if page is not None and evaluator is shown:
-                scores, examples = evaluator.evaluate_with_examples(
-                    self.encoders, params, step, top_k
-                )
-                if jax.process_index() == 0:
-                    retrieval_page(**examples._asdict(), png=page, title=evaluator.name)
-            else:
-                scores = evaluator.evaluate(self.encoders, params, step, top_k)
+            scores, search = evaluator.search(self.encoders, params, step, top_k)
+            if page is not None and evaluator is shown and jax.process_index() == 0:
+                examples = evaluator.examples(search)
+                retrieval_page(**examples._asdict(), png=page, title=evaluator.name)
+            if predictions is not None:
+                lines = retrieval_predictions(evaluator, search)
+                write_predictions(predictions, self.name, evaluator.name, lines)
             metrics |= metric_names(self.name, evaluator.name, scores)
         return metrics

@@ -44,7 +44,7 @@ def test_records_counts_and_manifest(download, tmp_path, capsys):
     facts = manifest["splits"]["train"]
     assert facts["records"] == 20 and sum(s["records"] for s in facts["shards"]) == 20
     assert len(facts["shards"]) == 5 and facts["found"] == {"images": 20, "captions": 21}
-    assert "Differs from what was published: train has 21 captions, published are 20." in said
+    assert "Differs from what was published:\n  train has 21 captions, published are 20\n" in said
     assert "Wrote 25 records (train 20, test 5)" in said
 
 

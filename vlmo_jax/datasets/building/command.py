@@ -149,7 +149,7 @@ def build(args: argparse.Namespace) -> None:
     listed = ", ".join(f"{split} {count:,}" for split, count in sizes.items())
     print(
         f"\nWrote {sum(sizes.values()):,} records ({listed}) to {args.out}. Next: python -m"
-        f" vlmo_jax.datasets.check {args.out}, and python -m vlmo_jax.datasets.stats {args.out}"
+        f" vlmo_jax.datasets.check {args.out}, and to use it --config.data.source={args.out}"
     )
     if report.manifest["license"]:
         print(f"License: {report.manifest['license']}")
@@ -191,7 +191,7 @@ def format_counts(splits: Mapping[str, Mapping[str, Any]]) -> str:
                 )
     lines = [tables.format_table(("split", "what", "found", "published"), rows)]
     if differences:
-        lines.append("Differs from what was published: " + "; ".join(differences) + ".")
+        lines += ["Differs from what was published:", *(f"  {line}" for line in differences)]
     elif any(facts["published"] for facts in splits.values()):
         lines.append("All counts are the published ones.")
     return "\n".join(lines)

@@ -223,6 +223,8 @@ def _finish(
     (data / manifest.NAME).write_text(
         json.dumps(made, indent=1, ensure_ascii=False) + "\n", "utf-8"
     )
+    for name, text in getattr(reader, "files", dict)().items():
+        (data / name).write_text(text, "utf-8")
     if left_out:
         lines = (f"{name}\t{reason}\n" for name, reason in left_out.items())
         (data / "left_out.tsv").write_text("".join(lines), "utf-8")

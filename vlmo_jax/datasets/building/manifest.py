@@ -42,6 +42,7 @@ def make_manifest(
         The manifest.
     """
     found = reader.counts()
+    written = collections.defaultdict(list, {name: split.shards for name, split in splits.items()})
     reasons = collections.Counter(left_out.values())
     shown = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:_MOST_REASONS])
     return {
@@ -60,15 +61,18 @@ def make_manifest(
         ],
         "splits": {
             split: {
-                "records": sum(shard.records for shard in written.shards),
+                "records": sum(shard.records for shard in written[split]),
                 "found": found.get(split, {}),
                 "published": dict(reader.published.get(split, {})),
                 "shards": [
                     {"file": name, "records": shard.records, "sha256": sha256}
-                    for shard, (name, sha256) in zip(written.shards, shards[split], strict=True)
+                    for shard, (name, sha256) in zip(
+                        written[split], shards.get(split, ()), strict=True
+                    )
                 ],
             }
-            for split, written in splits.items()
+            # Splits that should be there, too, and of which no record is.
+            for split in dict.fromkeys([*splits, *found, *reader.published])
         },
         "left_out": {
             "total": len(left_out),

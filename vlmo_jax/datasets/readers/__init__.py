@@ -51,6 +51,14 @@ FORMATS: dict[str, Format] = {
     "annot_json": Format(
         f"{_HERE}.annot_json:AnnotJsonReader", "CC3M and SBU as VLMo and ViLT list them"
     ),
+    "vqav2": Format(f"{_HERE}.vqav2:VqaV2Reader", "VQAv2, questions about COCO's images"),
+    "nlvr2": Format(f"{_HERE}.nlvr2:Nlvr2Reader", "NLVR2, statements about two photographs"),
+    "question_rows": Format(
+        f"{_HERE}.question_rows:QuestionRowsReader", "your own questions about images"
+    ),
+    "statement_rows": Format(
+        f"{_HERE}.statement_rows:StatementRowsReader", "your own statements about two images"
+    ),
     "vlmo_arrow": Format(
         f"{_HERE}.vlmo_arrow:VlmoArrowReader", "VLMo's and ViLT's Arrow files of captions"
     ),
