@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vlmo_jax.datasets.checking.pictures import Looks, Picture, coco_number
+from vlmo_jax.datasets.checking.pictures import Looks, Picture
+from vlmo_jax.datasets.readers.coco_ids import coco_id_of
 
 # Chosen on the 12,068 drawings of the package, of which these bounds join 105 of 72.8 million pairs
 # (flags of one pattern, people who differ by their hair), and still join 97 % of the drawings with
@@ -59,7 +60,7 @@ class _Seen:
     def add(self, place: Place, pixels: bytes, looks: Looks) -> None:
         self.places.append(place)
         self.pixels.append(pixels)
-        self.coco.append(coco_number(place.record))
+        self.coco.append(coco_id_of(place.record))
         self.waves.append(looks.waves)
         self.colours += looks.colours
 
