@@ -135,6 +135,7 @@ class QuestionsData(ViewsAndTexts):
                 f"; {out:,} questions ({share:.1%}) are left out, since none of their answers is"
                 f" among these (config.data.answer_matching={self.config.data.answer_matching!r})"
             )
+        found += opening.describe_mixture(self.config, self.source)
         return found + self.describe_texts(self._images)
 
     def preprocessing(self) -> dict[str, Any]:
