@@ -5,7 +5,6 @@ reader for.
 import contextlib
 import dataclasses
 import json
-import shutil
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -90,14 +89,14 @@ def build_format(
     with places.alone_at(out), places.ended_by_signals():
         places.check_place(out, overwrite)
         if restart or _was_put_in_place(work):
-            shutil.rmtree(work.folder, ignore_errors=True)
+            work.clear()
         with _told_what_is_kept(work):
             plan, reader = begin_or_go_on(reader, work, asked, unit_records)
             results = _run(engine, reader, work, plan, max_broken)
             report = _finish(reader, work, plan, source, out.name, asked, results)
         (work.folder / _COMPLETE).touch()
         places.put_in_place(work.folder / _DATA, out, overwrite)
-        shutil.rmtree(work.folder)
+        work.clear()
     return report
 
 
@@ -112,7 +111,7 @@ def _told_what_is_kept(work: Work) -> Iterator[None]:
         yield
     except BaseException:
         done = len(list((work.folder / "finished").glob("*.json")))
-        if done and (work.folder / "plan.json").is_file():
+        if done and work.plan_file.is_file():
             print(
                 f"{done:,} finished units are kept in {work.folder}; the same command goes on with"
                 " the others.",

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,16 @@ class Work:
     def reader_file(self) -> Path:
         """The pickled reader, after its entries were listed."""
         return self.folder / "reader.pickle"
+
+    @property
+    def plan_file(self) -> Path:
+        """What the build is going to do; while it is there, the build can go on."""
+        return self.folder / "plan.json"
+
+    def clear(self) -> None:
+        """Removes all; a kill in between leaves nothing that could go on."""
+        self.plan_file.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def make_folders(self) -> None:
         """Makes the folder, with those inside."""
