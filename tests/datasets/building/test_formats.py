@@ -128,6 +128,18 @@ def test_what_the_reader_left_out_counts_and_is_listed(download, tmp_path):
     assert reasons == {"total": 1, "reasons": {"no caption": 1}, "for other reasons": 0}
 
 
+def test_a_name_that_is_no_text_is_left_out(download, tmp_path):
+    (download / "7.png").rename(download / "\udcff.png")
+    rows = [
+        row | {"image": row["image"].replace("7.png", "\udcff.png")} for row in read_rows(download)
+    ]
+    write_rows(download, rows)
+    build_small(download, tmp_path / "out", "--max_broken=0.1")
+    left_out = (tmp_path / "out/left_out.tsv").read_text()
+    assert "\\udcff.png\tits name or a text of it is no UTF-8; rename it\n" in left_out
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["left_out"]["total"] == 2
+
+
 def test_an_id_that_comes_twice_is_refused(download, tmp_path):
     rows = read_rows(download)
     write_rows(download, [*rows, rows[0] | {"split": "test"}])

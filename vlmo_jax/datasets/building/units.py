@@ -159,11 +159,13 @@ def _write_entries(
     left_out = []
     for entry in entries:
         try:
-            record = reader.load(entry)
+            writer.write(reader.load(entry))
         except LeftOutError as error:
             left_out.append((entry.record_id, " ".join(str(error).split())))
-        else:
-            writer.write(record)
+        except RuntimeError as error:  # as TFDS calls it
+            if not isinstance(error.__cause__, UnicodeEncodeError):
+                raise
+            left_out.append((entry.record_id, "its name or a text of it is no UTF-8; rename it"))
     return left_out
 
 
