@@ -28,7 +28,6 @@ DROP_PATH = {
     "coco": {"base": 0.2, "base_plus": 0.2, "large": 0.2},
     "flickr30k": {"base": 0.15, "base_plus": 0.2, "large": 0.2},
 }
-SPLITS = {"coco": "train+restval", "flickr30k": "train"}  # Karpathy's
 PROTOCOLS = {"coco": "coco_karpathy_5k_all", "flickr30k": "flickr30k_karpathy_1k"}
 PARTS = {"base": 16, "base_plus": 16, "large": 32}  # in which the batch goes through the model
 MATCHING = "matching"
@@ -81,10 +80,9 @@ def _paper(config, size, dataset, matching):
     config.batch_size, config.steps, config.accumulation = 3072, steps, PARTS[size]
     config.model.drop_path_rate = DROP_PATH[dataset][size]
     config.optimizer.update(learning_rate=PEAK_RATES[size], warmup_steps=steps // 10)
-    config.data.split = SPLITS[dataset]
     config.evals.validation = common.evaluation("retrieval", every_steps=250, batch_size=512)
     config.evals.validation.update(
-        splits=("val",), protocol="all_captions", rerank_top_k=0, rerank="replace"
+        splits=("validation",), protocol="all_captions", rerank_top_k=0, rerank="replace"
     )
     config.evals.retrieval.update(
         splits=("test",), protocol=PROTOCOLS[dataset], every_steps=steps, batch_size=512

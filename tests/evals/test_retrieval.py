@@ -13,6 +13,7 @@ from tests.evals import retrieval_case as case
 from tests.paths import ROOT
 from vlmo_jax.evals import protocols, recall, retrieval
 from vlmo_jax.evals.retrieval_predictions import retrieval_predictions
+from vlmo_jax.evals.retrieval_search import best_candidates
 from vlmo_jax.input.evaluation import image_batches, text_batches
 from vlmo_jax.input.text.tokenizer import load_tokenizer
 from vlmo_jax.parallel import sharding
@@ -131,7 +132,7 @@ def test_folds_are_searched_alone_and_the_rows_found_are_those_of_the_split(para
         np.testing.assert_array_equal(
             search.to_text.matched.rows[rows], half.to_text.matched.rows + 6 * place
         )
-    found = whole.best(search, 100).to_image.rows
+    found = best_candidates(search, whole.folds, 100).to_image.rows
     assert found.shape == (12, 6) and (found // 6 == np.arange(12)[:, None] // 6).all()
 
 

@@ -1,4 +1,4 @@
-"""Scores and files of questions: the official accuracy, the server's form, nothing without truth."""
+"""Scores and files of questions: the official accuracy, the server's form, none without truth."""
 
 import json
 

@@ -11,6 +11,16 @@ import numpy as np
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals import collect, protocols, recall, rerank
 from vlmo_jax.evals.evaluation import check_batch_size
+from vlmo_jax.evals.retrieval_search import (
+    RERANKINGS,
+    Search,
+    Way,
+    best_candidates,
+    describe_ties,
+    draw_queries,
+    format_metrics,
+    reorder,
+)
 from vlmo_jax.input.evaluation import image_batches, text_batches
 from vlmo_jax.input.hosts import Host
 from vlmo_jax.input.text.tokenizer import Tokenizer
@@ -18,43 +28,6 @@ from vlmo_jax.reports.metrics import announce, progress
 from vlmo_jax.tasks.retrieval import Encoders
 
 KEPT_IMAGE_BYTES = 2**30  # decoded images of a split are kept if they take no more on one host
-
-# What becomes of the dual encoder's score of a pair that is re-ranked, in words.
-RERANKINGS = {
-    "replace": "whose score takes the place of the dual encoder's",
-    "add": "whose score is added to the dual encoder's",
-}
-
-
-class Way(NamedTuple):
-    """One way of search, images for captions or captions for images.
-
-    Attributes:
-        queries, candidates: embeddings [Q, D] and [C, D] float32, on every process.
-        ranks: of the queries.
-        reranked: of the queries after matching; None: nothing was matched.
-        matched: the candidates that were matched, in their new order; None as well.
-    """
-
-    queries: np.ndarray
-    candidates: np.ndarray
-    ranks: recall.Ranks
-    reranked: recall.Ranks | None = None
-    matched: recall.Found | None = None
-
-
-class Search(NamedTuple):
-    """Both ways of a split."""
-
-    to_text: Way
-    to_image: Way
-
-
-class Best(NamedTuple):
-    """Captions found by the images [images, k], and images found by the captions [captions, k]."""
-
-    to_text: recall.Found
-    to_image: recall.Found
 
 
 class RetrievalExamples(NamedTuple):
@@ -203,7 +176,7 @@ class RetrievalEvaluator:
         if jax.process_index() == 0:
             lines = [
                 f"{self.name} at step {step}: {self.statement(rerank_top_k)}",
-                *_describe_ties(search),
+                *describe_ties(search),
                 *format_metrics(metrics),
             ]
             announce("\n".join(lines))
@@ -240,21 +213,9 @@ class RetrievalEvaluator:
         )
         return Search(Way(image, text, ranks[0]), Way(text, image, ranks[1]))
 
-    def best(self, search: Search, top_k: int) -> Best:
-        """The best candidates of every query by the dual encoder, both ways, in the query's fold.
-
-        Args:
-            search: of `search`.
-            top_k: how many; fewer where a fold has no more.
-
-        """
-        parts = [(fold.images, fold.texts) for fold in self.folds]
-        back = [(fold.texts, fold.images) for fold in self.folds]
-        return Best(_best(search.to_text, parts, top_k), _best(search.to_image, back, top_k))
-
     def _rerank(self, encoders, params, search, rerank_top_k) -> Search:
         """Ranks both ways after matching; a pair that both ways want is scored once."""
-        texts_of_image, images_of_text = self.best(search, rerank_top_k)
+        texts_of_image, images_of_text = best_candidates(search, self.folds, rerank_top_k)
         image_rows = np.arange(self.num_records)[:, None] + np.zeros_like(texts_of_image.rows)
         text_rows = np.arange(len(self.texts))[:, None] + np.zeros_like(images_of_text.rows)
         plan = rerank.PairPlan(
@@ -274,19 +235,11 @@ class RetrievalEvaluator:
         to_image = scores[plan.places(images_of_text.rows, text_rows)]
         right_texts = self.text_image[texts_of_image.rows] == image_rows
         right_images = self.text_image[text_rows] == images_of_text.rows
+        if self._added:
+            to_text, to_image = to_text + texts_of_image.scores, to_image + images_of_text.scores
         return Search(
-            self._reordered(search.to_text, texts_of_image, right_texts, to_text),
-            self._reordered(search.to_image, images_of_text, right_images, to_image),
-        )
-
-    def _reordered(self, way: Way, found: recall.Found, right, scores) -> Way:
-        """A way after its best candidates got the scores [Q, k] of matching."""
-        scores = scores + found.scores if self._added else scores
-        order = np.argsort(-scores, axis=1, kind="stable")
-        take = lambda values: np.take_along_axis(values, order, axis=1)
-        return way._replace(
-            reranked=recall.reranked_ranks(way.ranks, right, scores),
-            matched=recall.Found(take(found.rows), take(scores)),
+            reorder(search.to_text, texts_of_image, right_texts, to_text),
+            reorder(search.to_image, images_of_text, right_images, to_image),
         )
 
     def _run(self, function, params, batches, num_rows, num_places, what):
@@ -355,8 +308,8 @@ class RetrievalEvaluator:
         """
         rng = np.random.default_rng(seed)
         (image, text, image_ranks, *_), (_, _, text_ranks, *_) = search
-        queries = _draw_queries(text_ranks, num_captions, rng)
-        image_queries = _draw_queries(image_ranks, num_images, rng)
+        queries = draw_queries(text_ranks, num_captions, rng)
+        image_queries = draw_queries(image_ranks, num_images, rng)
         found_images = recall.top_candidates(text[queries], image, min(top_k, len(image))).rows
         found_texts = recall.top_candidates(image[image_queries], text, min(top_k, len(text))).rows
         rows, places = np.unique(
@@ -378,54 +331,3 @@ class RetrievalEvaluator:
             caption_ranks=text_ranks.expected[queries] + 1,
             image_ranks=image_ranks.expected[image_queries] + 1,
         )
-
-
-def _best(way: Way, parts, top_k: int) -> recall.Found:
-    """The best candidates of every query among those of its part: pairs of rows of both."""
-    top_k = min([top_k, *(len(candidates) for _, candidates in parts)])
-    shape = (len(way.queries), top_k)
-    whole = recall.Found(np.zeros(shape, np.int32), np.zeros(shape, np.float32))
-    for rows, candidates in parts:
-        found = recall.top_candidates(way.queries[rows], way.candidates[candidates], top_k)
-        whole.rows[rows], whole.scores[rows] = candidates[found.rows], found.scores
-    return whole
-
-
-def _draw_queries(ranks: recall.Ranks, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of hits and misses, as many of both where there are."""
-    right = ranks.expected < 1
-    hits, misses = np.flatnonzero(right), np.flatnonzero(~right)
-    num_misses = min(len(misses), max(count // 2, count - len(hits)))
-    num_hits = min(len(hits), count - num_misses)
-    drawn = [
-        rng.choice(rows, number, replace=False)
-        for rows, number in ((hits, num_hits), (misses, num_misses))
-    ]
-    return np.sort(np.concatenate(drawn))
-
-
-def _describe_ties(search: Search) -> list[str]:
-    """A line for people where scores tie, as those of equal captions do."""
-    tied = sum(int(np.count_nonzero(way.ranks.tied)) for way in search)
-    total = sum(len(way.queries) for way in search)
-    if not tied:
-        return []
-    return [
-        f"  {tied:,} of {total:,} queries score wrong candidates the same as the best right one:"
-        " these count as in random order"
-    ]
-
-
-def format_metrics(metrics: Mapping[str, float]) -> list[str]:
-    """Lines for people: recalls in percent, one line a way."""
-    lines = []
-    for prefix, label in (("", ""), ("reranked_", ", re-ranked")):
-        for way in ("image_to_text", "text_to_image"):
-            if f"{prefix}{way}_recall_at_1" in metrics:
-                recalls = "  ".join(
-                    f"R@{k} {100 * metrics[f'{prefix}{way}_recall_at_{k}']:5.2f} %"
-                    for k in recall.CUTOFFS
-                )
-                rank = metrics[f"{prefix}{way}_median_rank"]
-                lines.append(f"  {way.replace('_', ' ')}{label}: {recalls}  median rank {rank:.0f}")
-    return lines

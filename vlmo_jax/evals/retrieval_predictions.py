@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from vlmo_jax.evals.retrieval import RetrievalEvaluator, Search, Way
+from vlmo_jax.evals.retrieval import RetrievalEvaluator
+from vlmo_jax.evals.retrieval_search import Search, Way, best_candidates
 
 TOP = 10  # candidates of a query that are written down
 
@@ -32,7 +33,7 @@ def retrieval_predictions(evaluator: RetrievalEvaluator, search: Search) -> Iter
         f"{image_ids[row]}#{number}"
         for row, number in zip(evaluator.text_image, numbers, strict=True)
     ]
-    best_texts, best_images = evaluator.best(search, TOP)
+    best_texts, best_images = best_candidates(search, evaluator.folds, TOP)
     for row, image_id in enumerate(image_ids):
         first, stop = np.searchsorted(evaluator.text_image, (row, row + 1))
         fields = {"query": image_id, "right": text_ids[first:stop]}

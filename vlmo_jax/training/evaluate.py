@@ -81,7 +81,8 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
                 scores = evaluation.run(
                     params, step, page=pages[name], predictions=workdir / PREDICTIONS
                 )
-                writer.write(step, scores)
+                if scores:  # there are none where nobody knows the answers
+                    writer.write(step, scores)
                 metrics |= scores
                 init_from = meta["config"].get("init_from")
                 scored = Scored(folder / str(step), step, digest_tree(params), init_from)

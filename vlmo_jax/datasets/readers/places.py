@@ -42,6 +42,8 @@ class InFile(NamedTuple):
         full = folder / self.path
         if full.is_symlink() and not full.exists():
             raise LeftOutError(f"a link to {os.readlink(full)}, which is not there")
+        if not full.exists():
+            raise LeftOutError("there is no such file")
         if not stat.S_ISREG(full.stat().st_mode):
             raise LeftOutError("it is no regular file")
         return full.read_bytes()

@@ -66,9 +66,10 @@ class QuestionsData(ViewsAndTexts):
     def open(self, *, training: bool) -> None:
         """See `protocols.Data`."""
         self.tokenizer = opening.open_tokenizer(self.config)
-        self._targets = self._open_targets()
         if training:
             self._images = opening.open_train_source(self.config, open_questions)
+        self._targets = self._open_targets()
+        if training:
             self.source = keep_examples(self._images, self.targets.answerable)
             require(
                 len(self.source) > 0,
@@ -134,6 +135,7 @@ class QuestionsData(ViewsAndTexts):
                 f"; {out:,} questions ({share:.1%}) are left out, since none of their answers is"
                 f" among these (config.data.answer_matching={self.config.data.answer_matching!r})"
             )
+        found += opening.describe_mixture(self.config, self.source)
         return found + self.describe_texts(self._images)
 
     def preprocessing(self) -> dict[str, Any]:

@@ -66,4 +66,5 @@ class StatementsData(ViewsAndTexts):
     def describe(self) -> str:
         """See `protocols.Data`."""
         found = f"{len(self.source):,} training statements from {self.config.data.source}"
+        found += opening.describe_mixture(self.config, self.source)
         return found + self.describe_texts(self.source)

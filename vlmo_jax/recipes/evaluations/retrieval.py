@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 from vlmo_jax.commands.config_errors import naming, require
 from vlmo_jax.commands.fields import Choice, Extra, Kind, Whole
 from vlmo_jax.evals.protocols import PROTOCOLS, Captions, read_captions
-from vlmo_jax.evals.retrieval import RERANKINGS, RetrievalEvaluator
+from vlmo_jax.evals.retrieval import RetrievalEvaluator
 from vlmo_jax.evals.retrieval_evaluation import RetrievalEvaluation
+from vlmo_jax.evals.retrieval_search import RERANKINGS
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
 from vlmo_jax.recipes.tasks.settings import check_heads
