@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vlmo_jax.checkpoints.earlier import upgrade_config
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.recipes import Recipe
 
@@ -47,7 +48,8 @@ def check_same_run(recipe: Recipe, meta: Mapping[str, Any], directory: Path) -> 
         )
     known_by_content = [field for field, name in _PATHS.items() if meta.get(name)]
     known_by_content += list(meta.get("frozen", {}))
-    changed = _changed_fields(meta["config"], json.loads(recipe.config.to_json()))
+    now = upgrade_config(json.loads(recipe.config.to_json()))
+    changed = _changed_fields(upgrade_config(meta["config"]), now)
     differences = [change for change in changed if change[0] not in known_by_content]
     if differences:
         listed = ", ".join(f"config.{key} was {old} and is {new}" for key, old, new in differences)

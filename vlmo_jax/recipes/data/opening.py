@@ -32,6 +32,9 @@ CROP = Several(Number(), 2, "two numbers, smallest and largest share of the area
 JITTER = Several(
     Number(), 4, "strengths of brightness, contrast, saturation and hue", optional=True
 )
+AFFINE = Several(
+    Number(), 3, "rotation in degrees, zoom and shift as a share of the side", optional=True
+)
 RANDAUGMENT = Several(Number(), 2, "(operations, magnitude)", optional=True)
 COLOUR = Several(Whole(low=0, high=255), 3, "a colour, red, green and blue of 0 to 255")
 CHANNELS = Several(Number(), 3, "three numbers, one a channel")
