@@ -125,7 +125,7 @@ def test_batches_of_the_input_fit_the_recipe(folder):
         ),
         (
             ("data.source=emoji",),
-            "holds images with captions, not images with questions; make .*build VQA OUT",
+            "holds images with captions, not images with questions .*build VQA OUT",
         ),
         (
             ("model.heads=('itm',)",),
