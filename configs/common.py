@@ -168,6 +168,20 @@ def loading(*, num_threads=8):
     )
 
 
+def make_views_and_texts(data, kind):
+    """Makes the `data` part of stage 3 that of a text beside its images, of which nothing is drawn
+    and no word is masked.
+
+    Args:
+        data: the part, which is changed.
+        kind: of recipes.data.DATA.
+    """
+    for name in ("captions", "mask_rate", "max_masked_tokens"):
+        del data[name]
+    # The official recipe mirrors images at random here, too (`flip`), though "left" becomes wrong.
+    data.kind = kind
+
+
 def evaluation(kind, *, every_steps, batch_size):
     """A member of the `evals` part, whose name there is that of its metrics and its picture."""
     return dict(

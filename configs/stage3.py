@@ -39,6 +39,7 @@ def get_config(arg="tiny"):
             # "emoji" (embedded) or a folder made by vlmo_jax.datasets.build
             source=placeholder(str),
             split="train",
+            weights=(),  # of the data sets that source joins by "+"; (): all records alike
             captions="text",  # text | text_and_keywords
             crop_scale=(0.5, 1.0),
             flip=True,

@@ -43,7 +43,15 @@ def drawings(tmp_path, encoded_image):
     (source / "images.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (source / "concepts.jsonl").write_text(
         "".join(
-            json.dumps({"codepoints": f"C{i}", "name": f"concept {i}", "keywords": [f"k{i}"]})
+            json.dumps(
+                {
+                    "codepoints": f"C{i}",
+                    "name": f"concept {i}",
+                    "keywords": [f"k{i}"],
+                    "group": "even" if i % 2 == 0 else "odd",
+                    "subgroup": "small" if i < 3 else "large",
+                }
+            )
             + "\n"
             for i in range(6)
         )
@@ -63,6 +71,10 @@ def test_splits_keep_artist_and_concepts_apart(drawings, tmp_path):
     assert not {"noto/4", "noto/5"} & {record.image_id for record in concepts}
     assert "noto/5" not in {record.image_id for record in train}
     assert train[0].keywords == ("k" + train[0].texts[0][-1],)
+    assert json.loads((tmp_path / "out" / emoji.GROUPS).read_text()) == {
+        "even": {"small": ["concept 0", "concept 2"], "large": ["concept 4"]},
+        "odd": {"small": ["concept 1"], "large": ["concept 3", "concept 5"]},
+    }
 
 
 def test_a_broken_drawing_stops_the_build(drawings, tmp_path):
@@ -107,6 +119,15 @@ def test_embedded_captions(embedded):
             set(names)
         ) == len(names)
     assert sum(bool(record.keywords) for record in embedded["train"]) > 7500
+
+
+def test_every_embedded_concept_has_a_group(embedded):
+    groups = json.loads((sources.EMBEDDED["emoji"] / emoji.GROUPS).read_text(encoding="utf-8"))
+    grouped = [
+        name for subgroups in groups.values() for names in subgroups.values() for name in names
+    ]
+    drawn = {record.texts[0] for records in embedded.values() for record in records}
+    assert len(grouped) == len(set(grouped)) == 1914 and drawn == set(grouped)
 
 
 def test_embedded_images_decode(embedded):

@@ -14,16 +14,19 @@ from tests.paths import ROOT
 from tests.recipes.full_size import build
 
 STAGES, SIZES = ("stage1", "stage2", "stage3"), ("tiny", "base", "base_plus", "large", "base,384")
+FINE_TUNING = ("finetune_retrieval", "finetune_vqa", "finetune_nlvr2")
 LOSSES = {
     "visual_tokenizer": {"loss", "reconstruction_loss", "usage_loss", "certainty_loss"},
     "stage1": {"loss", "mim_loss"},
     "stage2": {"loss", "mlm_loss"},
     "stage3": {"loss", "itc_loss", "itm_loss", "mlm_loss"},
     "finetune_retrieval": {"loss", "itc_loss"},
+    "finetune_vqa": {"loss", "vqa_loss"},
+    "finetune_nlvr2": {"loss", "nlvr2_loss"},
 }
 KNOWN = {
     "visual_tokenizer": "tiny, dalle",
-    **dict.fromkeys((*STAGES, "finetune_retrieval"), "tiny, .*base, base_plus, large"),
+    **dict.fromkeys((*STAGES, *FINE_TUNING), "tiny, .*base, base_plus, large"),
 }
 
 
@@ -37,6 +40,7 @@ KNOWN = {
         "finetune_retrieval:tiny",
         "finetune_retrieval:base,coco,384",
         "finetune_retrieval:large,flickr30k,384",
+        *(f"finetune_{task}:{size}" for task in ("vqa", "nlvr2") for size in ("tiny", "base,384")),
     ],
 )
 def test_builds_at_full_size(name):

@@ -18,6 +18,8 @@ without its ending. What fits just one file is taken, and counted in the report.
 Image files are taken over byte for byte after each was decoded once. Broken and missing images and
 images without a caption are left out, counted and listed in OUT/left_out.tsv; more of them than
 --max_broken end it, and nothing is left at OUT.
+
+With --format=NAME, SRC is the download of one of the known data sets, see --formats.
 """
 
 import argparse
@@ -33,6 +35,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from vlmo_jax.commands.endings import SHORTAGES, told_in_one_line
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import images, progress, records, writer
+from vlmo_jax.datasets.building import command
 from vlmo_jax.datasets.errors import DataError, MissingDataError
 from vlmo_jax.datasets.readers import captions
 from vlmo_jax.datasets.readers.image_paths import has_image_suffix
@@ -263,34 +266,16 @@ def summarize_left_out(left_out: Mapping[str, str]) -> str:
 @told_in_one_line()
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line, builds, and says what was written and what to do next."""
+    argv = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(
         prog="python -m vlmo_jax.datasets.build",
-        description=__doc__,
+        description=command.documentation_of(argv) or __doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", type=user_path, metavar="SRC", help="folder of images")
     parser.add_argument(
         "out", type=user_path, metavar="OUT", help="folder to write the data set to"
     )
-    parser.add_argument(
-        "--captions",
-        type=user_path,
-        metavar="FILE",
-        help="the captions file (default: the one in SRC)",
-    )
-    parser.add_argument(
-        "--no_captions",
-        action="store_true",
-        help="take all images of SRC and no captions: for stage 1 and visual tokenizers",
-    )
-    parser.add_argument(
-        "--split",
-        help=(
-            "NAME for all images, or shares such as train=0.9,validation=0.1 drawn at random; "
-            "comes before the splits of the captions file (default: those, else train)"
-        ),
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of that draw (default: 0)")
     parser.add_argument(
         "--max_broken",
         type=float,
@@ -310,7 +295,41 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a data set that is already at OUT"
     )
+    _add_folder_arguments(parser)
+    command.add_arguments(parser)
     args = parser.parse_args(argv)
+    command.check_arguments(args, folder_only=("captions", "no_captions", "split", "seed"))
+    if args.format:
+        command.build(args)
+    else:
+        _build(args)
+
+
+def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("for a folder of images")
+    group.add_argument(
+        "--captions",
+        type=user_path,
+        metavar="FILE",
+        help="the captions file (default: the one in SRC)",
+    )
+    group.add_argument(
+        "--no_captions",
+        action="store_true",
+        default=None,
+        help="take all images of SRC and no captions: for stage 1 and visual tokenizers",
+    )
+    group.add_argument(
+        "--split",
+        help=(
+            "NAME for all images, or shares such as train=0.9,validation=0.1 drawn at random; "
+            "comes before the splits of the captions file (default: those, else train)"
+        ),
+    )
+    group.add_argument("--seed", type=int, help="seed of that draw (default: 0)")
+
+
+def _build(args: argparse.Namespace) -> None:
     try:
         report = build_dataset(
             args.source,
@@ -318,7 +337,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             captions_file=args.captions,
             with_captions=not args.no_captions,
             splits=args.split and parse_splits(args.split),
-            seed=args.seed,
+            seed=args.seed or 0,
             max_broken=args.max_broken,
             shard_bytes=args.shard_mb * 2**20,
             overwrite=args.overwrite,

@@ -1,9 +1,9 @@
 """Builds the embedded data set of emoji drawings: python -m vlmo_jax.datasets.emoji SRC OUT
 
 SRC holds `images.jsonl` (artist, file, codepoints, duplicate_of), `concepts.jsonl` (codepoints,
-name, keywords) and one `ARTIST.tar` of images for each artist. A record is one drawing; its caption
-is the concept's name, its keywords are the concept's keywords, its id is "artist/file stem". Three
-splits, in the order of images.jsonl:
+name, keywords, group, subgroup) and one `ARTIST.tar` of images for each artist. A record is one
+drawing; its caption is the concept's name, its keywords are the concept's keywords, its id is
+"artist/file stem". Three splits, in the order of images.jsonl:
 
 - `unseen_artist`: every drawing by twemoji, which no other split has. - `unseen_concepts`: noto's
 drawings of 100 concepts; of these no artist's drawing is in `train`. They are drawn with
@@ -11,6 +11,9 @@ drawings of 100 concepts; of these no artist's drawing is in `train`. They are d
   of noto's repeats.
 - `train`: everything else, less the drawings that repeat another one of the same artist pixel for
 pixel.
+
+`groups.json` beside the records says which group and subgroup of the Unicode each concept is of:
+{group: {subgroup: [names]}}, in the order of concepts.jsonl.
 
 What the package ships in vlmo_jax/datasets/embedded/emoji was made with this command; the README
 there has the details.
@@ -20,14 +23,16 @@ import contextlib
 import json
 import pathlib
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tqdm
 
 from vlmo_jax.datasets import embedding, images, records, writer
 
+GROUPS = "groups.json"
 TEST_ARTIST = "twemoji"
+UNSEEN_ARTIST = "unseen_artist"  # the split
 CONCEPT_ARTIST = "noto"
 UNSEEN_CONCEPTS = 100
 _DESCRIPTION = (
@@ -77,6 +82,7 @@ def build_emoji(
             for artist in sorted({d["artist"] for d in drawings})
         }
         opened.enter_context(dataset)
+        dataset.add_file(GROUPS, _table_of_groups(concepts.values()))
         for drawing in tqdm.tqdm(drawings, desc="emoji", unit=" images", disable=None):
             split = split_of(drawing, unseen)
             if split is None:
@@ -120,10 +126,18 @@ def draw_unseen_concepts(drawings: Sequence[dict], count: int) -> frozenset[str]
 def split_of(drawing: dict, unseen: frozenset[str]) -> str | None:
     """Returns the split a drawing belongs to, None if it is left out."""
     if drawing["artist"] == TEST_ARTIST:
-        return "unseen_artist"
+        return UNSEEN_ARTIST
     if drawing["codepoints"] in unseen:
         return "unseen_concepts" if drawing["artist"] == CONCEPT_ARTIST else None
     return "train" if drawing["duplicate_of"] is None else None
+
+
+def _table_of_groups(concepts: Iterable[dict]) -> str:
+    groups: dict[str, dict[str, list[str]]] = {}
+    for concept in concepts:
+        subgroups = groups.setdefault(concept["group"], {})
+        subgroups.setdefault(concept["subgroup"], []).append(concept["name"])
+    return json.dumps(groups, ensure_ascii=False, indent=1) + "\n"
 
 
 def _read_lines(path: pathlib.Path) -> list[dict]:

@@ -1,13 +1,13 @@
 """Random access to the records of a data set on disk."""
 
 import bisect
+import importlib
 import itertools
-import json
 import logging
 import operator
 import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -17,11 +17,19 @@ from array_record.python import array_record_module
 from vlmo_jax.commands.endings import UserError, machine_error
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import records
+from vlmo_jax.datasets.descriptions import foreign, kind_held, read_description, readable
 from vlmo_jax.datasets.errors import DataError, MissingDataError
 
 _EMBEDDED = pathlib.Path(__file__).parent / "embedded"
 EMBEDDED = {"emoji": _EMBEDDED / "emoji", "openclipart": _EMBEDDED / "openclipart"}
 EMBEDDED_TEXTS = {"glosses": _EMBEDDED / "glosses"}
+# Made of the drawings when they are read; the folders hold what belongs to them.
+EMBEDDED_MADE = {name: _EMBEDDED / name for name in ("emoji_questions", "emoji_statements")}
+_MADE_BY = {  # modules, imported when they are asked for
+    "emoji_questions": "vlmo_jax.datasets.made.questions",
+    "emoji_statements": "vlmo_jax.datasets.made.statements",
+}
+_ALL_EMBEDDED = EMBEDDED | EMBEDDED_TEXTS | EMBEDDED_MADE
 EMBEDDED_PREFIX = "embedded:"  # "embedded:emoji" is the one of the package, whatever lies here
 
 
@@ -186,7 +194,7 @@ def split_names(source: str) -> list[str]:
     parts = str(source).split("+")
     if len(parts) == 1 or not _is_folder(source):
         return parts
-    if all(_is_folder(part) or part in EMBEDDED | EMBEDDED_TEXTS for part in parts):
+    if all(_is_folder(part) or part in _ALL_EMBEDDED for part in parts):
         raise DataError(
             f"data set {source!r} is a folder, and so are {' and '.join(parts)}; write ./{source}"
             " for the one folder"
@@ -207,17 +215,29 @@ def source_folder(source: str) -> pathlib.Path:
         DataError: a folder here has the name of one that comes with the package.
         NoHomeError: it lies in a home folder that is unknown.
     """
-    embedded, name = EMBEDDED | EMBEDDED_TEXTS, str(source)
+    bare = _embedded_name(source)
+    return _ALL_EMBEDDED[bare] if bare else user_path(str(source))
+
+
+def _embedded_name(source: str) -> str:
+    """The name, without its prefix, of a data set that comes with the package; "" of another."""
+    name = str(source)
     bare = name.removeprefix(EMBEDDED_PREFIX)
-    if bare in embedded:
-        if bare == name and pathlib.Path(name).exists():
-            raise DataError(
-                f"data set {name!r} comes with the package, and {pathlib.Path(name).absolute()} has"
-                f" that name too; write ./{name} for the folder, {EMBEDDED_PREFIX}{name} for the"
-                " one of the package"
-            )
-        return embedded[bare]
-    return user_path(name)
+    if bare not in _ALL_EMBEDDED:
+        return ""
+    if bare == name and pathlib.Path(name).exists():
+        raise DataError(
+            f"data set {name!r} comes with the package, and {pathlib.Path(name).absolute()} has"
+            f" that name too; write ./{name} for the folder, {EMBEDDED_PREFIX}{name} for the one of"
+            " the package"
+        )
+    return bare
+
+
+def _made(source: str) -> Any:
+    """The data set of a name in EMBEDDED_MADE, None for others."""
+    module = _MADE_BY.get(_embedded_name(source))
+    return importlib.import_module(module).DATASET if module else None
 
 
 def _is_folder(source: str) -> bool:
@@ -227,18 +247,19 @@ def _is_folder(source: str) -> bool:
         return False
 
 
-def _open_records(source: str, split: str, kinds: Sequence[records.RecordKind]) -> RecordSource:
+_NO_SPLIT = (ValueError, KeyError, AssertionError, TypeError, AttributeError)  # of TFDS
+
+
+def _open_records(source: str, split: str, kinds: Sequence[records.RecordKind]) -> Any:
+    if (made := _made(source)) is not None:
+        return _open_made(made, split, kinds)
     directory, builder, kind = _open_builder(source, kinds)
-    sizes = ", ".join(f"{name} ({info.num_examples})" for name, info in builder.info.splits.items())
+    sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
     try:
         instructions = builder.info.splits[split].file_instructions
-    except (ValueError, KeyError, AssertionError, TypeError, AttributeError) as error:
-        shown = split if len(str(split)) <= 60 else f"{split[:60]}..."
-        raise DataError(
-            f"split={shown!r} is not in {directory}; there are: {sizes or 'none'}"
-        ) from error
-    if not sum(instruction.take for instruction in instructions):
-        raise DataError(f"split={split!r} of {directory} is empty; there are: {sizes}")
+    except _NO_SPLIT as error:
+        raise _no_split(split, directory, sizes) from error
+    _check_filled(sum(instruction.take for instruction in instructions), split, directory, sizes)
     for instruction in instructions:
         _check_shard(pathlib.Path(instruction.filename), instruction.examples_in_shard)
     data_source = builder.as_data_source(split, decoders=kind.decoders)
@@ -250,6 +271,34 @@ def _open_records(source: str, split: str, kinds: Sequence[records.RecordKind]) 
 def _words(split: str) -> list[str]:
     """The names in what TFDS takes for a split, such as "train[:90%]+test"."""
     return re.findall(r"[^\W\d][\w-]*", split)
+
+
+def _open_made(made: Any, split: str, kinds: Sequence[records.RecordKind]) -> Any:
+    if made.kind not in kinds:
+        raise DataError(
+            f"{made.folder.name} holds {made.kind.name}, not {kinds[0].name}; make another with:"
+            f" {kinds[0].command}"
+        )
+    try:
+        opened = made.open(split)
+    except _NO_SPLIT as error:
+        raise _no_split(split, made.folder.name, made.sizes) from error
+    _check_filled(len(opened), split, made.folder.name, made.sizes)
+    return opened
+
+
+def _no_split(split: str, where: Any, sizes: Mapping[str, int]) -> DataError:
+    shown = split if len(str(split)) <= 60 else f"{split[:60]}..."
+    return DataError(f"split={shown!r} is not in {where}; there are: {_list(sizes) or 'none'}")
+
+
+def _check_filled(count: int, split: str, where: Any, sizes: Mapping[str, int]) -> None:
+    if not count:
+        raise DataError(f"split={split!r} of {where} is empty; there are: {_list(sizes)}")
+
+
+def _list(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({size})" for name, size in sizes.items())
 
 
 def split_sizes(source: str) -> dict[str, int]:
@@ -265,108 +314,39 @@ def split_sizes(source: str) -> dict[str, int]:
         FileNotFoundError: there is no such data set.
         ValueError: the folder is no data set of records.
     """
+    if (made := _made(source)) is not None:
+        return dict(made.sizes)
     _, builder, _ = _open_builder(source, list(records.KINDS.values()))
     return {name: info.num_examples for name, info in builder.info.splits.items()}
 
 
 def kind_of(source: str) -> records.RecordKind:
     """Returns the kind of the records of a data set; arguments and errors as of `split_sizes`."""
+    if (made := _made(source)) is not None:
+        return made.kind
     return _open_builder(source, list(records.KINDS.values()))[2]
 
 
 def _open_builder(
     source: str, kinds: Sequence[records.RecordKind]
 ) -> tuple[pathlib.Path, tfds.core.DatasetBuilder, records.RecordKind]:
-    wanted, embedded = kinds[0], EMBEDDED | EMBEDDED_TEXTS
+    wanted = kinds[0]
     directory = source_folder(source)
     if not _is_folder(str(directory)):
         raise MissingDataError(
             f"data set {str(source)!r} is neither a folder nor one that comes with the package"
-            f" ({', '.join(embedded)}); make one with: {wanted.command}"
+            f" ({', '.join(_ALL_EMBEDDED)}); make one with: {wanted.command}"
         )
     if not (directory / "dataset_info.json").is_file():
         raise MissingDataError(
             f"{directory} has no dataset_info.json, so it is no data set; make one with:"
             f" {wanted.command}"
         )
-    builder = _read_description(directory)
-    held = _kind_held(directory, builder.info, kinds)
-    if held is None or held not in kinds or not _readable(builder.info, held):
-        raise DataError(_foreign(directory, builder.info, held, wanted))
+    builder = read_description(directory)
+    held = kind_held(directory, builder.info, kinds)
+    if held is None or held not in kinds or not readable(builder.info, held):
+        raise DataError(foreign(directory, builder.info, held, wanted))
     return directory, builder, held
-
-
-def _read_description(directory: pathlib.Path) -> tfds.core.DatasetBuilder:
-    """What the JSON files of a data set say."""
-    for name in ("dataset_info.json", "features.json", records.METADATA):
-        path = directory / name
-        try:
-            text = path.read_text(encoding="utf-8") if path.is_file() else None
-            if text is None and name == "features.json":
-                raise MissingDataError(f"{path} is missing; copy the data set again or rebuild it")
-            if text is not None and not isinstance(json.loads(text), dict):
-                raise ValueError("it holds no object")
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{path} is cut or damaged: {error}; copy the data set again or rebuild it"
-            ) from error
-    try:
-        builder = tfds.builder_from_directory(directory)
-        _ = [info.num_examples for info in builder.info.splits.values()], builder.info.features
-    except OSError:
-        raise
-    except Exception as error:  # TFDS' readers raise nearly anything
-        reason = " ".join(str(error).split())[:300]
-        raise DataError(
-            f"{directory / 'dataset_info.json'} or features.json beside it describes no data set"
-            f" that can be read: {type(error).__name__}: {reason}; copy it again or rebuild it"
-        ) from error
-    return builder
-
-
-def _kind_held(
-    directory: pathlib.Path, info: tfds.core.DatasetInfo, kinds: Sequence[records.RecordKind]
-) -> records.RecordKind | None:
-    """The kind of a data set's records: what its marker says; without one, as in data sets of
-    others and of earlier versions, the kind that has exactly its features, or else some of them.
-    """
-    known = records.KINDS | {kind.marker: kind for kind in kinds}
-    marker = (info.metadata or {}).get(records.MARKER)
-    if marker is not None:
-        if marker not in known:
-            raise DataError(
-                f"{directory} holds records of kind {marker!r}, which this version cannot read; it"
-                f" reads {', '.join(known)}"
-            )
-        return known[marker]
-    found = set(info.features)
-    exact = (kind for kind in known.values() if found == set(kind.features))
-    some = (kind for kind in known.values() if found.issuperset(kind.features))
-    return next(itertools.chain(exact, some), None)
-
-
-def _readable(info: tfds.core.DatasetInfo, kind: records.RecordKind) -> bool:
-    return info.file_format is tfds.core.FileFormat.ARRAY_RECORD and set(info.features).issuperset(
-        kind.features
-    )
-
-
-def _foreign(
-    directory: pathlib.Path,
-    info: tfds.core.DatasetInfo,
-    held: records.RecordKind | None,
-    wanted: records.RecordKind,
-) -> str:
-    """Says why a data set cannot be read as records of the wanted kind."""
-    holds = "no records that can be read here as"
-    if held is not None and held != wanted:
-        holds = f"{held.name}, not"
-    missing = ", ".join(sorted(set(wanted.features) - set(info.features))) or "none"
-    file_format = info.file_format.value if info.file_format else None
-    return (
-        f"{directory} holds {holds} {wanted.name} (file format {file_format}, missing features:"
-        f" {missing}); make {'another' if held else 'it anew'} with: {wanted.command}"
-    )
 
 
 def _check_shard(path: pathlib.Path, count: int) -> None:

@@ -3,7 +3,7 @@ for all their pairs of images.
 """
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from vlmo_jax.commands.endings import UserError
 
@@ -44,12 +44,29 @@ def accuracy_and_consistency(
         raise ValueError("there are no examples to score")
     if missing := [identifier for identifier in labels if identifier not in predictions]:
         raise MissingPredictionsError(missing)
-    groups = collections.defaultdict(list)
-    for identifier, label in labels.items():
-        split, group, _, sentence = identifier.split("-")
-        groups[split, group, sentence].append(predictions[identifier].lower() == label.lower())
-    right = [correct for group in groups.values() for correct in group]
+    right = [predictions[name].lower() == label.lower() for name, label in labels.items()]
     return {
         "accuracy": sum(right) / len(right),
-        "consistency": sum(map(all, groups.values())) / len(groups),
+        "consistency": share_of_right_groups(right, map(group_of, labels)),
     }
+
+
+def group_of(identifier: str) -> str:
+    """The group of an official identifier, whose statements share a sentence: "dev-0-1-2" ->
+    "dev-0-*-2".
+    """
+    split, group, _, sentence = identifier.split("-")
+    return f"{split}-{group}-*-{sentence}"
+
+
+def share_of_right_groups(right: Sequence[bool], groups: Iterable[str]) -> float:
+    """The share of groups all of whose members are right.
+
+    Args:
+        right: of each example, whether its prediction is; at least one.
+        groups: as many names.
+    """
+    members = collections.defaultdict(list)
+    for group, correct in zip(groups, right, strict=True):
+        members[group].append(correct)
+    return sum(map(all, members.values())) / len(members)

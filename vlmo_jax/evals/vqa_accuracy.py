@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vlmo_jax.datasets.vqa_answers import normal_form
+from vlmo_jax.input.answers import PEOPLE, share_score
 
 
 class Answered(NamedTuple):
@@ -30,7 +31,8 @@ def question_accuracy(answers: Sequence[str], prediction: str) -> float:
     how many of the other nine agree with it).
 
     All is brought to normal form first, but not where all people typed the same: there a prediction
-    must be it to the letter.
+    must be it to the letter. Where other than ten have answered, nothing is official: normal forms
+    are compared, and how many agree is taken for as many of ten.
 
     Args:
         answers: of people, as they were typed.
@@ -39,6 +41,9 @@ def question_accuracy(answers: Sequence[str], prediction: str) -> float:
     Source: VQA evaluation code.
     """
     given, answer = [_on_one_line(text) for text in answers], _on_one_line(prediction)
+    if len(given) != PEOPLE:
+        agreeing = [normal_form(text) for text in given].count(normal_form(answer))
+        return share_score(agreeing, len(given))
     if len(set(given)) > 1:
         given, answer = [normal_form(text) for text in given], normal_form(answer)
     agree = np.array([text == answer for text in given])

@@ -106,6 +106,18 @@ def text_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> in
     return model_flops(model).text_pretrain
 
 
+def vqa_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
+    """FLOPs of VQA on a question: a fused pass, patch embedding, and the head on one token."""
+    width, answers = model["width"], model["num_answers"]
+    return model_flops(model).match + 2 * width * 2 * width + 2 * 2 * width * answers
+
+
+def nlvr2_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
+    """FLOPs of NLVR2 on a statement: two fused passes with patch embedding, and the head."""
+    width = model["width"]
+    return 2 * model_flops(model).match + 2 * 2 * width * 2 * width + 2 * 2 * width * 2
+
+
 def image_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
     """FLOPs of stage 1 on an image: patch embedding, depth L(P), the head at the hidden patches.
 

@@ -137,6 +137,8 @@ def _bytes_of_example(config: ConfigDict, tensor: int, *, blocks: bool) -> int:
     if not blocks:  # an evaluation encodes images and texts on their own
         text = text and not image
     values, attention = MODELS[model.kind].num_values(model, image=image, text=text)
+    if blocks and config.data.kind == "statements":  # a pass for each of two images
+        values, attention = 2 * values, 2 * attention
     size = DTYPES[compute_dtype(model.dtype)].dtype.itemsize
     return FLOAT32 * attention // tensor + (size * values if blocks else 0)
 

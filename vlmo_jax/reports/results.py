@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 # What names of shares of 1 end in or hold, which people read in percent.
-_SHARES = ("recall", "accuracy", "consistency")
+_SHARES = ("recall", "accuracy", "consistency", "score")
 
 
 def append_results(path: Path, results: Iterable[Mapping[str, Any]]) -> None:

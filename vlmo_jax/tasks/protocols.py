@@ -189,6 +189,35 @@ class LearnsToMatch(LearnsToRetrieve, FusesPairs, Protocol):
 
 
 @runtime_checkable
+class AnswersQuestions(Protocol):
+    """A model that answers questions about images out of a list of answers."""
+
+    def answer(
+        self,
+        image: jax.Array,
+        token_ids: jax.Array,
+        token_mask: jax.Array,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """[B, S, S, 3] and [B, T] -> logits of the answers [B, A] float32."""
+
+
+@runtime_checkable
+class ComparesImages(Protocol):
+    """A model that says whether a text is true of two images."""
+
+    def compare(
+        self,
+        image_0: jax.Array,
+        image_1: jax.Array,
+        token_ids: jax.Array,
+        token_mask: jax.Array,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """[B, S, S, 3] twice and [B, T] -> logits of false and true [B, 2] float32."""
+
+
+@runtime_checkable
 class PretrainsOnPairs(EncodesText, Protocol):
     """A model with two contrastive branches and a fused encoder."""
 

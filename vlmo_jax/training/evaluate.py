@@ -135,6 +135,12 @@ def _check_meta(recipe: Recipe, meta: dict[str, Any], path: Path | str) -> None:
                 f"config.data.{key}={tuple(now[key])} but {path} was trained with {saved.get(key)};"
                 " use that"
             )
+    if "answers" in saved and "answers" in now and saved["answers"] != now["answers"]:
+        raise ConfigError(
+            f"config.data.answers: the list has {now['answers']['number']} answers and is not the"
+            f" one of {saved['answers']['number']} that {path} was trained with, by whose ids it"
+            " answers; give that with --config.data.answers=FILE"
+        )
     if recipe.tokenizer is None:
         return
     tokenizer = meta["tokenizer"]

@@ -88,7 +88,14 @@ def _changed_fields(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterabl
         if isinstance(old, dict) and isinstance(new, dict):
             skipped = RESUMABLE_DATA if key == "data" else ()
             for field in sorted(set(new) | set(old)):
-                if field not in skipped and old.get(field) != new.get(field):
+                if field not in skipped and _differ(old, new, field):
                     yield f"{key}.{field}", old.get(field), new.get(field)
         else:
             yield key, old, new
+
+
+def _differ(old: Mapping[str, Any], new: Mapping[str, Any], field: str) -> bool:
+    """Whether a field changed; one that there was not yet and that is not set did not."""
+    if field not in old and new[field] in (None, "", []):
+        return False
+    return old.get(field) != new.get(field)

@@ -2,9 +2,10 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vlmo_jax.datasets import BrokenRecordError, TextRecord
+from vlmo_jax.datasets.records import QuestionsRecord, StatementRecord
 from vlmo_jax.input.text.tokenizer import Tokenizer
 
 LARGEST_SHARE = 0.05  # of unknown tokens, or of cut texts, that goes without a warning
@@ -68,7 +69,16 @@ def _texts_of(source: Sequence, indices: Iterable[int]) -> Iterator[str]:
             record = source[index]
         except (BrokenRecordError, OSError):  # training tells of it
             continue
-        yield from (record.text,) if isinstance(record, TextRecord) else record.texts
+        yield from texts_of(record)
+
+
+def texts_of(record: Any) -> Sequence[str]:
+    """The texts of a record of any kind."""
+    if isinstance(record, TextRecord):
+        return (record.text,)
+    if isinstance(record, StatementRecord):
+        return (record.statement,)
+    return record.questions if isinstance(record, QuestionsRecord) else record.texts
 
 
 def describe_coverage(

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
 from vlmo_jax.interop.checks.outputs import model_outputs
@@ -22,6 +21,7 @@ from vlmo_jax.interop.checks.reference import (
     official_batch,
 )
 from vlmo_jax.models.vlmo import VLMo
+from vlmo_jax.objectives.answers import answer_losses, truth_losses
 from vlmo_jax.objectives.contrastive import contrastive_logits, contrastive_loss
 
 Batch = dict[str, jax.Array]
@@ -33,7 +33,7 @@ def _vqa(model: VLMo, batch: Batch, targets: jax.Array) -> LossAndOutputs:
     their number.
     """
     logits = model.answer(batch["image"], batch["token_ids"], batch["token_mask"])
-    loss = optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1).mean()
+    loss = answer_losses(logits, targets).mean()
     return loss, {"loss": loss, "logits": logits, "targets": targets}
 
 
@@ -41,7 +41,7 @@ def _nlvr2(model: VLMo, batch: Batch, labels: jax.Array) -> LossAndOutputs:
     logits = model.compare(
         batch["image_0"], batch["image_1"], batch["token_ids"], batch["token_mask"]
     )
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    loss = truth_losses(logits, labels).mean()
     return loss, {"loss": loss, "logits": logits, "labels": labels}
 
 

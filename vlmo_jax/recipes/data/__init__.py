@@ -7,6 +7,8 @@ from ml_collections import ConfigDict
 from vlmo_jax.recipes.data.images import ImagesData
 from vlmo_jax.recipes.data.masked_images import MaskedImagesData
 from vlmo_jax.recipes.data.pairs import PairsData
+from vlmo_jax.recipes.data.questions import QuestionsData
+from vlmo_jax.recipes.data.statements import StatementsData
 from vlmo_jax.recipes.data.texts import TextsData
 from vlmo_jax.recipes.protocols import Data
 
@@ -15,4 +17,6 @@ DATA: dict[str, Callable[[ConfigDict], Data]] = {
     "texts": TextsData,
     "masked_images": MaskedImagesData,
     "images": ImagesData,
+    "questions": QuestionsData,
+    "statements": StatementsData,
 }

@@ -116,6 +116,7 @@ class PairsData:
     def describe(self) -> str:
         """See `protocols.Data`."""
         found = f"{len(self.source):,} training images from {self._config.data.source}"
+        found += opening.describe_mixture(self._config, self.source)
         if self.tokenizer is None or not len(self.source):
             return found
         length = self._config.model.text_length

@@ -6,8 +6,10 @@ from ml_collections import ConfigDict
 
 from vlmo_jax.recipes.evaluations.masked_images import MaskedImagesRecipe
 from vlmo_jax.recipes.evaluations.masked_text import MaskedTextRecipe
+from vlmo_jax.recipes.evaluations.nlvr2 import Nlvr2EvaluationRecipe
 from vlmo_jax.recipes.evaluations.reconstruction import ReconstructionRecipe
 from vlmo_jax.recipes.evaluations.retrieval import RetrievalRecipe
+from vlmo_jax.recipes.evaluations.vqa import VqaEvaluationRecipe
 from vlmo_jax.recipes.protocols import Data, EvaluationRecipe, TaskRecipe
 
 EVALUATIONS: dict[str, Callable[[str, ConfigDict, Data, TaskRecipe], EvaluationRecipe]] = {
@@ -15,4 +17,6 @@ EVALUATIONS: dict[str, Callable[[str, ConfigDict, Data, TaskRecipe], EvaluationR
     "masked_images": MaskedImagesRecipe,
     "masked_text": MaskedTextRecipe,
     "reconstruction": ReconstructionRecipe,
+    "vqa": VqaEvaluationRecipe,
+    "nlvr2": Nlvr2EvaluationRecipe,
 }

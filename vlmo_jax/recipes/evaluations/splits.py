@@ -1,5 +1,6 @@
 """What all evaluations have: a name, a schedule, and the splits that they score."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
@@ -10,7 +11,9 @@ from vlmo_jax.commands.config_errors import ConfigError, multiple, naming, requi
 from vlmo_jax.commands.fields import Extra, Flag, Kind, Several, Text, Whole
 from vlmo_jax.datasets import open_source
 from vlmo_jax.evals.evaluation import evaluation_splits
+from vlmo_jax.input.pipeline import Loading
 from vlmo_jax.input.text.tokenizer import Tokenizer
+from vlmo_jax.recipes.data import opening
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
 
 Part = TypeVar("Part")
@@ -89,6 +92,15 @@ class SplitsRecipe:
         """Of the recipe's texts, once its data are open; see `require_texts`."""
         assert self._data.tokenizer is not None
         return self._data.tokenizer
+
+    def loading(self) -> Loading:
+        """How batches are made: as those of training, but in no processes of their own while it
+        goes on.
+        """
+        loading = opening.loading(self.config)
+        if self.config.mode == "eval":
+            return loading
+        return dataclasses.replace(loading, num_workers=0)
 
     def require_texts(self) -> None:
         """Refuses a recipe whose config has no tokenizer.

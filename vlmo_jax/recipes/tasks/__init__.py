@@ -6,16 +6,20 @@ from ml_collections import ConfigDict
 
 from vlmo_jax.recipes.protocols import TaskRecipe
 from vlmo_jax.recipes.tasks.image_pretrain import ImagePretrainRecipe
+from vlmo_jax.recipes.tasks.nlvr2 import Nlvr2Recipe
 from vlmo_jax.recipes.tasks.pair_pretrain import PairPretrainRecipe
 from vlmo_jax.recipes.tasks.retrieval import RetrievalMatchingRecipe, RetrievalTaskRecipe
 from vlmo_jax.recipes.tasks.text_pretrain import TextPretrainRecipe
 from vlmo_jax.recipes.tasks.visual_tokenizer import VisualTokenizerRecipe
+from vlmo_jax.recipes.tasks.vqa import VqaRecipe
 
 TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "pair_pretrain": PairPretrainRecipe,
     "text_pretrain": TextPretrainRecipe,
     "image_pretrain": ImagePretrainRecipe,
     "visual_tokenizer": VisualTokenizerRecipe,
+    "vqa": VqaRecipe,
+    "nlvr2": Nlvr2Recipe,
     "retrieval": RetrievalTaskRecipe,
     "retrieval_matching": RetrievalMatchingRecipe,
 }

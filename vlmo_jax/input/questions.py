@@ -1,0 +1,237 @@
+"""Examples of visual question answering: an image in view, a question in tokens, and scores of
+answers, written straight into a row of a batch.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from vlmo_jax.datasets import images
+from vlmo_jax.input.answers import AnswerTargets, question_answers
+from vlmo_jax.input.attempts import (
+    Report,
+    UnusableRecordError,
+    decode_image,
+    needed_record,
+    read_record,
+    require_records,
+    write_or_replace,
+)
+from vlmo_jax.input.images import pixels
+from vlmo_jax.input.images.augmentation import Augmentation
+from vlmo_jax.input.plain_images import ImageRows, check_image_size
+from vlmo_jax.input.schema import INDEX_COLUMNS, UNUSED, Batch, Column
+from vlmo_jax.input.text import captions
+from vlmo_jax.input.text.tokenizer import Tokenizer, check_text_length
+
+TARGETS = 10  # answers that a row has room for, as many as people answer a question of VQAv2
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionRows:
+    """Sizes of rows that hold an image and a question about it.
+
+    Args:
+        image_size: S, side of the images in pixels.
+        text_length: T, tokens of a question, those of its begin and end included.
+        num_answers: that the model chooses from; batches hold ids below it.
+
+    Raises:
+        ConfigError: a size is impossible.
+    """
+
+    image_size: int
+    text_length: int
+    num_answers: int
+
+    def __post_init__(self) -> None:
+        check_image_size(self.image_size)
+        check_text_length(self.text_length)
+
+    @property
+    def inputs(self) -> dict[str, Column]:
+        """The columns that a model reads: image uint8 [S, S, 3], token_ids int32 [T], token_mask
+        bool [T].
+        """
+        return {**ImageRows(self.image_size).columns, **text_columns(self.text_length)}
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """The arrays of a batch: `inputs`; answer_ids int32 [10], -1 where unused, and their scores
+        answer_scores float32 [10].
+        """
+        return {
+            **self.inputs,
+            "answer_ids": Column((TARGETS,), np.int32, UNUSED),
+            "answer_scores": Column((TARGETS,), np.float32),
+        }
+
+    def synthetic(
+        self, rows: int, rng: np.random.Generator, *, vocab_size: int = 0, first_row: int = 0
+    ) -> Batch:
+        """See `schema.Rows.synthetic`."""
+        answer_ids = np.full((rows, TARGETS), UNUSED, np.int32)
+        answer_ids[:, 0] = rng.integers(0, self.num_answers, rows)
+        scores = (answer_ids != UNUSED).astype(np.float32)
+        return {
+            **ImageRows(self.image_size).synthetic(rows, rng),
+            **synthetic_texts(rows, self.text_length, rng, vocab_size),
+            "answer_ids": answer_ids,
+            "answer_scores": scores,
+        }
+
+
+def text_columns(text_length: int) -> dict[str, Column]:
+    """Columns of a text: token_ids int32 [T] and token_mask bool [T]."""
+    return {
+        "token_ids": Column((text_length,), np.int32),
+        "token_mask": Column((text_length,), np.bool_),
+    }
+
+
+def synthetic_texts(
+    rows: int, text_length: int, rng: np.random.Generator, vocab_size: int
+) -> Batch:
+    """Made-up texts for benchmarks, all of full length."""
+    shape = (rows, text_length)
+    return {
+        "token_ids": rng.integers(0, vocab_size, shape).astype(np.int32),
+        "token_mask": np.ones(shape, np.bool_),
+    }
+
+
+def write_text(batch: Batch, row: int, text: str, tokenizer: Tokenizer, *, eager: bool) -> bool:
+    """Writes the tokens of a text into a row; says whether it has all of them.
+
+    Args:
+        batch, row: where to write.
+        text: a question or statement.
+        tokenizer: of the texts.
+        eager: whether the text comes back so often that its tokens are remembered.
+    """
+    ids = (captions.encode_cached(tokenizer, text) if eager else tokenizer.encode(text)).ids
+    token_ids, token_mask = batch["token_ids"][row], batch["token_mask"][row]
+    return captions.pack_tokens(ids, tokenizer, token_ids, token_mask) == len(ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionExamples:
+    """Makes the rows of the training stream, for `pipeline.stream_batches`: each question comes
+    once an epoch.
+
+    Args:
+        source: of `datasets.examples.Example`s of questions.
+        tokenizer: of `load_tokenizer`.
+        rows: sizes; longer questions are cut, and counted.
+        seed: 0 to 2**32 - 1.
+        targets: what the answers of people are worth.
+        augmentation: how views of the images are drawn.
+    """
+
+    source: Sequence
+    tokenizer: Tokenizer
+    rows: QuestionRows
+    seed: int
+    targets: AnswerTargets
+    augmentation: Augmentation = Augmentation()
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """Those of `QuestionRows`."""
+        return self.rows.columns
+
+    def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
+        """Writes one example into a batch; see `pairs.PairExamples.write`."""
+        return write_or_replace(
+            functools.partial(self._write, batch, row),
+            len(self.source),
+            seed=self.seed,
+            position=position,
+            index=index,
+        )
+
+    def _write(self, batch: Batch, row: int, index: int, rng: np.random.Generator) -> Report:
+        record, number = read_record(self.source, index)
+        scores = self.targets.scores(question_answers(record)[number])
+        if not scores:
+            raise UnusableRecordError(
+                record.question_ids[number], "none of its answers is among those of the model"
+            )
+        size = self.rows.image_size
+        least = self.augmentation.min_pixels(size)
+        image = decode_image(record.image, record.image_id, min_pixels=least)
+        batch["image"][row] = self.augmentation.view(image, size, rng)
+        whole = write_text(batch, row, record.questions[number], self.tokenizer, eager=True)
+        write_scores(batch, row, scores)
+        return Report(seen=1, texts=1, truncated=0 if whole else 1)
+
+
+def write_scores(batch: Batch, row: int, scores: Mapping[int, float]) -> None:
+    """Writes the answers of a question, best first, into a row; beyond TARGETS they have no room.
+
+    Args:
+        batch, row: where to write.
+        scores: id -> score.
+    """
+    kept: Iterable[tuple[int, float]] = list(scores.items())[:TARGETS]
+    batch["answer_ids"][row], batch["answer_scores"][row] = UNUSED, 0.0
+    for place, (number, score) in enumerate(kept):
+        batch["answer_ids"][row, place] = number
+        batch["answer_scores"][row, place] = score
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalQuestions:
+    """Makes the rows of an evaluation, for `evaluation.split_batches`: every question once, its
+    image resized to a square.
+
+    Args:
+        source: of `datasets.examples.Example`s of questions.
+        tokenizer: of the texts.
+        rows: sizes.
+
+    Raises:
+        ValueError: there are no questions.
+    """
+
+    source: Sequence
+    tokenizer: Tokenizer
+    rows: QuestionRows
+
+    def __post_init__(self) -> None:
+        require_records(self.source)
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """The inputs of `QuestionRows`, and index int32 and valid bool."""
+        return {**self.rows.inputs, **INDEX_COLUMNS}
+
+    def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
+        """Writes question `index` into a row; `position` is its place in the split, the same
+        number.
+
+        Raises:
+            BrokenDataError: the record or its image is broken.
+        """
+        with needed_record(index):
+            record, number = read_record(self.source, index)
+            batch["image"][row] = square_image(record.image, record.image_id, self.rows.image_size)
+        whole = write_text(batch, row, record.questions[number], self.tokenizer, eager=False)
+        batch["index"][row], batch["valid"][row] = position, True
+        return Report(seen=1, texts=1, truncated=0 if whole else 1)
+
+
+def square_image(data: bytes, record_id: str, image_size: int) -> np.ndarray:
+    """An encoded image resized to a square, uint8 [S, S, 3].
+
+    Raises:
+        UnusableRecordError: it is broken.
+    """
+    return np.asarray(pixels.resize_square(decode_image(data, record_id), image_size))
+
+
+def thumbnail(data: bytes, image_size: int) -> np.ndarray:
+    """An encoded image for a picture of examples, uint8 [S, S, 3]."""
+    return np.asarray(pixels.resize_square(images.decode_image(data), image_size))

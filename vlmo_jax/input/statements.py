@@ -1,0 +1,163 @@
+"""Examples of statements about two images: both in view, the text in tokens, and whether it is
+true, written straight into a row of a batch.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from vlmo_jax.datasets.records import StatementRecord
+from vlmo_jax.input.attempts import (
+    Report,
+    UnusableRecordError,
+    decode_image,
+    needed_record,
+    read_record,
+    require_records,
+    write_or_replace,
+)
+from vlmo_jax.input.images.augmentation import Augmentation
+from vlmo_jax.input.plain_images import check_image_size
+from vlmo_jax.input.questions import square_image, synthetic_texts, text_columns, write_text
+from vlmo_jax.input.schema import INDEX_COLUMNS, Batch, Column
+from vlmo_jax.input.text.tokenizer import Tokenizer, check_text_length
+
+SIDES = ("image_0", "image_1")
+UNKNOWN = -1  # label of a statement of which nobody says whether it is true
+
+
+@dataclasses.dataclass(frozen=True)
+class StatementRows:
+    """Sizes of rows that hold two images and a statement about them.
+
+    Args:
+        image_size: S, side of the images in pixels.
+        text_length: T, tokens of a statement, those of its begin and end included.
+
+    Raises:
+        ConfigError: a size is impossible.
+    """
+
+    image_size: int
+    text_length: int
+
+    def __post_init__(self) -> None:
+        check_image_size(self.image_size)
+        check_text_length(self.text_length)
+
+    @property
+    def inputs(self) -> dict[str, Column]:
+        """The columns that a model reads: image_0 and image_1 uint8 [S, S, 3], token_ids int32 [T],
+        token_mask bool [T].
+        """
+        image = Column((self.image_size, self.image_size, 3), np.uint8)
+        return {**dict.fromkeys(SIDES, image), **text_columns(self.text_length)}
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """The arrays of a batch: `inputs`, and label int32, 1 true and 0 false."""
+        return {**self.inputs, "label": Column((), np.int32)}
+
+    def synthetic(
+        self, rows: int, rng: np.random.Generator, *, vocab_size: int = 0, first_row: int = 0
+    ) -> Batch:
+        """See `schema.Rows.synthetic`."""
+        shape = (rows, self.image_size, self.image_size, 3)
+        return {
+            **{side: rng.integers(0, 256, shape, np.uint8) for side in SIDES},
+            **synthetic_texts(rows, self.text_length, rng, vocab_size),
+            "label": rng.integers(0, 2, rows).astype(np.int32),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class StatementExamples:
+    """Makes the rows of the training stream, for `pipeline.stream_batches`.
+
+    Args:
+        source: the records.
+        tokenizer: of `load_tokenizer`.
+        rows: sizes; longer statements are cut, and counted.
+        seed: 0 to 2**32 - 1.
+        augmentation: how views of the images are drawn, each on its own.
+    """
+
+    source: Sequence[StatementRecord]
+    tokenizer: Tokenizer
+    rows: StatementRows
+    seed: int
+    augmentation: Augmentation = Augmentation()
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """Those of `StatementRows`."""
+        return self.rows.columns
+
+    def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
+        """Writes one example into a batch; see `pairs.PairExamples.write`."""
+        return write_or_replace(
+            functools.partial(self._write, batch, row),
+            len(self.source),
+            seed=self.seed,
+            position=position,
+            index=index,
+        )
+
+    def _write(self, batch: Batch, row: int, index: int, rng: np.random.Generator) -> Report:
+        record, size = read_record(self.source, index), self.rows.image_size
+        if int(record.label) == UNKNOWN:
+            raise UnusableRecordError(
+                record.statement_id, "nobody says whether it is true; train on a split with labels"
+            )
+        least = self.augmentation.min_pixels(size)
+        for side in SIDES:
+            image = decode_image(getattr(record, side), record.statement_id, min_pixels=least)
+            batch[side][row] = self.augmentation.view(image, size, rng)
+        whole = write_text(batch, row, record.statement, self.tokenizer, eager=True)
+        batch["label"][row] = record.label
+        return Report(seen=1, texts=1, truncated=0 if whole else 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalStatements:
+    """Makes the rows of an evaluation, for `evaluation.split_batches`: every statement once, its
+    images resized to squares.
+
+    Args:
+        source: the records.
+        tokenizer: of the texts.
+        rows: sizes.
+
+    Raises:
+        ValueError: there are no statements.
+    """
+
+    source: Sequence[StatementRecord]
+    tokenizer: Tokenizer
+    rows: StatementRows
+
+    def __post_init__(self) -> None:
+        require_records(self.source)
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """The inputs of `StatementRows`, and index int32 and valid bool."""
+        return {**self.rows.inputs, **INDEX_COLUMNS}
+
+    def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
+        """Writes statement `index` into a row; `position` is its place in the split, the same
+        number.
+
+        Raises:
+            BrokenDataError: the record or one of its images is broken.
+        """
+        with needed_record(index):
+            record = read_record(self.source, index)
+            for side in SIDES:
+                data = getattr(record, side)
+                batch[side][row] = square_image(data, record.statement_id, self.rows.image_size)
+        whole = write_text(batch, row, record.statement, self.tokenizer, eager=False)
+        batch["index"][row], batch["valid"][row] = position, True
+        return Report(seen=1, texts=1, truncated=0 if whole else 1)

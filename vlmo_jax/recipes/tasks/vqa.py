@@ -1,0 +1,40 @@
+"""Fine-tuning on questions about images."""
+
+from pathlib import Path
+
+from vlmo_jax.models.flops import vqa_flops
+from vlmo_jax.recipes.tasks.settings import Settings, check_heads, check_init
+from vlmo_jax.tasks.protocols import AnswersQuestions
+from vlmo_jax.tasks.vqa import VqaTask
+
+
+class VqaRecipe(Settings):
+    """Scores of answers, each on its own; see `protocols.TaskRecipe`."""
+
+    needs = AnswersQuestions
+    reads = VqaTask.reads
+
+    def check_inputs(self) -> None:
+        """See `protocols.TaskRecipe`."""
+        check_init(self.config, "a model that was pre-trained on image-text pairs, stage 3")
+
+    def check(self) -> None:
+        """See `protocols.TaskRecipe`."""
+        check_heads(self.config, "task", ("vqa",))
+
+    def make(self) -> VqaTask:
+        """See `protocols.TaskRecipe`."""
+        data = self.config.data
+        return VqaTask(mean=tuple(data.mean), std=tuple(data.std), dropout=self.dropout)
+
+    def forward_flops(self) -> int:
+        """See `protocols.TaskRecipe`."""
+        return vqa_flops(self.config.model, self.config.data)
+
+    def next_step(self, workdir: Path) -> str:
+        """See `protocols.TaskRecipe`."""
+        return (
+            "answer the questions of another split: add --config.mode=eval"
+            f" --config.evals.vqa.splits=\"('SPLIT',)\" --workdir={workdir} to the command of"
+            " this run; the file for a server is written beside the predictions."
+        )
