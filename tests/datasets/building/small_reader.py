@@ -48,7 +48,7 @@ class SmallReader:
         if (self._source / "slow").is_file():
             (self._source / "pids").mkdir(exist_ok=True)
             (self._source / "pids" / str(os.getpid())).touch()
-            time.sleep(0.2)
+            time.sleep(0.05)
         try:
             data = (self._source / entry.place).read_bytes()
             images.decode_image(data)

@@ -14,6 +14,8 @@ def test_without_the_extra_it_is_named(download, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     with pytest.raises(SystemExit, match=r"--engine=beam needs Apache Beam.*vlmo-jax\[beam\]"):
         build_small(download, tmp_path / "out", "--engine=beam")
+    with pytest.raises(SystemExit, match="--workers goes with --engine=processes"):
+        build_small(download, tmp_path / "out", "--engine=beam", "--workers=2")
     with pytest.raises(SystemExit, match="--beam_options goes with --engine=beam"):
         build_small(download, tmp_path / "out", "--beam_options=--runner=X")
 

@@ -6,6 +6,7 @@ from PIL import Image
 
 from vlmo_jax.datasets import check, images, records, sources, writer
 from vlmo_jax.datasets.checking import pictures, shared
+from vlmo_jax.datasets.readers import coco_ids
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_bounds_hold_exactly():
     ],
 )
 def test_names_of_coco(record_id, number):
-    assert pictures.coco_number(record_id) == number
+    assert coco_ids.coco_id_of(record_id) == number
 
 
 def test_several_data_sets_are_compared(tmp_path, drawings, capsys):

@@ -21,7 +21,9 @@ def test_conceptual_captions(gcc):
         "cc3m/images_train/0000/0000001": ("sierra looked stunning",),
         "cc3m/images_val/0000/0000000": ("a life in photography",),
     }
-    assert missing == {"cc3m/images_train/0000/0000000": "images_train/0000/0000000 is missing"}
+    assert missing == {
+        "cc3m/images_train/0000/0000000": "images_train/0000/0000000: there is no such file"
+    }
     assert reader.counts() == {
         "train": {"images": 2, "captions": 2},
         "validation": {"images": 1, "captions": 1},

@@ -26,7 +26,7 @@ def test_coco(coco):
         "coco/25": ("A giraffe.", "Two giraffes."),
     }
     assert list(missing) == ["coco/42"]
-    assert reader.left_out() == {"coco/391895": "it has no caption"}
+    assert reader.left_out() == {"coco/391895": "no caption"}
     assert reader.counts() == {
         "train": {"images": 2, "captions": 3},
         "validation": {"images": 1, "captions": 1},

@@ -1,5 +1,6 @@
 import pytest
 
+from tests.paths import ROOT
 from vlmo_jax.datasets import readers
 from vlmo_jax.datasets.errors import DataError
 
@@ -14,3 +15,8 @@ def test_an_unknown_format_is_refused():
         readers.make_reader("nothing", None)
     with pytest.raises(DataError, match="cannot be imported: No module named 'no_such'"):
         readers.make_reader("no_such.module:Reader", None)
+
+
+def test_the_table_of_the_documents_has_them_all():
+    text = (ROOT / "docs" / "DATASETS.md").read_text()
+    assert [name for name in readers.FORMATS if f"`{name}`" not in text] == []

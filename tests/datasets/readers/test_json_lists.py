@@ -133,6 +133,6 @@ def test_members_must_be_what_they_should(item, message):
 def test_members_are_found():
     assert json_lists.get({"id": "017"}, ("image_id", "id"), int, "X") == 17
     assert json_lists.get({"image_id": 5, "id": 6}, ("image_id", "id"), int, "X") == 5
-    for name in ("", " ", "a\0b"):
-        with pytest.raises(DataError, match="no text"):
+    for name in ("", " ", "a\0b", "a\tb", "a\n"):
+        with pytest.raises(DataError, match="no name"):
             json_lists.get({"name": name}, "name", str, "X")

@@ -48,7 +48,7 @@ def test_coco(coco):
     assert reader.sources() == [coco / "dataset_coco.json"]
     assert reader.left_out() == {}
     found, missing = downloads.read(reader)
-    assert missing == {"coco/42": "val2014/COCO_val2014_000000000042.jpg is missing"}
+    assert missing == {"coco/42": "val2014/COCO_val2014_000000000042.jpg: there is no such file"}
     name = "val2014/COCO_val2014_000000391895.jpg"
     assert found["coco/391895"] == records.Record(
         (coco / name).read_bytes(),
@@ -102,7 +102,7 @@ def test_flickr(tmp_path):
     found, missing = downloads.read(reader)
     assert list(found) == ["flickr30k/1000092795", "flickr30k/1007129816"]
     assert missing == {
-        "flickr30k/1000268201": "flickr30k-images/1000268201.jpg is a link to gone.jpg, which is"
+        "flickr30k/1000268201": "flickr30k-images/1000268201.jpg: a link to gone.jpg, which is"
         " not there"
     }
     assert reader.counts()["validation"] == {"images": 1, "captions": 5}
@@ -147,7 +147,7 @@ def test_an_image_without_captions_is_left_out(coco):
     reader = karpathy.CocoKarpathyReader(coco)
     assert downloads.splits(reader)["test"] == ["coco/391895"]
     assert reader.counts()["test"] == {"images": 1, "captions": 6}
-    assert reader.left_out() == {"coco/42": "it has no caption"}
+    assert reader.left_out() == {"coco/42": "no caption"}
 
 
 def test_files_that_are_not_there(tmp_path, coco):

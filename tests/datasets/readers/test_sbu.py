@@ -23,7 +23,7 @@ def test_both_forms_say_the_same(tmp_path, form, folder):
         f"sbu/{PLANE}": ("the plane at the gate",),
     }
     assert found[f"sbu/{CHAIR}"].image == (source / folder / CHAIR).read_bytes()
-    assert missing == {"sbu/6_b.jpg": f"{folder}6_b.jpg is missing"}
+    assert missing == {"sbu/6_b.jpg": f"{folder}6_b.jpg: there is no such file"}
     assert reader.left_out() == {
         "sbu/5_a.jpg": "its file is also that of http://static.flickr.com/2/5_a.jpg"
     }

@@ -36,7 +36,7 @@ def test_regions_are_captions_of_the_image(genome):
         "vg/4/coco/522418": ("a cat",),
     }
     assert missing == {"vg/3/coco/9": "3.jpg is missing in VG_100K and VG_100K_2"}
-    assert reader.left_out() == {"vg/6": "it has no caption", "vg/5": "no region describes it"}
+    assert reader.left_out() == {"vg/6": "no caption", "vg/5": "no region describes it"}
     assert reader.counts() == {"train": {"images": 4, "captions": 6, "blank captions": 4}}
     assert reader.published == {"train": {"images": 108_077}}
     assert "splits are among them" in reader.description
@@ -49,7 +49,7 @@ def test_images_of_cocos_evaluation_are_kept_out(genome):
     shutil.copy(DATA / "formats/coco_karpathy/dataset_coco.json", karpathy)
     reader = visual_genome.VisualGenomeReader(genome)
     assert downloads.splits(reader) == {"train": ["vg/1", "vg/3/coco/9"]}
-    assert reader.left_out() == {"vg/5": "no region describes it", "vg/6": "it has no caption"}
+    assert reader.left_out() == {"vg/5": "no region describes it", "vg/6": "no caption"}
     assert reader.counts() == {
         "train": {
             "images": 2,

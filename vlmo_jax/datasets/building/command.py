@@ -101,6 +101,8 @@ def check_arguments(args: argparse.Namespace, folder_only: Sequence[str]) -> Non
     for name in ("workers", "unit_records", "shard_mb"):
         if args.format and (getattr(args, name) or 1) < 1:
             raise DataError(f"--{name}={getattr(args, name)} must be 1 or more")
+    if args.workers is not None and args.engine == "beam":
+        raise DataError("--workers goes with --engine=processes; give Beam's own --beam_options")
     if args.beam_options is not None and args.engine != "beam":
         raise DataError("--beam_options goes with --engine=beam; give both")
 
@@ -143,6 +145,8 @@ def build(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
         restart=bool(args.restart),
     )
+    for note in report.notes:
+        print(f"Note: {note}")
     print(_left_out_lines(report.left_out, args.out))
     print(format_counts(report.manifest["splits"]))
     sizes = {split: facts["records"] for split, facts in report.manifest["splits"].items()}

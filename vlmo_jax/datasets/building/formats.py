@@ -11,9 +11,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tqdm
-
 from vlmo_jax.commands.limits import raise_open_files
+from vlmo_jax.datasets import progress
 from vlmo_jax.datasets.building import manifest, places, processes, shards
 from vlmo_jax.datasets.building.plan import Plan, begin_or_go_on
 from vlmo_jax.datasets.building.units import Unit, UnitResult, Work
@@ -35,10 +34,12 @@ class FormatReport:
     Attributes:
         manifest: as it stands in manifest.json.
         left_out: {record or name: why it was left out}.
+        notes: lines about what was read in another way than it stands there.
     """
 
     manifest: Mapping[str, Any]
     left_out: Mapping[str, str]
+    notes: Sequence[str]
 
 
 def build_format(
@@ -137,11 +138,8 @@ def _run(
     _refuse_broken(left_out, total, max_broken)
     waiting = [unit for unit in units if unit not in finished]
     with (
-        tqdm.tqdm(
-            total=sum(plan.entries.values()),
-            initial=sum(result.entries for result in finished.values()),
-            unit=" records",
-            disable=None,
+        progress.RecordBar(
+            sum(plan.entries.values()), sum(result.entries for result in finished.values())
         ) as bar,
         contextlib.closing(_results(engine, reader, work, waiting)) as results,
     ):
@@ -228,7 +226,7 @@ def _finish(
     if left_out:
         lines = (f"{name}\t{reason}\n" for name, reason in left_out.items())
         (data / "left_out.tsv").write_text("".join(lines), "utf-8")
-    return FormatReport(made, left_out)
+    return FormatReport(made, left_out, getattr(reader, "notes", ()))
 
 
 def _split_shards(work: Work, split: str, results: Mapping[Unit, UnitResult]) -> shards.SplitShards:

@@ -1,7 +1,6 @@
-"""By what a picture is known again: its pixels, its looks, and the name that COCO gave it."""
+"""By what a picture is known again: its pixels and its looks."""
 
 import hashlib
-import re
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +12,6 @@ from vlmo_jax.datasets import images
 _SIDE = 32  # pixels of the small picture that looks are taken from
 _LOW = 8  # of its frequencies, and of the sides of its colours
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
-# Endings such as "vg/2370799/coco/391895" and "val2014/COCO_val2014_000000391895.jpg".
-_COCO = re.compile(r"(?:^|/)coco/0*(\d+)$|COCO_(?:train|val|test)\d{4}_0*(\d+)(?:\.\w+)?$")
 
 
 class Looks(NamedTuple):
@@ -63,13 +60,3 @@ def looks_of(image: Image.Image) -> Looks:
     field = _SIDE // _LOW
     colours = small.reshape(_LOW, field, _LOW, field, 3).mean((1, 3))
     return Looks(int.from_bytes(bits.tobytes(), "big"), np.rint(colours).astype(np.uint8).tobytes())
-
-
-def coco_number(record_id: str) -> int | None:
-    """Returns which picture of COCO an id names, None where it names none.
-
-    Args:
-        record_id: of a record, whose end may be "coco/391895" or the name of COCO's file.
-    """
-    found = _COCO.search(record_id)
-    return int(found[1] or found[2]) if found else None

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vlmo_jax.datasets.checking.pictures import Looks, Picture, coco_number
+from vlmo_jax.datasets.checking.pictures import Looks, Picture
+from vlmo_jax.datasets.readers.coco_ids import coco_id_of
 
-# Chosen on the 12,068 drawings of the package, of which these bounds join 103 of 72.8 million pairs
-# (flags of one pattern, people who differ by their hair), and still join 98 % of the drawings with
-# a JPEG of quality 75 of them, 97 % with one of half the side, 98 % with a brighter one, 21 % with
-# one that lost 2 % at each side.
+# Chosen on the 12,068 drawings of the package, of which these bounds join 105 of 72.8 million pairs
+# (flags of one pattern, people who differ by their hair), and still join 97 % of the drawings with
+# a JPEG of quality 75 of them, 96 % with one of half the side, 99 % with a brighter one, 22 % with
+# one that lost 2 % at each side. docs/DATASETS.md has the table.
 MOST_WAVES = 8  # of 64 bits
 MOST_COLOURS = 24  # of 255, the largest difference of the fields
 _COLOURS = 192
@@ -59,7 +60,7 @@ class _Seen:
     def add(self, place: Place, pixels: bytes, looks: Looks) -> None:
         self.places.append(place)
         self.pixels.append(pixels)
-        self.coco.append(coco_number(place.record))
+        self.coco.append(coco_id_of(place.record))
         self.waves.append(looks.waves)
         self.colours += looks.colours
 

@@ -27,6 +27,7 @@ class Format(NamedTuple):
 
 _HERE = "vlmo_jax.datasets.readers"
 FORMATS: dict[str, Format] = {
+    "folder": Format(f"{_HERE}.folder:folder_reader", "a folder of your own pictures"),
     "coco_karpathy": Format(
         f"{_HERE}.karpathy:CocoKarpathyReader", "COCO's captions, Karpathy's splits"
     ),

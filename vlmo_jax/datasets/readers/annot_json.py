@@ -29,7 +29,8 @@ from vlmo_jax.datasets.readers.captioned_images import (
     Listed,
     caption,
 )
-from vlmo_jax.datasets.readers.json_lists import read_items
+from vlmo_jax.datasets.readers.json_lists import is_name, read_items
+from vlmo_jax.datasets.readers.places import InFile
 from vlmo_jax.datasets.readers.plain_text import whole
 
 
@@ -81,7 +82,7 @@ class AnnotJsonReader(CaptionedImagesReader):
                 path, text = _pair(pair, where)
                 if not number:
                     self._check_folder(path)
-                yield Listed(row.split, f"{row.prefix}/{path}", path, [text], where)
+                yield Listed(row.split, f"{row.prefix}/{path}", InFile(path), [text], where)
 
     def _check_folder(self, path: str) -> None:
         top = path.partition("/")[0]
@@ -93,7 +94,7 @@ def _pair(pair: Any, where: str) -> tuple[str, str]:
     if not isinstance(pair, list) or len(pair) != 2:
         raise DataError(f"{where} is {repr(pair)[:60]}; it must be [path, caption]")
     path = pair[0]
-    if not isinstance(path, str) or not path or "\0" in path:
+    if not is_name(path):
         raise DataError(f"{where} has {repr(path)[:60]} where a path must be")
     path = re.sub(r"^.*?(?=images_(?:train|val)/)", "", whole(path, where))
     return path, caption(pair[1], where)

@@ -1,23 +1,28 @@
 """What the readers of images with captions have in common."""
 
 import abc
-import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from vlmo_jax.datasets import records
-from vlmo_jax.datasets.errors import DataError, MissingDataError
-from vlmo_jax.datasets.readers.download_folder import read_image
+from vlmo_jax.datasets.errors import DataError
+from vlmo_jax.datasets.readers.download_walk import require_folder
+from vlmo_jax.datasets.readers.findings import Findings
+from vlmo_jax.datasets.readers.places import InFile
 from vlmo_jax.datasets.readers.plain_text import whole
 from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError
+from vlmo_jax.datasets.readers.sample_entries import load_record
 
 Counts = Mapping[str, Mapping[str, int]]
 
 
-@dataclasses.dataclass(frozen=True)
-class NoFile:
-    """In the place of an entry that has no file: the reason."""
+class NoFile(NamedTuple):
+    """In the place of an image that has no file.
+
+    Attributes:
+        reason: why.
+    """
 
     reason: str
 
@@ -28,14 +33,14 @@ class Listed(NamedTuple):
     Attributes:
         split: of the data set.
         image_id: unique in it.
-        place: path of its file below the download.
+        place: of its file, below the download.
         texts: its captions as `caption` gives them, blank ones among them.
         where: it is listed, for messages.
     """
 
     split: str
     image_id: str
-    place: str | NoFile
+    place: InFile | NoFile
     texts: list[str]
     where: str
 
@@ -58,11 +63,8 @@ class CaptionedImagesReader(abc.ABC):
     published: Counts = {}
 
     def __init__(self, source: pathlib.Path) -> None:
-        if not source.is_dir():
-            raise MissingDataError(f"{source} is no folder; give the one of the download")
-        self.source = source
-        self._counts: dict[str, dict[str, int]] = {}
-        self._left_out: dict[str, str] = {}
+        self.source = require_folder(source)
+        self._findings = Findings()
 
     @abc.abstractmethod
     def sources(self) -> list[pathlib.Path]:
@@ -70,44 +72,44 @@ class CaptionedImagesReader(abc.ABC):
 
     @abc.abstractmethod
     def _listed(self) -> Iterator[Listed]:
-        """Lists the images in the order of the records; may count and leave out more."""
+        """Lists the images in the order of the records; may add to the findings."""
 
     def entries(self) -> Iterator[Entry]:
         """As `protocol.Reader`."""
-        self._counts, self._left_out = {}, {}
+        self._findings = Findings()
         seen: set[str] = set()
         for image in self._listed():
             if image.image_id in seen:
                 self._refuse_twice(image)
             seen.add(image.image_id)
             texts = tuple(filter(None, image.texts))
+            numbers = {
+                "images": int(bool(texts)),
+                "captions": len(texts),
+                "blank captions": len(image.texts) - len(texts),
+            }
+            self._findings.add(image.split, numbers)
             if not texts:
-                self._left_out[image.image_id] = "it has no caption"
-            self._count(image.split, "images", bool(texts))
-            self._count(image.split, "captions", len(texts))
-            if len(texts) < len(image.texts):
-                self._count(image.split, "blank captions", len(image.texts) - len(texts))
-            if texts:
-                yield Entry(image.split, image.image_id, image.place, texts)
+                self._findings.left_out[image.image_id] = "no caption"
+                continue
+            yield Entry(image.split, image.image_id, image.place, texts)
 
     def load(self, entry: Entry) -> records.Record:
         """As `protocol.Reader`."""
         if isinstance(entry.place, NoFile):
             raise LeftOutError(entry.place.reason)
-        data = read_image(self.source, entry.place)
-        return records.Record(data, entry.content, (), entry.record_id)
+        try:
+            return load_record(self.source, entry)
+        except LeftOutError as error:
+            raise LeftOutError(f"{entry.place.path}: {error}") from error
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """As `protocol.Reader`; "blank captions" where some were dropped."""
-        return {split: dict(counts) for split, counts in self._counts.items()}
+        """As `protocol.Reader`; "blank captions" where some were dropped, too."""
+        return self._findings.counts()
 
     def left_out(self) -> dict[str, str]:
         """As `protocol.Reader`."""
-        return dict(self._left_out)
-
-    def _count(self, split: str, what: str, number: int = 1) -> None:
-        counts = self._counts.setdefault(split, {})
-        counts[what] = counts.get(what, 0) + number
+        return self._findings.left_out
 
     def _refuse_twice(self, image: Listed) -> None:
         first = next(one.where for one in self._listed() if one.image_id == image.image_id)

@@ -43,6 +43,7 @@ from vlmo_jax.datasets.readers.download_folder import (
     list_files,
 )
 from vlmo_jax.datasets.readers.json_lists import get, read_items
+from vlmo_jax.datasets.readers.places import InFile
 
 _SPLITS = {"train": "train", "val": "validation"}
 _YEARS = (2014, 2017)
@@ -97,7 +98,7 @@ class CocoCaptionsReader(CaptionedImagesReader):
             cure = f"unpack COCO's images of {name} there"
             folder = find_folder(self.source, name, cure).relative_to(self.source).as_posix()
             for image in _read(path):
-                image_id, place = coco_record_id(image.number), f"{folder}/{image.name}"
+                image_id, place = coco_record_id(image.number), InFile(f"{folder}/{image.name}")
                 yield Listed(_SPLITS[part], image_id, place, image.texts, image.where)
 
 
@@ -127,7 +128,8 @@ class NocapsReader(CaptionedImagesReader):
         if not any_image(paths):
             raise MissingDataError(f"{self.source} has no images; put those of NoCaps there")
         for image in _read(self._file):
-            place = paths.get(image.name) or NoFile(f"{image.name} is missing")
+            path = paths.get(image.name)
+            place = InFile(path) if path else NoFile(f"{image.name} is missing")
             image_id = f"nocaps/{image.number}"
             yield Listed("validation", image_id, place, image.texts, image.where)
 

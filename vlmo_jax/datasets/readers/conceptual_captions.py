@@ -30,7 +30,8 @@ checksums, so 1.3 GiB in all.
 
 import pathlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from vlmo_jax.datasets.errors import DataError, MissingDataError
 from vlmo_jax.datasets.readers.captioned_images import (
@@ -41,6 +42,8 @@ from vlmo_jax.datasets.readers.captioned_images import (
     caption,
 )
 from vlmo_jax.datasets.readers.download_folder import find_file_or_none, numbered_images
+from vlmo_jax.datasets.readers.json_lists import is_name
+from vlmo_jax.datasets.readers.places import InFile
 from vlmo_jax.datasets.readers.plain_text import read_lines
 
 _TABLES = {
@@ -50,7 +53,7 @@ _TABLES = {
 _BY_LINE = {"train": "images_train", "validation": "images_val"}
 _BY_CHECKSUM = {"train": "training", "validation": "validation"}
 _PUBLISHED = {"train": {"images": 3_318_333}, "validation": {"images": 15_840}}
-Finder = Callable[[int, str], str | NoFile]  # of a line, counted from 0, and its URL
+Finder = Callable[[int, str], InFile | NoFile]  # of a line, counted from 0, and its URL
 
 
 class ConceptualCaptionsReader(CaptionedImagesReader):
@@ -104,12 +107,16 @@ class ConceptualCaptionsReader(CaptionedImagesReader):
         )
 
 
+def _place(paths: Mapping[Any, str], key: Any, otherwise: str) -> InFile | NoFile:
+    return InFile(paths[key]) if key in paths else NoFile(otherwise)
+
+
 def _named(names: pathlib.Path) -> Finder:
     paths: dict[str, str] = {}
     for where, (url, path) in _rows(names, "URL TAB path"):
-        if paths.setdefault(url, path) != path or not path or "\0" in path:
+        if paths.setdefault(url, path) != path or not is_name(path):
             raise DataError(f"{where} has no path for {url[:80]}, or another than before")
-    return lambda _, url: paths.get(url, NoFile(f"{names.name} has no path for {url[:200]}"))
+    return lambda _, url: _place(paths, url, f"{names.name} has no path for {url[:200]}")
 
 
 def _by_line(found: dict[int, str], table: pathlib.Path) -> Finder:
@@ -120,7 +127,7 @@ def _by_line(found: dict[int, str], table: pathlib.Path) -> Finder:
             f"{found[beyond]} is no line of {table}, whose {total} lines are counted from 0; rename"
             " the images, or say where they are in a table of URLs and paths"
         )
-    return lambda line, _: found.get(line, NoFile(f"no image is called {line}"))
+    return lambda line, _: _place(found, line, f"no image is called {line}")
 
 
 def _by_checksum(found: dict[int, str], table: pathlib.Path) -> Finder:
@@ -131,11 +138,11 @@ def _by_checksum(found: dict[int, str], table: pathlib.Path) -> Finder:
         if checksum in found and urls.setdefault(checksum, url) != url:
             shared.add(checksum)
 
-    def find(line: int, url: str) -> str | NoFile:
+    def find(line: int, url: str) -> InFile | NoFile:
         checksum = zlib.crc32(url.encode())
         if checksum in shared:
             return NoFile(f"the file {checksum} is that of two URLs")
-        return found.get(checksum, NoFile(f"no image is called {checksum}"))
+        return _place(found, checksum, f"no image is called {checksum}")
 
     return find
 

@@ -1,15 +1,12 @@
-"""What lies in the folder of a download: files and folders by their names, and images."""
+"""What lies in the folder of a download: files and folders by their names."""
 
 import os
 import pathlib
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 
-from vlmo_jax.commands.endings import SHORTAGES, describe_os_error
-from vlmo_jax.datasets import images
 from vlmo_jax.datasets.errors import DataError, MissingDataError
+from vlmo_jax.datasets.readers.download_walk import walk
 from vlmo_jax.datasets.readers.image_paths import has_image_suffix
-from vlmo_jax.datasets.readers.protocol import LeftOutError
 
 
 def find_file(source: pathlib.Path, names: str | Sequence[str], cure: str) -> pathlib.Path:
@@ -69,19 +66,9 @@ def find_folders(source: pathlib.Path, names: str | Sequence[str], cure: str) ->
 
 
 def list_files(folder: pathlib.Path) -> Iterator[str]:
-    """The files below a folder, as paths relative to it with "/" between their parts, each folder
-    sorted; links are followed, but not in circles.
-    """
-    seen = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        prefix = os.path.relpath(parent, folder).replace(os.sep, "/")
-        yield from (name if prefix == "." else f"{prefix}/{name}" for name in sorted(names))
+    """The files below a folder, as paths relative to it, in the way of `download_walk.walk`."""
+    for one in walk(folder):
+        yield from map(one.at, one.files)
 
 
 def numbered_images(source: pathlib.Path, folder: pathlib.Path) -> dict[int, str]:
@@ -116,33 +103,3 @@ def numbered_images(source: pathlib.Path, folder: pathlib.Path) -> dict[int, str
 def any_image(paths: Iterable[str]) -> bool:
     """Whether one of the names ends as those of images do."""
     return any(map(has_image_suffix, paths))
-
-
-def read_image(source: pathlib.Path, path: str) -> bytes:
-    """The bytes of an image file, which were decoded once to see that they can be.
-
-    Args:
-        source: folder of the download.
-        path: of the file, below it.
-
-    Raises:
-        LeftOutError: the file is missing, no regular one, cannot be read, or holds no image; what
-            it is called does not matter.
-    """
-    full = source / path
-    try:
-        if not stat.S_ISREG(full.stat().st_mode):
-            raise LeftOutError(f"{path} is no regular file")
-        data = full.read_bytes()
-        images.decode_image(data)
-        return data
-    except FileNotFoundError as error:
-        link = full.is_symlink()
-        why = f"is a link to {os.readlink(full)}, which is not there" if link else "is missing"
-        raise LeftOutError(f"{path} {why}") from error
-    except images.BrokenImageError as error:
-        raise LeftOutError(f"{path}: {error}") from error
-    except OSError as error:
-        if error.errno in SHORTAGES:
-            raise
-        raise LeftOutError(describe_os_error(error)) from error

@@ -16,7 +16,8 @@ CHUNK = 2**20  # characters read at once
 _HEAD = 4096  # tells what a file is
 _BLANK = " \t\r\n"
 _LITERAL = 16  # no token but a string is longer; one that was cut ends so near to the end
-_WORDS = {int: "whole number", str: "text", list: "list"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_WORDS = {int: "whole number", str: "name", list: "list"}
 
 
 class Item(NamedTuple):
@@ -62,7 +63,7 @@ def get(item: Any, keys: str | Sequence[str], kind: type, where: str) -> Any:
     Args:
         item: what should be the object.
         keys: what the member is called, the first that is there.
-        kind: int (a text of digits will do), str (not empty, and a file can be called so) or list.
+        kind: int (a text of digits will do), str (as `is_name`) or list.
         where: the object stands, for messages.
 
     Raises:
@@ -81,9 +82,14 @@ def get(item: Any, keys: str | Sequence[str], kind: type, where: str) -> Any:
     if kind is int and isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
         return int(value)
     wrong = not isinstance(value, kind) or isinstance(value, bool)
-    if wrong or (kind is str and (not value.strip() or "\0" in value)):
+    if wrong or (kind is str and not is_name(value)):
         raise DataError(f"{where} has {key}={_short(value)}, which is no {_WORDS[kind]}")
     return whole(value, where) if kind is str else value
+
+
+def is_name(value: Any) -> bool:
+    """Whether a file could be called so: a text that is not blank and has no control characters."""
+    return isinstance(value, str) and bool(value.strip()) and not _CONTROL.search(value)
 
 
 def _no_utf8(path: pathlib.Path, line: int, error: UnicodeDecodeError) -> str:

@@ -38,6 +38,7 @@ from vlmo_jax.datasets.readers.captioned_images import (
 from vlmo_jax.datasets.readers.coco_ids import coco_record_id
 from vlmo_jax.datasets.readers.download_folder import find_file, find_folder
 from vlmo_jax.datasets.readers.json_lists import get, read_items
+from vlmo_jax.datasets.readers.places import InFile
 
 COCO_FILE = "dataset_coco.json"
 SPLITS = {"train": "train", "restval": "train", "val": "validation", "test": "test"}
@@ -80,7 +81,7 @@ class KarpathyReader(CaptionedImagesReader):
             folder = self._folder(image, where)
             if folder not in folders:
                 folders[folder] = self._find(folder)
-            place = f"{folders[folder]}/{get(image, 'filename', str, where)}"
+            place = InFile(f"{folders[folder]}/{get(image, 'filename', str, where)}")
             sentences = get(image, "sentences", list, where)
             texts = [caption(_raw(sentence, where), where) for sentence in sentences]
             yield Listed(split, self._image_id(image, where), place, texts, where)

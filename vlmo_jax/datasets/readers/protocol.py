@@ -36,7 +36,8 @@ class Reader(Protocol):
     """Reads one format. Can be pickled once `entries` was exhausted.
 
     A reader may also have `files()`, {name: text} of files that belong beside the records, such as
-    the answers that a model chooses from; it is called once `entries` was exhausted.
+    the answers that a model chooses from, and `notes`, lines about what was read in another way
+    than it stands there; both are asked for once `entries` was exhausted.
 
     Attributes:
         kind: of the records.

@@ -36,7 +36,8 @@ from vlmo_jax.datasets.readers.captioned_images import (
     caption,
 )
 from vlmo_jax.datasets.readers.download_folder import any_image, find_file_or_none
-from vlmo_jax.datasets.readers.json_lists import read_items
+from vlmo_jax.datasets.readers.json_lists import is_name, read_items
+from vlmo_jax.datasets.readers.places import InFile
 from vlmo_jax.datasets.readers.plain_text import read_lines, whole
 
 _URLS = "SBU_captioned_photo_dataset_urls.txt"
@@ -80,9 +81,9 @@ class SbuReader(CaptionedImagesReader):
         for name, photo in self._photos().items():
             image_id = f"sbu/{name}"
             if photo.other:
-                self._left_out[image_id] = f"its file is also that of {photo.other}"
+                self._findings.left_out[image_id] = f"its file is also that of {photo.other}"
                 continue
-            yield Listed("train", image_id, f"{folder}{name}", photo.texts, photo.where)
+            yield Listed("train", image_id, InFile(f"{folder}{name}"), photo.texts, photo.where)
 
     def _folder(self) -> str:
         """Where the photos are, relative to the download, with "/" at its end."""
@@ -141,6 +142,6 @@ def _lists(files: list[pathlib.Path]) -> tuple[list[Any], list[Any]]:
 def _name(url: Any, where: str) -> str:
     """What the file of a URL is called."""
     name = whole(url, where).rpartition("/")[2] if isinstance(url, str) else ""
-    if not name or "\0" in name:
+    if not is_name(name):
         raise DataError(f"{where} is {repr(url)[:60]}, which names no photo")
     return name

@@ -46,6 +46,7 @@ from vlmo_jax.datasets.readers.download_folder import (
 )
 from vlmo_jax.datasets.readers.json_lists import get, read_items
 from vlmo_jax.datasets.readers.karpathy import COCO_FILE, coco_evaluation_images
+from vlmo_jax.datasets.readers.places import InFile
 
 FOLDERS = ("VG_100K", "VG_100K_2")
 _KEYS = ("image_id", "id")  # of an image; the second is that of version 1.0
@@ -83,7 +84,7 @@ class VisualGenomeReader(CaptionedImagesReader):
     def _listed(self) -> Iterator[Listed]:
         folders = find_folders(self.source, FOLDERS, "unpack the images there")
         files = {
-            name: (folder / name).relative_to(self.source).as_posix()
+            name: InFile((folder / name).relative_to(self.source).as_posix())
             for folder in folders
             for name in list_files(folder)
         }
@@ -100,14 +101,15 @@ class VisualGenomeReader(CaptionedImagesReader):
             described.add(number)
             coco_id = coco_ids[number]
             if coco_id in kept_apart:
-                self._count("train", f"kept out: COCO's Karpathy {kept_apart[coco_id]}")
+                what = f"kept out: COCO's Karpathy {kept_apart[coco_id]}"
+                self._findings.add("train", {what: 1})
                 continue
             image_id = _record_id(number, coco_id)
             missing = NoFile(f"{number}.jpg is missing in {' and '.join(f.name for f in folders)}")
             yield Listed("train", image_id, files.get(f"{number}.jpg", missing), texts, where)
         for number, coco_id in coco_ids.items():
             if number not in described:
-                self._left_out[_record_id(number, coco_id)] = "no region describes it"
+                self._findings.left_out[_record_id(number, coco_id)] = "no region describes it"
 
     def _coco_ids(self) -> Mapping[int, int | None]:
         """{number of an image: of the same in COCO, None where it is not COCO's}."""
