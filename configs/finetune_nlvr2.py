@@ -23,8 +23,14 @@ STEPS = EPOCHS * STATEMENTS // BATCH_SIZE
 
 
 def get_config(arg="tiny"):
-    sizes = ("tiny", *PEAK_RATES)
+    sizes = ("tiny", "tiny_dual", *PEAK_RATES)
     size, image_size = common.read_argument("configs/finetune_nlvr2.py", arg, sizes)
+    if size.endswith("_dual"):
+        return common.dual(_fused(size.removesuffix("_dual"), image_size))
+    return _fused(size, image_size)
+
+
+def _fused(size, image_size):
     image_size = image_size or (64 if size == "tiny" else 384)
     config = stage3.get_config(f"{size},{image_size}")
     config.update(common.WARM_STARTS["nlvr2"])

@@ -107,15 +107,26 @@ def text_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> in
 
 
 def vqa_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
-    """FLOPs of VQA on a question: a fused pass, patch embedding, and the head on one token."""
-    width, answers = model["width"], model["num_answers"]
-    return model_flops(model).match + 2 * width * 2 * width + 2 * 2 * width * answers
+    """FLOPs of VQA on a question: see `_answering_flops`."""
+    return _answering_flops(model, images=1, classes=model["num_answers"])
 
 
 def nlvr2_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
-    """FLOPs of NLVR2 on a statement: two fused passes with patch embedding, and the head."""
-    width = model["width"]
-    return 2 * model_flops(model).match + 2 * 2 * width * 2 * width + 2 * 2 * width * 2
+    """FLOPs of NLVR2 on a statement: see `_answering_flops`."""
+    return _answering_flops(model, images=2, classes=2)
+
+
+def _answering_flops(model: Mapping[str, Any], *, images: int, classes: int) -> int:
+    """FLOPs of passes with patch embedding, and of the head on a token of each.
+
+    A VLMo fuses the text with each image, a dual encoder reads the images and the text once.
+    """
+    width, flops = model["width"], model_flops(model)
+    if model["kind"] == "dual_vlmo":
+        passes, vectors = images * flops.image + flops.text, images + 1
+    else:
+        passes, vectors = images * flops.match, images
+    return passes + 2 * vectors * width * 2 * width + 2 * 2 * width * classes
 
 
 def image_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
