@@ -184,6 +184,19 @@ def _bytes_of(value: Any) -> bytes:
     return value
 
 
+def load_image_file(folder: pathlib.Path, path: str) -> bytes:
+    """As `load_image` of a file; what a LeftOutError says begins with its path.
+
+    Args:
+        folder: that the path is below.
+        path: of the file.
+    """
+    try:
+        return load_image(folder, InFile(path))
+    except LeftOutError as error:
+        raise LeftOutError(f"{path}: {error}") from error
+
+
 def load_image(folder: pathlib.Path, place: Place) -> bytes:
     """Returns the bytes of an image file, which were decoded once to see that they can be.
 
