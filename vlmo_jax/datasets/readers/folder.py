@@ -26,6 +26,7 @@ from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import images, records
 from vlmo_jax.datasets.errors import DataError, MissingDataError
 from vlmo_jax.datasets.readers import captions
+from vlmo_jax.datasets.readers.download_walk import walk_all
 from vlmo_jax.datasets.readers.image_paths import has_image_suffix
 from vlmo_jax.datasets.readers.keys import EXAMPLE
 from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError
@@ -85,7 +86,7 @@ class FolderReader:
         """
         if self._read is not None:
             return
-        self._files = list(_files(self._source))
+        self._files = [one.at(name) for one in walk_all(self._source) for name in one.files]
         self._read, self._origin = self._read_captions()
         bare = self._origin is None
         self.kind = records.BARE_IMAGES if bare else records.IMAGES
@@ -228,18 +229,6 @@ def _links_out(source: pathlib.Path, used: Iterable[captions.CaptionedImage]) ->
         f"{len(out):,} images are links to outside of {source}; the first is {out[0][0]} ->"
         f" {out[0][1]}"
     ]
-
-
-def _files(folder: pathlib.Path) -> Iterator[str]:
-    seen = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # links that lead in a circle
-            folders.clear()
-            continue
-        seen.add(real)
-        prefix = pathlib.Path(parent).relative_to(folder).as_posix()
-        yield from (name if prefix == "." else f"{prefix}/{name}" for name in names)
 
 
 def _count_images(paths: Iterable[str]) -> int:
