@@ -112,6 +112,7 @@ def test_several_data_sets_are_compared(tmp_path, drawings, capsys):
     rows = [line.split("\t") for line in (tmp_path / "list.tsv").read_text().splitlines()]
     assert [(row[2], row[3], row[6]) for row in rows] == [
         ("same", shared.PIXELS, "a"),
+        ("same", shared.PIXELS, "e"),  # of each data set that has it
         ("coco/77", shared.COCO, "vg/1/coco/77"),
         ("near", shared.LOOKS, "c"),
     ]
