@@ -12,7 +12,8 @@ again in its file gets the number of its row too, and is counted.
 Splits: the column's, val as "validation" and COCO's restval as "train"; without the column a word
 in the name of the file, else "train".
 
-Blank captions are dropped and counted, images without one left out and named. Files of questions
+Blank captions, and those that an image has again but for white space, are dropped and counted;
+images without one are left out and named. Files of questions
 (VQA) or of statements about two images (NLVR2) are left out and named: build these tasks from their
 official files. A file that was cut is refused.
 """
