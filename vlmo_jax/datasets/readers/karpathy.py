@@ -66,6 +66,9 @@ class KarpathyReader(CaptionedImagesReader):
         unknown = next((split for split in self._splits if split not in known), None)
         if unknown is not None:
             raise DataError(f"splits={splits}: there is no {unknown!r}, only {', '.join(known)}")
+        self.published = {
+            split: counts for split, counts in self.published.items() if split in self._splits
+        }
         self._file = find_file(source, self.file_name, _CURE)
 
     def sources(self) -> list[pathlib.Path]:
