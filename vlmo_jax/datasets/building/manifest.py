@@ -3,8 +3,10 @@ again.
 """
 
 import collections
+import configparser
 import importlib.metadata
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,10 @@ from vlmo_jax.datasets.building.units import file_digest
 from vlmo_jax.datasets.readers.protocol import Reader
 
 NAME = "manifest.json"
+_ROOT = Path(__file__).parents[3]  # of a checkout
 _MOST_REASONS = 20
+# Paths and numbers in a reason, which differ from record to record.
+_NAMES = re.compile(r"\S*[\d/]\S*?(?=[:;,.]?(?:\s|$))")
 
 
 def make_manifest(
@@ -43,7 +48,7 @@ def make_manifest(
     """
     found = reader.counts()
     written = collections.defaultdict(list, {name: split.shards for name, split in splits.items()})
-    reasons = collections.Counter(left_out.values())
+    reasons = collections.Counter(_NAMES.sub("...", why) for why in left_out.values())
     shown = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:_MOST_REASONS])
     return {
         **build,
@@ -81,10 +86,14 @@ def make_manifest(
 
 
 def _version(package: str) -> str:
+    """The version of a package; of a checkout, which is not installed, that of its setup.cfg."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        checkout = configparser.ConfigParser()
+        checkout.read(_ROOT / "setup.cfg")
+        own = dict(checkout["metadata"]) if checkout.has_section("metadata") else {}
+        return own["version"] if own.get("name") == package else "not installed"
 
 
 def _relative(path: Path, folder: Path) -> str:

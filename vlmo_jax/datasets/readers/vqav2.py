@@ -224,7 +224,7 @@ def _annotation(row: Any, where: str) -> Asked:
     answers = _field(row, "answers", where)
     main = _field(row, "multiple_choice_answer", where)
     rows = answers if isinstance(answers, list) else [answers]
-    texts = [row.get("answer") if isinstance(row, dict) else row for row in rows]
+    texts: list[Any] = [row.get("answer") if isinstance(row, dict) else row for row in rows]
     if not all(isinstance(text, str) for text in (main, *texts)):
         raise DataError(f"{where} has an answer that is no text")
     types = (sys.intern(str(row.get(name, ""))) for name in ("answer_type", "question_type"))
