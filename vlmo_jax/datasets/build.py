@@ -176,11 +176,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line, builds, and says what was written and what to do next."""
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(
-        prog="python -m vlmo_jax.datasets.build",
+        prog=command.PROGRAM,
         description=command.documentation_of(argv) or __doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", type=user_path, metavar="SRC", help="folder of images")
+    parser.add_argument(
+        "source", type=user_path, metavar="SRC", help="folder of images, or of a download"
+    )
     parser.add_argument(
         "out", type=user_path, metavar="OUT", help="folder to write the data set to"
     )
@@ -207,14 +209,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     command.add_arguments(parser)
     args = parser.parse_args(argv)
     command.check_arguments(args, folder_only=("captions", "no_captions", "split", "seed"))
-    if args.format:
+    if args.format is not None:
         command.build(args)
     else:
         _build(args)
 
 
 def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("for a folder of images")
+    group = parser.add_argument_group("without --format, for a folder of images")
     group.add_argument(
         "--captions",
         type=user_path,

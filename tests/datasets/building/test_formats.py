@@ -208,6 +208,23 @@ def test_flags_of_the_other_road_are_refused(download, tmp_path, capsys):
     assert ended.value.code == 0 and "The folder holds rows.jsonl" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "flag, message",
+    [
+        ("--shard_mb=0", "--shard_mb=0 must be 1 or more"),
+        ("--workers=0", "--workers=0 must be 1 or more"),
+        ("--max_broken=nan", "--max_broken=nan must be a share, from 0 to 1"),
+        ("--max_broken=5", "--max_broken=5.0 must be a share"),
+        ("--format=", "--format= is not known; there are: folder"),
+        ("--option=time=2", "--option time: there is none of that name; .* has times"),
+    ],
+)
+def test_numbers_and_names_out_of_range_are_refused(download, tmp_path, flag, message):
+    with pytest.raises(SystemExit, match=message):
+        build_small(download, tmp_path / "out", flag)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [download.name]
+
+
 def test_a_full_disk_is_one_line_and_the_rest_kept(download, tmp_path, encoded_image):
     (download / "23.png").write_bytes(encoded_image(23, size=(128, 128)))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -11,6 +11,7 @@ from vlmo_jax.datasets import readers, tables
 from vlmo_jax.datasets.building import beam, formats, processes
 from vlmo_jax.datasets.errors import DataError, MissingDataError
 
+PROGRAM = "python -m vlmo_jax.datasets.build"
 _SHOWN = 10  # names of what was left out
 _FORMAT_ONLY = (
     "option", "workers", "unit_records", "engine", "beam_options", "restart",
@@ -23,15 +24,15 @@ def documentation_of(argv: Sequence[str]) -> str | None:
     Raises:
         DataError: there is no such format.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--format")
+    parser = argparse.ArgumentParser(prog=PROGRAM, add_help=False, allow_abbrev=False)
+    parser.add_argument("--format", metavar="NAME")
     name = parser.parse_known_args(argv)[0].format
-    return readers.documentation(name) if name else None
+    return None if name is None else readers.documentation(name)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of formats to the command's."""
-    group = parser.add_argument_group("for the download of a known data set")
+    group = parser.add_argument_group("with --format, for the download of a known data set")
     group.add_argument("--formats", action=_ListFormats, nargs=0, help="list the formats, and end")
     group.add_argument(
         "--format",
@@ -92,15 +93,19 @@ def check_arguments(args: argparse.Namespace, folder_only: Sequence[str]) -> Non
     Raises:
         DataError: a flag of the one road was given on the other, or a number is out of range.
     """
-    wrong = folder_only if args.format else _FORMAT_ONLY
+    with_format = args.format is not None
+    wrong = folder_only if with_format else _FORMAT_ONLY
     given = next((name for name in wrong if getattr(args, name) is not None), None)
-    if given and args.format:
+    if given and with_format:
         raise DataError(f"--{given} goes with a folder of images, not with --format; leave it out")
     if given:
         raise DataError(f"--{given} goes with --format=NAME (see --formats); leave it out")
     for name in ("workers", "unit_records", "shard_mb"):
-        if args.format and (getattr(args, name) or 1) < 1:
-            raise DataError(f"--{name}={getattr(args, name)} must be 1 or more")
+        number = getattr(args, name)
+        if number is not None and number < 1:
+            raise DataError(f"--{name}={number} must be 1 or more")
+    if not 0 <= args.max_broken <= 1:
+        raise DataError(f"--max_broken={args.max_broken} must be a share, from 0 to 1")
     if args.workers is not None and args.engine == "beam":
         raise DataError("--workers goes with --engine=processes; give Beam's own --beam_options")
     if args.beam_options is not None and args.engine != "beam":
@@ -135,7 +140,7 @@ def build(args: argparse.Namespace) -> None:
             "format": args.format,
             "source": str(source),
             "options": options,
-            "command": f"python -m vlmo_jax.datasets.build {shlex.quote(str(source))}"
+            "command": f"{PROGRAM} {shlex.quote(str(source))}"
             f" {shlex.quote(args.out.name)} --format={args.format}{given}",
         },
         engine=engine,

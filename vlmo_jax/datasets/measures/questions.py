@@ -151,8 +151,8 @@ def _answer_lines(stats: Mapping[str, QuestionStats]) -> list[str]:
         most = s.main_answers.most_common(1)
         majority = f"{most[0][0]} {_share(most[0][1], count)}" if most else "-"
         rows.append([split, len(s.main_answers), majority, _share(known, count)])
-    header = ["split", "different answers", "most frequent", f"of {len(vocabulary):,} that are"]
-    header[-1] += f" most frequent {VOCABULARY_COUNT} times"
+    header = ["split", "different answers", "most frequent"]
+    header += [f"in the vocabulary of {len(vocabulary):,}"]
     often = ", ".join(f"{answer} {n:,}" for answer, n in totals.most_common(_MOST))
     return [tables.format_table(header, rows), "", f"Most frequent answers: {often}", ""]
 
