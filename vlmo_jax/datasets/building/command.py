@@ -2,17 +2,16 @@
 
 import argparse
 import functools
-import itertools
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vlmo_jax.datasets import left_out as left_out_lib
 from vlmo_jax.datasets import readers, tables
 from vlmo_jax.datasets.building import beam, formats, processes
 from vlmo_jax.datasets.errors import DataError, MissingDataError
 
 PROGRAM = "python -m vlmo_jax.datasets.build"
-_SHOWN = 10  # names of what was left out
 _FORMAT_ONLY = (
     "option", "workers", "unit_records", "engine", "beam_options", "restart",
 )  # fmt: skip
@@ -174,11 +173,10 @@ def _options(given: Sequence[str]) -> dict[str, str]:
 def _left_out_lines(left_out: Mapping[str, str], out: Any) -> str:
     if not left_out:
         return "Nothing was left out."
-    lines = [f"Left out {len(left_out):,} of what was found, all listed in {out / 'left_out.tsv'}:"]
-    lines += [f"  {name}: {why}" for name, why in itertools.islice(left_out.items(), _SHOWN)]
-    if len(left_out) > _SHOWN:
-        lines.append(f"  and {len(left_out) - _SHOWN:,} more")
-    return tables.printable("\n".join(lines))
+    return (
+        f"Left out {len(left_out):,} of what was found, all listed in {out / left_out_lib.NAME}:\n"
+        + left_out_lib.summarize_left_out(left_out)
+    )
 
 
 def format_counts(splits: Mapping[str, Mapping[str, Any]]) -> str:

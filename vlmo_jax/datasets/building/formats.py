@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmo_jax.commands.limits import raise_open_files
+from vlmo_jax.datasets import left_out as left_out_lib
 from vlmo_jax.datasets import progress, tables
 from vlmo_jax.datasets.building import manifest, places, processes, shards
 from vlmo_jax.datasets.building.plan import Plan, begin_or_go_on
@@ -215,8 +216,7 @@ def _finish(
     texts = dict(getattr(reader, "files", dict)())
     texts[manifest.NAME] = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
     if left_out:
-        rows = ("\t".join((key, " ".join(why.split()))) for key, why in left_out.items())
-        texts["left_out.tsv"] = "".join(f"{row}\n" for row in rows)
+        texts[left_out_lib.NAME] = left_out_lib.left_out_table(left_out)
     for file, text in texts.items():
         (data / file).write_text(tables.printable(text), "utf-8")
     return FormatReport(made, left_out, getattr(reader, "notes", ()))

@@ -212,7 +212,7 @@ def load_image(folder: pathlib.Path, place: Place) -> bytes:
         data = place.read(folder)
         images.decode_image(data)
     except images.BrokenImageError as error:
-        raise LeftOutError(str(error)) from error
+        raise LeftOutError(" ".join(str(error).split())) from error
     except OSError as error:
         if error.errno in SHORTAGES:
             raise

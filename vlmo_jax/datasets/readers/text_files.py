@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from vlmo_jax.datasets.errors import DataError, MissingDataError
 from vlmo_jax.datasets.readers.json_lines import parse_json
+from vlmo_jax.datasets.readers.plain_text import whole
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
 UNITS = ("lines", "paragraphs")
@@ -128,7 +129,7 @@ def _json_text(where: str, line: str) -> str:
         raise DataError(
             f'{where} must be an object such as {{"text": "a document"}}, not {line.strip()[:60]}'
         )
-    return row["text"]
+    return whole(row["text"], where)
 
 
 def _collapse(text: str) -> str:
