@@ -8,6 +8,8 @@ import pytest
 from tests import tiny
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.datasets import open_source
+from vlmo_jax.datasets.examples import ExampleSource
+from vlmo_jax.datasets.sources import JoinedSource
 from vlmo_jax.input.sampling import MixedOrder, RecordOrder
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.data import opening
@@ -82,6 +84,12 @@ def test_without_weights_all_records_are_alike():
     Recipe(config).data.check()
     config = parse(*WEIGHTED)
     assert isinstance(opening.record_order(config, source), MixedOrder)
+
+
+def test_a_set_of_a_mixture_that_has_nothing_to_train_on_is_refused():
+    source = JoinedSource([ExampleSource(["a record"], [1]), ExampleSource([], [])])
+    with pytest.raises(ConfigError, match=r"data.weights=\(1.0, 3.0\), .*has no records"):
+        opening.record_order(parse(*WEIGHTED), source)
 
 
 def test_one_weight_for_one_set_changes_nothing():

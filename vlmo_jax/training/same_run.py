@@ -95,7 +95,7 @@ def _changed_fields(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterabl
 
 
 def _differ(old: Mapping[str, Any], new: Mapping[str, Any], field: str) -> bool:
-    """Whether a field changed; one that there was not yet and that is not set did not."""
-    if field not in old and new[field] in (None, "", []):
+    """Whether a field changed; one that there was not yet and that is off did not."""
+    if field not in old and not new[field]:
         return False
     return old.get(field) != new.get(field)

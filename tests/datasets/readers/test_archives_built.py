@@ -1,4 +1,4 @@
-"""From archives to data sets, by the build command."""
+"""From archives to data sets, by the build command; and archives that were cut anywhere."""
 
 import os
 
@@ -6,6 +6,9 @@ import pytest
 
 from tests.datasets.readers.archives import write_shard, write_tar
 from vlmo_jax.datasets import build
+from vlmo_jax.datasets.errors import DataError
+from vlmo_jax.datasets.readers.img2dataset import Img2datasetReader
+from vlmo_jax.datasets.readers.webdataset import WebdatasetReader
 from vlmo_jax.datasets.sources import kind_of, open_image_source, open_source
 
 
@@ -34,3 +37,29 @@ def test_image_tars_that_are_cut(tmp_path, encoded_image, capsys):
     assert [record.image_id for record in records] == ["n1/n1_0", "n1/n1_1"]
     assert kind_of(str(tmp_path / "out")).marker == "bare_images"
     assert f"n1.tar: it was cut at byte {size:,}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "form, reader_class, name",
+    [
+        ("webdataset", WebdatasetReader, "00000.tar"),
+        ("webdataset", Img2datasetReader, "00000.tar"),
+        ("webdataset", Img2datasetReader, "00000.parquet"),
+        ("parquet", Img2datasetReader, "00000.parquet"),
+    ],
+)
+def test_a_cut_file_is_told_wherever_it_was_cut(tmp_path, encoded_image, form, reader_class, name):
+    root = write_shard(tmp_path, form, encoded_image)
+    whole = (root / name).read_bytes()
+    tables = name.endswith(".parquet")
+    for size in range(0, len(whole), 331):
+        (root / name).write_bytes(whole[:size])
+        reader = reader_class(root)
+        try:
+            loaded = [reader.load(entry) for entry in reader.entries()]
+        except DataError as error:
+            assert name in str(error)
+            continue
+        padding = len(whole) - len(whole.rstrip(b"\0")) > len(whole) - size
+        assert not tables and len(loaded) <= 3
+        assert padding or any(f"cut at byte {size:,}" in why for why in reader.left_out().values())

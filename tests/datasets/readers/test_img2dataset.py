@@ -202,7 +202,7 @@ def test_a_second_image_of_a_key_is_named_and_a_repeated_name_counts_once(tmp_pa
         ("00001_stats.json", b"{}", MissingDataError, "00001_stats.json is there, but neither"),
         ("00000.tar", b"<html>", DataError, "00000.tar is (an HTML|a web)"),
         ("00000.tar", b"", DataError, "00000.tar is an empty file"),
-        ("00000.parquet", b"PAR1", DataError, "00000.parquet is no Parquet file, or was cut"),
+        ("00000.parquet", b"PAR1", DataError, "00000.parquet was cut, is damaged, or is no"),
     ],
 )
 def test_refusals(tmp_path, encoded_image, name, data, error, message):

@@ -70,9 +70,25 @@ def test_without_a_column_the_name_tells_the_split(tmp_path, encoded_image):
     assert (entry.split, entry.content) == ("test", ("one",))
 
 
+def test_damage_is_told_and_nothing_outside_is_read(tmp_path, encoded_image):
+    write(tmp_path / "x.arrow", [row(encoded_image(i), [f"number {i}"], i) for i in range(4)])
+    whole = (tmp_path / "x.arrow").read_bytes()
+    offsets = whole.index(len(encoded_image(0)).to_bytes(4, "little"))  # where the second begins
+    damaged = bytearray(whole)
+    damaged[offsets : offsets + 4] = (2**31 - 1).to_bytes(4, "little")
+    for data in (
+        bytes(damaged),
+        whole[: len(whole) // 2],
+        whole.replace(b"caption", b"c\xffption"),
+    ):
+        (tmp_path / "x.arrow").write_bytes(data)
+        with pytest.raises(DataError, match="x.arrow was cut, is damaged, or is no table"):
+            list(VlmoArrowReader(tmp_path).entries())
+
+
 def test_refusals(source, tmp_path):
     os.truncate(source / "vg.arrow", 400)
-    with pytest.raises(DataError, match="vg.arrow is no Arrow file of record batches, or was cut"):
+    with pytest.raises(DataError, match="vg.arrow was cut, is damaged, or is no"):
         list(VlmoArrowReader(source).entries())
     for name in ("vg", "coco_caption_karpathy_train"):
         (source / f"{name}.arrow").unlink()

@@ -33,7 +33,7 @@ from vlmo_jax.datasets.errors import DataError, MissingDataError
 from vlmo_jax.datasets.readers.download_walk import Folder, require_folder, walk
 from vlmo_jax.datasets.readers.findings import Findings
 from vlmo_jax.datasets.readers.image_paths import has_image_suffix
-from vlmo_jax.datasets.readers.places import InParquet, open_parquet
+from vlmo_jax.datasets.readers.places import InParquet, naming_damage, open_parquet
 from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError
 from vlmo_jax.datasets.readers.sample_entries import captioned, list_samples, load_record
 from vlmo_jax.datasets.readers.samples import clean, samples_of_folder, samples_of_tar
@@ -312,7 +312,8 @@ def _read_rows(path: pathlib.Path) -> Iterator[_Row]:
     caption = next((name for name in ("txt", "caption") if name in names), None)
     columns = [name for name in ("key", "status", caption) if name in names]
     for group in range(file.num_row_groups):
-        table = file.read_row_group(group, columns=columns).to_pydict()
+        with naming_damage(path):
+            table = file.read_row_group(group, columns=columns).to_pydict()
         for number, key in enumerate(table["key"]):
             status = table["status"][number] if "status" in table else _SUCCESS
             text = table[caption][number] if caption else None

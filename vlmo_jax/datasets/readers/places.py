@@ -1,15 +1,17 @@
 """Where an image lies: in a file, in a tar, in a row of a table; and how it is read there."""
 
+import contextlib
 import functools
 import os
 import pathlib
 import stat
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlmo_jax.commands.endings import SHORTAGES, describe_os_error
+from vlmo_jax.commands.endings import SHORTAGES, UserError, describe_os_error
 from vlmo_jax.datasets import images
 from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.readers.protocol import LeftOutError
@@ -113,18 +115,14 @@ class InArrow(NamedTuple):
 # Rows that follow each other are read one after another, by several threads: a group once for all.
 @functools.lru_cache(maxsize=4)
 def _read_group(path: str, group: int, column: str) -> pa.ChunkedArray:
-    try:
+    with naming_damage(path, LeftOutError):
         return pq.ParquetFile(path).read_row_group(group, columns=[column]).column(column)
-    except pa.ArrowException as error:
-        raise LeftOutError(f"{path} is damaged: {_first_line(error)}") from error
 
 
 @functools.lru_cache(maxsize=16)
 def _read_batch(path: str, number: int) -> pa.RecordBatch:
-    try:
-        return open_arrow(pathlib.Path(path)).get_batch(number)
-    except pa.ArrowException as error:
-        raise LeftOutError(f"{path} is damaged: {_first_line(error)}") from error
+    with naming_damage(path, LeftOutError):
+        return read_batch(open_arrow(pathlib.Path(path)), number)
 
 
 def open_arrow(path: pathlib.Path) -> pa.RecordBatchFileReader:
@@ -133,13 +131,21 @@ def open_arrow(path: pathlib.Path) -> pa.RecordBatchFileReader:
     Raises:
         DataError: it is no such file, or was cut.
     """
-    try:
-        return pa.ipc.open_file(pa.memory_map(str(path)))
-    except pa.ArrowException as error:
-        raise DataError(
-            f"{path} is no Arrow file of record batches, or was cut: {_first_line(error)}; copy it"
-            " again"
-        ) from error
+    with naming_damage(path):
+        file = pa.ipc.open_file(pa.memory_map(str(path)))
+        _ = file.schema.names  # are decoded only now
+    return file
+
+
+def read_batch(file: pa.RecordBatchFileReader, number: int) -> pa.RecordBatch:
+    """Reads a record batch and checks that nothing in it points outside.
+
+    Raises:
+        pa.ArrowException: it is damaged.
+    """
+    batch = file.get_batch(number)
+    batch.validate(full=True)
+    return batch
 
 
 def open_parquet(path: pathlib.Path) -> pq.ParquetFile:
@@ -148,11 +154,25 @@ def open_parquet(path: pathlib.Path) -> pq.ParquetFile:
     Raises:
         DataError: it is no such file, or was cut.
     """
+    with naming_damage(path):
+        file = pq.ParquetFile(path)
+        _ = file.schema_arrow.names  # are decoded only now
+    return file
+
+
+@contextlib.contextmanager
+def naming_damage(
+    path: pathlib.Path | str, kind: Callable[[str], Exception] = DataError
+) -> Iterator[None]:
+    """Inside, what Arrow raises about the contents of a file is an error of the given kind."""
     try:
-        return pq.ParquetFile(path)
-    except pa.ArrowException as error:
-        raise DataError(
-            f"{path} is no Parquet file, or was cut: {_first_line(error)}; copy it again"
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, UserError) or isinstance(error, OSError) and error.errno is not None:
+            raise
+        first_line = str(error).split("\n")[0].rstrip(". ")
+        raise kind(
+            f"{path} was cut, is damaged, or is no table of its kind: {first_line}; copy it again"
         ) from error
 
 
@@ -160,10 +180,6 @@ def _bytes_of(value: Any) -> bytes:
     if not isinstance(value, bytes) or not value:
         raise LeftOutError("its row holds no image")
     return value
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n")[0].rstrip(". ")
 
 
 def load_image(folder: pathlib.Path, place: Place) -> bytes:

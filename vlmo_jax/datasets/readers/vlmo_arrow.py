@@ -28,7 +28,7 @@ from vlmo_jax.datasets import records
 from vlmo_jax.datasets.errors import DataError, MissingDataError
 from vlmo_jax.datasets.readers.download_walk import require_folder, walk
 from vlmo_jax.datasets.readers.findings import Findings
-from vlmo_jax.datasets.readers.places import InArrow, open_arrow
+from vlmo_jax.datasets.readers.places import InArrow, naming_damage, open_arrow, read_batch
 from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError
 from vlmo_jax.datasets.readers.sample_entries import captioned, load_record
 from vlmo_jax.datasets.readers.samples import clean
@@ -122,14 +122,13 @@ class VlmoArrowReader:
         self, path: str, reader: pa.RecordBatchFileReader, number: int
     ) -> Iterator[tuple[Any, str, list[Any]]]:
         """The image_id, split and captions of each row."""
-        try:
-            batch = reader.get_batch(number)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{self.source / path} is damaged: {error}; copy it again") from error
-        ids, captions = (batch.column(name).to_pylist() for name in ("image_id", "caption"))
+        with naming_damage(self.source / path):
+            batch = read_batch(reader, number)
+            ids, captions = (batch.column(name).to_pylist() for name in ("image_id", "caption"))
         splits: list[Any] = [None] * len(ids)
         if "split" in batch.schema.names:
-            splits = batch.column("split").to_pylist()
+            with naming_damage(self.source / path):
+                splits = batch.column("split").to_pylist()
         for image_id, texts, split in zip(ids, captions, splits, strict=True):
             named = split_called(str(split)) if split else split_of(f"{path}/")
             if not re.fullmatch(r"\w+", named):

@@ -32,6 +32,9 @@ CROP = Several(Number(), 2, "two numbers, smallest and largest share of the area
 JITTER = Several(
     Number(), 4, "strengths of brightness, contrast, saturation and hue", optional=True
 )
+AFFINE = Several(
+    Number(), 3, "rotation in degrees, zoom and shift as a share of the side", optional=True
+)
 RANDAUGMENT = Several(Number(), 2, "(operations, magnitude)", optional=True)
 COLOUR = Several(Whole(low=0, high=255), 3, "a colour, red, green and blue of 0 to 255")
 CHANNELS = Several(Number(), 3, "three numbers, one a channel")
@@ -98,11 +101,17 @@ def open_tokenizer(config: ConfigDict) -> Tokenizer:
 
 
 def record_order(config: ConfigDict, source: Sequence) -> Order:
-    """Which training record stands where: each once an epoch, or by `config.data.weights`."""
+    """Which training record stands where: each once an epoch, or by `config.data.weights`.
+
+    Raises:
+        ConfigError: a data set of a mixture has nothing to train on.
+    """
     weights = _weights(config)
-    if not weights or not isinstance(source, JoinedSource):
+    if len(weights) < 2:
         return RecordOrder(len(source), config.seed)
-    return MixedOrder([len(part) for part in source.parts], weights, config.seed)
+    assert isinstance(source, JoinedSource)  # of as many parts, see `_check_weights`
+    with naming(config, "data.weights", "data.source"):
+        return MixedOrder([len(part) for part in source.parts], weights, config.seed)
 
 
 def _weights(config: ConfigDict) -> tuple[float, ...]:
@@ -131,7 +140,7 @@ def describe_mixture(config: ConfigDict, source: Sequence) -> str:
     places = count_places(weights, config.steps * config.batch_size)
     members = zip(split_names(config.data.source), source.parts, weights, places, strict=True)
     shares = (
-        f"{name} {weight / sum(weights):.1%} ({count / len(part):,.2f} epochs of its"
+        f"{name} {weight / sum(weights):.1%} ({count / max(1, len(part)):,.2f} epochs of its"
         f" {len(part):,} records)"
         for name, part, weight, count in members
     )

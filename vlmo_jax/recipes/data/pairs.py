@@ -5,10 +5,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vlmo_jax.commands.fields import Flag, Kind, Number, Text, Whole
+from vlmo_jax.commands.fields import Extra, Flag, Kind, Number, Text, Whole
 from vlmo_jax.datasets.identity import identify
+from vlmo_jax.input.images.affine import check_affine
 from vlmo_jax.input.images.augmentation import Augmentation
 from vlmo_jax.input.images.color_jitter import check_color_jitter
+from vlmo_jax.input.images.drawing_style import check_share
 from vlmo_jax.input.images.normalisation import check_normalisation
 from vlmo_jax.input.images.pixels import check_crop
 from vlmo_jax.input.images.randaugment import check_randaugment
@@ -37,6 +39,9 @@ class PairsData:
         "randaugment": opening.RANDAUGMENT,
         "randaugment_fill": opening.COLOUR,
         "color_jitter": opening.JITTER,
+        "affine": Extra(opening.AFFINE),
+        "grey": Extra(Number()),
+        "outlines": Extra(Number()),
         "mask_rate": Number(),
         "max_masked_tokens": Whole(),
         "mean": opening.CHANNELS,
@@ -65,6 +70,9 @@ class PairsData:
             randaugment=tuple(data.randaugment),
             randaugment_fill=tuple(data.randaugment_fill),
             color_jitter=tuple(data.color_jitter),
+            affine=tuple(data.get("affine", ())),
+            grey=data.get("grey", 0.0),
+            outlines=data.get("outlines", 0.0),
         )
 
     def check_inputs(self) -> None:
@@ -86,6 +94,9 @@ class PairsData:
         check_crop(data.crop_scale)
         check_randaugment(data.randaugment)
         check_color_jitter(data.color_jitter)
+        check_affine(data.get("affine", ()))
+        for name in ("grey", "outlines"):
+            check_share(name, data.get(name, 0.0))
         opening.check_loading(self._config)
 
     def open(self, *, training: bool) -> None:
