@@ -2,10 +2,14 @@
 
 import json
 import os
+import socket
+import subprocess
+import sys
 
 import pytest
 
 from tests import tiny
+from tests.paths import ROOT
 from tests.run_commands import run_commands
 from vlmo_jax.checkpoints.store import save_params
 from vlmo_jax.recipes import Recipe
@@ -107,3 +111,42 @@ def test_what_cannot_be_measured_is_refused_before_anything_compiles(runs):
     assert "rerank_top_k=9 is more than the 8 candidates of a search in" in many.log
     assert "'test' is not in" in nowhere.log
     assert "Compiled" not in many.log + nowhere.log and not (folder / "wrong").exists()
+
+
+def test_two_processes_leave_what_one_does(runs):
+    folder, _ = runs
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        address = f"localhost:{server.getsockname()[1]}"
+    workdir = folder / "pair"
+    pair = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "vlmo_jax.main",
+                *arguments(workdir, f"init_from={folder / 'run'}", "mode=eval"),
+            ],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "JAX_NUM_CPU_DEVICES": "2",
+                "JAX_COORDINATOR_ADDRESS": address,
+                "JAX_NUM_PROCESSES": "2",
+                "JAX_PROCESS_ID": str(number),
+            },
+        )
+        for number in range(2)
+    ]
+    try:
+        assert [process.wait(timeout=600) for process in pair] == [0, 0]
+    finally:
+        for process in pair:
+            process.kill()
+    found, expected = (lines(at / "results.jsonl")[0] for at in (workdir, folder / "alone"))
+    assert found.pop("metrics") == pytest.approx(expected.pop("metrics"))
+    assert found == expected
+    (name,) = (path.name for path in (folder / "alone" / "predictions").iterdir())
+    both = (lines(at / "predictions" / name) for at in (workdir, folder / "alone"))
+    for one, other in zip(*both, strict=True):
+        assert (one["query"], one["rank"]) == (other["query"], other["rank"])

@@ -42,7 +42,7 @@ def results_table(results: Sequence[Mapping[str, Any]]) -> str:
     tables = []
     names = dict.fromkeys((result["evaluation"], result["protocol"]) for result in results)
     for name, protocol in names:
-        own = [result for result in results if result["evaluation"] == name]
+        own = [r for r in results if (r["evaluation"], r["protocol"]) == (name, protocol)]
         rows = [["", *(result["split"] for result in own)]]
         for metric in dict.fromkeys(metric for result in own for metric in result["metrics"]):
             values = (result["metrics"].get(metric) for result in own)
