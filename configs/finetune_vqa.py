@@ -68,7 +68,7 @@ def _official(config, size):
 
 def _tiny(config):
     config.steps = 500
-    config.model.num_answers = 381
+    config.model.num_answers = 384
     config.optimizer.update(learning_rate=3e-4, warmup_steps=50)
     # Places are asked about, "left" and "right" among them.
     config.data.update(source="emoji_questions", flip=False)
