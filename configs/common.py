@@ -68,6 +68,9 @@ WARM_STARTS = {
     "retrieval": dict(
         init_rules=((r"(pooler|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES), init_fresh=()
     ),
+    "retrieval_matching": dict(
+        init_rules=((r"(itc_vl|mlm_head)/.*", "skip"), *INIT_RULES), init_fresh=()
+    ),
     "vqa": dict(
         init_rules=((r"(itc|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES),
         init_fresh=(r"vqa_head/.*",),
@@ -170,21 +173,18 @@ def loading(*, num_threads=8):
     )
 
 
-def views_and_texts(pairs, kind, **fields):
-    """The `data` part of fine-tuning on a text beside its images, from that of stage 3.
+def make_views_and_texts(data, kind):
+    """Makes the `data` part of stage 3 that of a text beside its images, of which nothing is drawn
+    and no word is masked.
 
     Args:
-        pairs: the part of stage 3.
+        data: the part, which is changed.
         kind: of recipes.data.DATA.
-        **fields: others.
     """
-    kept = {
-        name: value
-        for name, value in pairs.items()
-        if name not in ("captions", "mask_rate", "max_masked_tokens")
-    }
+    for name in ("captions", "mask_rate", "max_masked_tokens"):
+        del data[name]
     # The official recipe mirrors images at random here, too (`flip`), though "left" becomes wrong.
-    return ConfigDict({**kept, "kind": kind, **fields})
+    data.kind = kind
 
 
 def dual(config):

@@ -35,7 +35,7 @@ def _fused(size, image_size):
     config = stage3.get_config(f"{size},{image_size}")
     config.update(common.WARM_STARTS["nlvr2"])
     config.task = ConfigDict(dict(kind="nlvr2"))  # of recipes.tasks.TASKS
-    config.data = common.views_and_texts(config.data, "statements")
+    common.make_views_and_texts(config.data, "statements")
     config.model.heads = ("nlvr2",)
     config.evals = ConfigDict(
         dict(nlvr2=common.evaluation("nlvr2", every_steps=1000, batch_size=256)),

@@ -39,16 +39,12 @@ def _fused(size, image_size):
     config = stage3.get_config(f"{size},{image_size}")
     config.update(common.WARM_STARTS["vqa"])
     config.task = ConfigDict(dict(kind="vqa"))  # of recipes.tasks.TASKS
-    config.data = common.views_and_texts(
-        config.data,
-        "questions",
-        # A list of answers, one a line; None: answers.txt of the data set.
-        answers=placeholder(str),
-        # How answers of people, kept as they were typed, are looked up in the list, which holds
-        # normal forms: "official", as they are, as all published models do ("Yes." scores nothing),
-        # or "normalised".
-        answer_matching="official",
-    )
+    common.make_views_and_texts(config.data, "questions")
+    config.data.answers = placeholder(str)  # a list, one a line; None: answers.txt of the data set
+    # How answers of people, kept as they were typed, are looked up in the list, which holds normal
+    # forms: "official", as they are, as all published models do ("Yes." scores nothing), or
+    # "normalised".
+    config.data.answer_matching = "official"
     config.model.update(heads=("vqa",), num_answers=3129)
     config.optimizer.rate_multipliers += ((r"vqa_head/.*", 20.0),)
     config.evals = ConfigDict(

@@ -43,6 +43,7 @@ def get_config(arg="tiny"):
             # "emoji" (embedded) or a folder made by vlmo_jax.datasets.build; texts are not read
             source=placeholder(str),
             split="train",
+            weights=(),  # of the data sets that source joins by "+"; (): all records alike
             tokenizer_image_size=0,  # side of the visual tokenizer's view; it has one code a patch
             crop_scale=(0.08, 1.0),
             flip=True,

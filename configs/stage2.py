@@ -40,6 +40,7 @@ def get_config(arg="tiny"):
             # "glosses" (embedded) or a folder made by vlmo_jax.datasets.build_text
             source=placeholder(str),
             split="train",
+            weights=(),  # of the data sets that source joins by "+"; (): all records alike
             # fill rows with the texts that follow; False: a text or a window of it a row
             packing=True,
             mask_rate=0.15,

@@ -39,12 +39,16 @@ def get_config(arg="tiny"):
             # "emoji" (embedded) or a folder made by vlmo_jax.datasets.build
             source=placeholder(str),
             split="train",
+            weights=(),  # of the data sets that source joins by "+"; (): all records alike
             captions="text",  # text | text_and_keywords
             crop_scale=(0.5, 1.0),
             flip=True,
             randaugment=(2, 7),  # operations, magnitude; () for none
             randaugment_fill=(128, 128, 128),  # colour of uncovered corners
             color_jitter=(),  # strengths of brightness, contrast, saturation, hue; () for none
+            affine=(),  # rotation in degrees, zoom, shift as a share of the side; () for none
+            grey=0.0,  # share of the images without colours
+            outlines=0.0,  # share of the images as dark outlines on white
             mask_rate=0.15,
             max_masked_tokens=12,
             mean=(0.5, 0.5, 0.5),
@@ -60,6 +64,8 @@ def get_config(arg="tiny"):
                 protocol="all_captions",  # of evals.protocols.PROTOCOLS
                 # candidates a query that the ITM head ranks again after training and with mode=eval
                 rerank_top_k=0,
+                # its score in place of the dual encoder's, or added to it: replace | add
+                rerank="replace",
             )
         )
     )

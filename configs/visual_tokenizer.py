@@ -43,6 +43,7 @@ def get_config(arg="tiny"):
             # "emoji" (embedded) or a folder made by vlmo_jax.datasets.build
             source=placeholder(str),
             split="train",
+            weights=(),  # of the data sets that source joins by "+"; (): all records alike
             crop_scale=(0.5, 1.0),
             flip=True,
             **common.loading(),

@@ -4,6 +4,7 @@ import os
 import numpy as np
 import pytest
 
+from vlmo_jax.evals.masked import masked_predictions
 from vlmo_jax.evals.predictions import predictions_path, write_predictions
 
 
@@ -34,3 +35,13 @@ def test_other_processes_write_nothing(tmp_path, monkeypatch):
     write_predictions(tmp_path, "a", "b", iter([]))
     write_predictions(None, "a", "b", iter([]))
     assert not os.listdir(tmp_path)
+
+
+def test_masked_rows_have_their_own_means(tmp_path):
+    sums = np.array([[3.0, 1, 2], [0.0, 0, 0]])
+    write_predictions(tmp_path, "words", "test", masked_predictions(sums))
+    lines = (tmp_path / "words_test.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"row": 0, "loss": 1.5, "right": 1, "masked": 2},
+        {"row": 1, "loss": None, "right": 0, "masked": 0},
+    ]

@@ -19,3 +19,16 @@ def test_karpathy_uses_five_captions_and_refuses_fewer():
     captions[7] = tuple("abcd")
     with pytest.raises(ValueError, match="image '7' has 4 captions .* needs at least 5"):
         protocols.select_captions("flickr30k_karpathy_1k", ids, captions)
+
+
+def test_coco_has_all_captions_or_the_first_five():
+    captions = [tuple("abcdef")] * 10 + [tuple("abcde")] * 4990
+    ids = [str(row) for row in range(5000)]
+    for name, count in (
+        ("coco_karpathy_5k_all", 25_010),
+        ("coco_karpathy_5k", 25_000),
+        ("coco_karpathy_1k", 25_000),
+    ):
+        assert len(protocols.select_captions(name, ids, captions)[0]) == count
+    with pytest.raises(ValueError, match="is about 25010 captions and this split has 25000; build"):
+        protocols.select_captions("coco_karpathy_5k_all", ids, [tuple("abcde")] * 5000)

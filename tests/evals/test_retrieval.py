@@ -11,7 +11,9 @@ import pytest
 
 from tests.evals import retrieval_case as case
 from tests.paths import ROOT
-from vlmo_jax.evals import recall, retrieval
+from vlmo_jax.evals import protocols, recall, retrieval
+from vlmo_jax.evals.retrieval_predictions import retrieval_predictions
+from vlmo_jax.evals.retrieval_search import best_candidates
 from vlmo_jax.input.evaluation import image_batches, text_batches
 from vlmo_jax.input.text.tokenizer import load_tokenizer
 from vlmo_jax.parallel import sharding
@@ -54,7 +56,9 @@ def metrics_of(scores, groups):
     to_image = [
         rank(column, np.arange(len(scores)) == image) for column, image in zip(scores.T, groups)
     ]
-    return recall.recall_metrics(to_text, to_image)
+    return recall.recall_metrics(
+        *(recall.Ranks.without_ties(np.array(ranks)) for ranks in (to_text, to_image))
+    )
 
 
 def test_metrics_equal_brute_force_and_reranking_all_sorts_by_match(params, capsys):
@@ -88,6 +92,67 @@ def test_reranking_the_top_keeps_the_rest_in_place(params):
     for way, wanted in zip(("image_to_text", "text_to_image"), expected):
         for name in ("recall_at_1", "recall_at_5", "recall_at_10", "median_rank"):
             assert metrics[f"reranked_{way}_{name}"] == wanted[f"{way}_{name}"]
+
+
+def test_added_scores_are_those_of_both(params):
+    similarity, log_odds, groups = scores_at_once(params)
+    top = 4
+    both = np.full((2, *similarity.shape), np.nan)
+    for scores, sim, odds in (
+        (both[0], similarity, log_odds),
+        (both[1].T, similarity.T, log_odds.T),
+    ):
+        for row in range(len(scores)):
+            best = np.argsort(-sim[row], kind="stable")[:top]
+            scores[row] = sim[row] - 100  # as the official code
+            scores[row][best] += 100 + odds[row][best]
+    expected = metrics_of(both[0], groups), metrics_of(both[1], groups)
+    metrics = case.make_evaluator(mesh_of(1), rerank="add").evaluate(case.ENCODERS, params, 0, top)
+    for way, wanted in zip(("image_to_text", "text_to_image"), expected):
+        for k in (1, 5, 10):
+            name = f"{way}_recall_at_{k}"
+            assert metrics[f"reranked_{name}"] == pytest.approx(wanted[name])
+
+
+def test_folds_are_searched_alone_and_the_rows_found_are_those_of_the_split(params, monkeypatch):
+    monkeypatch.setitem(protocols.PROTOCOLS, "halves", protocols.Protocol("halves", 1, 12, folds=2))
+    source = case.make_source()[:12]
+    whole = case.make_evaluator(mesh_of(1), list(source), protocol="halves")
+    metrics, search = whole.search(case.ENCODERS, params, 0, rerank_top_k=3)
+    halves = [
+        case.make_evaluator(mesh_of(1), list(half), protocol="first_caption").search(
+            case.ENCODERS, params, 0, rerank_top_k=3
+        )
+        for half in (source[:6], source[6:])
+    ]
+    for name, value in metrics.items():
+        assert value == pytest.approx(np.mean([half[0][name] for half in halves])), name
+    for place, (_, half) in enumerate(halves):
+        rows = slice(6 * place, 6 * place + 6)
+        np.testing.assert_array_equal(
+            search.to_text.matched.rows[rows], half.to_text.matched.rows + 6 * place
+        )
+    found = best_candidates(search, whole.folds, 100).to_image.rows
+    assert found.shape == (12, 6) and (found // 6 == np.arange(12)[:, None] // 6).all()
+
+
+def test_predictions_say_where_each_query_comes(params):
+    evaluator = case.make_evaluator(mesh_of(1))
+    metrics, search = evaluator.search(case.ENCODERS, params, 0, rerank_top_k=4)
+    lines = list(retrieval_predictions(evaluator, search))
+    assert [line["way"] for line in lines] == ["image_to_text"] * 13 + ["text_to_image"] * 25
+    for way in ("image_to_text", "text_to_image"):
+        own = [line for line in lines if line["way"] == way]
+        for prefix in ("", "reranked_"):
+            hits = np.mean([line[f"{prefix}rank"] < 2 for line in own])
+            assert hits == pytest.approx(metrics[f"{prefix}{way}_recall_at_1"])
+        for line in own:
+            place = next((n for n, top in enumerate(line["top"]) if top["id"] in line["right"]), 99)
+            assert line["rank"] == place + 1 or place == 99 and line["rank"] > 10
+            assert len(line["top"]) == 10 and len(line["reranked_top"]) == 4
+    assert lines[1]["right"] == ["drawing 1#0", "drawing 1#1"]
+    assert lines[13 + 2]["query"] == "drawing 1#1" and lines[13 + 2]["right"] == ["drawing 1"]
+    assert lines[13 + 2]["text"] == case.make_source()[1].texts[1]
 
 
 def test_eight_devices_equal_one(params):

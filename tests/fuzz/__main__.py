@@ -1,6 +1,6 @@
-"""Tries odd inputs: captions, paths, configs and checkpoint files, drawn at random.
+"""Tries odd inputs: captions, downloads, paths, configs and checkpoint files, drawn at random.
 
-    python -m tests.fuzz                            # 2,400 of all kinds
+    python -m tests.fuzz                            # 3,600 of all kinds
     python -m tests.fuzz captions --seed 17 --count 1   # one of them again
 
 Each must be read right or refused in one line. What ends in a traceback, hangs, or goes on with

@@ -14,15 +14,19 @@ from tests.paths import ROOT
 from tests.recipes.full_size import build
 
 STAGES, SIZES = ("stage1", "stage2", "stage3"), ("tiny", "base", "base_plus", "large", "base,384")
+FINE_TUNING = ("finetune_retrieval", "finetune_vqa", "finetune_nlvr2")
 LOSSES = {
     "visual_tokenizer": {"loss", "reconstruction_loss", "usage_loss", "certainty_loss"},
     "stage1": {"loss", "mim_loss"},
     "stage2": {"loss", "mlm_loss"},
     "stage3": {"loss", "itc_loss", "itm_loss", "mlm_loss"},
+    "finetune_retrieval": {"loss", "itc_loss"},
+    "finetune_vqa": {"loss", "vqa_loss"},
+    "finetune_nlvr2": {"loss", "nlvr2_loss"},
 }
 KNOWN = {
     "visual_tokenizer": "tiny, dalle",
-    **dict.fromkeys(STAGES, "tiny, .*base, base_plus, large"),
+    **dict.fromkeys((*STAGES, *FINE_TUNING), "tiny, .*base, base_plus, large"),
 }
 
 
@@ -33,6 +37,10 @@ KNOWN = {
         "visual_tokenizer:dalle",
         "stage3:tiny_long",
         *(f"{stage}:{size}" for stage in STAGES for size in SIZES),
+        "finetune_retrieval:tiny",
+        "finetune_retrieval:base,coco,384",
+        "finetune_retrieval:large,flickr30k,384",
+        *(f"finetune_{task}:{size}" for task in ("vqa", "nlvr2") for size in ("tiny", "base,384")),
     ],
 )
 def test_builds_at_full_size(name):
@@ -48,9 +56,8 @@ def test_builds_at_full_size(name):
     bound = 0.51 if kind == "visual_tokenizer" else 0.4 if size.startswith("tiny") else 0.32
     assert held / sum(math.prod(leaf.shape) for leaf in leaves) < bound
     if kind != "visual_tokenizer":
-        assert recipe.config.model.image_size == {"base,384": 384, "tiny": 64, "tiny_long": 64}.get(
-            size, 224
-        )
+        wanted = 384 if size.endswith("384") else 64 if size.startswith("tiny") else 224
+        assert recipe.config.model.image_size == wanted
 
 
 @pytest.mark.parametrize("kind", LOSSES)

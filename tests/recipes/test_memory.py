@@ -40,6 +40,13 @@ def test_what_fits_passes_and_devices_count():
     check("stage3:large", "mesh.fsdp=8", "mesh.data=8", devices=64)
 
 
+def test_two_images_need_twice_the_memory_of_one():
+    # 128 examples of 39 and of 78 MiB, beside 2 GiB of parameters and moments.
+    check("finetune_vqa:base,384", gib=9)
+    with pytest.raises(ConfigError, match=r"9.88 GiB for 128 examples at once"):
+        check("finetune_nlvr2:base,384", gib=9)
+
+
 def test_a_container_has_less_than_its_machine(tmp_path):
     limit, none = tmp_path / "memory.max", tmp_path / "none"
     limit.write_text("1048576\n")

@@ -90,3 +90,13 @@ def test_training_records_under_another_name_are_not_scored(copies, tmp_path):
     recipe.open()
     names = set(recipe.evaluations["retrieval"].splits)
     assert names and "clip_train" not in names
+
+
+def test_a_checkpoint_from_before_a_field_goes_on_where_the_field_is_not_set(trained, tmp_path):
+    config = trained["config"]
+    data = {name: value for name, value in config["data"].items() if name != "weights"}
+    earlier = {**trained, "config": {**config, "data": data}}
+    check_same_run(recipe_of(data__source="openclipart"), earlier, tmp_path)
+    weighted = recipe_of(data__source="openclipart", data__weights=(1.0,))
+    with pytest.raises(ConfigError, match=r"config.data.weights was None and is \[1.0\]"):
+        check_same_run(weighted, earlier, tmp_path)

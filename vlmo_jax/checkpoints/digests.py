@@ -5,6 +5,7 @@ its place. So every part can be digested where it lies, and the parts add up. A 
 always changes its own number; what changes in several places goes unnoticed once in 2^32.
 """
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vlmo_jax.checkpoints.param_names import Path
+from vlmo_jax.checkpoints.param_names import Path, flatten
 
 _PLACE, _MIX = 0x9E3779B9, 0x7FEB352D  # odd, of well spread bits
 _BLOCK = 1 << 16  # elements at a time on the host, which stay in the cache
@@ -45,6 +46,18 @@ def digest_arrays(arrays: Mapping[Path, np.ndarray | jax.Array]) -> dict[Path, s
         found = list(shares.sum(0, dtype=np.uint32))
     sums |= dict(zip(on_host, found, strict=True))
     return {path: f"{int(sums[path]):08x}" for path in arrays}
+
+
+def digest_tree(params: Any) -> str:
+    """One digest of a tree of parameters, by which results name what they are about; all processes
+    of a job call it.
+
+    Returns:
+        64 hexadecimal digits: the SHA-256 of the lines "path digest" in the order of the paths.
+    """
+    digests = digest_arrays(flatten(params))
+    lines = (f"{'/'.join(path)} {digest}\n" for path, digest in sorted(digests.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _on_accelerator(array: np.ndarray | jax.Array) -> bool:

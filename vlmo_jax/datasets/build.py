@@ -18,26 +18,26 @@ without its ending. What fits just one file is taken, and counted in the report.
 Image files are taken over byte for byte after each was decoded once. Broken and missing images and
 images without a caption are left out, counted and listed in OUT/left_out.tsv; more of them than
 --max_broken end it, and nothing is left at OUT.
+
+With --format=NAME, SRC is the download of one of the known data sets, see --formats.
 """
 
 import argparse
 import dataclasses
 import functools
 import itertools
-import os
 import pathlib
-import stat
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from vlmo_jax.commands.endings import SHORTAGES, told_in_one_line
+from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
-from vlmo_jax.datasets import images, progress, records, writer
-from vlmo_jax.datasets.errors import DataError, MissingDataError
-from vlmo_jax.datasets.readers import captions
-from vlmo_jax.datasets.readers.image_paths import has_image_suffix
-from vlmo_jax.datasets.readers.keys import EXAMPLE
-from vlmo_jax.datasets.splits import assign_splits, parse_splits
+from vlmo_jax.datasets import progress, records, writer
+from vlmo_jax.datasets.building import command
+from vlmo_jax.datasets.errors import DataError
+from vlmo_jax.datasets.readers.folder import FolderReader
+from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError
+from vlmo_jax.datasets.splits import parse_splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,143 +96,52 @@ def build_dataset(
         ValueError: the captions file cannot be used, too many images are broken, or a split is left
             with none.
     """
-    if not source.is_dir():
-        raise MissingDataError(f"{source} is no folder")
-    files = list(_files(source))
-    read, origin = _read_captions(source, files, captions_file, with_captions)
-    bare = origin is None
+    reader = FolderReader(
+        source,
+        captions_file=captions_file,
+        with_captions=with_captions,
+        splits=splits,
+        seed=seed,
+    )
+    reader.read()
     dataset = writer.DatasetWriter(
         out,
-        kind=records.BARE_IMAGES if bare else records.IMAGES,
-        description=f"Images of {source.name} {'without' if bare else 'with the'} captions"
-        f"{'' if bare else f' of {origin}'}.",
+        kind=reader.kind,
+        description=reader.description,
         shard_bytes=shard_bytes,
         overwrite=overwrite,
     )
-    found, missing = read.images, read.missing
-    if not found:
-        raise DataError(_nothing_found(source, files, read, origin))
-    left_out = dict(missing)
-    if not bare:
-        left_out |= {image.path: "no caption" for image in found if not image.texts}
-    usable = [image for image in found if image.texts or bare]
-    split_of = assign_splits(usable, splits, seed)
-    total = len(found) + len(missing)
-    counts = dict.fromkeys(splits if isinstance(splits, Mapping) else split_of.values(), 0)
-    _refuse_broken(left_out, total, max_broken)
+    entries = list(reader.entries())
+    left_out = reader.left_out()
+    counts = dict.fromkeys(reader.counts(), 0)
+    _refuse_broken(left_out, reader.total, max_broken)
     opened = progress.map_in_order(
-        functools.partial(_read, source), usable, num_threads=num_threads
+        functools.partial(_load, reader), entries, num_threads=num_threads
     )
     with dataset:
-        for image, data, problem in opened:
-            if problem:
-                left_out[image.path] = problem
-                _refuse_broken(left_out, total, max_broken)
+        for entry, record, problem in opened:
+            if record is None:
+                left_out[entry.record_id] = problem
+                _refuse_broken(left_out, reader.total, max_broken)
                 continue
-            split = split_of[image.path]
-            dataset.write(
-                split, records.Record(data, tuple(image.texts), tuple(image.keywords), image.path)
-            )
-            counts[split] += 1
+            dataset.write(entry.split, record)
+            counts[entry.split] += 1
         _refuse_empty(left_out, counts)
         if left_out:
             dataset.add_file(
                 "left_out.tsv", "".join(f"{name}\t{reason}\n" for name, reason in left_out.items())
             )
-    without_captions = _count_images(files) - _count_images(image.path for image in found)
-    blank = sum(image.blank for image in found)
-    notes = (*read.notes, *_links_out(source, usable))
-    return BuildReport(counts, left_out, blank, without_captions, notes)
-
-
-def _read_captions(
-    source: pathlib.Path,
-    files: list[str],
-    captions_file: pathlib.Path | None,
-    with_captions: bool,
-) -> tuple[captions.Captions, str | None]:
-    """The captions of a folder, and the name of what they come from; None: images alone."""
-    path = None
-    if with_captions:
-        path = captions_file or captions.find_captions_file(source)
-    if path is not None and path.is_dir():
-        raise DataError(f"--captions {path} is a folder; name a file in it")
-    if path is not None:
-        return captions.read_captions(path, files, source), path.name
-    if with_captions:
-        beside = captions.read_sidecars(source, files)
-        if beside.images:
-            return beside, "text files beside them"
-    bare = [captions.CaptionedImage(name) for name in sorted(files) if has_image_suffix(name)]
-    note = (
-        "the images have no captions: the data set is for stage 1 and visual tokenizers; for"
-        " captions name a file with --captions FILE"
-    )
-    return captions.Captions(bare, {}, [note]), None
-
-
-def _nothing_found(
-    source: pathlib.Path, files: list[str], read: captions.Captions, origin: str | None
-) -> str:
-    """Says why no image was found, with an example of each side."""
-    example = next(filter(has_image_suffix, files), None)
-    if example is None:
-        return f"{source} holds no image, subfolders included; give the folder of the images"
-    if not read.missing:
-        return f"{origin} holds no row; it needs {EXAMPLE}"
-    name, reason = next(iter(read.missing.items()))
-    return (
-        f"{origin} names no image of {source}; the first it names is {name!r} ({reason}), the"
-        f" folder has for example {example!r}; give the folder that its paths begin in"
+    return BuildReport(
+        counts, left_out, reader.blank_captions, reader.without_captions, reader.notes
     )
 
 
-def _links_out(source: pathlib.Path, used: Iterable[captions.CaptionedImage]) -> list[str]:
-    """A line for the report about images that are links to somewhere else than below `source`."""
-    root = os.path.realpath(source) + os.sep
-    real = ((image.path, os.path.realpath(source / image.path)) for image in used)
-    out = [(path, target) for path, target in real if not target.startswith(root)]
-    if not out:
-        return []
-    return [
-        f"{len(out):,} images are links to outside of {source}; the first is {out[0][0]} ->"
-        f" {out[0][1]}"
-    ]
-
-
-def _files(folder: pathlib.Path) -> Iterator[str]:
-    seen = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # links that lead in a circle
-            folders.clear()
-            continue
-        seen.add(real)
-        prefix = pathlib.Path(parent).relative_to(folder).as_posix()
-        yield from (name if prefix == "." else f"{prefix}/{name}" for name in names)
-
-
-def _count_images(paths: Iterable[str]) -> int:
-    return sum(map(has_image_suffix, paths))
-
-
-def _read(
-    folder: pathlib.Path, image: captions.CaptionedImage
-) -> tuple[captions.CaptionedImage, bytes, str]:
-    """Returns the image, the bytes of its file, and what is wrong with them, "" if nothing."""
-    path = folder / image.path
+def _load(reader: FolderReader, entry: Entry) -> tuple[Entry, records.Record | None, str]:
+    """Returns the entry, its record, and why there is none, "" if there is."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return image, b"", "it is no regular file"
-        data = path.read_bytes()
-        images.decode_image(data)
-    except (OSError, ValueError) as error:
-        if isinstance(error, FileNotFoundError) and path.is_symlink():
-            return image, b"", f"a link to {os.readlink(path)}, which is not there"
-        if isinstance(error, OSError) and error.errno in SHORTAGES:
-            raise
-        return image, b"", " ".join(str(error).split())
-    return image, data, ""
+        return entry, reader.load(entry), ""
+    except LeftOutError as error:
+        return entry, None, str(error)
 
 
 def _refuse_broken(left_out: Mapping[str, str], total: int, max_broken: float) -> None:
@@ -263,34 +172,16 @@ def summarize_left_out(left_out: Mapping[str, str]) -> str:
 @told_in_one_line()
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line, builds, and says what was written and what to do next."""
+    argv = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(
         prog="python -m vlmo_jax.datasets.build",
-        description=__doc__,
+        description=command.documentation_of(argv) or __doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", type=user_path, metavar="SRC", help="folder of images")
     parser.add_argument(
         "out", type=user_path, metavar="OUT", help="folder to write the data set to"
     )
-    parser.add_argument(
-        "--captions",
-        type=user_path,
-        metavar="FILE",
-        help="the captions file (default: the one in SRC)",
-    )
-    parser.add_argument(
-        "--no_captions",
-        action="store_true",
-        help="take all images of SRC and no captions: for stage 1 and visual tokenizers",
-    )
-    parser.add_argument(
-        "--split",
-        help=(
-            "NAME for all images, or shares such as train=0.9,validation=0.1 drawn at random; "
-            "comes before the splits of the captions file (default: those, else train)"
-        ),
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of that draw (default: 0)")
     parser.add_argument(
         "--max_broken",
         type=float,
@@ -310,7 +201,41 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a data set that is already at OUT"
     )
+    _add_folder_arguments(parser)
+    command.add_arguments(parser)
     args = parser.parse_args(argv)
+    command.check_arguments(args, folder_only=("captions", "no_captions", "split", "seed"))
+    if args.format:
+        command.build(args)
+    else:
+        _build(args)
+
+
+def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("for a folder of images")
+    group.add_argument(
+        "--captions",
+        type=user_path,
+        metavar="FILE",
+        help="the captions file (default: the one in SRC)",
+    )
+    group.add_argument(
+        "--no_captions",
+        action="store_true",
+        default=None,
+        help="take all images of SRC and no captions: for stage 1 and visual tokenizers",
+    )
+    group.add_argument(
+        "--split",
+        help=(
+            "NAME for all images, or shares such as train=0.9,validation=0.1 drawn at random; "
+            "comes before the splits of the captions file (default: those, else train)"
+        ),
+    )
+    group.add_argument("--seed", type=int, help="seed of that draw (default: 0)")
+
+
+def _build(args: argparse.Namespace) -> None:
     try:
         report = build_dataset(
             args.source,
@@ -318,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             captions_file=args.captions,
             with_captions=not args.no_captions,
             splits=args.split and parse_splits(args.split),
-            seed=args.seed,
+            seed=args.seed or 0,
             max_broken=args.max_broken,
             shard_bytes=args.shard_mb * 2**20,
             overwrite=args.overwrite,

@@ -123,21 +123,18 @@ def _counts_of(part: RecordSource, kind: records.RecordKind) -> np.ndarray:
     """How many examples each record of an opened split, or of parts of some, has."""
     if not any(part.directory.glob(counts_file("*"))):
         return _read_counts(part, kind)
-    pieces = tfds.core.ReadInstruction.from_spec(part.split).to_absolute(
-        sources.split_sizes(str(part.directory))
-    )
+    sizes = sources.split_sizes(str(part.directory))
+    infos = {
+        name: tfds.core.SplitInfo(name=name, shard_lengths=[size], num_bytes=0)
+        for name, size in sizes.items()
+    }
+    pieces = tfds.core.ReadInstruction.from_spec(part.split).to_absolute(infos)
     names = {piece.splitname for piece in pieces}
-    whole = {name: _stored_counts(part.directory, name) for name in names}
+    whole = {name: _stored_counts(part.directory, name, sizes[name]) for name in names}
     if any(counts is None for counts in whole.values()):
         return _read_counts(part, kind)
     sliced = [whole[piece.splitname][piece.from_ : piece.to] for piece in pieces]  # type: ignore[index]
-    counts = np.concatenate(sliced)
-    if len(counts) != len(part):
-        raise DataError(
-            f"{part.directory / counts_file(part.split)} tells of {len(counts)} records, the split"
-            f" has {len(part)}; remove the file, or build the data set again"
-        )
-    return counts
+    return np.concatenate(sliced)
 
 
 def _read_counts(part: Any, kind: records.RecordKind) -> np.ndarray:
@@ -171,7 +168,7 @@ def counts_file(split: str) -> str:
     return f"examples-{split}.npy"
 
 
-def _stored_counts(directory: pathlib.Path, split: str) -> np.ndarray | None:
+def _stored_counts(directory: pathlib.Path, split: str, size: int) -> np.ndarray | None:
     path = directory / counts_file(split)
     if not path.is_file():
         return None
@@ -181,7 +178,6 @@ def _stored_counts(directory: pathlib.Path, split: str) -> np.ndarray | None:
         raise DataError(
             f"{path} is cut or damaged: {error}; remove it, or build the data set again"
         ) from error
-    size = sources.split_sizes(str(directory))[split]
     if counts.ndim != 1 or counts.dtype.kind not in "iu" or len(counts) != size:
         raise DataError(
             f"{path} holds {counts.dtype} {counts.shape}, not the counts of {size} records; remove"

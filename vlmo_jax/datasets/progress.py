@@ -1,11 +1,15 @@
 """Work on many items in threads, in order, with a progress bar."""
 
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import TypeVar
 
 import tqdm
+
+_EVERY = 60.0  # seconds between lines where there is no terminal
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,3 +43,41 @@ def map_in_order(
             for result in pool.map(function, items[start : start + chunk]):
                 bar.update()
                 yield result
+
+
+class RecordBar:
+    """Context manager that shows how many records are done, how fast, and how long it takes: a bar
+    on a terminal, elsewhere, as in a log, a line a minute.
+
+    Args:
+        total: number of records.
+        done: of them, before.
+    """
+
+    def __init__(self, total: int, done: int = 0) -> None:
+        self._total, self._before, self._done = total, done, done
+        self._bar = tqdm.tqdm(total=total, initial=done, unit=" records", disable=None)
+        self._begun = self._told = time.monotonic()
+
+    def __enter__(self) -> "RecordBar":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._bar.close()
+
+    def update(self, count: int) -> None:
+        """Counts records as done."""
+        self._done += count
+        self._bar.update(count)
+        now = time.monotonic()
+        if not self._bar.disable or now - self._told < _EVERY:
+            return
+        self._told = now
+        rate = (self._done - self._before) / (now - self._begun)
+        minutes = (self._total - self._done) / rate / 60
+        print(
+            f"{self._done:,} of {self._total:,} records, {rate:,.0f} a second,"
+            f" {minutes:,.0f} min left",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -33,7 +33,7 @@ def assign_splits(
         return split_of
     split_of = {image.path: splits or image.split or "train" for image in found}
     for name in set(split_of.values()):
-        _check_split_name(name)
+        check_split_name(name)
     return split_of
 
 
@@ -46,7 +46,7 @@ def parse_splits(argument: str) -> str | dict[str, float]:
     """
     parts = argument.split(",")
     for part in parts:
-        _check_split_name(part.partition("=")[0])
+        check_split_name(part.partition("=")[0])
     if len(parts) == 1 and "=" not in argument:
         return argument
     try:
@@ -66,7 +66,12 @@ def parse_splits(argument: str) -> str | dict[str, float]:
     return shares
 
 
-def _check_split_name(name: str) -> None:
+def check_split_name(name: str) -> None:
+    """Refuses a name that no split may have.
+
+    Raises:
+        DataError: it is "all", too long, or has other characters than letters, digits and "_".
+    """
     if name == "all":
         raise DataError("'all' is no name for a split, it means all of them; use another")
     if not re.fullmatch(r"\w+", name):

@@ -3,13 +3,17 @@
 For each split: images, formats and sizes, captions an image, words a caption and keywords an image,
 a few examples; with a tokenizer also tokens a caption and the share of captions that are cut at
 --text_length tokens ([CLS] and [SEP] included). Of data sets of texts: texts, characters, words and
-tokens, and the share that is longer than --text_length and comes in windows. Images are not
-decoded, only their headers are read; `python -m vlmo_jax.datasets.check` decodes them.
+tokens, and the share that is longer than --text_length and comes in windows. Of questions: types of
+answers, the most frequent ones, and the share that the official rule's vocabulary has; of
+statements: how many are true, and how many are consistent together. Images are not decoded, only
+their headers are read, `python -m vlmo_jax.datasets.check` decodes them; but --picture draws some
+records of each split.
 """
 
 import argparse
 import collections
 import functools
+import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,8 +21,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vlmo_jax.commands.endings import told_in_one_line
-from vlmo_jax.datasets import images, progress, records, sources, tables
+from vlmo_jax.commands.paths import user_path
+from vlmo_jax.datasets import progress, records, sources, tables
+from vlmo_jax.datasets.errors import DataError
+from vlmo_jax.datasets.measures.common import read_header, share_unknown, spelling_warnings, spread
+from vlmo_jax.datasets.measures.questions import format_question_stats, measure_questions
+from vlmo_jax.datasets.measures.samples import sample_pictures
+from vlmo_jax.datasets.measures.statements import format_statement_stats, measure_statements
 from vlmo_jax.input.text import tokenizer as tokenizer_lib
+from vlmo_jax.reports.pages.records import records_page
 
 
 class SplitStats(NamedTuple):
@@ -79,7 +90,7 @@ def measure_split(
             continue
         if len(examples) < num_examples:
             examples.append(record)
-        image_format, size = _read_header(record.image)
+        image_format, size = read_header(record.image)
         formats[image_format] += 1
         lists["sizes"] += [size] if size else []
         lists["bytes"].append(len(record.image))
@@ -152,23 +163,8 @@ def _count_unknown(tokenizer: tokenizer_lib.Tokenizer, ids: Sequence[int]) -> in
     return sum(names.get(i) == tokenizer_lib.BERT_TOKENS[1] for i in ids)
 
 
-def _unknown_share(stats: SplitStats | TextStats) -> str:
-    """Unknown tokens of all, special ones around texts not counted; a cure where they are many."""
-    assert stats.tokens is not None
-    share = stats.unknown / max(1, int(stats.tokens.sum()) - 2 * len(stats.tokens))
-    return f"{share:.2%}"
-
-
 def _warnings(stats: Mapping[str, SplitStats | TextStats]) -> list[str]:
-    lines = []
-    for split, s in stats.items():
-        if s.tokens is None or s.unknown <= 0.05 * (s.tokens.sum() - 2 * len(s.tokens)):
-            continue
-        lines.append(
-            f"WARNING: the tokenizer cannot spell {_unknown_share(s)} of the tokens of {split};"
-            " train one on these texts with: python -m vlmo_jax.input.train_tokenizer"
-        )
-    return [*lines, ""] if lines else []
+    return spelling_warnings({split: (s.tokens, s.unknown) for split, s in stats.items()})
 
 
 def format_text_stats(stats: dict[str, TextStats], text_length: int) -> str:
@@ -186,14 +182,14 @@ def format_text_stats(stats: dict[str, TextStats], text_length: int) -> str:
             len(s.characters),
             s.broken,
             int(s.characters.sum()),
-            _spread(s.characters),
-            _spread(s.words),
+            spread(s.characters),
+            spread(s.words),
         ]
         if s.tokens is not None:
             row += [
                 int(s.tokens.sum()),
-                _spread(s.tokens),
-                _unknown_share(s),
+                spread(s.tokens),
+                share_unknown(s.tokens, s.unknown),
                 f"{np.mean(s.tokens > text_length) if len(s.tokens) else 0:.2%}",
             ]
         rows.append(row)
@@ -221,13 +217,6 @@ def _read(source: sources.RecordSource, index: int) -> Any:
         return None
 
 
-def _read_header(data: bytes) -> tuple[str, tuple[int, int] | None]:
-    try:
-        return images.read_header(data)
-    except images.BrokenImageError:
-        return "unreadable", None
-
-
 def format_stats(stats: dict[str, SplitStats], text_length: int) -> str:
     """Returns the measures as text.
 
@@ -245,15 +234,15 @@ def format_stats(stats: dict[str, SplitStats], text_length: int) -> str:
                 s.broken,
                 f"{s.bytes.sum() / 2**20:,.1f}",
                 formats,
-                _spread(s.sizes[:, 0]),
-                _spread(s.sizes[:, 1]),
+                spread(s.sizes[:, 0]),
+                spread(s.sizes[:, 1]),
             )
         )
-        row = [split, len(s.words), _spread(s.captions), _spread(s.words), _spread(s.keywords)]
+        row = [split, len(s.words), spread(s.captions), spread(s.words), spread(s.keywords)]
         if s.tokens is not None:
             row += [
-                _spread(s.tokens),
-                _unknown_share(s),
+                spread(s.tokens),
+                share_unknown(s.tokens, s.unknown),
                 f"{np.mean(s.tokens > text_length) if len(s.tokens) else 0:.2%}",
             ]
         caption_rows.append(row)
@@ -285,13 +274,24 @@ def format_stats(stats: dict[str, SplitStats], text_length: int) -> str:
     )
 
 
-def _spread(values: np.ndarray) -> str:
-    if not len(values):
-        return "-"
-    smallest, median, high, largest = (
-        np.percentile(values, (0, 50, 95, 100), method="nearest").astype(int).tolist()
-    )
-    return f"{smallest:,} / {median:,} / {high:,} / {largest:,}"
+def _of_read(measure: Callable) -> Callable:
+    """A measure of a source, made of one of the records that were read."""
+
+    def measured(
+        source: sources.RecordSource, tokenizer: tokenizer_lib.Tokenizer | None = None
+    ) -> Any:
+        read = functools.partial(_read, source)
+        return measure(
+            progress.map_in_order(read, range(len(source)), unit=" records"),
+            tokenizer and functools.partial(_count_tokens, tokenizer),
+        )
+
+    return measured
+
+
+def _count_tokens(tokenizer: tokenizer_lib.Tokenizer, text: str) -> tuple[int, int]:
+    ids = tokenizer.encode(text).ids
+    return len(ids) + 2, _count_unknown(tokenizer, ids)
 
 
 # For each kind of record how a split is measured, and how the measures are shown.
@@ -299,7 +299,23 @@ _MEASURES: dict[str, tuple[Callable, Callable]] = {
     records.IMAGES.marker: (measure_split, format_stats),
     records.BARE_IMAGES.marker: (measure_split, format_stats),
     records.TEXTS.marker: (measure_texts, format_text_stats),
+    records.QUESTIONS.marker: (_of_read(measure_questions), format_question_stats),
+    records.STATEMENTS.marker: (_of_read(measure_statements), format_statement_stats),
 }
+
+
+def _draw(
+    png: pathlib.Path,
+    name: str,
+    kind: records.RecordKind,
+    opened: Mapping[str, sources.RecordSource | sources.JoinedSource],
+) -> None:
+    rows = {
+        f"{split}: {len(source):,} records": sample_pictures(kind, source)
+        for split, source in opened.items()
+    }
+    records_page(rows, png, title=f"{name}: {kind.name}")
+    print(f"Drew some records of each split to {png}")
 
 
 @told_in_one_line()
@@ -319,6 +335,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--text_length", type=int, default=40, help="tokens at which a caption is cut (default: 40)"
     )
+    parser.add_argument(
+        "--picture", type=user_path, metavar="PNG", help="draw some records of each split there"
+    )
     args = parser.parse_args(argv)
     try:
         tokenizer = tokenizer_lib.load_tokenizer(args.tokenizer) if args.tokenizer else None
@@ -330,10 +349,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         if kind.marker not in _MEASURES:
             raise ValueError(f"{args.source} holds {kind.name}, of which there are no statistics")
         measure, form = _MEASURES[kind.marker]
+        if args.picture and not kind.image_fields:
+            raise DataError(f"{args.source} holds {kind.name}: there is nothing for --picture")
         stats = {split: measure(source, tokenizer) for split, source in opened.items()}
     except ValueError as error:
         sys.exit(f"error: {error}")
     print(form(stats, args.text_length))
+    if args.picture:
+        _draw(args.picture, args.source, kind, opened)
 
 
 if __name__ == "__main__":

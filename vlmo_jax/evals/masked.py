@@ -1,6 +1,6 @@
 """Masked modelling on a whole split: what the evaluations of text and of images share."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ def score_split(
     step: int,
     prefix: str,
     unit: str,
-) -> tuple[dict[str, float], int]:
+) -> tuple[dict[str, float], np.ndarray]:
     """Means over all masked places of a split.
 
     Args:
@@ -35,7 +35,8 @@ def score_split(
         unit: what a row is, in the plural.
 
     Returns:
-        {"<prefix>_loss", "<prefix>_accuracy"} (0 to 1), and how many masked places there are.
+        {"<prefix>_loss", "<prefix>_accuracy"} (0 to 1), and of each row its loss, how many of its
+        masked places are right, and how many it has: [rows, 3] float64.
 
     Raises:
         RuntimeError: anything failed; it names the evaluator and the step.
@@ -61,4 +62,19 @@ def score_split(
     except Exception as error:
         raise RuntimeError(f"evaluator {name!r} failed at step {step}: {error}") from error
     metrics = {f"{prefix}_loss": float(loss / count), f"{prefix}_accuracy": float(right / count)}
-    return metrics, int(count)
+    return metrics, sums
+
+
+def masked_predictions(sums: np.ndarray) -> Iterator[dict[str, float | None]]:
+    """The rows of a split for a file of predictions.
+
+    Args:
+        sums: [rows, 3] of `score_split`.
+
+    Yields:
+        row (its number in the split), loss (mean over its masked places, None where it has none),
+        right and masked (how many).
+    """
+    for row, (loss, right, count) in enumerate(sums):
+        mean = loss / count if count else None
+        yield {"row": row, "loss": mean, "right": int(right), "masked": int(count)}

@@ -13,7 +13,8 @@ import numpy as np
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals import collect
 from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
-from vlmo_jax.evals.masked import score_split
+from vlmo_jax.evals.masked import masked_predictions, score_split
+from vlmo_jax.evals.predictions import write_predictions
 from vlmo_jax.input.evaluation import split_batches
 from vlmo_jax.input.hosts import Host
 from vlmo_jax.input.masked_images import EvalMaskedImages, MaskedViews
@@ -78,12 +79,20 @@ class MaskedImageEvaluator:
         Raises:
             RuntimeError: anything failed; it names the evaluator and the step.
         """
+        return self.score(model, params, frozen, step)[0]
+
+    def score(
+        self, model: MaskedImageModel, params: Any, frozen: Any, step: int
+    ) -> tuple[dict[str, float], np.ndarray]:
+        """Evaluates as `evaluate` does, and returns the sums of each image, too; see
+        `score_split`.
+        """
         batches = split_batches(
             self._maker,
             batch_size=self._batch_size,
             host=Host(jax.process_index(), jax.process_count()),
         )
-        metrics, count = score_split(
+        metrics, sums = score_split(
             lambda batch: model.score(params, frozen, batch),
             batches,
             name=self.name,
@@ -96,11 +105,11 @@ class MaskedImageEvaluator:
         )
         if jax.process_index() == 0:
             announce(
-                f"{self.name} at step {step}: {len(self._maker.source):,} images, {count:,} hidden"
-                f" patches, the same every time\n  MIM loss {metrics['mim_loss']:.4f}   accuracy"
-                f" {metrics['mim_accuracy']:.2%}"
+                f"{self.name} at step {step}: {len(self._maker.source):,} images,"
+                f" {int(sums[:, 2].sum()):,} hidden patches, the same every time\n  MIM loss"
+                f" {metrics['mim_loss']:.4f}   accuracy {metrics['mim_accuracy']:.2%}"
             )
-        return metrics
+        return metrics, sums
 
     @property
     def patch_size(self) -> int:
@@ -149,7 +158,9 @@ class MaskedImagesEvaluation:
         """Evaluates every split, and draws what the model makes of hidden patches."""
         metrics: dict[str, float] = {}
         for evaluator in self.evaluators:
-            scores = evaluator.evaluate(self.model, params, self.frozen, step)
+            scores, sums = evaluator.score(self.model, params, self.frozen, step)
+            lines = masked_predictions(sums)
+            write_predictions(predictions, self.name, evaluator.name, lines)
             metrics |= metric_names(self.name, evaluator.name, scores)
         shown = largest(self.evaluators)
         if page is not None and shown is not None and self.draw:

@@ -16,7 +16,8 @@ import numpy as np
 from vlmo_jax.datasets import TextRecord
 from vlmo_jax.evals import collect
 from vlmo_jax.evals.evaluation import check_batch_size, metric_names
-from vlmo_jax.evals.masked import score_split
+from vlmo_jax.evals.masked import masked_predictions, score_split
+from vlmo_jax.evals.predictions import write_predictions
 from vlmo_jax.input.hosts import Host
 from vlmo_jax.input.masked_texts import EvalMaskedTexts
 from vlmo_jax.input.text import captions
@@ -113,8 +114,14 @@ class MaskedTextEvaluator:
         Raises:
             RuntimeError: anything failed; it names the evaluator and the step.
         """
+        return self.score(model, params, step)[0]
+
+    def score(
+        self, model: MaskedTextModel, params: Any, step: int
+    ) -> tuple[dict[str, float], np.ndarray]:
+        """Evaluates as `evaluate` does, and returns the sums of each row; see `score_split`."""
         host = Host(jax.process_index(), jax.process_count())
-        metrics, count = score_split(
+        metrics, sums = score_split(
             lambda batch: model.score(params, batch),
             self._texts.batches(self._batch_size, host),
             name=self.name,
@@ -128,10 +135,10 @@ class MaskedTextEvaluator:
         if jax.process_index() == 0:
             announce(
                 f"{self.name} at step {step}: {self.num_records:,} texts in {len(self._texts):,}"
-                f" rows, {count:,} masked tokens, the same every time\n  MLM loss"
+                f" rows, {int(sums[:, 2].sum()):,} masked tokens, the same every time\n  MLM loss"
                 f" {metrics['mlm_loss']:.4f}   accuracy {metrics['mlm_accuracy']:.2%}"
             )
-        return metrics
+        return metrics, sums
 
 
 def draw_blanks(
@@ -291,7 +298,9 @@ class MaskedTextEvaluation:
         """
         metrics: dict[str, float] = {}
         for evaluator in self.evaluators:
-            scores = evaluator.evaluate(self.model, params, step)
+            scores, sums = evaluator.score(self.model, params, step)
+            lines = masked_predictions(sums)
+            write_predictions(predictions, self.name, evaluator.name, lines)
             metrics |= metric_names(self.name, evaluator.name, scores)
         if page is not None and self.blanks is not None:
             filled = fill_in_examples(self.model, params, self.blanks, self.tokenizer, self.mesh)

@@ -6,8 +6,11 @@ what it was measured on.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+from vlmo_jax.datasets import Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,23 +21,72 @@ class Protocol:
         description: the words that are printed with every result.
         captions_per_image: the first so many captions of an image are used; None: all.
         num_images: the split must have so many; None: any number.
+        num_texts: so many captions must be used of it; None: any number.
+        folds: parts of the split, as it comes, that are searched alone; the result is their mean.
     """
 
     description: str
     captions_per_image: int | None = None
     num_images: int | None = None
+    num_texts: int | None = None
+    folds: int = 1
 
 
 PROTOCOLS = {
     "all_captions": Protocol("all captions of every image"),
     "first_caption": Protocol("the first caption of every image", captions_per_image=1),
+    # VLMo, ViLT, BEiT-3, ALBEF
+    "coco_karpathy_5k_all": Protocol(
+        "COCO, Karpathy's test split, all 25,010 captions", num_images=5000, num_texts=25_010
+    ),
+    # VSE++, SCAN, VSE-infinity, CLIP_benchmark
     "coco_karpathy_5k": Protocol(
-        "COCO, Karpathy's test split, the first 5 captions of every image", 5, 5000
+        "COCO, Karpathy's test split, the first 5 captions of every image", 5, 5000, 25_000
+    ),
+    "coco_karpathy_1k": Protocol(
+        "COCO, Karpathy's test split, the first 5 captions of every image, mean of 5 folds of"
+        " 1,000 images in a row",
+        5,
+        5000,
+        25_000,
+        folds=5,
     ),
     "flickr30k_karpathy_1k": Protocol(
-        "Flickr30K, Karpathy's test split, 5 captions of every image", 5, 1000
+        "Flickr30K, Karpathy's test split, 5 captions of every image", 5, 1000, 5000
     ),
 }
+
+
+class Captions(NamedTuple):
+    """The captions of a split that a protocol uses.
+
+    Attributes:
+        image_ids: of all images.
+        texts: the captions.
+        text_image: [texts] int32, the row of the image of each.
+    """
+
+    image_ids: Sequence[str]
+    texts: list[str]
+    text_image: np.ndarray
+
+
+def read_captions(source: Sequence[Record], protocol: str) -> Captions:
+    """Reads all records of a split, and picks the captions that a protocol uses.
+
+    Args:
+        source: the records.
+        protocol: a name in `PROTOCOLS`.
+
+    Raises:
+        ValueError: see `select_captions`; or there are no records.
+    """
+    if not len(source):
+        raise ValueError("the split is empty; give one with records")
+    records = (source[row] for row in range(len(source)))
+    described = [(record.image_id, record.texts) for record in records]
+    image_ids, captions = zip(*described, strict=True)
+    return Captions(image_ids, *select_captions(protocol, image_ids, captions))
 
 
 def select_captions(
@@ -51,7 +103,7 @@ def select_captions(
         (texts, text_image): list of captions, and [texts] int32, the row of the image of each.
 
     Raises:
-        ValueError: unknown protocol, wrong number of images, or an image with too few captions.
+        ValueError: unknown protocol, wrong number of images or captions, or an image with too few.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol={protocol!r} is unknown; use one of {sorted(PROTOCOLS)}")
@@ -73,4 +125,10 @@ def select_captions(
             )
         texts += used
         text_image += [row] * len(used)
+    if wanted.num_texts not in (None, len(texts)):
+        raise ValueError(
+            f"protocol={protocol!r} is about {wanted.num_texts} captions and this split has"
+            f" {len(texts)}; build the split from the official file, or use"
+            " protocol='all_captions'"
+        )
     return texts, np.array(text_image, np.int32)

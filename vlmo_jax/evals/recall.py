@@ -4,14 +4,16 @@ A query has a group and so has each candidate; the candidates of the query's own
 all others wrong. The rank of a query is the number of wrong candidates that come before its best
 right one, so 0 is a hit at 1. With several captions an image, the best of them counts.
 
-A tie never helps: a wrong candidate that scores the same as the best right one comes before it.
-Neither does NaN: it compares as "before" too, so that a broken model ranks last and not first.
-Where nothing ties, the ranks are those of the evaluation code of VSE-infinity and ALBEF.
+Candidates that score the same come in a random order, and what is measured is what is expected of
+it: the mean rank, and the chance of a hit. So a model that gives everything one score has the
+recall of chance. NaN comes first: a broken model ranks last. Where nothing ties, the ranks are
+those of the evaluation code of VSE-infinity and ALBEF.
 """
 
 import functools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,66 @@ CUTOFFS = (1, 5, 10)
 SLAB_ENTRIES = 2**25  # similarities held at once: 128 MiB of float32
 
 
+class Ranks(NamedTuple):
+    """Where the best right candidate of each query comes.
+
+    Attributes:
+        before: [Q] int32, wrong candidates that score higher.
+        tied: [Q] int32, wrong candidates that score the same.
+        right: [Q] int32, right candidates with that score; 1 where it is NaN.
+    """
+
+    before: np.ndarray
+    tied: np.ndarray
+    right: np.ndarray
+
+    @classmethod
+    def without_ties(cls, ranks: np.ndarray) -> "Ranks":
+        """Of plain ranks [Q] int, from 0."""
+        ranks = np.asarray(ranks, np.int32)
+        return cls(ranks, np.zeros_like(ranks), np.ones_like(ranks))
+
+    @classmethod
+    def empty(cls, count: int) -> "Ranks":
+        """Room for those of so many queries."""
+        return cls(*np.zeros((3, count), np.int32))
+
+    @property
+    def expected(self) -> np.ndarray:
+        """[Q] float64, from 0: the mean over all orders of what ties."""
+        return self.before + self.tied / (self.right + 1.0)
+
+    @property
+    def worst(self) -> np.ndarray:
+        """[Q] int32, from 0: what ties comes before."""
+        return self.before + self.tied
+
+    def hits(self, cutoff: int) -> np.ndarray:
+        """[Q] float64, 0 to 1: the chance that the best right candidate is among the first."""
+        misses = np.ones(len(self.before))
+        for place in range(cutoff):  # drawn one after the other, from the first that ties
+            drawn = place < cutoff - self.before
+            left = np.maximum(self.tied - place, 0)
+            misses *= np.where(drawn, left / (left + self.right), 1.0)
+        return 1.0 - misses
+
+    def take(self, rows: np.ndarray) -> "Ranks":
+        """Those of some queries."""
+        return Ranks(*(part[rows] for part in self))
+
+
+class Found(NamedTuple):
+    """The most similar candidates of each query, best first.
+
+    Attributes:
+        rows: [Q, k] int32, of the candidates.
+        scores: [Q, k] float32, their similarities.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+
+
 def best_ranks(
     queries: np.ndarray,
     candidates: np.ndarray,
@@ -28,7 +90,7 @@ def best_ranks(
     candidate_groups: np.ndarray,
     *,
     slab_entries: int = SLAB_ENTRIES,
-) -> np.ndarray:
+) -> Ranks:
     """Ranks of the best right candidate of each query.
 
     Args:
@@ -39,21 +101,22 @@ def best_ranks(
         slab_entries: how many similarities are held at once.
 
     Returns:
-        [Q] int32, 0 (first) to the number of wrong candidates (last).
+        Ranks of the queries, from 0 (first) to the number of wrong candidates (last).
 
-    Source: VLMo section 4.3 (recall on COCO and Flickr30K); ties are ranked against us.
+    Source: VLMo section 4.3 (recall on COCO and Flickr30K).
     """
     slabs = _slabs(len(queries), len(candidates), slab_entries)
     query_groups, candidate_groups = (
         np.asarray(query_groups, np.int32),
         np.asarray(candidate_groups, np.int32),
     )
-    return np.asarray(_best_ranks(queries, candidates, query_groups, candidate_groups, slabs=slabs))
+    counts = _best_ranks(queries, candidates, query_groups, candidate_groups, slabs=slabs)
+    return Ranks(*np.asarray(counts).T)
 
 
 def top_candidates(
     queries: np.ndarray, candidates: np.ndarray, top_k: int, *, slab_entries: int = SLAB_ENTRIES
-) -> np.ndarray:
+) -> Found:
     """The `top_k` most similar candidates of each query, best first, the lower row first in a tie.
 
     Args:
@@ -63,40 +126,44 @@ def top_candidates(
         slab_entries: how many similarities are held at once.
 
     Returns:
-        [Q, top_k] int32 rows of `candidates`.
+        The rows of `candidates` and their similarities.
     """
     slabs = _slabs(len(queries), len(candidates), slab_entries)
-    return np.asarray(_top_candidates(queries, candidates, top_k=top_k, slabs=slabs))
+    found = _top_candidates(queries, candidates, top_k=top_k, slabs=slabs)
+    return Found(*map(np.asarray, found))
 
 
-def reranked_ranks(ranks: np.ndarray, top_right: np.ndarray, top_scores: np.ndarray) -> np.ndarray:
+def reranked_ranks(ranks: Ranks, top_right: np.ndarray, top_scores: np.ndarray) -> Ranks:
     """Ranks after the top candidates of each query are put in the order of another score.
 
-    A query whose right candidates are all outside of its top candidates keeps its rank.
+    A query whose right candidates are all outside of its top candidates keeps its rank. (The
+    official code gives all others the score -100, where they tie: recalls up to k are the same.)
 
     Args:
-        ranks: [Q] int32, ranks by the first score.
+        ranks: of the queries, by the first score.
         top_right: [Q, k] bool, which of the top candidates are right.
         top_scores: [Q, k] float32, their second score.
 
-    Returns:
-        [Q] int32.
-
     Source: ALBEF section 3.5 (ITM scores of the top k by ITC).
     """
-    best = np.max(top_scores, axis=1, where=top_right, initial=-np.inf)
-    before = ~top_right & ~(top_scores < best[:, None])
-    return np.where(top_right.any(axis=1), before.sum(axis=1), ranks).astype(np.int32)
+    best = np.max(top_scores, axis=1, where=top_right, initial=-np.inf)[:, None]
+    same, lower = top_scores == best, top_scores < best  # both False for NaN
+    before = (~top_right & ~same & ~lower).sum(axis=1)
+    tied, right = (~top_right & same).sum(axis=1), (top_right & same).sum(axis=1)
+    inside = top_right.any(axis=1)
+    return Ranks(
+        np.where(inside, before, ranks.before).astype(np.int32),
+        np.where(inside, tied, ranks.tied).astype(np.int32),
+        np.where(inside, np.maximum(right, 1), ranks.right).astype(np.int32),
+    )
 
 
-def recall_metrics(
-    image_to_text_ranks: np.ndarray, text_to_image_ranks: np.ndarray
-) -> dict[str, float]:
+def recall_metrics(image_to_text_ranks: Ranks, text_to_image_ranks: Ranks) -> dict[str, float]:
     """Recall at 1, 5 and 10, median and mean rank both ways, and the mean of the six recalls.
 
     Args:
-        image_to_text_ranks: [images] int, from 0.
-        text_to_image_ranks: [captions] int, from 0.
+        image_to_text_ranks: of the images.
+        text_to_image_ranks: of the captions.
 
     Returns:
         Dict of floats: recalls are shares from 0 to 1; ranks count from 1, the median one rounded
@@ -108,12 +175,78 @@ def recall_metrics(
         ("text_to_image", text_to_image_ranks),
     ):
         for cutoff in CUTOFFS:
-            metrics[f"{way}_recall_at_{cutoff}"] = float(np.mean(np.asarray(ranks) < cutoff))
+            metrics[f"{way}_recall_at_{cutoff}"] = float(np.mean(ranks.hits(cutoff)))
             recalls.append(metrics[f"{way}_recall_at_{cutoff}"])
-        metrics[f"{way}_median_rank"] = float(math.floor(np.median(ranks)) + 1)
-        metrics[f"{way}_mean_rank"] = float(np.mean(np.asarray(ranks, np.float64)) + 1)
+        metrics[f"{way}_median_rank"] = float(math.floor(np.median(ranks.expected)) + 1)
+        metrics[f"{way}_mean_rank"] = float(np.mean(ranks.expected) + 1)
     metrics["mean_recall"] = float(np.mean(recalls))
     return metrics
+
+
+class Fold(NamedTuple):
+    """A part of a split that is searched alone: rows of its images and of its texts."""
+
+    images: np.ndarray
+    texts: np.ndarray
+
+
+def split_folds(image_groups: np.ndarray, text_groups: np.ndarray, folds: int) -> list[Fold]:
+    """Deals images into folds as they come, each as large, and every text to its image's.
+
+    Args:
+        image_groups: [I] int32, all different.
+        text_groups: [T] int32.
+        folds: divides I.
+
+    Raises:
+        ValueError: the images do not divide into so many folds.
+    """
+    if folds < 1 or len(image_groups) % folds:
+        raise ValueError(f"{len(image_groups)} images do not divide into {folds} folds")
+    parts = np.split(np.arange(len(image_groups)), folds)
+    return [Fold(rows, np.flatnonzero(np.isin(text_groups, image_groups[rows]))) for rows in parts]
+
+
+def both_ranks(
+    images: np.ndarray,
+    texts: np.ndarray,
+    image_groups: np.ndarray,
+    text_groups: np.ndarray,
+    folds: Sequence[Fold],
+) -> tuple[Ranks, Ranks]:
+    """Ranks of the images' searches for texts and of the texts' for images, each in its fold.
+
+    Args:
+        images: embeddings [I, D] float32.
+        texts: embeddings [T, D] float32.
+        image_groups: [I] int32.
+        text_groups: [T] int32.
+        folds: which together are the split.
+    """
+    to_text, to_image = Ranks.empty(len(images)), Ranks.empty(len(texts))
+    for rows, here in folds:
+        image_side = images[rows], image_groups[rows]
+        text_side = texts[here], text_groups[here]
+        for whole, places, (query, query_groups), (found, found_groups) in (
+            (to_text, rows, image_side, text_side),
+            (to_image, here, text_side, image_side),
+        ):
+            ranks = best_ranks(query, found, query_groups, found_groups)
+            for old, new in zip(whole, ranks, strict=True):
+                old[places] = new
+    return to_text, to_image
+
+
+def mean_metrics(to_text: Ranks, to_image: Ranks, folds: Sequence[Fold]) -> dict[str, float]:
+    """Means over folds of `recall_metrics`.
+
+    Args:
+        to_text: of all images.
+        to_image: of all texts.
+        folds: their rows.
+    """
+    found = [recall_metrics(to_text.take(rows), to_image.take(here)) for rows, here in folds]
+    return {name: float(np.mean([metrics[name] for metrics in found])) for name in found[0]}
 
 
 def fold_metrics(
@@ -142,18 +275,8 @@ def fold_metrics(
 
     Source: VSE-infinity (fold5 evaluation).
     """
-    if folds < 1 or len(images) % folds:
-        raise ValueError(f"{len(images)} images do not divide into {folds} folds")
-    found = []
-    for rows in np.split(np.arange(len(images)), folds):
-        here, groups = np.isin(text_groups, image_groups[rows]), image_groups[rows]
-        found.append(
-            recall_metrics(
-                best_ranks(images[rows], texts[here], groups, text_groups[here]),
-                best_ranks(texts[here], images[rows], text_groups[here], groups),
-            )
-        )
-    return {name: float(np.mean([metrics[name] for metrics in found])) for name in found[0]}
+    parts = split_folds(image_groups, text_groups, folds)
+    return mean_metrics(*both_ranks(images, texts, image_groups, text_groups, parts), parts)
 
 
 def chance_recall(num_right: Sequence[int], num_candidates: int, cutoff: int) -> float:
@@ -189,8 +312,8 @@ def _map_slabs(function, slabs, *query_arrays):
     for array in query_arrays:
         padding = [(0, slabs * rows - num_queries)] + [(0, 0)] * (array.ndim - 1)
         stacked.append(jnp.pad(array, padding).reshape(slabs, rows, *array.shape[1:]))
-    result = jax.lax.map(lambda slab: function(*slab), tuple(stacked))
-    return result.reshape(slabs * rows, *result.shape[2:])[:num_queries]
+    results = jax.lax.map(lambda slab: function(*slab), tuple(stacked))
+    return jax.tree.map(lambda x: x.reshape(slabs * rows, *x.shape[2:])[:num_queries], results)
 
 
 def _similarities(queries, candidates):
@@ -204,16 +327,20 @@ def _best_ranks(queries, candidates, query_groups, candidate_groups, *, slabs):
     def ranks_of(queries, query_groups):
         scores = _similarities(queries, candidates)
         right = query_groups[:, None] == candidate_groups[None, :]
-        best = jnp.max(scores, axis=1, where=right, initial=-jnp.inf)
-        # "not smaller" instead of "larger or equal": true for ties, and true wherever there is a
-        # NaN.
-        return jnp.sum(~right & ~(scores < best[:, None]), axis=1, dtype=jnp.int32)
+        best = jnp.max(scores, axis=1, where=right, initial=-jnp.inf)[:, None]
+        same = scores == best
+        # "neither lower nor the same" instead of "higher": true wherever there is a NaN.
+        masks = (~right & ~same & ~(scores < best), ~right & same, right & same)
+        before, tied, tied_right = (mask.sum(axis=1, dtype=jnp.int32) for mask in masks)
+        return jnp.stack([before, tied, jnp.maximum(tied_right, 1)], axis=1)
 
     return _map_slabs(ranks_of, slabs, queries, query_groups)
 
 
 @functools.partial(jax.jit, static_argnames=("top_k", "slabs"))
 def _top_candidates(queries, candidates, *, top_k, slabs):
-    return _map_slabs(
-        lambda slab: jax.lax.top_k(_similarities(slab, candidates), top_k)[1], slabs, queries
-    )
+    def top_of(slab):
+        scores, rows = jax.lax.top_k(_similarities(slab, candidates), top_k)
+        return rows, scores
+
+    return _map_slabs(top_of, slabs, queries)

@@ -13,6 +13,7 @@ import numpy as np
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals import collect
 from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
+from vlmo_jax.evals.predictions import write_predictions
 from vlmo_jax.input.evaluation import image_batches
 from vlmo_jax.input.hosts import Host
 from vlmo_jax.reports.metrics import announce, progress
@@ -178,5 +179,7 @@ class ReconstructionEvaluation:
             values, scores = evaluator.evaluate(self.model, params, step)
             if page is not None and evaluator is shown:
                 evaluator.draw_examples(self.model, params, scores, page)
+            lines = ({"row": row, "psnr": psnr} for row, psnr in enumerate(scores.psnr))
+            write_predictions(predictions, self.name, evaluator.name, lines)
             metrics |= metric_names(self.name, evaluator.name, values)
         return metrics

@@ -11,6 +11,16 @@ import numpy as np
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals import collect, protocols, recall, rerank
 from vlmo_jax.evals.evaluation import check_batch_size
+from vlmo_jax.evals.retrieval_search import (
+    RERANKINGS,
+    Search,
+    Way,
+    best_candidates,
+    describe_ties,
+    draw_queries,
+    format_metrics,
+    reorder,
+)
 from vlmo_jax.input.evaluation import image_batches, text_batches
 from vlmo_jax.input.hosts import Host
 from vlmo_jax.input.text.tokenizer import Tokenizer
@@ -18,13 +28,6 @@ from vlmo_jax.reports.metrics import announce, progress
 from vlmo_jax.tasks.retrieval import Encoders
 
 KEPT_IMAGE_BYTES = 2**30  # decoded images of a split are kept if they take no more on one host
-
-
-class Embeddings(NamedTuple):
-    """image [images, D] and text [captions, D], float32, on every process."""
-
-    image: np.ndarray
-    text: np.ndarray
 
 
 class RetrievalExamples(NamedTuple):
@@ -38,6 +41,8 @@ class RetrievalExamples(NamedTuple):
     images: np.ndarray  # [R, S, S, 3] uint8, images as queries
     image_captions: list[list[str]]  # [R][L], the captions they retrieve
     image_correct: np.ndarray  # [R, L] bool
+    caption_ranks: np.ndarray  # [Q] float, from 1, of the best right one
+    image_ranks: np.ndarray  # [R]
 
 
 class RetrievalEvaluator:
@@ -53,6 +58,8 @@ class RetrievalEvaluator:
             shards of the mesh.
         mesh: the mesh of the job.
         protocol: a name in `protocols.PROTOCOLS`.
+        rerank: a name in RERANKINGS.
+        captions: of `protocols.read_captions`; None: they are read now.
 
     Raises:
         ValueError: a size is impossible, the split is empty, or it does not fit the protocol.
@@ -69,21 +76,22 @@ class RetrievalEvaluator:
         batch_size: int,
         mesh: jax.sharding.Mesh,
         protocol: str = "all_captions",
+        rerank: str = "replace",
+        captions: protocols.Captions | None = None,
     ) -> None:
         check_batch_size(name, batch_size, mesh)
-        if not len(source):
-            raise ValueError(f"evaluator {name!r}: the split is empty; give one with records")
         try:
-            records = (source[row] for row in range(len(source)))
-            described = [(record.image_id, record.texts) for record in records]
-            image_ids, captions = zip(*described, strict=True)
-            self.texts, self.text_image = protocols.select_captions(protocol, image_ids, captions)
+            captions = captions or protocols.read_captions(source, protocol)
+            self.image_ids, self.texts, self.text_image = captions
+            self.folds = recall.split_folds(
+                np.arange(len(source)), self.text_image, protocols.PROTOCOLS[protocol].folds
+            )
         except ValueError as error:
             raise ValueError(f"evaluator {name!r}: {error}") from error
         self.name, self.num_records = name, len(source)
         self._source, self._tokenizer, self._mesh = source, tokenizer, mesh
         self._image_size, self._text_length, self._batch_size = image_size, text_length, batch_size
-        self._protocol = protocol
+        self._protocol, self._added = protocol, rerank == "add"
         self._host = Host(jax.process_index(), jax.process_count())
         self._kept_images = None
         self._cut_texts = sum(
@@ -106,11 +114,14 @@ class RetrievalEvaluator:
         if self._cut_texts:
             parts.append(f"{self._cut_texts:,} captions are cut at {self._text_length} tokens")
         if rerank_top_k:
-            parts.append(f"the top {rerank_top_k} are re-ranked by matching")
+            how = RERANKINGS["add" if self._added else "replace"]
+            parts.append(f"the top {rerank_top_k} are re-ranked by matching, {how}")
+        folds, images = len(self.folds), self.num_records
         to_text = [
-            recall.chance_recall(captions.tolist(), len(self.texts), k) for k in recall.CUTOFFS
+            recall.chance_recall(captions.tolist(), len(self.texts) // folds, k)
+            for k in recall.CUTOFFS
         ]
-        to_image = [recall.chance_recall([1], self.num_records, k) for k in recall.CUTOFFS]
+        to_image = [recall.chance_recall([1], images // folds, k) for k in recall.CUTOFFS]
         chances = [
             " / ".join(f"{100 * chance:.3g}" for chance in way) for way in (to_text, to_image)
         ]
@@ -138,55 +149,40 @@ class RetrievalEvaluator:
         Raises:
             RuntimeError: anything failed; it names the evaluator and the step.
         """
-        return self._evaluate(encoders, params, step, rerank_top_k)[0]
+        return self.search(encoders, params, step, rerank_top_k)[0]
 
     def evaluate_with_examples(
-        self,
-        encoders: Encoders,
-        params: Any,
-        step: int,
-        rerank_top_k: int = 0,
-        *,
-        num_captions: int = 8,
-        num_images: int = 4,
-        top_k: int = 5,
-        seed: int = 0,
+        self, encoders: Encoders, params: Any, step: int, rerank_top_k: int = 0, **options: int
     ) -> tuple[dict[str, float], RetrievalExamples]:
-        """Evaluates, and shows what some queries retrieve by their embeddings.
+        """Evaluates as `evaluate` does, and shows what some queries retrieve; see `examples`."""
+        metrics, search = self.search(encoders, params, step, rerank_top_k)
+        return metrics, self.examples(search, **options)
 
-        Args:
-            encoders, params, step, rerank_top_k: as in `evaluate`.
-            num_captions: captions drawn as queries.
-            num_images: images drawn as queries.
-            top_k: images or captions shown for each.
-            seed: of the draw.
-
-        Returns:
-            The metrics, and the examples.
-        """
-        metrics, embeddings = self._evaluate(encoders, params, step, rerank_top_k)
-        return metrics, self._examples(
-            embeddings, num_captions, num_images, top_k, np.random.default_rng(seed)
-        )
-
-    def _evaluate(self, encoders, params, step, rerank_top_k):
+    def search(
+        self, encoders: Encoders, params: Any, step: int, rerank_top_k: int = 0
+    ) -> tuple[dict[str, float], Search]:
+        """Evaluates as `evaluate` does, and returns what was found, too."""
         try:
-            embeddings = self._embed(encoders, params)
-            metrics = self._score(encoders, params, embeddings, rerank_top_k)
+            search = self._search(encoders, params)
+            if rerank_top_k:
+                search = self._rerank(encoders, params, search, rerank_top_k)
         except Exception as error:
             raise RuntimeError(f"evaluator {self.name!r} failed at step {step}: {error}") from error
+        to_text, to_image = search
+        metrics = recall.mean_metrics(to_text.ranks, to_image.ranks, self.folds)
+        if to_text.reranked and to_image.reranked:
+            reranked = recall.mean_metrics(to_text.reranked, to_image.reranked, self.folds)
+            metrics |= {f"reranked_{name}": value for name, value in reranked.items()}
         if jax.process_index() == 0:
-            announce(
-                "\n".join(
-                    [
-                        f"{self.name} at step {step}: {self.statement(rerank_top_k)}",
-                        *format_metrics(metrics),
-                    ]
-                )
-            )
-        return metrics, embeddings
+            lines = [
+                f"{self.name} at step {step}: {self.statement(rerank_top_k)}",
+                *describe_ties(search),
+                *format_metrics(metrics),
+            ]
+            announce("\n".join(lines))
+        return metrics, search
 
-    def _embed(self, encoders, params):
+    def _search(self, encoders, params) -> Search:
         image = self._run(
             encoders.encode_image,
             params,
@@ -212,33 +208,21 @@ class RetrievalEvaluator:
                     f"{broken} of {len(rows)} {kind} embeddings are not finite; the parameters are"
                     " broken"
                 )
-        return Embeddings(image, text)
+        ranks = recall.both_ranks(
+            image, text, np.arange(self.num_records), self.text_image, self.folds
+        )
+        return Search(Way(image, text, ranks[0]), Way(text, image, ranks[1]))
 
-    def _score(self, encoders, params, embeddings, rerank_top_k):
-        image, text = embeddings
-        image_groups = np.arange(self.num_records, dtype=np.int32)
-        to_text = recall.best_ranks(image, text, image_groups, self.text_image)
-        to_image = recall.best_ranks(text, image, self.text_image, image_groups)
-        metrics = recall.recall_metrics(to_text, to_image)
-        if rerank_top_k:
-            reranked = recall.recall_metrics(
-                *self._rerank(encoders, params, embeddings, to_text, to_image, rerank_top_k)
-            )
-            metrics |= {f"reranked_{name}": value for name, value in reranked.items()}
-        return metrics
-
-    def _rerank(self, encoders, params, embeddings, to_text, to_image, rerank_top_k):
+    def _rerank(self, encoders, params, search, rerank_top_k) -> Search:
         """Ranks both ways after matching; a pair that both ways want is scored once."""
-        image, text = embeddings
-        texts_of_image = recall.top_candidates(image, text, min(rerank_top_k, len(text)))
-        images_of_text = recall.top_candidates(text, image, min(rerank_top_k, len(image)))
-        image_rows = np.broadcast_to(np.arange(len(image))[:, None], texts_of_image.shape)
-        text_rows = np.broadcast_to(np.arange(len(text))[:, None], images_of_text.shape)
+        texts_of_image, images_of_text = best_candidates(search, self.folds, rerank_top_k)
+        image_rows = np.arange(self.num_records)[:, None] + np.zeros_like(texts_of_image.rows)
+        text_rows = np.arange(len(self.texts))[:, None] + np.zeros_like(images_of_text.rows)
         plan = rerank.PairPlan(
-            np.concatenate([image_rows.ravel(), images_of_text.ravel()]),
-            np.concatenate([texts_of_image.ravel(), text_rows.ravel()]),
-            num_images=len(image),
-            num_texts=len(text),
+            np.concatenate([image_rows.ravel(), images_of_text.rows.ravel()]),
+            np.concatenate([texts_of_image.rows.ravel(), text_rows.ravel()]),
+            num_images=self.num_records,
+            num_texts=len(self.texts),
             batch_size=self._batch_size,
             host_count=self._host.count,
         )
@@ -247,17 +231,15 @@ class RetrievalEvaluator:
         scores = self._run(
             encoders.match, params, batches, len(plan), steps * self._batch_size, "pairs matched"
         )
-        return (
-            recall.reranked_ranks(
-                to_text,
-                self.text_image[texts_of_image] == image_rows,
-                scores[plan.places(image_rows, texts_of_image)],
-            ),
-            recall.reranked_ranks(
-                to_image,
-                self.text_image[text_rows] == images_of_text,
-                scores[plan.places(images_of_text, text_rows)],
-            ),
+        to_text = scores[plan.places(image_rows, texts_of_image.rows)]
+        to_image = scores[plan.places(images_of_text.rows, text_rows)]
+        right_texts = self.text_image[texts_of_image.rows] == image_rows
+        right_images = self.text_image[text_rows] == images_of_text.rows
+        if self._added:
+            to_text, to_image = to_text + texts_of_image.scores, to_image + images_of_text.scores
+        return Search(
+            reorder(search.to_text, texts_of_image, right_texts, to_text),
+            reorder(search.to_image, images_of_text, right_images, to_image),
         )
 
     def _run(self, function, params, batches, num_rows, num_places, what):
@@ -305,12 +287,31 @@ class RetrievalEvaluator:
             for name in ("token_ids", "token_mask")
         }
 
-    def _examples(self, embeddings, num_captions, num_images, top_k, rng):
-        image, text = embeddings
-        queries = np.sort(rng.choice(len(text), min(num_captions, len(text)), replace=False))
-        image_queries = np.sort(rng.choice(len(image), min(num_images, len(image)), replace=False))
-        found_images = recall.top_candidates(text[queries], image, min(top_k, len(image)))
-        found_texts = recall.top_candidates(image[image_queries], text, min(top_k, len(text)))
+    def examples(
+        self,
+        search: Search,
+        *,
+        num_captions: int = 8,
+        num_images: int = 4,
+        top_k: int = 5,
+        seed: int = 0,
+    ) -> RetrievalExamples:
+        """What some queries retrieve by their embeddings: half of them hits, half of them misses,
+        as far as there are so many.
+
+        Args:
+            search: of `search`.
+            num_captions: captions drawn as queries.
+            num_images: images drawn as queries.
+            top_k: images or captions shown for each.
+            seed: of the draw.
+        """
+        rng = np.random.default_rng(seed)
+        (image, text, image_ranks, *_), (_, _, text_ranks, *_) = search
+        queries = draw_queries(text_ranks, num_captions, rng)
+        image_queries = draw_queries(image_ranks, num_images, rng)
+        found_images = recall.top_candidates(text[queries], image, min(top_k, len(image))).rows
+        found_texts = recall.top_candidates(image[image_queries], text, min(top_k, len(text))).rows
         rows, places = np.unique(
             np.concatenate([found_images.ravel(), image_queries]), return_inverse=True
         )
@@ -327,19 +328,6 @@ class RetrievalEvaluator:
             images=pixels[found_images.size :],
             image_captions=[[self.texts[row] for row in found] for found in found_texts],
             image_correct=self.text_image[found_texts] == image_queries[:, None],
+            caption_ranks=text_ranks.expected[queries] + 1,
+            image_ranks=image_ranks.expected[image_queries] + 1,
         )
-
-
-def format_metrics(metrics: Mapping[str, float]) -> list[str]:
-    """Lines for people: recalls in percent, one line a way."""
-    lines = []
-    for prefix, label in (("", ""), ("reranked_", ", re-ranked")):
-        for way in ("image_to_text", "text_to_image"):
-            if f"{prefix}{way}_recall_at_1" in metrics:
-                recalls = "  ".join(
-                    f"R@{k} {100 * metrics[f'{prefix}{way}_recall_at_{k}']:5.2f} %"
-                    for k in recall.CUTOFFS
-                )
-                rank = metrics[f"{prefix}{way}_median_rank"]
-                lines.append(f"  {way.replace('_', ' ')}{label}: {recalls}  median rank {rank:.0f}")
-    return lines

@@ -7,7 +7,9 @@ from typing import Any
 import jax
 
 from vlmo_jax.evals.evaluation import largest, metric_names
+from vlmo_jax.evals.predictions import write_predictions
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
+from vlmo_jax.evals.retrieval_predictions import retrieval_predictions
 from vlmo_jax.reports.pages.retrieval import retrieval_page
 from vlmo_jax.tasks.retrieval import Encoders
 
@@ -41,13 +43,12 @@ class RetrievalEvaluation:
         shown = largest(self.evaluators)
         top_k = 0 if page is None else self.rerank_top_k
         for evaluator in self.evaluators:
-            if page is not None and evaluator is shown:
-                scores, examples = evaluator.evaluate_with_examples(
-                    self.encoders, params, step, top_k
-                )
-                if jax.process_index() == 0:
-                    retrieval_page(**examples._asdict(), png=page, title=evaluator.name)
-            else:
-                scores = evaluator.evaluate(self.encoders, params, step, top_k)
+            scores, search = evaluator.search(self.encoders, params, step, top_k)
+            if page is not None and evaluator is shown and jax.process_index() == 0:
+                examples = evaluator.examples(search)
+                retrieval_page(**examples._asdict(), png=page, title=evaluator.name)
+            if predictions is not None:
+                lines = retrieval_predictions(evaluator, search)
+                write_predictions(predictions, self.name, evaluator.name, lines)
             metrics |= metric_names(self.name, evaluator.name, scores)
         return metrics

@@ -258,7 +258,8 @@ class VqaEvaluation:
                 accuracies=official_accuracies(answering),
             )
         except PartialAnswersError as error:
-            announce(f"{evaluator.name}: no file for the server is written: {error}")
+            if not any(question.answers for question in answering.questions):
+                announce(f"{evaluator.name}: no file for the server is written: {error}")
         else:
             announce(f"{evaluator.name}: the answers as the server takes them are in {path}")
 

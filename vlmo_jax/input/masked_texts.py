@@ -29,7 +29,7 @@ class MaskedTextExamples:
     """Makes the rows of the training stream, for `pipeline.stream_batches`.
 
     A row begins with the record that stands at its position and goes on with the records that
-    follow it in the data set, until it is full. Thus each record begins a row once an epoch, and
+    follow it in its data set, until it is full. Thus each record begins a row once an epoch, and
     what a row cuts at its end is whole in another row. A record too long for a row is seen in
     windows, another one each epoch: after as many epochs as it has windows every word of it was
     there. What a row holds and which words of it are masked depend on (seed, position, index)
@@ -42,6 +42,8 @@ class MaskedTextExamples:
         seed: 0 to 2**32 - 1.
         mask_rate: share of the words that are masked.
         packing: False leaves the rest of a row empty.
+        order: of the stream, which knows the sets that are mixed and their epochs; None: all
+            records are one set.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -55,6 +57,7 @@ class MaskedTextExamples:
     seed: int
     mask_rate: float = 0.15
     packing: bool = True
+    order: sampling.Order | None = None
 
     def __post_init__(self) -> None:
         masking.check_mask_rate(self.mask_rate)
@@ -113,13 +116,20 @@ class MaskedTextExamples:
         # Where a text begins its round of windows differs from text to text, or the first epoch
         # would see beginnings only.
         begin = captions.text_hash(f"{self.seed} {index}")
-        number = (position // len(self.source) + begin) % len(windows)
+        number = (self._epoch(position) + begin) % len(windows)
         pieces = [windows[number]]
         if self.packing and number == len(windows) - 1:
             used = 1 + len(pieces[0].ids) + 1  # with the tokens of the begin and of the end
-            pieces += text_rows.fill_row(further.texts(index), text_length - used)
+            following = further.texts(index, self._records_with(index))
+            pieces += text_rows.fill_row(following, text_length - used)
         _write_masked(batch, row, pieces, self._masker, rng)
         return Report(seen=1, texts=1, truncated=1 if len(windows) > 1 else 0)
+
+    def _epoch(self, position: int) -> int:
+        return self.order.epoch(position) if self.order else position // len(self.source)
+
+    def _records_with(self, index: int) -> range:
+        return self.order.records_with(index) if self.order else range(len(self.source))
 
 
 class _Further:
@@ -130,14 +140,15 @@ class _Further:
         self._seen = 0
         self._broken: list[tuple[str, str]] = []
 
-    def texts(self, index: int) -> Iterator[Encoding]:
-        """The texts after record `index`, round the end of the data set, but not the record itself
-        again.
+    def texts(self, index: int, records: range) -> Iterator[Encoding]:
+        """The texts after record `index` among `records`, round their end, but not the record
+        itself again.
         """
-        for offset in range(1, len(self._source)):
+        for offset in range(1, len(records)):
             self._seen += 1
+            place = (index - records.start + offset) % len(records)
             try:
-                record = read_record(self._source, (index + offset) % len(self._source))
+                record = read_record(self._source, records[place])
             except UnusableRecordError as error:
                 self._broken.append(error.args)
             else:

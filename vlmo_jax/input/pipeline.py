@@ -154,10 +154,16 @@ class BatchMaker:
 class _TrainStep(BatchMaker):
     """Step number to the rows of one host."""
 
-    def __init__(self, maker: ExampleMaker, batch_size: int, host: Host, num_threads: int) -> None:
+    def __init__(
+        self,
+        maker: ExampleMaker,
+        order: sampling.Order,
+        batch_size: int,
+        host: Host,
+        num_threads: int,
+    ) -> None:
         super().__init__(maker, num_threads)
-        self._order = sampling.RecordOrder(len(maker.source), maker.seed)
-        self._batch_size, self._host = batch_size, host
+        self._order, self._batch_size, self._host = order, batch_size, host
 
     def __call__(self, step: int) -> tuple[Batch, Report]:
         positions = self._host.positions(step, self._batch_size)
@@ -261,13 +267,14 @@ def stream_batches(
     end_step: int,
     host: Host = ALONE,
     loading: Loading = DEFAULT_LOADING,
+    order: sampling.Order | None = None,
 ) -> TrainBatches:
     """Returns the training batches of steps start_step to end_step - 1, of which this host gets its
     rows.
 
-    Row r of step s is position s * batch_size + r of an endless stream in which every record comes
-    once an epoch, shuffled anew each time. What stands there depends on the maker, its seed and the
-    position alone: not on where the run started, nor on the number of hosts, workers or threads.
+    Row r of step s is position s * batch_size + r of an endless stream. What stands there depends
+    on the maker, its seed, the order and the position alone: not on where the run started, nor on
+    the number of hosts, workers or threads.
 
     Args:
         maker: writes the examples; for `num_workers` above 0 it must be picklable.
@@ -275,6 +282,8 @@ def stream_batches(
         start_step, end_step: first step, and the one after the last.
         host: whose rows are made; b = B / hosts rows.
         loading: by how many processes and threads.
+        order: which record stands where; None: every record once an epoch, shuffled anew each time
+            by the maker's seed.
 
     Returns:
         An iterator of numpy batches: the maker's columns, [b, ...]. Making batches begins at once.
@@ -286,7 +295,8 @@ def stream_batches(
     host.rows_of(batch_size)  # refuses a batch that does not divide over the hosts
     if not 0 <= start_step <= end_step:
         raise ValueError(f"start_step={start_step} must be 0 to end_step={end_step}")
-    step = _TrainStep(maker, batch_size, host, loading.num_threads)
+    order = order or sampling.RecordOrder(len(maker.source), maker.seed)
+    step = _TrainStep(maker, order, batch_size, host, loading.num_threads)
     if len(maker.source) < batch_size:
         _log.warning(
             "batch_size=%d is more than the %d training records: a batch holds some twice",

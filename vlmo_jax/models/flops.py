@@ -90,6 +90,17 @@ def pair_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> in
     return model_flops(model).pretrain
 
 
+def retrieval_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
+    """FLOPs of a pair's way through the dual encoder: see `model_flops`."""
+    flops = model_flops(model)
+    return flops.image + flops.text
+
+
+def retrieval_matching_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
+    """The same and three passes through the fusion encoder: the pair and its hard negatives."""
+    return retrieval_flops(model, data) + 3 * model_flops(model).match
+
+
 def text_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
     """FLOPs of stage 2 on a text: see `model_flops`."""
     return model_flops(model).text_pretrain

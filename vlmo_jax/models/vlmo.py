@@ -264,17 +264,24 @@ class VLMo(nnx.Module):
         )[:, :, 0]
         return self.itc.project_text(states[:, 0]), self.itc_vl.project_text(states[:, 1])
 
-    def retrieval_image(self, image: jax.Array) -> jax.Array:
+    def retrieval_image(self, image: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """The dual encoder's image feature, [B, S, S, 3] -> [B, D]: the V/L branch alone."""
         x = self.embed_image(image)
-        states = self.encode_image(x, read=first_token(len(x)))
+        states = self.encode_image(x, read=first_token(len(x)), key=key)
         return self.itc.project_image(states[:, 0, 0])
 
-    def retrieval_text(self, token_ids: jax.Array, token_mask: jax.Array) -> jax.Array:
+    def retrieval_text(
+        self, token_ids: jax.Array, token_mask: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
         """The dual encoder's text feature, [B, T] -> [B, D]: the V/L branch alone."""
-        x = self.embed_text(token_ids)
-        states = self.encode_text(x, token_mask, read=first_token(len(x)))
+        embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
+        x = self.embed_text(token_ids, embed_key)
+        states = self.encode_text(x, token_mask, read=first_token(len(x)), key=encode_key)
         return self.itc.project_text(states[:, 0, 0])
+
+    def retrieval_scale(self) -> jax.Array:
+        """The logarithm of the dual encoder's scale."""
+        return self.itc.logit_scale[...]
 
     def logit_scales(self) -> tuple[jax.Array, jax.Array]:
         """The logarithms of the scales of both contrastive branches."""
@@ -290,10 +297,22 @@ class VLMo(nnx.Module):
         """Logits of the masked tokens from the states at their places: [..., D] to [..., V]."""
         return self.mlm_head(states)
 
+    def pair_logits(
+        self,
+        image: jax.Array,
+        token_ids: jax.Array,
+        token_mask: jax.Array,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Logits of "no match" and "match" of pairs: [B, 2] float32; `key` turns dropout on."""
+        embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
+        text = self.embed_text(token_ids, embed_key)
+        pooled = self._pool(text, token_mask, self.embed_image(image), encode_key)
+        return self.itm_head(pooled).astype(jnp.float32)
+
     def match(self, image: jax.Array, token_ids: jax.Array, token_mask: jax.Array) -> jax.Array:
         """Log-odds that image and text belong together, by the ITM head: [B] float32."""
-        pooled = self._pool(self.embed_text(token_ids), token_mask, self.embed_image(image))
-        logits = self.itm_head(pooled).astype(jnp.float32)
+        logits = self.pair_logits(image, token_ids, token_mask)
         return logits[:, 1] - logits[:, 0]
 
     def answer(

@@ -172,5 +172,10 @@ class EvaluationRecipe(Protocol):
     def open(self) -> None:
         """Opens its splits."""
 
+    def facts(self, split: str) -> dict[str, Any]:
+        """What a result of a split is about, once it is open: plain JSON values, `protocol` (words)
+        and counts among them, such as `images`, `texts` or `examples`.
+        """
+
     def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> Evaluation:
         """The evaluation, once the data are open."""

@@ -149,11 +149,43 @@ class DualEncoder(Protocol):
 
 
 @runtime_checkable
-class Matcher(DualEncoder, Protocol):
+class LearnsToRetrieve(Protocol):
+    """A dual encoder with a scale, which draws dropout by keys."""
+
+    def retrieval_image(self, image: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """[B, S, S, 3] -> [B, D] of length 1."""
+
+    def retrieval_text(
+        self, token_ids: jax.Array, token_mask: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, T] -> [B, D] of length 1."""
+
+    def retrieval_scale(self) -> jax.Array:
+        """The logarithm of the scale."""
+
+
+@runtime_checkable
+class FusesPairs(Protocol):
+    """A model that says of a pair whether it belongs together."""
+
+    def pair_logits(
+        self,
+        image: jax.Array,
+        token_ids: jax.Array,
+        token_mask: jax.Array,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """[B, S, S, 3] and [B, T] -> logits of "no match" and "match" [B, 2]."""
+
+
+@runtime_checkable
+class Matcher(DualEncoder, FusesPairs, Protocol):
     """A dual encoder that also says of a pair whether it belongs together."""
 
-    def match(self, image: jax.Array, token_ids: jax.Array, token_mask: jax.Array) -> jax.Array:
-        """[B, S, S, 3] and [B, T] -> log-odds [B]."""
+
+@runtime_checkable
+class LearnsToMatch(LearnsToRetrieve, FusesPairs, Protocol):
+    """The same, as it is trained."""
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 re-ranks the best.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ class Encoders(NamedTuple):
     Attributes:
         encode_image: {"image" uint8 [B, S, S, 3]} -> [B, D] float32 of length 1.
         encode_text: {"token_ids", "token_mask" [B, T]} -> [B, D] float32 of length 1.
-        match: all three -> [B] float32, log-odds of "matched" by the ITM head.
+        match: all three -> [B] float32, how well they match: a member of MATCH_SCORES.
     """
 
     encode_image: jax.stages.Wrapped
@@ -24,12 +25,29 @@ class Encoders(NamedTuple):
     match: jax.stages.Wrapped
 
 
+# What a pair's logits [B, 2] of "no match" and "match" are worth. The official codes take the
+# second logit alone; the log-odds order pairs by the probability that they match.
+MATCH_SCORES: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "log_odds": lambda logits: logits[:, 1] - logits[:, 0],
+    "logit": lambda logits: logits[:, 1],
+}
+
+
 def make_encoders(
-    graphdef: nnx.GraphDef, *, mean: tuple[float, ...], std: tuple[float, ...]
+    graphdef: nnx.GraphDef,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    match_score: str = "log_odds",
 ) -> Encoders:
-    """Builds the functions from a model's graphdef; `mean` and `std` normalise images as in
-    training.
+    """Builds the functions from a model's graphdef.
+
+    Args:
+        graphdef: of a model.
+        mean, std: normalise images, as in training.
+        match_score: a name in MATCH_SCORES.
     """
+    score = MATCH_SCORES[match_score]
 
     def encode_image(params, batch):
         return nnx.merge(graphdef, params).retrieval_image(
@@ -40,9 +58,8 @@ def make_encoders(
         return nnx.merge(graphdef, params).retrieval_text(batch["token_ids"], batch["token_mask"])
 
     def match(params, batch):
+        image = normalize_image(batch["image"], mean, std)
         model = nnx.merge(graphdef, params)
-        return model.match(
-            normalize_image(batch["image"], mean, std), batch["token_ids"], batch["token_mask"]
-        )
+        return score(model.pair_logits(image, batch["token_ids"], batch["token_mask"]))
 
     return Encoders(jax.jit(encode_image), jax.jit(encode_text), jax.jit(match))

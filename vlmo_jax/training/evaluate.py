@@ -2,6 +2,7 @@
 data set.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from vlmo_jax.checkpoints import saved_params, store
+from vlmo_jax.checkpoints.digests import digest_tree
 from vlmo_jax.commands.config_errors import ConfigError, naming
 from vlmo_jax.commands.folders import require_writable
 from vlmo_jax.evals.collect import NothingToEvaluateError
@@ -20,8 +22,10 @@ from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.tasks.settings import NO_INIT
 from vlmo_jax.reports.metrics import MetricWriter, announce
+from vlmo_jax.reports.results import append_results, results_table
 from vlmo_jax.training.loop import picture_path
 from vlmo_jax.training.opening import open_recipe
+from vlmo_jax.training.results import PREDICTIONS, RESULTS, Scored, describe_results
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
@@ -30,7 +34,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
 
     Args:
         config: ConfigDict of the recipe that made the checkpoint.
-        workdir: folder of the run; metrics and pictures go there.
+        workdir: folder of the run; results, metrics, pictures and predictions go there.
 
     Returns:
         `eval/<evaluation>/<split>/<metric>` -> value.
@@ -61,23 +65,41 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
             }
         _, step, meta = next(iter(loaded.values()))
         _check_meta(recipe, meta, path)
+        folder, _ = saved_params.find_checkpoint(path)
         if jax.process_index() == 0:
             announce(f"Evaluating step {step} of {path}")
         workdir.mkdir(parents=True, exist_ok=True)
         metrics: dict[str, float] = {}
+        results: list[dict[str, Any]] = []
         pages = {name: picture_path(workdir, f"evaluation_{name}") for name in recipe.evaluations}
         writer = MetricWriter(
             workdir, start_step=None, total_steps=step, enabled=jax.process_index() == 0
         )
         with writer:
             for name, evaluation in recipe.make_evaluations(graphdef, mesh).items():
-                scores = evaluation.run(loaded[averaged[name]][0], step, page=pages[name])
-                writer.write(step, scores)
+                params = loaded[averaged[name]][0]
+                scores = evaluation.run(
+                    params, step, page=pages[name], predictions=workdir / PREDICTIONS
+                )
+                if scores:  # there are none where nobody knows the answers
+                    writer.write(step, scores)
                 metrics |= scores
+                init_from = meta["config"].get("init_from")
+                scored = Scored(folder / str(step), step, digest_tree(params), init_from)
+                results += describe_results(recipe, name, scores, scored)
     if jax.process_index() == 0:
-        examples = ", ".join(str(page) for page in pages.values())
-        announce(f"Metrics are in {workdir / 'metrics.jsonl'}, examples in {examples}")
+        append_results(workdir / RESULTS, results)
+        _summarize(results, workdir, [*pages.values(), workdir / PREDICTIONS])
     return metrics
+
+
+def _summarize(results: Sequence[dict], workdir: Path, made: Sequence[Path]) -> None:
+    """Says what was measured, and where everything is."""
+    announce(
+        f"\n{results_table(results)}\n\n"
+        f"Results are in {workdir / RESULTS}, metrics in {workdir / 'metrics.jsonl'}, examples in"
+        f" {', '.join(str(path) for path in made if path.exists())}"
+    )
 
 
 def _require_something(recipe: Recipe) -> None:
@@ -113,6 +135,12 @@ def _check_meta(recipe: Recipe, meta: dict[str, Any], path: Path | str) -> None:
                 f"config.data.{key}={tuple(now[key])} but {path} was trained with {saved.get(key)};"
                 " use that"
             )
+    if "answers" in saved and "answers" in now and saved["answers"] != now["answers"]:
+        raise ConfigError(
+            f"config.data.answers: the list has {now['answers']['number']} answers and is not the"
+            f" one of {saved['answers']['number']} that {path} was trained with, by whose ids it"
+            " answers; give that with --config.data.answers=FILE"
+        )
     if recipe.tokenizer is None:
         return
     tokenizer = meta["tokenizer"]

@@ -27,7 +27,8 @@ def open_recipe(config: ConfigDict) -> Recipe:
         ConfigError: the config cannot run.
         DisagreementError: the processes were started with other configs, versions or data.
     """
-    agree({**_flatten("config", json.loads(config.to_json())), **_versions()})
+    versions = {f"the version of {name}": found for name, found in package_versions().items()}
+    agree({**_flatten("config", json.loads(config.to_json())), **versions})
     with together("run this config"):
         recipe = Recipe(config)
         recipe.check(jax.device_count(), device_bytes())
@@ -42,13 +43,14 @@ def _contents(recipe: Recipe) -> dict[str, Any]:
     return {**contents, "tokenizer": tokenizer and tokenizer["sha256"]}
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """The versions of what a run's numbers depend on, "none" where it is not installed."""
     versions = {}
     for package in PACKAGES:
         try:
-            versions[f"the version of {package}"] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            versions[f"the version of {package}"] = "none"
+            versions[package] = "none"
     return versions
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vlmo_jax.checkpoints.earlier import upgrade_config
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.recipes import Recipe
 
@@ -47,7 +48,8 @@ def check_same_run(recipe: Recipe, meta: Mapping[str, Any], directory: Path) -> 
         )
     known_by_content = [field for field, name in _PATHS.items() if meta.get(name)]
     known_by_content += list(meta.get("frozen", {}))
-    changed = _changed_fields(meta["config"], json.loads(recipe.config.to_json()))
+    now = upgrade_config(json.loads(recipe.config.to_json()))
+    changed = _changed_fields(upgrade_config(meta["config"]), now)
     differences = [change for change in changed if change[0] not in known_by_content]
     if differences:
         listed = ", ".join(f"config.{key} was {old} and is {new}" for key, old, new in differences)
@@ -88,7 +90,14 @@ def _changed_fields(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterabl
         if isinstance(old, dict) and isinstance(new, dict):
             skipped = RESUMABLE_DATA if key == "data" else ()
             for field in sorted(set(new) | set(old)):
-                if field not in skipped and old.get(field) != new.get(field):
+                if field not in skipped and _differ(old, new, field):
                     yield f"{key}.{field}", old.get(field), new.get(field)
         else:
             yield key, old, new
+
+
+def _differ(old: Mapping[str, Any], new: Mapping[str, Any], field: str) -> bool:
+    """Whether a field changed; one that there was not yet and that is not set did not."""
+    if field not in old and new[field] in (None, "", []):
+        return False
+    return old.get(field) != new.get(field)

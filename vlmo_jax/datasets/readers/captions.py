@@ -11,6 +11,7 @@ from vlmo_jax.datasets.errors import CaptionsError, MissingDataError
 from vlmo_jax.datasets.readers import caption_rows, image_paths
 from vlmo_jax.datasets.readers.caption_rows import OTHER_SUFFIXES, SUFFIXES
 from vlmo_jax.datasets.readers.keys import EXAMPLE, find_key, numbered_keys, refuse_keys
+from vlmo_jax.datasets.readers.plain_text import whole
 
 _NO_CAPTIONS = ("readme", "license", "licence", "notice", "requirements", "changelog")
 # What people keep captions in, and what is not read here.
@@ -246,7 +247,7 @@ def _image_name(row: Mapping[str, Any], where: str) -> str:
         raise CaptionsError(f"{where} has no value for {key}")
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise CaptionsError(f"{where} has {repr(value)[:60]} where the path of an image must be")
-    return _whole(str(value), where).strip()
+    return whole(str(value), where).strip()
 
 
 def _add_row(image: CaptionedImage, row: Mapping[str, Any], where: str) -> None:
@@ -282,18 +283,7 @@ def _strings(value: Any, where: str) -> list[str]:
             raise CaptionsError(
                 f"{where} has {repr(item)[:60]} where a string or a list of strings must be"
             )
-    return [" ".join(_whole(item, where).split()) for item in values]
-
-
-def _whole(text: str, where: str) -> str:
-    """The text, if all of it can be written."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise CaptionsError(
-            f"{where} holds half a character ({text[error.start]!a}); write it whole"
-        ) from error
-    return text
+    return [" ".join(whole(item, where).split()) for item in values]
 
 
 def _add_new(strings: list[str], new: Sequence[str]) -> None:

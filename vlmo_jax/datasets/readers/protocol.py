@@ -35,6 +35,10 @@ class Entry:
 class Reader(Protocol):
     """Reads one format. Can be pickled once `entries` was exhausted.
 
+    A reader may also have `files()`, {name: text} of files that belong beside the records, such as
+    the answers that a model chooses from, and `notes`, lines about what was read in another way
+    than it stands there; both are asked for once `entries` was exhausted.
+
     Attributes:
         kind: of the records.
         description: what the data set is, one sentence.

@@ -26,7 +26,7 @@ without a question, questions without text, and those of images that are missing
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,27 +153,21 @@ class VqaV2Reader:
         seen: set[str] = set()
         for number, row in enumerate(_rows(document, "questions", path)):
             where = f"{path} questions[{number}]"
-            question_id, image_id = str(_field(row, "question_id", where)), row.get("image_id")
-            text = _field(row, "question", where)
-            if not isinstance(image_id, int) or not isinstance(text, str):
-                raise DataError(f"{where} needs a number as image_id and a text as question")
-            if question_id in seen:
-                raise DataError(
-                    f"{where} has question_id {question_id}, as one before it; leave one out"
-                )
-            seen.add(question_id)
-            asked = Asked(question_id, " ".join(text.split()))
+            asked, image_id = _question(row, where)
+            _refuse_twice(asked.question_id, seen, where)
+            seen.add(asked.question_id)
             if annotations is not None:
-                answered = annotations.pop(question_id, None)
-                if answered is None:
-                    self._leave_out(question_id, "it has no annotation")
+                found = annotations.pop(asked.question_id, None)
+                if found is None:
+                    self._leave_out(asked.question_id, "it has no annotation")
                     continue
-                asked = answered._replace(question=asked.question)
+                asked = found._replace(question=asked.question)
                 if len(asked.answers) != PEOPLE:
-                    self._leave_out(question_id, f"it has {len(asked.answers)} answers, not 10")
+                    why = f"it has {len(asked.answers)} answers, not {PEOPLE}"
+                    self._leave_out(asked.question_id, why)
                     continue
             if not asked.question:
-                self._leave_out(question_id, "it has no text")
+                self._leave_out(asked.question_id, "it has no text")
                 continue
             images.setdefault(image_id, []).append(asked)
         for question_id in annotations or {}:
@@ -195,20 +189,10 @@ class VqaV2Reader:
         found: dict[str, Asked] = {}
         for number, row in enumerate(_rows(_read_json(path), "annotations", path)):
             where = f"{path} annotations[{number}]"
-            question_id = str(_field(row, "question_id", where))
-            answers, main = (
-                _field(row, "answers", where),
-                _field(row, "multiple_choice_answer", where),
-            )
-            if not isinstance(main, str) or not all(isinstance(a, str) for a in answers):
-                raise DataError(f"{where} has an answer that is no text")
-            if question_id in found:
-                raise DataError(
-                    f"{where} has question_id {question_id}, as one before it; leave one out"
-                )
-            types = (str(row.get(name, "")) for name in ("answer_type", "question_type"))
-            found[question_id] = Asked(question_id, "", tuple(answers), main, *types)
-            annotated.append(Annotation(number, 0, main, ()))
+            asked = _annotation(row, where)
+            _refuse_twice(asked.question_id, found, where)
+            found[asked.question_id] = asked
+            annotated.append(Annotation(number, 0, asked.main_answer, ()))
         return found
 
     def load(self, entry: Entry) -> records.QuestionsRecord:
@@ -272,6 +256,32 @@ def questions_record(
         answer_types=tuple(one.answer_type for one in questions),
         question_types=tuple(one.question_type for one in questions),
     )
+
+
+def _question(row: Mapping, where: str) -> tuple[Asked, int]:
+    """A question without its answers, and the number of its image."""
+    question_id, image_id = str(_field(row, "question_id", where)), row.get("image_id")
+    text = _field(row, "question", where)
+    if not isinstance(image_id, int) or not isinstance(text, str):
+        raise DataError(f"{where} needs a number as image_id and a text as question")
+    return Asked(question_id, " ".join(text.split())), image_id
+
+
+def _annotation(row: Mapping, where: str) -> Asked:
+    """The answers to a question, without its text."""
+    question_id = str(_field(row, "question_id", where))
+    answers = _field(row, "answers", where)
+    main = _field(row, "multiple_choice_answer", where)
+    texts = isinstance(answers, list) and all(isinstance(one, str) for one in (main, *answers))
+    if not texts:
+        raise DataError(f"{where} has an answer that is no text")
+    types = (str(row.get(name, "")) for name in ("answer_type", "question_type"))
+    return Asked(question_id, "", tuple(answers), main, *types)
+
+
+def _refuse_twice(question_id: str, seen: Container[str], where: str) -> None:
+    if question_id in seen:
+        raise DataError(f"{where} has question_id {question_id}, as one before it; leave one out")
 
 
 def _read_json(path: Path) -> Mapping:

@@ -1,4 +1,6 @@
-"""A random view of an image: crop, mirror, colour jitter and RandAugment, in this order."""
+"""A random view of an image: crop, mirror, affine change, colour jitter, drawing style and
+RandAugment, in this order.
+"""
 
 import dataclasses
 
@@ -6,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from vlmo_jax.datasets.images import WHITE
-from vlmo_jax.input.images import color_jitter, pixels, randaugment
+from vlmo_jax.input.images import affine, color_jitter, drawing_style, pixels, randaugment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,9 +19,13 @@ class Augmentation:
         crop_scale: smallest and largest share of an image's area that a random crop shows.
         flip: mirror half of the images.
         randaugment: (number of operations, magnitude 0 to 10), or () for no RandAugment.
-        randaugment_fill: colour of corners that it uncovers (see `randaugment.rand_augment`).
+        randaugment_fill: colour of corners that it and the affine change uncover (see
+            `randaugment.rand_augment`).
         color_jitter: strengths of brightness, contrast, saturation and hue (see
             `color_jitter.color_jitter`), or () for none.
+        affine: rotation, zoom and shift (see `affine.random_affine`), or () for none.
+        grey: share of the images without colours.
+        outlines: share of the images as outlines (see `drawing_style`).
 
     Raises:
         ConfigError: a strength is out of range.
@@ -30,11 +36,17 @@ class Augmentation:
     randaugment: tuple[float, ...] = (2, 7)
     randaugment_fill: tuple[int, int, int] = WHITE
     color_jitter: tuple[float, ...] = ()
+    affine: tuple[float, ...] = ()
+    grey: float = 0.0
+    outlines: float = 0.0
 
     def __post_init__(self) -> None:
         pixels.check_crop(self.crop_scale)
         randaugment.check_randaugment(self.randaugment)
         color_jitter.check_color_jitter(self.color_jitter)
+        affine.check_affine(self.affine)
+        drawing_style.check_share("grey", self.grey)
+        drawing_style.check_share("outlines", self.outlines)
 
     def min_pixels(self, size: int) -> float:
         """Returns how many pixels a decoded image must keep for views of `size` pixels a side."""
@@ -58,8 +70,14 @@ class Augmentation:
         image = self.crop(image, size, rng)
         if self.flip and rng.random() < 0.5:
             image = pixels.flip_horizontally(image)
+        if self.affine:
+            image = affine.random_affine(
+                image, rng, strengths=self.affine, fill=self.randaugment_fill
+            )
         if self.color_jitter:
             image = color_jitter.color_jitter(image, rng, strengths=self.color_jitter)
+        if self.grey or self.outlines:
+            image = drawing_style.draw_style(image, rng, grey=self.grey, outlines=self.outlines)
         if self.randaugment:
             num_ops, magnitude = self.randaugment
             image = randaugment.rand_augment(

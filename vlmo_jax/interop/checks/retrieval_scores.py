@@ -30,7 +30,7 @@ def official_vector(metrics: Mapping[str, float], way: str) -> list[float]:
 
 def both_ranks(
     similarity: np.ndarray, image_groups: np.ndarray, text_groups: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[recall.Ranks, recall.Ranks]:
     """Ranks of images' and of texts' searches in a table [images, texts]."""
     images, texts = similarity.shape
     return (
@@ -67,7 +67,9 @@ def check_retrieval_metrics(arrays: Arrays, info: Info, report: Any) -> None:
         to_text, to_image = both_ranks(scores, np.arange(len(scores)), groups)
         metrics = recall.recall_metrics(to_text, to_image)
         for name, way, ranks in (("i2t", WAYS[0], to_text), ("t2i", WAYS[1], to_image)):
-            report.compare(f"{prefix}vse_{name}_ranks", ranks, case[f"vse_{name}_ranks"], 0.0)
+            report.compare(
+                f"{prefix}vse_{name}_ranks", ranks.expected, case[f"vse_{name}_ranks"], 0.0
+            )
             vector = official_vector(metrics, way)
             report.compare(f"{prefix}vse_{name}", vector, case[f"vse_{name}"], 1e-4)
         total = sum(sum(official_vector(metrics, way)[:3]) for way in WAYS)
@@ -89,7 +91,7 @@ def _check_folds(similarity: np.ndarray, arrays: Arrays, wanted: Info, report: A
     groups = np.arange(len(texts)) // wanted["captions_per_image"]
     to_text, to_image = both_ranks(similarity, images, groups)
     for way, ranks in zip(WAYS, (to_text, to_image), strict=True):
-        report.compare(f"folds/rank_{way}", ranks, arrays[f"folds/rank_{way}"], 0.0)
+        report.compare(f"folds/rank_{way}", ranks.expected, arrays[f"folds/rank_{way}"], 0.0)
     size = wanted["fold_images"]
     cases = {"all at once": (images, wanted["all_at_once"])}
     for number, fold in enumerate(wanted["folds"]):
@@ -129,7 +131,7 @@ def _check_reranking(arrays: Arrays, wanted: Info, report: Any) -> None:
     for case in wanted["cases"]:
         replaced, added = [], []
         for old_ranks, (scores, logits, own, others) in zip(plain, ways, strict=True):
-            top = recall.top_candidates(scores, unit_rows(scores.shape[1]), case["k"])
+            top = recall.top_candidates(scores, unit_rows(scores.shape[1]), case["k"]).rows
             right = others[top] == own[:, None]
             chosen = np.take_along_axis(logits, top, axis=1)
             near = np.take_along_axis(scores, top, axis=1)

@@ -80,7 +80,8 @@ class ImagesData:
 
     def describe(self) -> str:
         """See `protocols.Data`."""
-        return f"{len(self.source):,} training images from {self._config.data.source}"
+        found = f"{len(self.source):,} training images from {self._config.data.source}"
+        return found + opening.describe_mixture(self._config, self.source)
 
     def describe_long_texts(self, share: float) -> str:
         """Nothing: no texts are read."""

@@ -6,10 +6,12 @@ import jax
 from ml_collections import ConfigDict
 
 from vlmo_jax.commands.config_errors import naming, require
-from vlmo_jax.commands.fields import Kind, Number, Several, Text, Whole
+from vlmo_jax.commands.fields import Extra, Kind, Number, Several, Text, Whole
 from vlmo_jax.datasets import open_source
+from vlmo_jax.datasets.sources import JoinedSource, split_names
 from vlmo_jax.input.hosts import Host
 from vlmo_jax.input.pipeline import ExampleMaker, Loading, TrainBatches, stream_batches
+from vlmo_jax.input.sampling import MixedOrder, Order, RecordOrder, count_places
 from vlmo_jax.input.text.tokenizer import Tokenizer, load_tokenizer
 
 # What fields of `config.data` may be: those that all kinds of data have, and those of images.
@@ -18,6 +20,9 @@ LOADED: dict[str, Kind] = {
     "kind": Text(),
     "source": Text(optional=True),
     "split": Text(),
+    "weights": Extra(
+        Several(Number(above=0), what="numbers, one for each data set of source", optional=True)
+    ),
     "num_workers": Whole(low=0, high=1024, zero="no processes"),
     "num_threads": Whole(high=1024),
     "prefetch": Whole(high=10_000),
@@ -26,6 +31,9 @@ LOADED: dict[str, Kind] = {
 CROP = Several(Number(), 2, "two numbers, smallest and largest share of the area")
 JITTER = Several(
     Number(), 4, "strengths of brightness, contrast, saturation and hue", optional=True
+)
+AFFINE = Several(
+    Number(), 3, "rotation in degrees, zoom and shift as a share of the side", optional=True
 )
 RANDAUGMENT = Several(Number(), 2, "(operations, magnitude)", optional=True)
 COLOUR = Several(Whole(low=0, high=255), 3, "a colour, red, green and blue of 0 to 255")
@@ -92,6 +100,53 @@ def open_tokenizer(config: ConfigDict) -> Tokenizer:
     return tokenizer
 
 
+def record_order(config: ConfigDict, source: Sequence) -> Order:
+    """Which training record stands where: each once an epoch, or by `config.data.weights`.
+
+    Raises:
+        ConfigError: a data set of a mixture has nothing to train on.
+    """
+    weights = _weights(config)
+    if len(weights) < 2:
+        return RecordOrder(len(source), config.seed)
+    assert isinstance(source, JoinedSource)  # of as many parts, see `_check_weights`
+    with naming(config, "data.weights", "data.source"):
+        return MixedOrder([len(part) for part in source.parts], weights, config.seed)
+
+
+def _weights(config: ConfigDict) -> tuple[float, ...]:
+    return tuple(config.data.get("weights") or ())
+
+
+def _check_weights(config: ConfigDict) -> None:
+    """Refuses weights that are not one for each of the data sets that a source joins."""
+    weights = _weights(config)
+    names = split_names(config.data.source) if weights and config.data.source else []
+    require(
+        len(names) == len(weights) or not names,
+        f"config.data.weights={weights} must be one number for each of the {len(names)} data sets"
+        f" of config.data.source={config.data.source!r}, in their order, or () to draw every record"
+        " equally often",
+    )
+
+
+def describe_mixture(config: ConfigDict, source: Sequence) -> str:
+    """How often each set of a mixture is drawn from and how often it is gone through, in words
+    behind those of the records; "" where all records are alike.
+    """
+    weights = _weights(config)
+    if not weights or not isinstance(source, JoinedSource):
+        return ""
+    places = count_places(weights, config.steps * config.batch_size)
+    members = zip(split_names(config.data.source), source.parts, weights, places, strict=True)
+    shares = (
+        f"{name} {weight / sum(weights):.1%} ({count / max(1, len(part)):,.2f} epochs of its"
+        f" {len(part):,} records)"
+        for name, part, weight, count in members
+    )
+    return f"; by config.data.weights {', '.join(shares)}"
+
+
 def stream(config: ConfigDict, maker: ExampleMaker, start_step: int) -> TrainBatches:
     """The batches of this process, of the examples that `maker` writes."""
     return stream_batches(
@@ -101,12 +156,14 @@ def stream(config: ConfigDict, maker: ExampleMaker, start_step: int) -> TrainBat
         end_step=config.steps,
         host=Host(jax.process_index(), jax.process_count()),
         loading=loading(config),
+        order=record_order(config, maker.source),
     )
 
 
 def check_loading(config: ConfigDict) -> None:
-    """Refuses impossible numbers of processes, threads and batches."""
+    """Refuses impossible numbers of processes, threads, batches and weights."""
     loading(config)
+    _check_weights(config)
 
 
 def loading(config: ConfigDict) -> Loading:

@@ -1,12 +1,13 @@
 """Questions about images, with answers out of a list."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlmo_jax.commands.config_errors import naming, require
 from vlmo_jax.commands.fields import Choice, Extra, Kind, Text
 from vlmo_jax.datasets import records
-from vlmo_jax.datasets.answer_lists import find_answers, read_answers
+from vlmo_jax.datasets.answer_lists import answers_text, find_answers, read_answers
 from vlmo_jax.datasets.examples import ExampleSource, keep_examples
 from vlmo_jax.datasets.identity import identify
 from vlmo_jax.datasets.sources import open_records
@@ -32,7 +33,7 @@ class QuestionsData(ViewsAndTexts):
         "answers": Extra(Text(optional=True)),
         "answer_matching": Choice(MATCHINGS),
     }
-    unit = "questions"
+    unit = texts = "questions"
     _targets: AnswerTargets | None = None
     _images: Sequence = ()
 
@@ -65,9 +66,10 @@ class QuestionsData(ViewsAndTexts):
     def open(self, *, training: bool) -> None:
         """See `protocols.Data`."""
         self.tokenizer = opening.open_tokenizer(self.config)
-        self._targets = self._open_targets()
         if training:
             self._images = opening.open_train_source(self.config, open_questions)
+        self._targets = self._open_targets()
+        if training:
             self.source = keep_examples(self._images, self.targets.answerable)
             require(
                 len(self.source) > 0,
@@ -133,9 +135,18 @@ class QuestionsData(ViewsAndTexts):
                 f"; {out:,} questions ({share:.1%}) are left out, since none of their answers is"
                 f" among these (config.data.answer_matching={self.config.data.answer_matching!r})"
             )
+        found += opening.describe_mixture(self.config, self.source)
         return found + self.describe_texts(self._images)
 
     def preprocessing(self) -> dict[str, Any]:
-        """See `protocols.Data`; with the answers by id, so that a checkpoint alone can answer."""
-        answers = list(self._targets.answers) if self._targets else []
+        """See `protocols.Data`; with what the answers are by whose ids the model answers."""
+        if self._targets is None:
+            return super().preprocessing()
+        text = answers_text(self._targets.answers)
+        answers = {"number": len(self._targets.answers), "sha256": text_digest(text)}
         return {**super().preprocessing(), "answers": answers}
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 of a text in UTF-8, in hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -20,7 +20,7 @@ def open_statements(source: str, split: str) -> Sequence:
 class StatementsData(ViewsAndTexts):
     """Two images, each in a view of its own, and a statement; see `protocols.Data`."""
 
-    unit = "statements"
+    unit = texts = "statements"
 
     @property
     def rows(self) -> StatementRows:
@@ -66,4 +66,5 @@ class StatementsData(ViewsAndTexts):
     def describe(self) -> str:
         """See `protocols.Data`."""
         found = f"{len(self.source):,} training statements from {self.config.data.source}"
+        found += opening.describe_mixture(self.config, self.source)
         return found + self.describe_texts(self.source)

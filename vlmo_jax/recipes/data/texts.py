@@ -77,12 +77,14 @@ class TextsData:
             config.seed,
             mask_rate=config.data.mask_rate,
             packing=config.data.packing,
+            order=opening.record_order(config, self.source),
         )
         return opening.stream(config, maker, start_step)
 
     def describe(self) -> str:
         """See `protocols.Data`."""
         found = f"{len(self.source):,} training texts from {self._config.data.source}"
+        found += opening.describe_mixture(self._config, self.source)
         if self.tokenizer is None or not len(self.source):
             return found
         length = self._config.model.text_length

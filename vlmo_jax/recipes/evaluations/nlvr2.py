@@ -1,5 +1,7 @@
 """Statements about two images."""
 
+from typing import Any
+
 import jax
 from flax import nnx
 from ml_collections import ConfigDict
@@ -31,6 +33,11 @@ class Nlvr2EvaluationRecipe(SplitsRecipe):
     def open(self) -> None:
         """See `protocols.EvaluationRecipe`."""
         self.open_splits(open_statements)
+
+    def facts(self, split: str) -> dict[str, Any]:
+        """See `protocols.EvaluationRecipe`."""
+        protocol = "accuracy of statements, consistency of groups of them"
+        return {"protocol": protocol, "statements": len(self.splits[split])}
 
     def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> Nlvr2Evaluation:
         """See `protocols.EvaluationRecipe`."""

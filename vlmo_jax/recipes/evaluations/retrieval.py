@@ -1,16 +1,20 @@
 """Image-text retrieval."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 from flax import nnx
+from ml_collections import ConfigDict
 
-from vlmo_jax.commands.config_errors import require
-from vlmo_jax.commands.fields import Choice, Kind, Whole
-from vlmo_jax.evals.protocols import PROTOCOLS
+from vlmo_jax.commands.config_errors import naming, require
+from vlmo_jax.commands.fields import Choice, Extra, Kind, Whole
+from vlmo_jax.evals.protocols import PROTOCOLS, Captions, read_captions
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
 from vlmo_jax.evals.retrieval_evaluation import RetrievalEvaluation
+from vlmo_jax.evals.retrieval_search import RERANKINGS
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
+from vlmo_jax.recipes.protocols import Data, TaskRecipe
 from vlmo_jax.recipes.tasks.settings import check_heads
 from vlmo_jax.tasks.protocols import DualEncoder, Matcher
 from vlmo_jax.tasks.retrieval import Encoders, make_encoders
@@ -25,7 +29,12 @@ class RetrievalRecipe(SplitsRecipe):
         **SplitsRecipe.allowed,
         "protocol": Choice(tuple(PROTOCOLS)),
         "rerank_top_k": Whole(low=0, zero="no re-ranking"),
+        "rerank": Extra(Choice(tuple(RERANKINGS))),
     }
+
+    def __init__(self, name: str, config: ConfigDict, data: Data, task: TaskRecipe) -> None:
+        super().__init__(name, config, data, task)
+        self._captions: dict[str, Captions] = {}
 
     @property
     def needs(self) -> type:
@@ -47,10 +56,53 @@ class RetrievalRecipe(SplitsRecipe):
         ranking = ("itm",) if self.fields.rerank_top_k else ()
         check_heads(self.config, f"evals.{self.name}", (contrast, *ranking))
 
+    def open(self) -> None:
+        """See `protocols.EvaluationRecipe`."""
+        super().open()
+        with naming(self.config, f"evals.{self.name}.protocol"):
+            for split, source in self.splits.items():
+                self._captions[split] = self._read_captions(split, source)
+        for split, captions in self._captions.items():
+            self._check_candidates(split, captions)
+
+    def _read_captions(self, split: str, source: Sequence) -> Captions:
+        try:
+            return read_captions(source, self.fields.protocol)
+        except ValueError as error:
+            raise ValueError(f"{split}: {error}") from error
+
+    def _check_candidates(self, split: str, captions: Captions) -> None:
+        """Refuses to re-rank more candidates than a search has."""
+        top_k, folds = self.fields.rerank_top_k, PROTOCOLS[self.fields.protocol].folds
+        most = min(len(captions.image_ids), len(captions.texts)) // folds
+        require(
+            top_k <= most,
+            f"config.evals.{self.name}.rerank_top_k={top_k} is more than the {most:,} candidates of"
+            f" a search in {split}; use at most {most}, or other config.evals.{self.name}.splits",
+        )
+
+    def facts(self, split: str) -> dict[str, Any]:
+        """See `protocols.EvaluationRecipe`."""
+        captions, top_k = self._captions[split], self.fields.rerank_top_k
+        return {
+            "protocol": f"{self.fields.protocol}: {PROTOCOLS[self.fields.protocol].description}",
+            "images": len(captions.image_ids),
+            "texts": len(captions.texts),
+            "rerank": self._rerank if top_k else None,
+            "rerank_top_k": top_k,
+        }
+
+    @property
+    def _rerank(self) -> str:
+        """Config files from before there was a choice replace."""
+        return self.fields.get("rerank", "replace")
+
     def encoders(self, graphdef: nnx.GraphDef) -> Encoders:
         """The model's functions."""
-        data = self.config.data
-        return make_encoders(graphdef, mean=tuple(data.mean), std=tuple(data.std))
+        data, score = self.config.data, "logit" if self._rerank == "add" else "log_odds"
+        return make_encoders(
+            graphdef, mean=tuple(data.mean), std=tuple(data.std), match_score=score
+        )
 
     def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> RetrievalEvaluation:
         """See `protocols.EvaluationRecipe`."""
@@ -65,6 +117,8 @@ class RetrievalRecipe(SplitsRecipe):
                 batch_size=self.fields.batch_size,
                 mesh=mesh,
                 protocol=self.fields.protocol,
+                rerank=self._rerank,
+                captions=self._captions[name],
             )
             for name, source in self.splits.items()
         ]

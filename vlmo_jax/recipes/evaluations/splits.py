@@ -19,7 +19,16 @@ from vlmo_jax.recipes.protocols import Data, TaskRecipe
 Part = TypeVar("Part")
 
 # Of files in a work folder.
-TAKEN_NAMES = ("checkpoints", "config", "curves", "metrics", "tensorboard", "tokenizer")
+TAKEN_NAMES = (
+    "checkpoints",
+    "config",
+    "curves",
+    "metrics",
+    "predictions",
+    "results",
+    "tensorboard",
+    "tokenizer",
+)
 PAGES = "evaluation_"  # begins the names of pictures of mode=eval
 
 
@@ -135,6 +144,10 @@ class SplitsRecipe:
     def open(self) -> None:
         """See `protocols.EvaluationRecipe`."""
         self.open_splits(open_source)
+
+    def facts(self, split: str) -> dict[str, Any]:
+        """See `protocols.EvaluationRecipe`."""
+        return {"protocol": self.fields.kind, "examples": len(self.splits[split])}
 
     def open_splits(self, open_split: Callable[[str, str], Sequence]) -> None:
         """Opens the splits.

@@ -36,6 +36,15 @@ class VqaEvaluationRecipe(SplitsRecipe):
         """See `protocols.EvaluationRecipe`."""
         self.open_splits(open_questions)
 
+    def facts(self, split: str) -> dict[str, Any]:
+        """See `protocols.EvaluationRecipe`."""
+        return {
+            "protocol": "official VQA accuracy of the likeliest of"
+            f" {len(self._questions.targets.answers):,} answers",
+            "images": len(self.splits[split]),
+            "answer_matching": self.config.data.answer_matching,
+        }
+
     def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> VqaEvaluation:
         """See `protocols.EvaluationRecipe`."""
         data = self.config.data

@@ -8,6 +8,7 @@ from vlmo_jax.recipes.protocols import TaskRecipe
 from vlmo_jax.recipes.tasks.image_pretrain import ImagePretrainRecipe
 from vlmo_jax.recipes.tasks.nlvr2 import Nlvr2Recipe
 from vlmo_jax.recipes.tasks.pair_pretrain import PairPretrainRecipe
+from vlmo_jax.recipes.tasks.retrieval import RetrievalMatchingRecipe, RetrievalTaskRecipe
 from vlmo_jax.recipes.tasks.text_pretrain import TextPretrainRecipe
 from vlmo_jax.recipes.tasks.visual_tokenizer import VisualTokenizerRecipe
 from vlmo_jax.recipes.tasks.vqa import VqaRecipe
@@ -19,4 +20,6 @@ TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "visual_tokenizer": VisualTokenizerRecipe,
     "vqa": VqaRecipe,
     "nlvr2": Nlvr2Recipe,
+    "retrieval": RetrievalTaskRecipe,
+    "retrieval_matching": RetrievalMatchingRecipe,
 }

@@ -22,6 +22,8 @@ def retrieval_page(
     png: str | os.PathLike,
     *,
     title: str = "",
+    caption_ranks: Sequence[float] = (),
+    image_ranks: Sequence[float] = (),
 ) -> None:
     """Draws captions with the images they retrieve, and images with the captions they retrieve;
     right ones are green.
@@ -35,6 +37,8 @@ def retrieval_page(
         image_correct: bool [R, L].
         png: the file to write.
         title: a line above all.
+        caption_ranks: [Q], from 1, of the best right image of each caption; (): not shown.
+        image_ranks: [R], of the best right caption of each image; (): not shown.
     """
     num_images = caption_images.shape[1] if len(captions) else 5
     num_captions = image_correct.shape[1] if len(images) else 0
@@ -52,17 +56,31 @@ def retrieval_page(
     top = page.title(title)
     if len(captions):
         top = _heading(page, top, "Caption, and the images it finds (best first)")
-        for caption, found, correct in zip(captions, caption_images, caption_correct, strict=True):
+        shown = _describe_ranks(caption_ranks, len(captions))
+        for caption, rank, found, correct in zip(
+            captions, shown, caption_images, caption_correct, strict=True
+        ):
             _draw_caption(page, top, caption, found, correct)
+            page.text(MARGIN, top + _CELL + _GAP / 2, rank, fontsize=7, color=GREY, va="center")
             top += _CELL + _GAP
     if len(images):
         top = _heading(page, top + _GAP, "Image, and the captions it finds (best first)")
-        queries = zip(images, image_captions, image_correct, strict=True)
-        for number, (image, words, correct) in enumerate(queries):
+        shown = _describe_ranks(image_ranks, len(images))
+        queries = zip(images, image_captions, image_correct, shown, strict=True)
+        for number, (image, words, correct, rank) in enumerate(queries):
             row, column = divmod(number, per_row)
             left, upper = MARGIN + column * inner / per_row, top + row * (row_height + 2 * _GAP)
             _draw_image(page, left, upper, row_height, image, words, correct)
+            below = upper + (row_height + _CELL) / 2 + _GAP
+            page.text(left, below, rank, fontsize=7, color=GREY, va="center")
     page.save(png)
+
+
+def _describe_ranks(ranks: Sequence[float], count: int) -> list[str]:
+    """Hit or miss, and where the best right one comes; nothing where no ranks are known."""
+    if not len(ranks):
+        return [""] * count
+    return ["hit" if r < 2 else f"miss: the right one is no. {round(r):,}" for r in ranks]
 
 
 def _heading(page: Page, top: float, text: str) -> float:

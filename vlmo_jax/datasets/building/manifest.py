@@ -1,0 +1,119 @@
+"""manifest.json of a data set: where it comes from, what is in it, and by what its files are known
+again.
+"""
+
+import collections
+import importlib.metadata
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vlmo_jax.datasets.building.plan import Plan, code_digest
+from vlmo_jax.datasets.building.shards import SplitShards
+from vlmo_jax.datasets.building.units import file_digest
+from vlmo_jax.datasets.readers.protocol import Reader
+
+NAME = "manifest.json"
+_MOST_REASONS = 20
+
+
+def make_manifest(
+    reader: Reader,
+    plan: Plan,
+    source: Path,
+    splits: Mapping[str, SplitShards],
+    shards: Mapping[str, Sequence[tuple[str, str]]],
+    left_out: Mapping[str, str],
+    build: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Gathers what stands in manifest.json: plain JSON values, the same for the same build.
+
+    Args:
+        reader: that has listed its entries.
+        plan: of the build.
+        source: folder of the download.
+        splits: what was written.
+        shards: {split: (file name, sha256) of each shard}.
+        left_out: {record or name: why}.
+        build: how it was asked for.
+
+    Returns:
+        The manifest.
+    """
+    found = reader.counts()
+    written = collections.defaultdict(list, {name: split.shards for name, split in splits.items()})
+    reasons = collections.Counter(left_out.values())
+    shown = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:_MOST_REASONS])
+    return {
+        **build,
+        "description": reader.description,
+        "license": reader.license,
+        "versions": {name: _version(name) for name in ("vlmo-jax", "tensorflow-datasets")}
+        | {"code": code_digest(reader)},
+        "sources": [
+            {
+                "path": _relative(Path(file.path), source),
+                "bytes": file.num_bytes,
+                "sha256": file.sha256,
+            }
+            for file in plan.sources
+        ],
+        "splits": {
+            split: {
+                "records": sum(shard.records for shard in written[split]),
+                "found": found.get(split, {}),
+                "published": dict(reader.published.get(split, {})),
+                "shards": [
+                    {"file": name, "records": shard.records, "sha256": sha256}
+                    for shard, (name, sha256) in zip(
+                        written[split], shards.get(split, ()), strict=True
+                    )
+                ],
+            }
+            # Splits that should be there, too, and of which no record is.
+            for split in dict.fromkeys([*splits, *found, *reader.published])
+        },
+        "left_out": {
+            "total": len(left_out),
+            "reasons": shown,
+            "for other reasons": len(left_out) - sum(shown.values()),
+        },
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+
+def differing_files(folder: Path) -> list[tuple[str, str]]:
+    """Compares the shards of a data set with its manifest.
+
+    Args:
+        folder: of the data set.
+
+    Returns:
+        [(file, what is wrong with it)]; empty where all is well or there is no manifest.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return []
+    try:
+        splits = json.loads(path.read_bytes())["splits"]
+        noted = {s["file"]: s["sha256"] for split in splits.values() for s in split["shards"]}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return [(NAME, f"it cannot be read: {type(error).__name__}: {error}")]
+    wrong = []
+    for name, sha256 in noted.items():
+        if not (folder / name).is_file():
+            wrong.append((name, f"{NAME} names it, and it is missing"))
+        elif file_digest(folder / name) != sha256:
+            wrong.append((name, f"it is not the file that was built: its hash is not {NAME}'s"))
+    return wrong

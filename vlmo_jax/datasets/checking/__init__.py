@@ -1,0 +1,1 @@
+"""What can be wrong with records, and which pictures training and evaluation share."""

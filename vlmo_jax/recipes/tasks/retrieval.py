@@ -1,0 +1,68 @@
+"""Fine-tuning for retrieval, with and without matching."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from vlmo_jax.commands.config_errors import require
+from vlmo_jax.commands.fields import Flag, Kind
+from vlmo_jax.models.flops import retrieval_flops, retrieval_matching_flops
+from vlmo_jax.recipes.tasks.settings import WEIGHT, Settings, check_heads, check_init
+from vlmo_jax.tasks.protocols import LearnsToMatch, LearnsToRetrieve
+from vlmo_jax.tasks.retrieval_finetune import RetrievalMatchingTask, RetrievalTask
+
+
+class RetrievalTaskRecipe(Settings):
+    """The contrast of a dual encoder; see `protocols.TaskRecipe`."""
+
+    allowed: Mapping[str, Kind] = {"mask_duplicates": Flag()}
+    needs: type = LearnsToRetrieve
+    heads: tuple[str, ...] = ("retrieval",)
+    task: type[RetrievalTask] = RetrievalTask
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """See `protocols.TaskRecipe`."""
+        return self.task(mask_duplicates=self.config.task.mask_duplicates).reads
+
+    def check_inputs(self) -> None:
+        """See `protocols.TaskRecipe`."""
+        check_init(self.config, "stage 3, or a model that was tuned on another set")
+
+    def check(self) -> None:
+        """See `protocols.TaskRecipe`."""
+        check_heads(self.config, "task", self.heads)
+        require(
+            self.config.mode == "eval" or self.config.batch_size >= 2,
+            f"config.batch_size={self.config.batch_size} leaves no negatives; use at least 2",
+        )
+
+    def make(self) -> RetrievalTask:
+        """See `protocols.TaskRecipe`."""
+        data = self.config.data
+        return self.task(
+            mean=tuple(data.mean), std=tuple(data.std), dropout=self.dropout, **self.weights
+        )
+
+    def forward_flops(self) -> int:
+        """See `protocols.TaskRecipe`."""
+        return retrieval_flops(self.config.model, self.config.data)
+
+    def next_step(self, workdir: Path) -> str:
+        """See `protocols.TaskRecipe`."""
+        return (
+            "add --config.mode=eval to the command of this run: results, a page of hits and misses"
+            f" and predictions go to {workdir}."
+        )
+
+
+class RetrievalMatchingRecipe(RetrievalTaskRecipe):
+    """The same with matching, so that the model can re-rank; see `protocols.TaskRecipe`."""
+
+    allowed: Mapping[str, Kind] = {**RetrievalTaskRecipe.allowed, "itm_weight": WEIGHT}
+    needs = LearnsToMatch
+    heads = ("retrieval", "itm")
+    task = RetrievalMatchingTask
+
+    def forward_flops(self) -> int:
+        """See `protocols.TaskRecipe`."""
+        return retrieval_matching_flops(self.config.model, self.config.data)
