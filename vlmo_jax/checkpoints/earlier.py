@@ -15,10 +15,6 @@ KINDS = {
 # Fields that version 0.1 did not have, with what it did.
 EVALUATION = {"averaged": False}
 OPTIMIZER = {"layer_decay": 1.0, "ema_decay": 0.0}
-# Fields that parts of a kind got since then, with what was done before.
-ADDED = {
-    ("data", "pairs"): {"affine": [], "grey": 0.0, "outlines": 0.0},
-}
 
 
 def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -27,18 +23,8 @@ def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
     Args:
         config: plain values of a checkpoint's meta or of a config.json, whole or in part.
     """
-    if "kind" in config:
-        config = _name_parts(config)
-    added = {
-        part: {**fields, **config[part]}
-        for (part, kind), fields in ADDED.items()
-        if config.get(part, {}).get("kind") == kind
-    }
-    return {**config, **added}
-
-
-def _name_parts(config: dict[str, Any]) -> dict[str, Any]:
-    """A config of version 0.1 with a kind for each part."""
+    if "kind" not in config:
+        return config
     upgraded = {name: value for name, value in config.items() if name != "kind"}
     for part, kind in zip(("model", "data", "task"), KINDS[config["kind"]], strict=True):
         upgraded[part] = {"kind": kind, **upgraded.get(part, {})}

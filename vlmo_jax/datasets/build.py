@@ -38,6 +38,7 @@ from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.readers.folder import FolderReader
 from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError
 from vlmo_jax.datasets.splits import parse_splits
+from vlmo_jax.datasets.tables import printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +130,8 @@ def build_dataset(
         _refuse_empty(left_out, counts)
         if left_out:
             dataset.add_file(
-                "left_out.tsv", "".join(f"{name}\t{reason}\n" for name, reason in left_out.items())
+                "left_out.tsv",
+                "".join(f"{printable(name)}\t{reason}\n" for name, reason in left_out.items()),
             )
     return BuildReport(
         counts, left_out, reader.blank_captions, reader.without_captions, reader.notes
@@ -166,7 +168,7 @@ def summarize_left_out(left_out: Mapping[str, str]) -> str:
     lines = [f"  {name}: {reason}" for name, reason in itertools.islice(left_out.items(), 10)]
     if len(left_out) > 10:
         lines.append(f"  and {len(left_out) - 10} more")
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 @told_in_one_line()

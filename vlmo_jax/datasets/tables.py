@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 
 
+def printable(text: str) -> str:
+    """Returns a text that can be printed and written as UTF-8: names of files may be none."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Returns lines in which the columns stand under each other, the first flush left and the
     others flush right.

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vlmo_jax.checkpoints.earlier import upgrade_config
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.recipes import Recipe
 
@@ -48,8 +47,7 @@ def check_same_run(recipe: Recipe, meta: Mapping[str, Any], directory: Path) -> 
         )
     known_by_content = [field for field, name in _PATHS.items() if meta.get(name)]
     known_by_content += list(meta.get("frozen", {}))
-    now = upgrade_config(json.loads(recipe.config.to_json()))
-    changed = _changed_fields(upgrade_config(meta["config"]), now)
+    changed = _changed_fields(meta["config"], json.loads(recipe.config.to_json()))
     differences = [change for change in changed if change[0] not in known_by_content]
     if differences:
         listed = ", ".join(f"config.{key} was {old} and is {new}" for key, old, new in differences)
@@ -97,7 +95,7 @@ def _changed_fields(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterabl
 
 
 def _differ(old: Mapping[str, Any], new: Mapping[str, Any], field: str) -> bool:
-    """Whether a field changed; one that there was not yet and that is not set did not."""
-    if field not in old and new[field] in (None, "", []):
+    """Whether a field changed; one that there was not yet and that is off did not."""
+    if field not in old and not new[field]:
         return False
     return old.get(field) != new.get(field)

@@ -18,6 +18,7 @@ from tests.datasets.building.small_builds import (
 )
 from tests.paths import ROOT
 from vlmo_jax.datasets import build, sources
+from vlmo_jax.datasets.building import places
 
 
 def _killed(download, out, picture):
@@ -85,6 +86,13 @@ def _stopped(download, out):
         build_small(download, out)
 
 
+def test_another_version_of_the_code_is_refused(download, tmp_path, monkeypatch):
+    _stopped(download, tmp_path / "out")
+    monkeypatch.setattr("vlmo_jax.datasets.building.plan.code_digest", lambda reader: "newer")
+    with pytest.raises(SystemExit, match="version of the code is '.*', not 'newer'.*--restart"):
+        build_small(download, tmp_path / "out")
+
+
 def test_a_changed_source_is_refused(download, tmp_path):
     _stopped(download, tmp_path / "out")
     rows = read_rows(download)
@@ -120,6 +128,18 @@ def test_what_the_reader_left_out_counts_and_is_listed(download, tmp_path):
     assert reasons == {"total": 1, "reasons": {"no caption": 1}, "for other reasons": 0}
 
 
+def test_a_name_that_is_no_text_is_left_out(download, tmp_path):
+    (download / "7.png").rename(download / "\udcff.png")
+    rows = [
+        row | {"image": row["image"].replace("7.png", "\udcff.png")} for row in read_rows(download)
+    ]
+    write_rows(download, rows)
+    build_small(download, tmp_path / "out", "--max_broken=0.1")
+    left_out = (tmp_path / "out/left_out.tsv").read_text()
+    assert "\\udcff.png\tits name or a text of it is no UTF-8; rename it\n" in left_out
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["left_out"]["total"] == 2
+
+
 def test_an_id_that_comes_twice_is_refused(download, tmp_path):
     rows = read_rows(download)
     write_rows(download, [*rows, rows[0] | {"split": "test"}])
@@ -141,6 +161,22 @@ def test_a_killed_worker_is_told_and_the_rest_kept(download, tmp_path):
         build_small(download, tmp_path / "out", "--workers=2")
     (download / "kill").unlink()
     build_small(download, tmp_path / "out")
+
+
+@pytest.mark.parametrize("when", ["put_in_place", "dataset_name"])
+def test_a_build_stopped_at_its_end_goes_on(download, tmp_path, monkeypatch, when):
+    build_small(download, tmp_path / "a/data")
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(places, when, stop)
+    with pytest.raises(SystemExit) as ended:
+        build_small(download, tmp_path / "b/data")
+    assert ended.value.code == 130 and not (tmp_path / "b/data").exists()
+    monkeypatch.undo()
+    build_small(download, tmp_path / "b/data")
+    assert contents(tmp_path / "a/data") == contents(tmp_path / "b/data")
 
 
 def test_a_build_killed_while_it_cleared_up_begins_anew(download, tmp_path):

@@ -37,6 +37,15 @@ def test_both_roads_give_the_same_records(photos, tmp_path, capsys):
     assert [file["path"] for file in manifest["sources"]] == ["captions.jsonl"]
 
 
+@pytest.mark.parametrize("road", [[], ["--format=folder", "--workers=1"]])
+def test_a_name_that_is_no_text_is_left_out(photos, tmp_path, road, capsys):
+    (photos / "captions.jsonl").unlink()
+    (photos / "4.png").rename(photos / "\udcff.png")
+    build.main([str(photos), str(tmp_path / "out"), "--max_broken=0.9", *road])
+    assert "\\udcff.png: its name is no UTF-8; rename it" in capsys.readouterr().out
+    assert "\\udcff.png\tits name" in (tmp_path / "out/left_out.tsv").read_text()
+
+
 def test_options(photos, tmp_path):
     out = tmp_path / "out"
     options = ["captions=none", "split=train=0.5,test=0.5", "seed=1"]

@@ -173,7 +173,7 @@ def _left_out_lines(left_out: Mapping[str, str], out: Any) -> str:
     lines += [f"  {name}: {why}" for name, why in itertools.islice(left_out.items(), _SHOWN)]
     if len(left_out) > _SHOWN:
         lines.append(f"  and {len(left_out) - _SHOWN:,} more")
-    return "\n".join(lines)
+    return tables.printable("\n".join(lines))
 
 
 def format_counts(splits: Mapping[str, Mapping[str, Any]]) -> str:

@@ -5,14 +5,13 @@ reader for.
 import contextlib
 import dataclasses
 import json
-import shutil
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vlmo_jax.commands.limits import raise_open_files
-from vlmo_jax.datasets import progress
+from vlmo_jax.datasets import progress, tables
 from vlmo_jax.datasets.building import manifest, places, processes, shards
 from vlmo_jax.datasets.building.plan import Plan, begin_or_go_on
 from vlmo_jax.datasets.building.units import Unit, UnitResult, Work
@@ -90,14 +89,14 @@ def build_format(
     with places.alone_at(out), places.ended_by_signals():
         places.check_place(out, overwrite)
         if restart or _was_put_in_place(work):
-            shutil.rmtree(work.folder, ignore_errors=True)
+            work.clear()
         with _told_what_is_kept(work):
             plan, reader = begin_or_go_on(reader, work, asked, unit_records)
             results = _run(engine, reader, work, plan, max_broken)
             report = _finish(reader, work, plan, source, out.name, asked, results)
         (work.folder / _COMPLETE).touch()
         places.put_in_place(work.folder / _DATA, out, overwrite)
-        shutil.rmtree(work.folder)
+        work.clear()
     return report
 
 
@@ -112,7 +111,7 @@ def _told_what_is_kept(work: Work) -> Iterator[None]:
         yield
     except BaseException:
         done = len(list((work.folder / "finished").glob("*.json")))
-        if done and (work.folder / "plan.json").is_file():
+        if done and work.plan_file.is_file():
             print(
                 f"{done:,} finished units are kept in {work.folder}; the same command goes on with"
                 " the others.",
@@ -170,7 +169,7 @@ def _nothing_listed(left_out: Mapping[str, str]) -> str:
 
 def _first(left_out: Mapping[str, str]) -> str:
     name, reason = next(iter(left_out.items()))
-    return f"the first was left out: {name}: {reason}"
+    return f"the first was left out: {tables.printable(name)}: {reason}"
 
 
 def _refuse_broken(left_out: Mapping[str, str], total: int, max_broken: float) -> None:
@@ -191,7 +190,7 @@ def _finish(
     asked: Mapping[str, Any],
     results: Mapping[Unit, UnitResult],
 ) -> FormatReport:
-    """Puts the shards of all units together in `work.folder / "data"`."""
+    """Puts the shards of all units together in `work.folder / _DATA`, and describes them."""
     left_out = dict(reader.left_out())
     for result in results.values():
         left_out |= dict(result.left_out)
@@ -204,7 +203,7 @@ def _finish(
         )
     data = work.folder / _DATA
     data.mkdir(exist_ok=True)
-    moved = shards.write_description(
+    files = shards.write_description(
         data,
         places.dataset_name(Path(name)),
         reader.kind,
@@ -212,20 +211,14 @@ def _finish(
         description=reader.description,
         license=reader.license,
     )
-    hashes = {split: _hashes(split, results) for split in splits}
-    files = {
-        split: [(path.name, sha256) for path, sha256 in zip(paths, hashes[split], strict=True)]
-        for split, paths in moved.items()
-    }
     made = manifest.make_manifest(reader, plan, source, splits, files, left_out, asked)
-    (data / manifest.NAME).write_text(
-        json.dumps(made, indent=1, ensure_ascii=False) + "\n", "utf-8"
-    )
-    for name, text in getattr(reader, "files", dict)().items():
-        (data / name).write_text(text, "utf-8")
+    texts = dict(getattr(reader, "files", dict)())
+    texts[manifest.NAME] = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
     if left_out:
-        lines = (f"{name}\t{reason}\n" for name, reason in left_out.items())
-        (data / "left_out.tsv").write_text("".join(lines), "utf-8")
+        rows = ("\t".join((key, " ".join(why.split()))) for key, why in left_out.items())
+        texts["left_out.tsv"] = "".join(f"{row}\n" for row in rows)
+    for file, text in texts.items():
+        (data / file).write_text(tables.printable(text), "utf-8")
     return FormatReport(made, left_out, getattr(reader, "notes", ()))
 
 
@@ -233,14 +226,9 @@ def _split_shards(work: Work, split: str, results: Mapping[Unit, UnitResult]) ->
     own = [result for unit, result in results.items() if unit.split == split]
     return shards.SplitShards(
         [
-            shards.Shard(work.shards / name, records, num_bytes)
+            shards.Shard(work.shards / name, records, num_bytes, sha256)
             for result in own
-            for name, records, num_bytes, _ in result.shards
+            for name, records, num_bytes, sha256 in result.shards
         ],
         [number for result in own for number in result.examples],
     )
-
-
-def _hashes(split: str, results: Mapping[Unit, UnitResult]) -> list[str]:
-    own = [result for unit, result in results.items() if unit.split == split]
-    return [sha256 for result in own for *_, sha256 in result.shards]

@@ -23,7 +23,7 @@ def make_manifest(
     plan: Plan,
     source: Path,
     splits: Mapping[str, SplitShards],
-    shards: Mapping[str, Sequence[tuple[str, str]]],
+    files: Mapping[str, Sequence[Path]],
     left_out: Mapping[str, str],
     build: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def make_manifest(
         plan: of the build.
         source: folder of the download.
         splits: what was written.
-        shards: {split: (file name, sha256) of each shard}.
+        files: {split: where its shards lie now}.
         left_out: {record or name: why}.
         build: how it was asked for.
 
@@ -65,10 +65,8 @@ def make_manifest(
                 "found": found.get(split, {}),
                 "published": dict(reader.published.get(split, {})),
                 "shards": [
-                    {"file": name, "records": shard.records, "sha256": sha256}
-                    for shard, (name, sha256) in zip(
-                        written[split], shards.get(split, ()), strict=True
-                    )
+                    {"file": path.name, "records": shard.records, "sha256": shard.sha256}
+                    for path, shard in zip(files.get(split, ()), written[split], strict=True)
                 ],
             }
             # Splits that should be there, too, and of which no record is.

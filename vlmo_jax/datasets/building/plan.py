@@ -7,7 +7,6 @@ import hashlib
 import inspect
 import json
 import pickle
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -81,17 +80,16 @@ def begin_or_go_on(
         OtherBuildError: the stopped build was asked for something else.
         MissingDataError, DataError: as `Reader.entries`; two entries have the same id.
     """
-    asked = json.loads(json.dumps({**asked, "the code of vlmo_jax": code_digest(reader)}))
-    path = work.folder / "plan.json"
-    if path.is_file() and any((work.folder / "finished").iterdir()):
-        noted = json.loads(path.read_bytes())
+    asked = json.loads(json.dumps({**asked, "version of the code": code_digest(reader)}))
+    if work.plan_file.is_file() and any((work.folder / "finished").glob("*.json")):
+        noted = json.loads(work.plan_file.read_bytes())
         _refuse_other(work, noted["asked"], asked)
         sources = tuple(SourceFile(**file) for file in noted["sources"])
         _refuse_changed(work, sources)
         for part in work.folder.glob("*/*.part"):
             part.unlink(missing_ok=True)
         return Plan(sources, noted["units"], noted["entries"]), work.load_reader()
-    shutil.rmtree(work.folder, ignore_errors=True)
+    work.clear()
     work.make_folders()
     sources = tuple(_describe_files(reader.sources()))
     counts = _list_entries(reader, work, unit_records)
@@ -99,7 +97,7 @@ def begin_or_go_on(
     plan = Plan(sources, units, counts)
     write_atomically(work.reader_file, pickle.dumps(reader))
     noted = {"asked": asked, **dataclasses.asdict(plan)}
-    write_atomically(path, json.dumps(noted, indent=1).encode())
+    write_atomically(work.plan_file, json.dumps(noted, indent=1).encode())
     return plan, reader
 
 

@@ -22,11 +22,13 @@ class Shard:
         path: where it lies.
         records: number of them.
         num_bytes: of the records, before they are compressed.
+        sha256: of the file, "" where nobody asked.
     """
 
     path: Path
     records: int = 0
     num_bytes: int = 0
+    sha256: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

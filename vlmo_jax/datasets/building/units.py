@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,16 @@ class Work:
         """The pickled reader, after its entries were listed."""
         return self.folder / "reader.pickle"
 
+    @property
+    def plan_file(self) -> Path:
+        """What the build is going to do; while it is there, the build can go on."""
+        return self.folder / "plan.json"
+
+    def clear(self) -> None:
+        """Removes all; a kill in between leaves nothing that could go on."""
+        self.plan_file.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def make_folders(self) -> None:
         """Makes the folder, with those inside."""
         for name in ("entries", "finished", "shards"):
@@ -148,11 +159,13 @@ def _write_entries(
     left_out = []
     for entry in entries:
         try:
-            record = reader.load(entry)
+            writer.write(reader.load(entry))
         except LeftOutError as error:
             left_out.append((entry.record_id, " ".join(str(error).split())))
-        else:
-            writer.write(record)
+        except RuntimeError as error:  # as TFDS calls it
+            if not isinstance(error.__cause__, UnicodeEncodeError):
+                raise
+            left_out.append((entry.record_id, "its name or a text of it is no UTF-8; rename it"))
     return left_out
 
 

@@ -30,6 +30,7 @@ from vlmo_jax.datasets.readers.image_paths import has_image_suffix
 from vlmo_jax.datasets.readers.keys import EXAMPLE
 from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError
 from vlmo_jax.datasets.splits import assign_splits, parse_splits
+from vlmo_jax.datasets.tables import printable
 
 
 class FolderReader:
@@ -128,6 +129,8 @@ class FolderReader:
     def load(self, entry: Entry) -> records.Record:
         """As `protocol.Reader`: the bytes of the file, which was decoded once."""
         path = self._source / entry.place
+        if printable(entry.record_id) != entry.record_id:
+            raise LeftOutError("its name is no UTF-8; rename it")
         try:
             if not stat.S_ISREG(path.stat().st_mode):
                 raise LeftOutError("it is no regular file")
