@@ -53,7 +53,7 @@ def _official(config, size):
 
 
 def _tiny(config):
-    config.steps = 1000
+    config.steps = 1400
     config.optimizer.update(learning_rate=1e-3, warmup_steps=100)
     # Places are asked about, "left" and "right" among them.
     config.data.update(source="emoji_statements", flip=False)

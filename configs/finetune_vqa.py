@@ -65,9 +65,8 @@ def _official(config, size):
 def _tiny(config):
     config.steps = 1500
     config.model.num_answers = 384
-    config.optimizer.update(learning_rate=1e-3, warmup_steps=100)
-    # The rate is high enough without the official factor of the head.
-    config.optimizer.rate_multipliers = ((r"text_embedding/word", 20.0), (r"vqa_head/.*", 3.0))
+    config.optimizer.update(learning_rate=5e-4, warmup_steps=100)
+    config.optimizer.rate_multipliers = ((r"text_embedding/word", 20.0), (r"vqa_head/.*", 20.0))
     # Places are asked about, "left" and "right" among them.
     config.data.update(source="emoji_questions", flip=False)
     config.evals.vqa.update(batch_size=128, every_steps=config.steps // 2)
