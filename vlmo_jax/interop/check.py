@@ -14,6 +14,7 @@ NAME.json alone where it has no arrays:
   beit, dalle        siblings without a kind, known by their source
   vqa_eval           normal forms of answers, accuracies of VQA
   vqa_vocab          vocabulary of answers, soft targets
+  bert_wordpiece     tokens, rows of them, and whole words to hide
   nlvr2_consistency  accuracy and consistency
   retrieval_metrics  recalls, median and mean ranks
   retrieval_folds    the same in folds, and re-ranked by matching in two ways
@@ -46,6 +47,7 @@ from vlmo_jax.interop.checks.retrieval_scores import check_folds, check_retrieva
 from vlmo_jax.interop.checks.scores import check_consistency, check_vqa_eval, check_vqa_vocab
 from vlmo_jax.interop.checks.textmlm import check_textmlm
 from vlmo_jax.interop.checks.train import check_train
+from vlmo_jax.interop.checks.wordpiece import check_wordpiece
 
 CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], None]] = {
     "pretrain": check_pretrain,
@@ -59,6 +61,7 @@ CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], N
     "dalle": check_dalle,
     "vqa_eval": check_vqa_eval,
     "vqa_vocab": check_vqa_vocab,
+    "bert_wordpiece": check_wordpiece,
     "nlvr2_consistency": check_consistency,
     "retrieval_metrics": check_retrieval_metrics,
     "retrieval_folds": check_folds,
