@@ -16,6 +16,7 @@ NAME.json alone where it has no arrays:
   vqa_vocab          vocabulary of answers, soft targets
   bert_wordpiece     tokens, rows of them, and whole words to hide
   nlvr2_consistency  accuracy and consistency
+  layer_decay        factors of the rate by layer, and which parameters decay
   retrieval_metrics  recalls, median and mean ranks
   retrieval_folds    the same in folds, and re-ranked by matching in two ways
 
@@ -40,6 +41,7 @@ from vlmo_jax.commands.paths import user_path
 from vlmo_jax.interop.checks.beit import check_beit
 from vlmo_jax.interop.checks.dalle import check_dalle
 from vlmo_jax.interop.checks.finetune import check_finetune
+from vlmo_jax.interop.checks.layer_decay import check_layer_decay
 from vlmo_jax.interop.checks.pretrain import check_pretrain
 from vlmo_jax.interop.checks.reference import load_fixture
 from vlmo_jax.interop.checks.resize import check_resize
@@ -63,6 +65,7 @@ CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], N
     "vqa_vocab": check_vqa_vocab,
     "bert_wordpiece": check_wordpiece,
     "nlvr2_consistency": check_consistency,
+    "layer_decay": check_layer_decay,
     "retrieval_metrics": check_retrieval_metrics,
     "retrieval_folds": check_folds,
 }
