@@ -14,6 +14,7 @@ from vlmo_jax.parallel import sharding
 def found():
     evaluator = case.make_evaluator(sharding.make_mesh(devices=jax.devices()[:1]))
     params = case.make_params(load_tokenizer("emoji").vocab_size)
+    params[2] = np.asarray(jax.random.normal(jax.random.key(11), params[2].shape))
     return evaluator, *evaluator.search(case.ENCODERS, params, 0, rerank_top_k=13)
 
 
