@@ -24,13 +24,15 @@ class ForwardFlops(NamedTuple):
         image: one image through the dual encoder, the V/L branch alone.
         text: one text through the dual encoder.
         match: one pair through the fusion encoder.
-        pretrain: one pair through stage 3.
+        contrast: one pair through the image and the text pass of stage 3, with both branches.
+        pretrain: one pair through all of stage 3.
         text_pretrain: one text through stage 2.
     """
 
     image: int
     text: int
     match: int
+    contrast: int
     pretrain: int
     text_pretrain: int
 
@@ -80,14 +82,18 @@ def model_flops(model: Mapping[str, Any]) -> ForwardFlops:
         image=depth * image + embedding,
         text=depth * text,
         match=depth * fused + embedding,
+        contrast=both_branches + embedding,
         pretrain=4 * depth * fused + both_branches + 5 * embedding + mlm_head,
         text_pretrain=depth * text + mlm_head,
     )
 
 
-def pair_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
-    """FLOPs of stage 3 on a pair: see `model_flops`."""
-    return model_flops(model).pretrain
+def pair_pretrain_flops(
+    model: Mapping[str, Any], data: Mapping[str, Any], fused_share: float = 1.0
+) -> int:
+    """FLOPs of stage 3 on a pair, of which a share takes the fused passes: see `model_flops`."""
+    flops = model_flops(model)
+    return round(flops.contrast + fused_share * (flops.pretrain - flops.contrast))
 
 
 def retrieval_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:

@@ -12,7 +12,6 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from vlmo_jax.checkpoints import saved_params, store
-from vlmo_jax.checkpoints.digests import digest_tree
 from vlmo_jax.commands.config_errors import ConfigError, naming
 from vlmo_jax.commands.folders import require_writable
 from vlmo_jax.evals.collect import NothingToEvaluateError
@@ -22,10 +21,10 @@ from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.tasks.settings import NO_INIT
 from vlmo_jax.reports.metrics import MetricWriter, announce
-from vlmo_jax.reports.results import append_results, results_table
+from vlmo_jax.reports.results import results_table
 from vlmo_jax.training.loop import picture_path
 from vlmo_jax.training.opening import open_recipe
-from vlmo_jax.training.results import PREDICTIONS, RESULTS, Scored, describe_results
+from vlmo_jax.training.results import PREDICTIONS, RESULTS, recorded
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
@@ -56,41 +55,43 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, float]:
         )
         with naming(config, "init_from"):
             path = _choose_checkpoint(config.init_from, workdir)
-            averaged = {
-                name: config.evals[name].get("averaged", False) for name in recipe.evaluations
-            }
             loaded = {
                 which: saved_params.load_params(path, shapes, averaged=which)
-                for which in set(averaged.values())
+                for which in {_averaged(config, name) for name in recipe.evaluations}
             }
         _, step, meta = next(iter(loaded.values()))
         _check_meta(recipe, meta, path)
-        folder, _ = saved_params.find_checkpoint(path)
         if jax.process_index() == 0:
             announce(f"Evaluating step {step} of {path}")
         workdir.mkdir(parents=True, exist_ok=True)
+        evaluations = recorded(
+            recipe,
+            recipe.make_evaluations(graphdef, mesh),
+            workdir,
+            checkpoints=saved_params.find_checkpoint(path)[0],
+            init_from=meta["config"].get("init_from"),
+        )
+        pages = {name: picture_path(workdir, f"evaluation_{name}") for name in evaluations}
         metrics: dict[str, float] = {}
-        results: list[dict[str, Any]] = []
-        pages = {name: picture_path(workdir, f"evaluation_{name}") for name in recipe.evaluations}
         writer = MetricWriter(
             workdir, start_step=None, total_steps=step, enabled=jax.process_index() == 0
         )
         with writer:
-            for name, evaluation in recipe.make_evaluations(graphdef, mesh).items():
-                params = loaded[averaged[name]][0]
-                scores = evaluation.run(
-                    params, step, page=pages[name], predictions=workdir / PREDICTIONS
-                )
+            for name, evaluation in evaluations.items():
+                params = loaded[_averaged(config, name)][0]
+                scores = evaluation.run(params, step, pages[name], workdir / PREDICTIONS)
                 if scores:  # there are none where nobody knows the answers
                     writer.write(step, scores)
                 metrics |= scores
-                init_from = meta["config"].get("init_from")
-                scored = Scored(folder / str(step), step, digest_tree(params), init_from)
-                results += describe_results(recipe, name, scores, scored)
     if jax.process_index() == 0:
-        append_results(workdir / RESULTS, results)
+        results = [result for part in evaluations.values() for result in part.results]
         _summarize(results, workdir, [*pages.values(), workdir / PREDICTIONS])
     return metrics
+
+
+def _averaged(config: ConfigDict, name: str) -> bool:
+    """Whether an evaluation scores averaged parameters."""
+    return config.evals[name].get("averaged", False)
 
 
 def _summarize(results: Sequence[dict], workdir: Path, made: Sequence[Path]) -> None:

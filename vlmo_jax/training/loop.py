@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from vlmo_jax.checkpoints.digests import digest_tree
 from vlmo_jax.checkpoints.param_names import flatten
 from vlmo_jax.checkpoints.state import AVERAGED, TrainState
 from vlmo_jax.checkpoints.store import Checkpoints, find_metric
@@ -34,10 +33,9 @@ from vlmo_jax.reports.metrics import (
     announce,
     read_metrics,
 )
-from vlmo_jax.reports.results import append_results
 from vlmo_jax.training.opening import open_recipe
 from vlmo_jax.training.program import Program, build_program, compiled_bytes, initial_state
-from vlmo_jax.training.results import RESULTS, Scored, describe_results
+from vlmo_jax.training.results import recorded
 from vlmo_jax.training.run_lock import lock_workdir
 from vlmo_jax.training.signals import StopRequests
 from vlmo_jax.training.train_step import FINITE
@@ -85,7 +83,13 @@ def train(config: ConfigDict, workdir: Path) -> bool:
     mesh = sharding.make_mesh(config.mesh)
     with lock_workdir(workdir), jax.set_mesh(mesh), naming_folder(workdir):
         program = build_program(recipe, mesh)
-        evaluations = recipe.make_evaluations(program.update.graphdef, mesh)
+        evaluations = recorded(
+            recipe,
+            recipe.make_evaluations(program.update.graphdef, mesh),
+            workdir,
+            checkpoints=workdir.absolute() / "checkpoints",
+            init_from=config.init_from,
+        )
         checkpoints = Checkpoints(
             workdir / "checkpoints",
             keep_last=config.checkpoint.keep_last,
@@ -304,21 +308,11 @@ class Loop:
             scores = self.evaluations[name].run(params, step, page=page)
             if scores:
                 self.writer.write(step, scores)
-                self._append_results(name, scores, params, step)
             metrics |= scores
         self._check_best_metric(names, metrics)
         if step and self.config.checkpoint.best_metric:
             self.checkpoints.add_metrics(step, metrics)
         return metrics
-
-    def _append_results(
-        self, name: str, scores: Mapping[str, float], params: Any, step: int
-    ) -> None:
-        kept = self.checkpoints.directory / str(step) if step else None
-        scored = Scored(kept, step, digest_tree(params), self.config.init_from)
-        results = describe_results(self.program.recipe, name, scores, scored)
-        if jax.process_index() == 0:
-            append_results(self.workdir / RESULTS, results)
 
     def _check_best_metric(self, names: Iterable[str], metrics: Mapping[str, float]) -> None:
         best = self.config.checkpoint.best_metric
