@@ -58,6 +58,14 @@ def test_two_processes_write_the_bytes_of_one(download, tmp_path):
     assert left_out == "7.png\t7.png: BrokenImageError\n"
 
 
+def test_a_download_that_cannot_be_read_leaves_nothing(download, tmp_path):
+    with (download / "rows.jsonl").open("a") as file:
+        file.write("{")
+    with pytest.raises(ValueError, match="Expecting property name"):
+        build_small(download, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == [download.name]
+
+
 def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(download, tmp_path, capsys):
     build_small(download, tmp_path / "a/data")
     _killed(download, tmp_path / "b/data", "13.png")

@@ -23,6 +23,9 @@ def test_vqav2(tmp_path, capsys):
         numbers = np.load(out / f"examples-{split}.npy")
         assert numbers.tolist() == [len(record.questions) for record in opened]
     check.main([str(out)])
+    with pytest.raises(SystemExit, match="something stands there already"):
+        stats.main([str(out), "--picture", str(out / "answers.txt" / "some.png")])
+    assert "Spreads" not in capsys.readouterr().out
     stats.main([str(out), "--picture", str(tmp_path / "some.png")])
     assert "Most frequent answers" in capsys.readouterr().out
 

@@ -91,7 +91,7 @@ def build_format(
         places.check_place(out, overwrite)
         if restart or _was_put_in_place(work):
             work.clear()
-        with _told_what_is_kept(work):
+        with _kept_or_cleared(work):
             plan, reader = begin_or_go_on(reader, work, asked, unit_records)
             results = _run(engine, reader, work, plan, max_broken)
             report = _finish(reader, work, plan, source, out.name, asked, results)
@@ -107,7 +107,8 @@ def _was_put_in_place(work: Work) -> bool:
 
 
 @contextlib.contextmanager
-def _told_what_is_kept(work: Work) -> Iterator[None]:
+def _kept_or_cleared(work: Work) -> Iterator[None]:
+    """After an error says what is kept; clears away what nothing can go on from."""
     try:
         yield
     except BaseException:
@@ -118,6 +119,8 @@ def _told_what_is_kept(work: Work) -> Iterator[None]:
                 " the others.",
                 file=sys.stderr,
             )
+        else:
+            work.clear()
         raise
 
 
