@@ -4,6 +4,7 @@ import argparse
 import functools
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from vlmo_jax.datasets import left_out as left_out_lib
@@ -124,12 +125,7 @@ def build(args: argparse.Namespace) -> None:
     if not source.exists():
         raise MissingDataError(f"{source} is not there; name the folder of the download")
     options = _options(args.option or ())
-    engine: formats.Engine
-    if args.engine == "beam":
-        beam.import_beam()
-        engine = functools.partial(beam.build_in_beam, options=args.beam_options or "")
-    else:
-        engine = functools.partial(processes.build_in_processes, workers=args.workers)
+    engine = _engine(args)
     given = "".join(f" --option={shlex.quote(f'{k}={v}')}" for k, v in options.items())
     report = formats.build_format(
         readers.make_reader(args.format, source, options),
@@ -149,15 +145,26 @@ def build(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
         restart=bool(args.restart),
     )
+    _print(report, args.out)
+
+
+def _engine(args: argparse.Namespace) -> formats.Engine:
+    if args.engine == "beam":
+        beam.import_beam()
+        return functools.partial(beam.build_in_beam, options=args.beam_options or "")
+    return functools.partial(processes.build_in_processes, workers=args.workers)
+
+
+def _print(report: formats.FormatReport, out: Path) -> None:
     for note in report.notes:
         print(f"Note: {note}")
-    print(_left_out_lines(report.left_out, args.out))
+    print(_left_out_lines(report.left_out, out))
     print(format_counts(report.manifest["splits"]))
     sizes = {split: facts["records"] for split, facts in report.manifest["splits"].items()}
     listed = ", ".join(f"{split} {count:,}" for split, count in sizes.items())
     print(
-        f"\nWrote {sum(sizes.values()):,} records ({listed}) to {args.out}. Next: python -m"
-        f" vlmo_jax.datasets.check {args.out}, and to use it --config.data.source={args.out}"
+        f"\nWrote {sum(sizes.values()):,} records ({listed}) to {out}. Next: python -m"
+        f" vlmo_jax.datasets.check {out}, and to use it --config.data.source={out}"
     )
     if report.manifest["license"]:
         print(f"License: {report.manifest['license']}")
@@ -170,7 +177,7 @@ def _options(given: Sequence[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in given)
 
 
-def _left_out_lines(left_out: Mapping[str, str], out: Any) -> str:
+def _left_out_lines(left_out: Mapping[str, str], out: Path) -> str:
     if not left_out:
         return "Nothing was left out."
     return (

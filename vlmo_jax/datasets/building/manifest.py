@@ -46,8 +46,6 @@ def make_manifest(
     Returns:
         The manifest.
     """
-    found = reader.counts()
-    written = collections.defaultdict(list, {name: split.shards for name, split in splits.items()})
     reasons = collections.Counter(_NAMES.sub("...", why) for why in left_out.values())
     shown = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:_MOST_REASONS])
     return {
@@ -64,24 +62,33 @@ def make_manifest(
             }
             for file in plan.sources
         ],
-        "splits": {
-            split: {
-                "records": sum(shard.records for shard in written[split]),
-                "found": found.get(split, {}),
-                "published": dict(reader.published.get(split, {})),
-                "shards": [
-                    {"file": path.name, "records": shard.records, "sha256": shard.sha256}
-                    for path, shard in zip(files.get(split, ()), written[split], strict=True)
-                ],
-            }
-            # Splits that should be there, too, and of which no record is.
-            for split in dict.fromkeys([*splits, *found, *reader.published])
-        },
+        "splits": _facts(reader, splits, files),
         "left_out": {
             "total": len(left_out),
             "reasons": shown,
             "for other reasons": len(left_out) - sum(shown.values()),
         },
+    }
+
+
+def _facts(
+    reader: Reader, splits: Mapping[str, SplitShards], files: Mapping[str, Sequence[Path]]
+) -> dict[str, Any]:
+    """What is told of each split; arguments as of `make_manifest`."""
+    found = reader.counts()
+    written = collections.defaultdict(list, {name: split.shards for name, split in splits.items()})
+    return {
+        split: {
+            "records": sum(shard.records for shard in written[split]),
+            "found": found.get(split, {}),
+            "published": dict(reader.published.get(split, {})),
+            "shards": [
+                {"file": path.name, "records": shard.records, "sha256": shard.sha256}
+                for path, shard in zip(files.get(split, ()), written[split], strict=True)
+            ],
+        }
+        # Splits that should be there, too, and of which no record is.
+        for split in dict.fromkeys([*splits, *found, *reader.published])
     }
 
 
