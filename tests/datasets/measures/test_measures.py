@@ -69,7 +69,7 @@ def test_report_of_questions(tmp_path, questions, capsys):
     stats.main([source, "--tokenizer", "emoji", "--text_length", "7"])
     said = capsys.readouterr().out
     assert "in the vocabulary of 2" in said and "95.00%" in said
-    assert "Most frequent answers: 2 10, yes 9, no 1" in said and "cut at 7" in said
+    assert "Most frequent answers: 2 (10), yes (9), no (1)" in said and "cut at 7" in said
     assert "train: coco/0: is it a cat | no" in said
 
 

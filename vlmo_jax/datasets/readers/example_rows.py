@@ -121,7 +121,7 @@ class RowFiles:
             default = "train" if whole else re.sub(r"\W+", "_", path.stem)
             read = _json_rows if path.suffix.lower() == ".jsonl" else _table_rows
             for where, values in read(path):
-                self._unread |= dict.fromkeys(values.keys() - self._known)
+                self._unread |= dict.fromkeys(name for name in values if name not in self._known)
                 split = str(values.get("split") or default).strip()
                 if not split.isidentifier():
                     raise DataError(

@@ -114,8 +114,9 @@ class InArrow(NamedTuple):
         return _bytes_of(values[self.row].as_py())
 
 
-# Rows that follow each other are read one after another, by several threads: a group once for all.
-@functools.lru_cache(maxsize=4)
+# Rows that follow each other are read one after another: a group, which may hold hundreds of MiB of
+# images, once for all.
+@functools.lru_cache(maxsize=2)
 def _read_group(path: str, group: int, column: str) -> pa.ChunkedArray:
     with naming_damage(path, LeftOutError):
         return pq.ParquetFile(path).read_row_group(group, columns=[column]).column(column)

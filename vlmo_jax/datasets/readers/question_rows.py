@@ -17,17 +17,20 @@ questions.csv, several answers with | between them:
     photos/cat.jpg,How many cats?,1|one|2
 
 Further columns: split (else that of the file's name, and train for questions.*), question_id (else
-a number), answer_type and question_type, by which scores are told apart. A question without an
-answer is asked in evaluations, and not trained on. An image is named by its path, or by whatever
-fits one file alone: its name, another case.
+a number), answer_type and question_type, by which scores are told apart; others are not read, and a
+note names them. A question without an answer is asked in evaluations, and not trained on. An image
+is named by its path, or by whatever fits one file alone: its name, another case; a note says how
+many were.
 
 A record is an image with all its questions. answers.txt beside the records lists what a model
 chooses from: the normal forms of all first or most frequent answers of train (of all splits where
-there is no train). Train with --config.data.answer_matching=normalised unless the answers are in
-normal form already: lower case, no punctuation, no articles, numbers in digits.
+there is no train); a note counts answers of which the normal form leaves nothing, such as "A".
+Train with --config.data.answer_matching=normalised unless the answers are in normal form already:
+lower case, no punctuation, no articles, numbers in digits.
 
 Left out, each by name: questions without text and those of images that are missing. A question_id
-that comes twice and a line that cannot be read end the build, with file and line.
+that comes twice, two columns of one name, a row without an image and a line that cannot be read end
+the build, with file and line.
 """
 
 import collections
