@@ -63,6 +63,10 @@ def test_balanced_files_are_subsets(source):
             '{"identifier": "dev-1-0-0", "sentence": "a", "label": "Maybe"}',
             'label .Maybe.; it must be "True"',
         ),
+        (
+            '{"identifier": "dev-1-0-0", "sentence": "\\ud83d", "label": "True"}',
+            "dev.json line 2 holds half a character",
+        ),
         ('{"identifier": "dev-1-0-0", "label": "True"}', "line 2 has no text as 'sentence'"),
         (
             '{"identifier": "train-10-0-0", "sentence": "a", "label": "True"}',
@@ -82,6 +86,13 @@ def test_a_statement_without_label_is_of_unknown_truth(source):
     path.write_text(json.dumps({"identifier": "test1-0-0-0", "sentence": "A cat."}) + "\n")
     found, _ = read_all(Nlvr2Reader(source))
     assert found["test1"][0].label == -1
+
+
+def test_a_file_in_another_encoding_is_told(source):
+    path = source / "nlvr2" / "data" / "dev.json"
+    path.write_text(path.read_text(), encoding="utf-16")
+    with pytest.raises(DataError, match="dev.json line 1 is not UTF-8: .*; save it as UTF-8"):
+        list(Nlvr2Reader(source).entries())
 
 
 def test_two_copies_of_a_file_are_refused(source):

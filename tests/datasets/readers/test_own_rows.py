@@ -144,6 +144,8 @@ def test_statements(folder):
         ("{", "line 1 is no JSON"),
         ("[]", "line 1 must be an object"),
         ('{"image": "cat.jpg", "image": "dog.jpg"}', "line 1 has the key 'image' twice"),
+        ('{"image": "cat.jpg", "question": "\\ud83d"}', "line 1 holds half a character"),
+        ('{"image": "cat.jpg", "question": "a", "answer": "\\ud83d"}', "line 1 holds half a char"),
         ('{"answer": "a", "Answer": "b"}', "line 1 has two columns called 'answer'"),
         ('{"question": "What?"}', "line 1 has no 'image'; it has question"),
         ('{"image": "cat.jpg"}', "line 1 has no 'question'; it has image"),
@@ -159,6 +161,7 @@ def test_statements(folder):
     ],
 )
 def test_rows_that_cannot_be_read_are_named(folder, line, message):
+    (folder / "questions.csv").mkdir()  # no file, though called so
     (folder / "questions.jsonl").write_text(line)
     with pytest.raises(DataError, match=message):
         list(QuestionRowsReader(folder).entries())

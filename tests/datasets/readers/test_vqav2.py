@@ -118,6 +118,16 @@ def edit(path, change):
             lambda d: d["questions"][1].update(image_id="9"),
             "line 1, questions 2 needs a number as image_id",
         ),
+        (
+            QUESTIONS,
+            lambda d: d["questions"][1].update(question_id=None),
+            "questions 2 has question_id=None, which is no whole number",
+        ),
+        (
+            ANNOTATIONS,
+            lambda d: d["annotations"][1]["answers"][3].update(answer="\ud83d"),
+            "annotations 2 holds half a character",
+        ),
         (QUESTIONS, lambda d: d["questions"].insert(0, 7), "questions 1 is 7, where an object"),
         (
             QUESTIONS,

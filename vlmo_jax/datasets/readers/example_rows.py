@@ -18,6 +18,7 @@ from vlmo_jax.datasets.readers.image_paths import (
     without_rivals,
 )
 from vlmo_jax.datasets.readers.json_lines import read_objects
+from vlmo_jax.datasets.readers.plain_text import whole
 
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 WHOLE = ("questions", "statements", "data", "annotations")  # names of files that are no split
@@ -47,7 +48,7 @@ class Row(NamedTuple):
             return ""
         if isinstance(value, bool | list | dict) or value is None:
             self._refuse(name, "no" if value is None else f"{value!r} as")
-        return " ".join(str(value).split())
+        return " ".join(whole(str(value), self.where).split())
 
     def image(self, name: str) -> str:
         """What names an image; errors as of `text`, also where it is blank."""
@@ -82,7 +83,9 @@ class RowFiles:
         Raises:
             MissingDataError: there is none.
         """
-        found = sorted(p for p in self._source.iterdir() if p.suffix.lower() in SUFFIXES)
+        found = sorted(
+            p for p in self._source.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()
+        )
         if not found:
             raise MissingDataError(
                 f"{self._source} has no {', '.join('*' + s for s in SUFFIXES)} file; make one with"
@@ -117,8 +120,7 @@ class RowFiles:
 
     def _rows(self) -> Iterator[Row]:
         for path in self.files():
-            whole = path.stem.lower() in WHOLE
-            default = "train" if whole else re.sub(r"\W+", "_", path.stem)
+            default = "train" if path.stem.lower() in WHOLE else re.sub(r"\W+", "_", path.stem)
             read = _json_rows if path.suffix.lower() == ".jsonl" else _table_rows
             for where, values in read(path):
                 self._unread |= dict.fromkeys(name for name in values if name not in self._known)

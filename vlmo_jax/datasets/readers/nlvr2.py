@@ -32,6 +32,7 @@ from vlmo_jax.datasets.readers.download_folder import find_file_or_none
 from vlmo_jax.datasets.readers.example_records import Stated, StatementsReader, UniqueIds
 from vlmo_jax.datasets.readers.findings import Findings
 from vlmo_jax.datasets.readers.json_lines import read_objects
+from vlmo_jax.datasets.readers.plain_text import whole
 from vlmo_jax.datasets.readers.protocol import Entry
 
 SPLITS = ("train", "dev", "test1", "test2")
@@ -126,7 +127,7 @@ def group_of(identifier: str, where: str) -> str:
 def _text(row: Mapping, name: str, where: str) -> str:
     if not isinstance(row.get(name), str):
         raise DataError(f"{where} has no text as {name!r}; is it a file of NLVR2?")
-    return row[name]
+    return whole(row[name], where)
 
 
 def _label(row: Mapping, where: str) -> int:

@@ -42,6 +42,7 @@ from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.readers.example_records import Asked, QuestionsReader, UniqueIds
 from vlmo_jax.datasets.readers.example_rows import Row, RowFiles
 from vlmo_jax.datasets.readers.findings import Findings
+from vlmo_jax.datasets.readers.plain_text import whole
 from vlmo_jax.datasets.readers.protocol import Entry
 from vlmo_jax.datasets.vqa_answers import vocabulary_form
 
@@ -145,4 +146,5 @@ def _answers(row: Row) -> tuple[str, ...]:
         return ()
     if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
         raise DataError(f"{row.where} has {given!r} as answer; give a text, or a list of texts")
-    return tuple(answer for answer in (" ".join(one.split()) for one in given) if answer)
+    texts = (" ".join(whole(one, row.where).split()) for one in given)
+    return tuple(filter(None, texts))

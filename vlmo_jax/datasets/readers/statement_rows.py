@@ -16,8 +16,8 @@ statements.csv:
     a.jpg,c.jpg,Both are cats.,false,cats
 
 Further columns: group, the same of statements that are consistent together; split (else that of the
-file's name, and train for statements.*) and statement_id (else a number); others are not read, and a
-note names them. label is true or false, 1 or 0, yes or no; left out where nobody knows: such a
+file's name, and train for statements.*) and statement_id (else a number); others are not read, and
+a note names them. label is true or false, 1 or 0, yes or no; left out where nobody knows: such a
 statement is judged in evaluations, and not trained on. An image is named by its path, or by
 whatever fits one file alone: its name, another case; a note says how many were.
 

@@ -35,7 +35,8 @@ from vlmo_jax.datasets.errors import DataError, MissingDataError
 from vlmo_jax.datasets.readers.download_folder import find_file_or_none
 from vlmo_jax.datasets.readers.example_records import Asked, QuestionsReader
 from vlmo_jax.datasets.readers.findings import Findings
-from vlmo_jax.datasets.readers.json_lists import read_items, read_member
+from vlmo_jax.datasets.readers.json_lists import get, read_items, read_member
+from vlmo_jax.datasets.readers.plain_text import whole
 from vlmo_jax.datasets.readers.protocol import Entry
 from vlmo_jax.datasets.vqa_answers import Annotation, build_vocabulary
 
@@ -211,16 +212,16 @@ def _place(image_id: int) -> str:
 
 def _question(row: Any, where: str) -> tuple[Asked, int]:
     """A question without its answers, and the number of its image."""
-    question_id, image_id = str(_field(row, "question_id", where)), row.get("image_id")
+    question_id, image_id = str(get(row, "question_id", int, where)), row.get("image_id")
     text = _field(row, "question", where)
-    if not isinstance(image_id, int) or not isinstance(text, str):
+    if type(image_id) is not int or not isinstance(text, str):
         raise DataError(f"{where} needs a number as image_id and a text as question")
-    return Asked(question_id, " ".join(text.split())), image_id
+    return Asked(question_id, " ".join(whole(text, where).split())), image_id
 
 
 def _annotation(row: Any, where: str) -> Asked:
     """The answers to a question, without its text."""
-    question_id = str(_field(row, "question_id", where))
+    question_id = str(get(row, "question_id", int, where))
     answers = _field(row, "answers", where)
     main = _field(row, "multiple_choice_answer", where)
     rows = answers if isinstance(answers, list) else [answers]
@@ -229,7 +230,8 @@ def _annotation(row: Any, where: str) -> Asked:
         raise DataError(f"{where} has an answer that is no text")
     types = (sys.intern(str(row.get(name, ""))) for name in ("answer_type", "question_type"))
     # Millions of answers, of which many are the same.
-    return Asked(question_id, "", tuple(map(sys.intern, texts)), sys.intern(main), *types)
+    main, *texts = (sys.intern(whole(text, where)) for text in (main, *texts))
+    return Asked(question_id, "", tuple(texts), main, *types)
 
 
 def _refuse_twice(question_id: str, seen: Container[str], where: str) -> None:
