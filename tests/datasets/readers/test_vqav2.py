@@ -60,6 +60,10 @@ def test_answers_are_those_that_stand_nine_times_in_both_files(source):
     # "two" and "Two" 9 times of train; "yes" 4 times of train, of which two are left out, and 6 of
     # val, held out or not.
     assert files["answers.txt"] == "2\nyes\n"
+    assert reader.notes == [
+        "answers.txt lists 2 answers, where the whole official files give 3,129: heads of published"
+        " models do not fit"
+    ]
     asked = json.loads(files["questions.json"])
     assert asked["test2015"] == 3 and "test_dev" not in asked
     assert asked["train"] + asked["validation"] == 18

@@ -42,6 +42,7 @@ from vlmo_jax.datasets.vqa_answers import Annotation, build_vocabulary
 
 HELD_OUT = 1000  # images of val2014
 PEOPLE = 10
+NUM_ANSWERS = 3129
 SUBSETS = ("train2014", "val2014", "test2015", "test-dev2015")
 SPLITS = ("standard", "plain")
 QUESTIONS_FILE = "v2_OpenEnded_mscoco_{}_questions.json"
@@ -83,6 +84,17 @@ class VqaV2Reader(QuestionsReader):
         self._answers: list[str] = []
         self._asked: dict[str, int] = {}
         self.published = (_PLAIN if self._plain else _STANDARD) | _TEST
+
+    @property
+    def notes(self) -> list[str]:
+        """As `protocol.Reader`."""
+        found = len(self._answers)
+        if found in (0, NUM_ANSWERS):
+            return []
+        return [
+            f"{ANSWERS} lists {found:,} answers, where the whole official files give"
+            f" {NUM_ANSWERS:,}: heads of published models do not fit"
+        ]
 
     def sources(self) -> list[Path]:
         """See `protocol.Reader`."""
