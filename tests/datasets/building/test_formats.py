@@ -18,7 +18,7 @@ from tests.datasets.building.small_builds import (
 )
 from tests.paths import ROOT
 from vlmo_jax.datasets import build, sources
-from vlmo_jax.datasets.building import places
+from vlmo_jax.datasets.building import command, places
 
 
 def _killed(download, out, picture):
@@ -47,6 +47,12 @@ def test_records_counts_and_manifest(download, tmp_path, capsys):
     assert len(facts["shards"]) == 5 and facts["found"] == {"images": 20, "captions": 21}
     assert "Differs from what was published:\n  train has 21 captions, published are 20\n" in said
     assert "Wrote 25 records (train 20, test 5)" in said
+
+
+def test_counts_are_not_called_the_published_ones_where_records_are_missing():
+    facts = {"records": 4, "found": {"images": 5}, "published": {"images": 5}}
+    assert command.format_counts({"test": facts}, 0).endswith("All counts are the published ones.")
+    assert command.format_counts({"test": facts}, 1).endswith("but 1 of it could not be used.")
 
 
 def test_two_processes_write_the_bytes_of_one(download, tmp_path):

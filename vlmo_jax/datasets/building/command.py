@@ -159,7 +159,7 @@ def _print(report: formats.FormatReport, out: Path) -> None:
     for note in report.notes:
         print(f"Note: {note}")
     print(_left_out_lines(report.left_out, out))
-    print(format_counts(report.manifest["splits"]))
+    print(format_counts(report.manifest["splits"], len(report.left_out)))
     sizes = {split: facts["records"] for split, facts in report.manifest["splits"].items()}
     listed = ", ".join(f"{split} {count:,}" for split, count in sizes.items())
     print(
@@ -186,11 +186,12 @@ def _left_out_lines(left_out: Mapping[str, str], out: Path) -> str:
     )
 
 
-def format_counts(splits: Mapping[str, Mapping[str, Any]]) -> str:
+def format_counts(splits: Mapping[str, Mapping[str, Any]], left_out: int) -> str:
     """Returns a table of what was found beside what was published, and in words where they differ.
 
     Args:
         splits: as in the manifest.
+        left_out: how much of what was found gave no record.
     """
     rows, differences = [], []
     for split, facts in splits.items():
@@ -207,7 +208,11 @@ def format_counts(splits: Mapping[str, Mapping[str, Any]]) -> str:
     if differences:
         lines += ["Differs from what was published:", *(f"  {line}" for line in differences)]
     elif any(facts["published"] for facts in splits.values()):
-        lines.append("All counts are the published ones.")
+        lines.append(
+            f"What was found is what was published, but {left_out:,} of it could not be used."
+            if left_out
+            else "All counts are the published ones."
+        )
     return "\n".join(lines)
 
 
