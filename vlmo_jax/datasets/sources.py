@@ -175,7 +175,10 @@ def open_records(
     """Opens one split of a data set of whatever kind, as `open_source` and `open_text_source` do.
 
     Args:
-        source, split: as there.
+        source: as there; or "emoji_questions" or "emoji_statements", which are made of the
+            drawings when they are read. With "blank:" in front all images are grey, for models
+            that are to answer from the texts alone.
+        split: as there.
         kinds: of records to take, None for all of `records.KINDS`; messages are about the first.
 
     Returns:
