@@ -14,6 +14,7 @@ from vlmo_jax.datasets.readers.vqav2 import VqaV2Reader
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.training.evaluate import evaluate
 from vlmo_jax.training.loop import train
+from vlmo_jax.training.same_run import check_same_run
 
 OWN = ("model.num_answers=2", "evals.vqa.batch_size=8", "data.max_broken_fraction=0.0")
 
@@ -106,6 +107,19 @@ def test_batches_of_the_input_fit_the_recipe(folder):
     assert identity["records"] == 8 and identity["questions"] == len(recipe.data.source)
 
 
+def test_a_run_goes_on_with_its_own_list_of_answers_alone(folder, tmp_path):
+    def run(answers):
+        (tmp_path / "answers.txt").write_text(answers)
+        recipe = Recipe(parse(folder, "init_from=none", f"data.answers={tmp_path}/answers.txt"))
+        recipe.open()
+        return recipe
+
+    meta = run("2\nyes\n").meta()
+    check_same_run(run("2\nyes\n"), meta, tmp_path)
+    with pytest.raises(ConfigError, match="other contents of config.data.answers .*'number': 2"):
+        check_same_run(run("yes\n2\n"), meta, tmp_path)
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [
@@ -116,6 +130,10 @@ def test_batches_of_the_input_fit_the_recipe(folder):
         (
             ("data.answers=/nowhere.txt",),
             "config.data.answers='/nowhere.txt': /nowhere.txt: there is no such file",
+        ),
+        (
+            ("mode=eval", "data.source=", "evals.vqa.source=emoji"),
+            "config.evals.vqa.source='emoji': .*/answers.txt: there is no such file",
         ),
         (
             ("data.answer_matching=lower",),
