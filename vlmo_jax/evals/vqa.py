@@ -150,9 +150,9 @@ class VqaEvaluator:
                 found[f"accuracy_{_as_word(value)}"] = percent / 100
         best = answering.answers.answer_ids[:, 0].tolist()
         soft = [
-            scores.get(number, 0.0)
+            worth.get(number, 0.0)
             for question, number in zip(answering.questions, best, strict=True)
-            if (scores := self.targets.scores(question.answers))
+            if (worth := self.targets.scores(question.answers))
         ]
         return found | ({"soft_score": float(np.mean(soft))} if soft else {})
 
