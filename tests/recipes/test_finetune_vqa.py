@@ -85,6 +85,8 @@ def test_from_files_to_the_server_by_a_checkpoint_of_another_size(folder, tmp_pa
     assert (result["questions"], result["images"], result["split"]) == (3, 2, "vqav2_test2015")
     assert result["preprocessing"]["answers"]["number"] == 2 and result["metrics"] == {}
 
+    with pytest.raises(ConfigError, match="it was made with config.task.kind=pair_pretrain, .*=32"):
+        evaluate(config, tmp_path / "new")
     other = tmp_path / "answers.txt"
     other.write_text("yes\n2\n")
     with pytest.raises(
