@@ -6,6 +6,7 @@ import pytest
 
 from vlmo_jax.datasets.answer_lists import answers_text, find_answers, read_answers
 from vlmo_jax.datasets.errors import DataError, MissingDataError
+from vlmo_jax.datasets.vqa_answers import Annotation, build_vocabulary
 
 ANSWERS = ["yes", "christmas tree", "2"]
 FORMS = {
@@ -22,6 +23,14 @@ def test_all_forms_are_read(tmp_path, form):
     (tmp_path / "answers.txt").write_text(FORMS[form])
     assert read_answers(find_answers(str(tmp_path))) == ANSWERS
     assert read_answers(find_answers("/nowhere", str(tmp_path / "answers.txt"))) == ANSWERS
+
+
+def test_an_answer_of_articles_alone_counts_like_any_other(tmp_path):
+    annotations = [Annotation(0, 0, answer, ()) for answer in ("yes", "a", "The", "no", "{1}")]
+    answers = build_vocabulary(annotations, min_count=1)
+    assert answers == ["yes", "", "no", "1"]
+    (tmp_path / "answers.txt").write_text(answers_text(answers))
+    assert read_answers(tmp_path / "answers.txt") == answers
 
 
 @pytest.mark.parametrize(

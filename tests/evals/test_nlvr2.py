@@ -10,6 +10,7 @@ import pytest
 
 from tests import tiny
 from tests.datasets.readers.official_files import build, nlvr2
+from vlmo_jax.commands.endings import describe
 from vlmo_jax.datasets.readers.nlvr2 import Nlvr2Reader
 from vlmo_jax.evals.consistency import accuracy_and_consistency
 from vlmo_jax.evals.nlvr2 import Nlvr2Evaluation, Nlvr2Evaluator, read_subsets
@@ -73,6 +74,15 @@ def test_scores_and_files(source, tmp_path, shape):
     official = accuracy_and_consistency(labels, predictions)
     assert official == {name: metrics[f"{prefix}/{name}"] for name in ("accuracy", "consistency")}
     assert (tmp_path / "page.png").stat().st_size > 5000
+
+
+def test_a_broken_model_has_no_accuracy(source):
+    with (
+        jax.set_mesh(tiny.mesh_of((1, 1, 1))),
+        pytest.raises(RuntimeError, match="3 of 3 answers to statements are not finite") as raised,
+    ):
+        make_evaluation(source, {}).run(np.nan, 3)
+    assert describe(raised.value)  # in one line
 
 
 def test_without_labels_there_are_predictions_alone(source, tmp_path, capsys):

@@ -80,6 +80,14 @@ def test_scores_are_those_of_the_predictions_on_every_mesh(folder, tmp_path):
     assert scores == [line["accuracy"] for line in lines] and 0 < np.mean(scores) < 1
     assert found[0]["eval/vqa/vqav2_train/accuracy"] == pytest.approx(np.mean(scores), abs=1e-4)
     by_id = {line["question_id"]: line for line in lines}
+    # VLMo's validation leaves out what has no answer in the list.
+    soft = [
+        targets.get(TARGETS.answers.index(line["answer"]), 0.0)
+        for line in lines
+        if (targets := TARGETS.scores(line["answers"]))
+    ]
+    assert 0 < len(soft) < len(lines) and np.mean(soft) > 0
+    assert found[0]["eval/vqa/vqav2_train/soft_score"] == pytest.approx(np.mean(soft))
     # All ten typed "Yes.", which is then taken to the letter.
     assert by_id["2001"]["answer"] == "yes" and by_id["2001"]["accuracy"] == 0.0
     results = json.loads((tmp_path / "predictions1" / "vqa_vqav2_train_results.json").read_text())

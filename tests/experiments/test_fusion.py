@@ -3,12 +3,14 @@ what is written of it.
 """
 
 import json
+import types
 
 import pytest
 from PIL import Image
 
 from tests import tiny
 from vlmo_jax.checkpoints.warm_start.plan import check_rules
+from vlmo_jax.evals.evaluation import evaluation_splits
 from vlmo_jax.experiments import fusion
 from vlmo_jax.recipes import Recipe
 
@@ -70,6 +72,21 @@ def test_three_models_run_alike_on_each_task(runs, tmp_path, capsys):
         45 < float(lookup[4].strip(" %")) < 55
     )  # accuracy on the artist that nothing is chosen by
     assert (tmp_path / "out" / "fusion.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["fused", "blind"])
+@pytest.mark.parametrize("source", ["embedded:emoji_questions", "emoji_questions"])
+def test_the_blind_model_sees_nothing_of_a_data_set_that_is_set_either(
+    runs, tmp_path, name, source
+):
+    settings = {"data.source": source, "init_from": "none"}
+    scores, _ = fusion.run_contender("vqa", name, tmp_path / name, settings)
+    [(_, _, given)] = runs
+    assert given["data.source"] == ("blank:" if name == "blind" else "") + source
+    part = types.SimpleNamespace(splits=("validation",), source=given["data.source"])
+    [split] = evaluation_splits(part, None, "", lambda *_: [])
+    assert given["checkpoint.best_metric"] == f"eval/vqa/{split}/accuracy"
+    assert scores["unseen_artist/accuracy"] == 0.4
 
 
 def test_unknown_tasks_are_refused(tmp_path, capsys):

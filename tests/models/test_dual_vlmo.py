@@ -104,5 +104,10 @@ def test_its_passes_are_cheaper_than_fused_ones():
     assert 0.5 * vqa_flops(fused, {}) < vqa_flops(dual, {}) < vqa_flops(fused, {})
     # A fused text is read once for each image, here once.
     assert nlvr2_flops(dual, {}) < nlvr2_flops(fused, {}) - vqa_flops(dual, {}) * 0.01
-    one, both = (MODELS[m["kind"]].num_values(m, image=True, text=True) for m in (dual, fused))
+    one, both = (MODELS[m["kind"]].num_values(m, images=1, text=True) for m in (dual, fused))
     assert one[0] == both[0] and one[1] < both[1]
+    # Two images are encoded one by one, and the text once; fused, each image has it.
+    image, text = (MODELS["vlmo"].num_values(dual, images=i, text=not i) for i in (1, 0))
+    two, fused_twice = (MODELS[m["kind"]].num_values(m, images=2, text=True) for m in (dual, fused))
+    assert two == (2 * image[0] + text[0], max(image[1], text[1]))
+    assert fused_twice == (2 * both[0], 2 * both[1])

@@ -9,11 +9,16 @@ from tests import tiny
 from tests.datasets.readers.official_files import build, vqav2
 from tests.recipes.shapes import assert_fits
 from tests.recipes.stage3_checkpoint import SMALL, save_stage3
+from vlmo_jax.checkpoints.param_names import flatten
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.datasets.readers.vqav2 import VqaV2Reader
+from vlmo_jax.models.build import abstract_params
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.training.evaluate import evaluate
+from vlmo_jax.training.layer_decay import layer_factors
 from vlmo_jax.training.loop import train
+from vlmo_jax.training.optimizer import match_rules
+from vlmo_jax.training.same_run import check_same_run
 
 OWN = ("model.num_answers=2", "evals.vqa.batch_size=8", "data.max_broken_fraction=0.0")
 
@@ -56,6 +61,18 @@ def test_official_recipes(size, rate):
     assert finetune_vqa.get_config(f"{size},384").model.image_size == 384
 
 
+@pytest.mark.parametrize("kind", ["tiny", "tiny_dual"])
+def test_the_head_alone_learns_at_twenty_times_the_rate(kind):
+    official = finetune_vqa.get_config("base").optimizer.rate_multipliers
+    recipe = Recipe(tiny.parse(f"finetune_vqa:{kind}", *SMALL))
+    params = abstract_params(recipe.make_model)
+    rates = flatten(match_rules(params, [*official, (".*", 1.0)], key="optimizer.rate_multipliers"))
+    factors = flatten(layer_factors(params, 0.5))
+    head = {path for path in rates if path[0] == "vqa_head"}
+    assert len(head) == 6 and {path for path, rate in rates.items() if rate != 1} == head
+    assert {(rates[path], factors[path]) for path in head} == {(20.0, 1.0)}
+
+
 def test_a_pair_costs_a_fused_pass():
     recipe = Recipe(tiny.parse("finetune_vqa:base", "tokenizer=emoji", "data.source=x"))
     assert recipe.forward_flops() / 1e9 == pytest.approx(193.56, abs=0.01)
@@ -84,8 +101,13 @@ def test_from_files_to_the_server_by_a_checkpoint_of_another_size(folder, tmp_pa
     assert (result["questions"], result["images"], result["split"]) == (3, 2, "vqav2_test2015")
     assert result["preprocessing"]["answers"]["number"] == 2 and result["metrics"] == {}
 
+    with pytest.raises(ConfigError, match="it was made with config.task.kind=pair_pretrain, .*=32"):
+        evaluate(config, tmp_path / "new")
     other = tmp_path / "answers.txt"
     other.write_text("yes\n2\n")
+    tuned = ("init_from=" + str(tmp_path / "run"), f"data.answers={other}")
+    with pytest.raises(ConfigError, match='answers by another list .*"vqa_head/..", "skip"'):
+        train(parse(folder, *tuned), tmp_path / "again")
     with pytest.raises(
         ConfigError, match="has 2 answers and is not the one of 2 that .* trained with"
     ):
@@ -106,6 +128,19 @@ def test_batches_of_the_input_fit_the_recipe(folder):
     assert identity["records"] == 8 and identity["questions"] == len(recipe.data.source)
 
 
+def test_a_run_goes_on_with_its_own_list_of_answers_alone(folder, tmp_path):
+    def run(answers):
+        (tmp_path / "answers.txt").write_text(answers)
+        recipe = Recipe(parse(folder, "init_from=none", f"data.answers={tmp_path}/answers.txt"))
+        recipe.open()
+        return recipe
+
+    meta = run("2\nyes\n").meta()
+    check_same_run(run("2\nyes\n"), meta, tmp_path)
+    with pytest.raises(ConfigError, match="other contents of config.data.answers .*'number': 2"):
+        check_same_run(run("yes\n2\n"), meta, tmp_path)
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [
@@ -116,6 +151,10 @@ def test_batches_of_the_input_fit_the_recipe(folder):
         (
             ("data.answers=/nowhere.txt",),
             "config.data.answers='/nowhere.txt': /nowhere.txt: there is no such file",
+        ),
+        (
+            ("mode=eval", "data.source=", "evals.vqa.source=emoji"),
+            "config.evals.vqa.source='emoji': .*/answers.txt: there is no such file",
         ),
         (
             ("data.answer_matching=lower",),

@@ -47,6 +47,22 @@ def test_two_images_need_twice_the_memory_of_one():
         check("finetune_nlvr2:base,384", gib=9)
 
 
+def test_fused_passes_of_fewer_pairs_need_less():
+    # 2.3 GiB of parameters and moments, and 1,024 examples of 11.0 MiB; of 10.2 with an eighth of
+    # them fused, for whose rest the attention of an image alone counts.
+    size = ("stage3:base", "batch_size=1024", "model.dtype=float32")
+    with pytest.raises(ConfigError, match="for 1,024 examples at once"):
+        check(*size, gib=13)
+    check(*size, "task.num_fused=128", gib=13)
+
+
+def test_a_dual_encoder_that_is_trained_whole_fuses_nothing():
+    size = ("batch_size=1024", "accumulation=1", "optimizer.frozen=()", "model.dtype=float32")
+    with pytest.raises(ConfigError, match="for 1,024 examples at once"):
+        check("finetune_retrieval:base,coco,matching,224", *size, gib=12.5)
+    check("finetune_retrieval:base,coco,224", *size, gib=12.5)
+
+
 def test_a_container_has_less_than_its_machine(tmp_path):
     limit, none = tmp_path / "memory.max", tmp_path / "none"
     limit.write_text("1048576\n")

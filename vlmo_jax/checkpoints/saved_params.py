@@ -191,6 +191,21 @@ def load_params(
     if problems:
         raise ValueError(
             f"checkpoint {saved.name} does not fit config.model ({len(problems)} parameters"
-            " differ): " + "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else "")
+            " differ): "
+            + "; ".join(problems[:5])
+            + ("; ..." if len(problems) > 5 else "")
+            + _describe_origin(saved.meta)
         )
     return nnx.traversals.unflatten_mapping(saved.read_sharded(wanted)), saved.step, saved.meta
+
+
+def _describe_origin(meta: Mapping[str, Any]) -> str:
+    """The fields of a checkpoint's config that most often differ, in words behind others."""
+    config = meta.get("config", {})
+    keys = (("task", "kind"), ("model", "kind"), ("model", "image_size"), ("model", "heads"))
+    made = [
+        f"config.{part}.{field}={value}"
+        for part, field in keys
+        if (value := (config.get(part) or {}).get(field))
+    ]
+    return f"; it was made with {', '.join(made)}" if made else ""

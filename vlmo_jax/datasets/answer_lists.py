@@ -13,8 +13,15 @@ ANSWERS = "answers.txt"
 
 
 def answers_text(answers: Sequence[str]) -> str:
-    """The contents of such a file: an answer a line, in the order of their ids."""
-    return "".join(f"{answer}\n" for answer in answers)
+    """The contents of such a file: an answer a line, in the order of their ids.
+
+    Where one is empty, as "a" is in normal form, all are written as `{"answer": ..., "label": ...}`
+    lines: in a list by hand a blank line is a slip.
+    """
+    if all(answers):
+        return "".join(f"{answer}\n" for answer in answers)
+    rows = ({"answer": answer, "label": number} for number, answer in enumerate(answers))
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def find_answers(source: str, file: str | None = None) -> pathlib.Path:
@@ -50,7 +57,8 @@ def read_answers(path: pathlib.Path) -> list[str]:
 
     Raises:
         MissingDataError: there is no such file.
-        DataError: it lists nothing, an answer twice, or ids with gaps.
+        DataError: it lists nothing, an answer twice, ids with gaps, or has a blank line between
+            plain answers.
     """
     if not path.is_file():
         raise MissingDataError(
@@ -60,8 +68,12 @@ def read_answers(path: pathlib.Path) -> list[str]:
     lines = [line.strip() for line in read_lines(path)]
     if not any(lines):
         raise DataError(f"{path} is empty; list an answer a line")
-    answers = _labelled(lines, path) if lines[0].startswith("{") else lines
-    _check(answers, path)
+    labelled = lines[0].startswith("{")
+    if not labelled and "" in lines:
+        line = lines.index("") + 1
+        raise DataError(f"{path} line {line} is blank; each line is an answer")
+    answers = _labelled(lines, path) if labelled else lines
+    _refuse_repeats(answers, path)
     return answers
 
 
@@ -85,11 +97,9 @@ def _labelled(lines: Sequence[str], path: pathlib.Path) -> list[str]:
     return [by_id[number] for number in range(count)]
 
 
-def _check(answers: Sequence[str], path: pathlib.Path) -> None:
+def _refuse_repeats(answers: Sequence[str], path: pathlib.Path) -> None:
     seen: dict[str, int] = {}
     for number, answer in enumerate(answers, 1):
-        if not answer:
-            raise DataError(f"{path} line {number} is blank; each line is an answer")
         if answer in seen:
             raise DataError(
                 f"{path} lists {answer!r} twice, as number {seen[answer]} and {number}; once is"

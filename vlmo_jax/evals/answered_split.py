@@ -53,6 +53,8 @@ def answer_split(
             enabled=jax.process_index() == 0,
         )
         results = (collect.apply_to_batch(function, batch, mesh) for batch in shown)
-        return collect.collect_rows(results, count)
+        rows = collect.collect_rows(results, count)
+        collect.require_finite(rows, f"answers to {unit}")
+        return rows
     except Exception as error:
         raise RuntimeError(f"evaluator {name!r} failed at step {step}: {error}") from error

@@ -16,6 +16,10 @@ class NothingToEvaluateError(UserError, ValueError):
     """An evaluation without a record, a text or a masked place: it has no result."""
 
 
+class BrokenModelError(UserError, FloatingPointError):
+    """A model says what is no number: no score of it would mean anything."""
+
+
 # (tree of arrays [B, ...], index [B] int32, valid [B] bool): global arrays, rows in any order.
 Rows = tuple[Any, jax.Array, jax.Array]
 
@@ -70,6 +74,25 @@ def collect_rows(results: Iterable[Rows], num_rows: int) -> Any:
             f"{np.sum(~seen)} of {num_rows} rows never came, such as row {np.argmin(seen)}"
         )
     return rows
+
+
+def require_finite(rows: Any, what: str) -> None:
+    """Refuses rows with NaN or infinity.
+
+    Args:
+        rows: tree of numpy arrays [N, ...].
+        what: they are, in the plural.
+
+    Raises:
+        BrokenModelError: there are some.
+    """
+    for values in jax.tree.leaves(rows):
+        broken = np.sum(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+        if broken:
+            raise BrokenModelError(
+                f"{broken} of {len(values)} {what} are not finite; the parameters are broken:"
+                " evaluate an earlier checkpoint"
+            )
 
 
 def collect_examples(

@@ -54,7 +54,7 @@ def score_split(
         sums = collect.collect_rows(results, num_rows).astype(np.float64)
         loss, right, count = sums.sum(0)
         if not np.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss}; the parameters are broken")
+            raise collect.BrokenModelError(f"the loss is {loss}; the parameters are broken")
         if not count:
             raise collect.NothingToEvaluateError(
                 f"there is nothing to evaluate: none of the {num_rows} {unit} has a masked place"

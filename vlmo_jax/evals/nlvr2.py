@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from vlmo_jax.commands.folders import naming_folder
 from vlmo_jax.datasets.beside import read_beside
 from vlmo_jax.datasets.examples import TextsOnly
 from vlmo_jax.evals.answered_split import answer_split
 from vlmo_jax.evals.consistency import share_of_right_groups
 from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
-from vlmo_jax.evals.predictions import write_predictions
+from vlmo_jax.evals.predictions import write_lines, write_predictions
 from vlmo_jax.input.attempts import needed_record, read_record
 from vlmo_jax.input.pipeline import Loading
 from vlmo_jax.input.questions import thumbnail
@@ -219,15 +217,8 @@ def write_csv(path: Path, statements: Sequence[Statement], probabilities: np.nda
         OSError: the file cannot be written.
     """
     said = says_true(probabilities).tolist()
-    lines = [f"{s.statement_id},{WORDS[true]}\n" for s, true in zip(statements, said, strict=True)]
-    partial = path.with_name(f".{path.name}.partial")
-    with naming_folder(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_text("".join(lines), encoding="utf-8")
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+    pairs = zip(statements, said, strict=True)
+    write_lines(path, (f"{one.statement_id},{WORDS[true]}" for one, true in pairs))
 
 
 def _lines(evaluator: Nlvr2Evaluator, probabilities: np.ndarray) -> Iterator[dict[str, Any]]:

@@ -34,17 +34,29 @@ def write_predictions(
     """
     if folder is None or jax.process_index() != 0:
         return
-    path = predictions_path(folder, evaluation, split)
+    lines = (
+        json.dumps(example, ensure_ascii=False, allow_nan=False, default=_to_plain)
+        for example in examples
+    )
+    write_lines(predictions_path(folder, evaluation, split), lines)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Writes a text file that is there whole or not at all.
+
+    Args:
+        path: the file; its folder is made if missing.
+        lines: without their ends.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    with naming_folder(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with naming_folder(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("w", encoding="utf-8") as file:
-                for example in examples:
-                    line = json.dumps(
-                        example, ensure_ascii=False, allow_nan=False, default=_to_plain
-                    )
-                    file.write(line + "\n")
+                file.writelines(f"{line}\n" for line in lines)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)

@@ -92,7 +92,7 @@ class ReconstructionEvaluator:
             results = (self._apply(model.score, params, batch) for batch in batches)
             rows = collect.collect_rows(results, self.num_records)
             if not np.isfinite(rows.error).all():
-                raise FloatingPointError(
+                raise collect.BrokenModelError(
                     "an error of reconstruction is not finite; the parameters are broken"
                 )
         except Exception as error:

@@ -201,13 +201,8 @@ class RetrievalEvaluator:
         text = self._run(
             encoders.encode_text, params, texts, len(self.texts), len(self.texts), "captions"
         )
-        for kind, rows in (("image", image), ("caption", text)):
-            broken = np.sum(~np.isfinite(rows).all(axis=1))
-            if broken:
-                raise FloatingPointError(
-                    f"{broken} of {len(rows)} {kind} embeddings are not finite; the parameters are"
-                    " broken"
-                )
+        collect.require_finite(image, "image embeddings")
+        collect.require_finite(text, "caption embeddings")
         ranks = recall.both_ranks(
             image, text, np.arange(self.num_records), self.text_image, self.folds
         )
@@ -231,6 +226,7 @@ class RetrievalEvaluator:
         scores = self._run(
             encoders.match, params, batches, len(plan), steps * self._batch_size, "pairs matched"
         )
+        collect.require_finite(scores, "scores of matching")
         to_text = scores[plan.places(image_rows, texts_of_image.rows)]
         to_image = scores[plan.places(images_of_text.rows, text_rows)]
         right_texts = self.text_image[texts_of_image.rows] == image_rows

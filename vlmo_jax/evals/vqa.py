@@ -118,8 +118,9 @@ class VqaEvaluator:
 
         Returns:
             Of the questions that people have answered: accuracy, the official one, the same by type
-            of answer (accuracy_yes_no, ...) and soft_score, the target's score of the likeliest
-            answer, all from 0 to 1; nothing where the answers are not public. And the answers.
+            of answer (accuracy_yes_no, ...) and, of those with an answer in the list, soft_score,
+            the target's score of the likeliest answer; all from 0 to 1, nothing where the answers
+            are not public. And the answers.
 
         Raises:
             RuntimeError: anything failed; it names the evaluator and the step.
@@ -147,14 +148,13 @@ class VqaEvaluator:
             kind, _, value = name.partition("/")
             if kind == "answer_type" and value:
                 found[f"accuracy_{_as_word(value)}"] = percent / 100
+        best = answering.answers.answer_ids[:, 0].tolist()
         soft = [
-            self.targets.scores(question.answers).get(int(best), 0.0)
-            for question, best in zip(
-                answering.questions, answering.answers.answer_ids[:, 0], strict=True
-            )
-            if question.answers
+            worth.get(number, 0.0)
+            for question, number in zip(answering.questions, best, strict=True)
+            if (worth := self.targets.scores(question.answers))
         ]
-        return {**found, "soft_score": float(np.mean(soft))}
+        return found | ({"soft_score": float(np.mean(soft))} if soft else {})
 
     def _describe(
         self, answering: Answering, metrics: Mapping[str, float], step: int

@@ -3,13 +3,12 @@ them.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from vlmo_jax.commands.endings import UserError
-from vlmo_jax.commands.folders import naming_folder
 from vlmo_jax.datasets.beside import read_beside
+from vlmo_jax.evals.predictions import write_lines
 
 QUESTIONS = "questions.json"  # beside the shards: {split: how many questions the server wants}
 
@@ -104,11 +103,4 @@ def _official_form(accuracies: Mapping[str, float]) -> dict:
 
 
 def _write(path: Path, content: object) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with naming_folder(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+    write_lines(path, [json.dumps(content, ensure_ascii=False)])

@@ -100,15 +100,14 @@ def run_contender(
     contender = CONTENDERS[name]
     recipe = f"configs/finetune_{task}.py:{contender.argument}"
     source = str(read_config(recipe, settings).data.source)
-    shown = source.removeprefix(EMBEDDED_PREFIX)
     if contender.blank:
-        source, shown = BLANK_PREFIX + source, BLANK_PREFIX + shown
-    prefix = f"eval/{task}/{pathlib.Path(shown).name}_"
+        source = BLANK_PREFIX + source
+    prefix = f"eval/{task}/{pathlib.Path(source.removeprefix(EMBEDDED_PREFIX)).name}_"
     fields = {
-        "data.source": source,
         f"evals.{task}.splits": str(SPLITS),
         "checkpoint.best_metric": f"{prefix}{SPLITS[0]}/accuracy",
         **settings,
+        "data.source": source,  # grey for one of them, whatever is set
     }
     config = read_config(recipe, fields)
     announce(f"\n{COMPARISONS[task].title}: {contender.title}")

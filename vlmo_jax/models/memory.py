@@ -76,22 +76,28 @@ def count_discrete_vae(fields: Fields) -> int:
     return total
 
 
-def values_of_transformer(fields: Fields, *, image: bool, text: bool) -> tuple[int, int]:
+def values_of_transformer(fields: Fields, *, images: int, text: bool) -> tuple[int, int]:
     """What an example with these parts needs at least: values in the compute type, which are the
     inputs of all blocks, kept for the gradient; and float32 ones, the attention of one block.
+
+    Several images take a pass each, side by side, with the text.
     """
-    tokens = image * (_grid(fields) ** 2 + 1) + text * fields.get("text_length", 0)
-    return fields["depth"] * tokens * fields["width"], fields["num_heads"] * tokens**2
+    tokens = bool(images) * (_grid(fields) ** 2 + 1) + text * fields.get("text_length", 0)
+    passes = max(images, 1)
+    return (
+        passes * fields["depth"] * tokens * fields["width"],
+        passes * fields["num_heads"] * tokens**2,
+    )
 
 
-def values_of_dual_vlmo(fields: Fields, *, image: bool, text: bool) -> tuple[int, int]:
-    """As `values_of_transformer`, of passes of their own for image and text."""
-    passes = [values_of_transformer(fields, image=i, text=not i) for i in (True, False)]
-    used = [numbers for numbers, there in zip(passes, (image, text), strict=True) if there]
-    return sum(values for values, _ in used), max((attention for _, attention in used), default=0)
+def values_of_dual_vlmo(fields: Fields, *, images: int, text: bool) -> tuple[int, int]:
+    """As `values_of_transformer`, of passes of their own for images and text, one by one."""
+    image = values_of_transformer(fields, images=1, text=False)
+    passes = [image] * images + [values_of_transformer(fields, images=0, text=True)] * text
+    return sum(values for values, _ in passes), max((a for _, a in passes), default=0)
 
 
-def values_of_discrete_vae(fields: Fields, *, image: bool, text: bool) -> tuple[int, int]:
+def values_of_discrete_vae(fields: Fields, *, images: int, text: bool) -> tuple[int, int]:
     """As `values_of_transformer`: both ends of the model at full size, and the logits of codes."""
     side = fields["image_size"]
     codes = (side >> (fields["num_groups"] - 1)) ** 2

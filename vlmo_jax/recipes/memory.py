@@ -132,15 +132,25 @@ def _bytes_of_example(config: ConfigDict, tensor: int, *, blocks: bool) -> int:
     """Bytes of an example on its way through the model; without those that only a gradient needs,
     the inputs of its blocks.
     """
-    model = config.model
-    text, image = "tokenizer" in config, config.data.kind != "texts"
+    model, num_values = config.model, MODELS[config.model.kind].num_values
+    text, images = "tokenizer" in config, int(config.data.kind != "texts")
     if not blocks:  # an evaluation encodes images and texts on their own
-        text = text and not image
-    values, attention = MODELS[model.kind].num_values(model, image=image, text=text)
-    if blocks and config.data.kind == "statements":  # a pass for each of two images
-        values, attention = 2 * values, 2 * attention
+        text = text and not images
+    elif config.data.kind == "statements":
+        images = 2
+    values, attention = num_values(model, images=images, text=text)
+    if blocks and config.data.kind == "pairs":  # encoded on their own, and some of them fused
+        _, alone = num_values(model, images=1, text=False)
+        attention = max(alone, int(_fused_share(config) * attention))
     size = DTYPES[compute_dtype(model.dtype)].dtype.itemsize
     return FLOAT32 * attention // tensor + (size * values if blocks else 0)
+
+
+def _fused_share(config: ConfigDict) -> float:
+    """The share of the pairs of a batch that take fused passes."""
+    if config.task.kind == "retrieval":
+        return 0.0
+    return (config.task.get("num_fused", 0) or config.batch_size) / config.batch_size
 
 
 def _furthest_beyond(config: ConfigDict) -> str:

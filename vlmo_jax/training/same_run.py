@@ -74,6 +74,10 @@ def _changed_contents(recipe: Recipe, meta: Mapping[str, Any]) -> Iterator[str]:
             f"config.tokenizer={config.tokenizer!r} (SHA-256 {tokenizer['sha256'][:12]}..., now"
             f" {tokenizer_now['sha256'][:12]}...)"
         )
+    answers = meta.get("preprocessing", {}).get("answers")
+    answers_now = recipe.data.preprocessing().get("answers")
+    if answers and answers != answers_now:
+        yield f"config.data.answers ({answers}, now {answers_now}), by whose ids it answers"
     frozen_now = recipe.frozen_identity
     for name, identity in meta.get("frozen", {}).items():
         if frozen_now.get(name) != identity:

@@ -15,6 +15,7 @@ from vlmo_jax.layers.modality_experts import EXPERTS
 ACTIONS = ("copy", "resample", "skip")
 # Parameters with an entry a token of the vocabulary.
 VOCABULARY = ("text_embedding/word", "mlm_head/decoder/kernel", "mlm_head/decoder/bias")
+ANSWERS = "vqa_head/out/kernel"  # with an entry an answer
 KINDS_WITH_STAGES = ("vlmo", "beit")
 SIZES = ("patch_size", "width", "depth", "num_heads", "mlp_dim")
 
@@ -183,6 +184,33 @@ def _leave_out_vocabulary(tables):
         f'start them fresh: put ("{pattern}", "skip") first in config.init_rules and add'
         f' "{pattern}" to config.init_fresh'
     )
+
+
+def check_answers(
+    plan: Plan,
+    *,
+    saved: Mapping[str, Any] | None,
+    wanted: Mapping[str, Any] | None,
+    checkpoint: Any,
+) -> None:
+    """Refuses rows of a head that another list of answers numbers.
+
+    Args:
+        plan: Plan.
+        saved, wanted: mappings with `sha256` of the lists, of the checkpoint and of the run; None
+            where there is none.
+        checkpoint: its name, for the message.
+
+    Raises:
+        ValueError: the lists differ, and the plan copies the head.
+    """
+    if ANSWERS in plan.fills and saved and wanted and saved["sha256"] != wanted["sha256"]:
+        raise ValueError(
+            f"checkpoint {checkpoint} answers by another list (SHA-256 {saved['sha256'][:12]}...,"
+            f" this run's is {wanted['sha256'][:12]}...); give its list with"
+            ' config.data.answers=FILE, or start the head fresh: put ("vqa_head/.*", "skip") first'
+            " in config.init_rules"
+        )
 
 
 def check_rules(rules: Any, fresh: Any) -> None:

@@ -17,7 +17,8 @@ of it, of the same images. `--option splits=plain` gives train2014 and val2014 a
 
 A record is an image with all its questions. answers.txt beside the records lists what a model
 chooses from: the normal forms of most frequent answers that stand at least 9 times in train2014 and
-val2014, 3,129 of the real files, in the order of the files, on which published heads depend.
+val2014, 3,129 of the real files, in the order of the files, on which published heads depend. Where
+one of them is empty, as "a" is in normal form, the file has a JSON object a line.
 
 Left out, each by name: questions without an annotation or with other than ten answers, annotations
 without a question, questions without text, and those of images that are missing.

@@ -87,10 +87,11 @@ class QuestionsData(ViewsAndTexts):
             ConfigError: there is none, or it is not as long as the model has answers.
         """
         data, model = self.config.data, self.config.model
-        sources = [data.source, *(part.source for part in self.config.evals.values())]
-        source = next(source for source in sources if source)
-        with naming(self.config, "data.answers" if data.get("answers") else "data.source"):
-            path = find_answers(source, data.get("answers"))
+        sources = {"data.source": data.source}
+        sources |= {f"evals.{name}.source": part.source for name, part in self.config.evals.items()}
+        field = next(field for field, source in sources.items() if source)
+        with naming(self.config, "data.answers" if data.get("answers") else field):
+            path = find_answers(sources[field], data.get("answers"))
             answers = read_answers(path)
         require(
             len(answers) == model.num_answers,
