@@ -69,7 +69,10 @@ FLOORS = (
         _room("recipes", "a config → data, task, evaluations"),
         _room("interop", "other people's weights ↔ ours"),
     ),
-    (_room("training", "the loop of a run"),),
+    (
+        _room("training", "the loop of a run"),
+        _room("inference", "a model, asked"),
+    ),
     (
         _room("main", "the command of a run"),
         _room("bench", "how fast it is"),

@@ -1,0 +1,29 @@
+"""docs/INFERENCE.md: what it shows is what comes out."""
+
+import doctest
+import importlib.util
+import re
+
+from tests.inference.models import pictures, save_picture, save_stage3, save_vqa
+from tests.paths import ROOT
+
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def test_the_page_shows_what_comes_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_stage3(tmp_path / "runs" / "stage3")
+    save_vqa(tmp_path / "runs" / "finetune_vqa")
+    (tmp_path / "holiday").mkdir()
+    names = ["a.jpg", "b.png", *(f"holiday/{number}.jpg" for number in range(5))]
+    for name, array in zip(names, pictures(len(names))):
+        save_picture(tmp_path / name, array)
+    page = (ROOT / "docs" / "INFERENCE.md").read_text()
+    if importlib.util.find_spec("flatbuffers") is None:
+        page = page[: page.index("## A file that runs without")]
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    test = doctest.DocTestParser().get_doctest("".join(blocks), {}, "INFERENCE.md", None, 0)
+    assert len(test.examples) > 25
+    report = []
+    results = doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.append)
+    assert not results.failed, "".join(report)
