@@ -75,6 +75,7 @@ FLOORS = (
     ),
     (
         _room("main", "the command of a run"),
+        Room("encode, match, answer", "their commands", ("encode", "match", "answer")),
         _room("bench", "how fast it is"),
         _room("doctor", "is all well"),
     ),

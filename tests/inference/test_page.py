@@ -3,6 +3,7 @@
 import doctest
 import importlib.util
 import re
+import shlex
 
 from tests.inference.models import pictures, save_picture, save_stage3, save_vqa
 from tests.paths import ROOT
@@ -18,10 +19,16 @@ def test_the_page_shows_what_comes_out(tmp_path, monkeypatch):
     names = ["a.jpg", "b.png", *(f"holiday/{number}.jpg" for number in range(5))]
     for name, array in zip(names, pictures(len(names))):
         save_picture(tmp_path / name, array)
+    (tmp_path / "pairs.jsonl").write_text('{"image": "a.jpg", "text": "two cats"}\n')
+    (tmp_path / "questions.jsonl").write_text('{"image": "a.jpg", "question": "what is it"}\n')
     page = (ROOT / "docs" / "INFERENCE.md").read_text()
     if importlib.util.find_spec("flatbuffers") is None:
         page = page[: page.index("## A file that runs without")]
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    run = re.findall(r"^python -m vlmo_jax\.(\w+) (.*)$", page, re.MULTILINE)
+    assert [name for name, _ in run] == ["encode", "match", "answer"]
+    for name, arguments in run:
+        importlib.import_module(f"vlmo_jax.inference.commands.{name}").main(shlex.split(arguments))
     test = doctest.DocTestParser().get_doctest("".join(blocks), {}, "INFERENCE.md", None, 0)
     assert len(test.examples) > 25
     report = []

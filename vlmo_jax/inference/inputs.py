@@ -11,7 +11,9 @@ from PIL import Image
 
 from vlmo_jax.commands.endings import SHORTAGES, UserError
 from vlmo_jax.commands.paths import user_path
+from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.images import BrokenImageError, decode_image, upright_rgb
+from vlmo_jax.datasets.sources import BrokenRecordError
 from vlmo_jax.input.images.pixels import resize_square
 from vlmo_jax.input.questions import text_columns, write_text
 from vlmo_jax.input.schema import empty_batch
@@ -86,7 +88,7 @@ def image_row(image: ImageInput, size: int) -> Row:
     """
     try:
         picture = _open_image(image)
-    except BrokenImageError as error:
+    except (DataError, BrokenRecordError) as error:
         raise _UnusableError(name_of(image), error) from error
     except OSError as error:
         if error.errno in SHORTAGES:

@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
+from vlmo_jax.checkpoints.digests import digest_tree
 from vlmo_jax.inference import portable, zero_shot
 from vlmo_jax.inference.batches import Batches, Collected, Function, OnError
 from vlmo_jax.inference.heads import UnfitModelError, require_head
@@ -24,6 +25,7 @@ from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.tasks.retrieval import make_encoders
 from vlmo_jax.tasks.vqa import make_answerer
 
+_PIXELS = ("image_size", "resize", "mean", "std")  # what a checkpoint says of images
 _log = logging.getLogger(__name__)
 
 
@@ -77,6 +79,7 @@ class Model:
         name: the checkpoint.
         config: ConfigDict of the run that made it.
         params: the parameters, a nested dict of arrays on the devices.
+        preprocessing: how images become arrays: plain JSON values.
         image_size: S, pixels a side.
         text_length: T, tokens of a text with those of its begin and end.
         tokenizer: None where the checkpoint has none.
@@ -93,14 +96,21 @@ class Model:
         self.text_length = int(self.config.model.text_length)
         self.texts_cut = 0
         self._graphdef, self._mesh = loaded.graphdef, loaded.mesh
-        preprocessing = loaded.meta["preprocessing"]
-        self._mean, self._std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
+        self.preprocessing = {k: v for k, v in loaded.meta["preprocessing"].items() if k in _PIXELS}
+        self._mean, self._std = (tuple(self.preprocessing[key]) for key in ("mean", "std"))
         self._encoders = make_encoders(self._graphdef, mean=self._mean, std=self._std)
         self._answerers: dict[int, Function] = {}  # by how many answers they give
         self._batches = Batches(self._mesh, batch_size, show_progress)
 
     def __repr__(self) -> str:
         return f"<vlmo_jax model of {self.name}, {self.image_size} px, {self.text_length} tokens>"
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A digest of the parameters, by which stored vectors know their model: 64 hexadecimal
+        digits, the same on every machine.
+        """
+        return digest_tree(self.params)
 
     def encode_image(
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"
