@@ -7,8 +7,12 @@ import pytest
 
 import vlmo_jax
 from tests.inference.models import pictures, save, save_stage3, save_vqa
+from tests.interop.official_weights import weights
+from tests.paths import DATA
 from vlmo_jax.checkpoints.saved_params import SavedParams, find_checkpoint
 from vlmo_jax.input.text.tokenizer import load_tokenizer
+from vlmo_jax.interop.convert import convert
+from vlmo_jax.interop.tensor_files import write_safetensors
 
 
 def without_files(meta):
@@ -93,6 +97,28 @@ def test_a_converted_checkpoint_takes_a_tokenizer_and_answers(tmp_path):
         vlmo_jax.load(made, answers=file)
 
 
+def test_official_weights_are_loaded_with_the_vocabulary_beside_them(tmp_path):
+    tensors, words = weights("tiny_base_pretrain"), DATA / "wordpiece_vocab.txt"
+    rows = len(words.read_text().split())
+    for name in ("text_embeddings.word_embeddings.weight", "mlm_score.decoder.weight"):
+        tensors[name] = np.resize(tensors[name], (rows, 32))
+    tensors["mlm_score.bias"] = np.resize(tensors["mlm_score.bias"], rows)
+    write_safetensors(tmp_path / "vlmo.safetensors", tensors)
+    convert(
+        tmp_path / "vlmo.safetensors",
+        tmp_path / "ours",
+        "vlmo",
+        tokenizer=str(words),
+        image_size=32,
+    )
+    shutil.move(tmp_path / "ours", tmp_path / "moved")
+    (tmp_path / "moved" / words.name).unlink()
+    model = vlmo_jax.load(tmp_path / "moved")
+    assert model.tokenizer.contents == words.read_bytes()
+    assert model.encode_image(pictures(1)).shape == model.encode_text("a cat").shape == (1, 32)
+    assert 0 < model.match(pictures(1), "a cat")[0] < 1
+
+
 def test_an_earlier_model_of_questions_reads_the_answers_of_its_data(tmp_path):
     model = vlmo_jax.load(save_vqa(tmp_path / "run", change=without_files))
     assert len(model.answers) == 381 and "yes" in model.answers
@@ -102,8 +128,11 @@ def test_what_is_no_model_of_images_and_texts_is_refused(tmp_path):
     def of_images(meta):
         return {**meta, "config": {**meta["config"], "model": {"kind": "beit"}}}
 
-    with pytest.raises(vlmo_jax.UnfitModelError, match="'beit', which knows no texts beside"):
+    with pytest.raises(vlmo_jax.UnfitModelError, match="kind='beit'.*without texts; give the"):
         vlmo_jax.load(save_stage3(tmp_path / "run", change=of_images))
+    stage2 = save(tmp_path / "stage2", "stage2:tiny", "data.split=train[:1%]")
+    with pytest.raises(vlmo_jax.UnfitModelError, match="'text_pretrain'. was trained without im"):
+        vlmo_jax.load(stage2)
     (tmp_path / "vlmo.pt").write_bytes(b"weights")
     with pytest.raises(ValueError, match="is a file, .*vlmo_jax.interop.convert .*vlmo.pt OUT"):
         vlmo_jax.load(tmp_path / "vlmo.pt")

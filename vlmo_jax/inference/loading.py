@@ -1,6 +1,7 @@
 """From a folder to a model that answers."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def load(
     name, folder = directory / str(step), directory.parent
     meta = SavedParams(name, averaged=averaged).meta
     fields = meta["config"]["model"]
-    _check_kind(folder, fields.get("kind"))
+    _check_reads_both(folder, meta)
     mesh = sharding.make_mesh(devices=jax.local_devices())
     with jax.set_mesh(mesh):
         graphdef, abstract = abstract_model(model_maker(fields))
@@ -95,12 +96,19 @@ def load(
     )
 
 
-def _check_kind(folder: Path, kind: Any) -> None:
-    if kind in MODELS and issubclass(MODELS[kind].module, (DualEncoder, AnswersQuestions)):
+def _check_reads_both(folder: Path, meta: Mapping[str, Any]) -> None:
+    kind = meta["config"]["model"].get("kind")
+    module = MODELS[kind].module if kind in MODELS else object
+    if not issubclass(module, (DualEncoder, AnswersQuestions)):
+        missing = "texts"
+    elif "mean" not in meta["preprocessing"]:  # of stage 2
+        missing = "images"
+    else:
         return
     raise UnfitModelError(
-        f"the model in {folder} is of the kind {kind!r}, which knows no texts beside images; give"
-        " the work folder of configs/stage3.py or of a fine-tuning"
+        f"the model in {folder} (config.model.kind={kind!r}, config.task.kind="
+        f"{meta['config']['task']['kind']!r}) was trained without {missing}; give the work folder"
+        " of configs/stage3.py or of a fine-tuning"
     )
 
 
