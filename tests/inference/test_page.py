@@ -1,9 +1,12 @@
-"""docs/INFERENCE.md: what it shows is what comes out."""
+"""docs/INFERENCE.md shows what comes out, and the notebook beside it runs."""
 
 import doctest
 import importlib.util
+import json
 import re
 import shlex
+
+from matplotlib import pyplot
 
 from tests.inference.models import pictures, save_picture, save_stage3, save_vqa
 from tests.paths import ROOT
@@ -34,3 +37,17 @@ def test_the_page_shows_what_comes_out(tmp_path, monkeypatch):
     report = []
     results = doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.append)
     assert not results.failed, "".join(report)
+
+
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_stage3(tmp_path / "runs" / "stage3")
+    notebook = json.loads((ROOT / "docs" / "inference.ipynb").read_text())
+    cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
+    names = {}
+    for cell in cells:
+        exec(cell, names)
+    assert len(cells) > 5 and names["vectors"].shape == (100, 16)
+    assert [error.name for error in names["broken"]] == ["gone.png"]
+    assert len(names["figure"].axes) == 15
+    pyplot.close(names["figure"])
