@@ -201,6 +201,7 @@ def test_a_single_input_goes_with_all_others(model):
     close(model.match(images[1], texts), wanted[1])
     close(model.match(iter(images), texts[2]), wanted[:, 2])
     close(model.match(images[0], texts[0]), wanted[:1, 0])
+    assert np.isnan(model.match("gone.png", texts, on_error="skip")).all()
     for two in (texts[:2], iter(texts[:2])):
         with pytest.raises(ValueError, match="give one text an image"):
             model.match(images, two)

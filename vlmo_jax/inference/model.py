@@ -1,5 +1,6 @@
 """A model that is asked."""
 
+import contextlib
 import functools
 import logging
 import os
@@ -16,7 +17,14 @@ from vlmo_jax.checkpoints.digests import digest_tree
 from vlmo_jax.inference import portable, zero_shot
 from vlmo_jax.inference.batches import Batches, Collected, Function, OnError
 from vlmo_jax.inference.heads import UnfitModelError, require_head
-from vlmo_jax.inference.inputs import ImageInput, Row, RowMaker, image_row, text_row
+from vlmo_jax.inference.inputs import (
+    BrokenInputError,
+    ImageInput,
+    Row,
+    RowMaker,
+    image_row,
+    text_row,
+)
 from vlmo_jax.inference.several import as_items, how_many, is_single, pair_up
 from vlmo_jax.input.plain_images import ImageRows
 from vlmo_jax.input.questions import text_columns
@@ -368,7 +376,9 @@ class Model:
             return Row({**image.arrays, **text.arrays}, text.cut)
 
         if is_single(images) and not is_single(texts):
-            images = self.preprocess(images)[0]  # once for all texts
+            # Read once for all texts; where it is broken, each pair is.
+            with contextlib.suppress(BrokenInputError):
+                images = self.preprocess(images)[0]
         columns = {**self._image_columns, **self._text_columns}
         count = how_many(images, texts)
         return self._run(
