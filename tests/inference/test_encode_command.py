@@ -9,23 +9,12 @@ import tarfile
 import numpy as np
 import pytest
 
-import vlmo_jax
-from tests.inference.models import pictures, save_picture, save_stage3
+from tests.inference.models import pictures, save_picture
 from tests.paths import ROOT
 from vlmo_jax.inference.commands import encode
 from vlmo_jax.inference.stored import OtherVectorsError, read_vectors
 
 NAMES = ["a/1.png", "a/2.png", "b/3.png", "b/c/4.png", "b/c/5.png"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_stage3(tmp_path_factory.mktemp("stage3"))
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return vlmo_jax.load(folder)
 
 
 @pytest.fixture
@@ -36,6 +25,12 @@ def shots(tmp_path):
         save_picture(tmp_path / "shots" / name, array)
     (tmp_path / "shots" / "b" / "broken.png").write_bytes(b"<html>gone</html>")
     return tmp_path / "shots"
+
+
+@pytest.fixture(autouse=True)
+def loaded(model, monkeypatch):
+    """Models are compiled once for all tests here."""
+    monkeypatch.setattr("vlmo_jax.inference.loading.load", lambda path, **options: model)
 
 
 def run(source, out, folder, *flags):
@@ -144,6 +139,11 @@ def test_what_cannot_be_read_is_told(tmp_path, folder):
     (tmp_path / "list.jsonl").write_text('{"path": "a.png"}\n')
     with pytest.raises(ValueError, match="list.jsonl line 1 has no text 'image'; write"):
         encode.main([str(tmp_path / "list.jsonl"), str(tmp_path / "2"), f"--model={folder}"])
+
+    with pytest.raises(FileNotFoundError, match="nowhere: there is no such file, folder or data"):
+        encode.main(["nowhere", str(tmp_path / "3"), f"--model={folder}"])
+    (tmp_path / "list.txt").write_text("a text\n")
+    assert run(tmp_path / "list.txt", tmp_path / "3", folder, "--texts")[1] == ["1"]
 
 
 def test_help_comes_at_once():

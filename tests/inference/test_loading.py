@@ -50,11 +50,10 @@ def test_a_moved_checkpoint_is_all_that_is_needed(tmp_path):
     assert model.config.model.image_size == 32 and model.name.name == "7"
 
 
-def test_a_moved_checkpoint_knows_its_answers(tmp_path):
-    answers = vlmo_jax.load(save_vqa(tmp_path / "run")).answers
-    shutil.move(tmp_path / "run", tmp_path / "moved")
-    model = vlmo_jax.load(tmp_path / "moved")
-    assert model.answers == answers and len(set(answers)) == 381
+def test_a_copied_checkpoint_knows_its_answers(tmp_path, vqa_folder, answering):
+    shutil.copytree(vqa_folder / "checkpoints" / "0", tmp_path / "3")
+    answers = vlmo_jax.load(tmp_path / "3").answers
+    assert answers == answering.answers and len(set(answers)) == 381
 
 
 def test_an_earlier_checkpoint_finds_its_tokenizer_by_its_contents(tmp_path):
@@ -124,7 +123,7 @@ def test_an_earlier_model_of_questions_reads_the_answers_of_its_data(tmp_path):
     assert len(model.answers) == 381 and "yes" in model.answers
 
 
-def test_what_is_no_model_of_images_and_texts_is_refused(tmp_path):
+def test_what_is_no_model_of_images_and_texts_is_refused(tmp_path, folder):
     def of_images(meta):
         return {**meta, "config": {**meta["config"], "model": {"kind": "beit"}}}
 
@@ -139,13 +138,12 @@ def test_what_is_no_model_of_images_and_texts_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint in .*nowhere; give a work folder"):
         vlmo_jax.load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="has no averaged parameters"):
-        vlmo_jax.load(save_stage3(tmp_path / "stage3"), averaged=True)
+        vlmo_jax.load(folder, averaged=True)
 
 
-def test_params_are_those_of_the_checkpoint(tmp_path):
-    made = save_stage3(tmp_path / "run")
-    model, saved = vlmo_jax.load(made), SavedParams(made)
-    assert find_checkpoint(made)[0] == model.name.parent
+def test_params_are_those_of_the_checkpoint(folder, model):
+    saved = SavedParams(folder)
+    assert find_checkpoint(folder)[0] == model.name.parent
     path = ("itc", "logit_scale")
     assert np.asarray(model.params["itc"]["logit_scale"]) == saved.read([path])[path]
     with pytest.raises(AttributeError):

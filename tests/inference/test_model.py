@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import vlmo_jax
-from tests.inference.models import pictures, save_picture, save_stage3, save_vqa
+from tests.inference.models import pictures, save_picture
 from tests.paths import ROOT
 from vlmo_jax.datasets import Record, open_source
 from vlmo_jax.datasets.images import decode_image
@@ -21,21 +21,6 @@ from vlmo_jax.input.images.pixels import resize_square
 from vlmo_jax.parallel.sharding import make_mesh
 from vlmo_jax.tasks.retrieval import make_encoders
 from vlmo_jax.tasks.vqa import make_answerer
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_stage3(tmp_path_factory.mktemp("stage3"))
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return vlmo_jax.load(folder)
-
-
-@pytest.fixture(scope="module")
-def answering(tmp_path_factory):
-    return vlmo_jax.load(save_vqa(tmp_path_factory.mktemp("vqa")))
 
 
 def close(found, wanted, tolerance=1e-6):

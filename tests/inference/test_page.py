@@ -5,19 +5,20 @@ import importlib.util
 import json
 import re
 import shlex
+import shutil
 
 from matplotlib import pyplot
 
-from tests.inference.models import pictures, save_picture, save_stage3, save_vqa
+from tests.inference.models import pictures, save_picture
 from tests.paths import ROOT
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
-def test_the_page_shows_what_comes_out(tmp_path, monkeypatch):
+def test_the_page_shows_what_comes_out(tmp_path, monkeypatch, folder, vqa_folder):
     monkeypatch.chdir(tmp_path)
-    save_stage3(tmp_path / "runs" / "stage3")
-    save_vqa(tmp_path / "runs" / "finetune_vqa")
+    shutil.copytree(folder, tmp_path / "runs" / "stage3")
+    shutil.copytree(vqa_folder, tmp_path / "runs" / "finetune_vqa")
     (tmp_path / "holiday").mkdir()
     names = ["a.jpg", "b.png", *(f"holiday/{number}.jpg" for number in range(5))]
     for name, array in zip(names, pictures(len(names))):
@@ -39,9 +40,9 @@ def test_the_page_shows_what_comes_out(tmp_path, monkeypatch):
     assert not results.failed, "".join(report)
 
 
-def test_the_notebook_runs(tmp_path, monkeypatch):
+def test_the_notebook_runs(tmp_path, monkeypatch, folder):
     monkeypatch.chdir(tmp_path)
-    save_stage3(tmp_path / "runs" / "stage3")
+    shutil.copytree(folder, tmp_path / "runs" / "stage3")
     notebook = json.loads((ROOT / "docs" / "inference.ipynb").read_text())
     cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
     names = {}

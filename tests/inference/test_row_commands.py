@@ -6,8 +6,7 @@ import json
 import numpy as np
 import pytest
 
-import vlmo_jax
-from tests.inference.models import pictures, save_picture, save_stage3, save_vqa
+from tests.inference.models import pictures, save_picture
 from vlmo_jax.inference.commands import answer, match
 
 
@@ -25,35 +24,31 @@ def shots(tmp_path_factory):
     return folder
 
 
-def test_pairs_are_matched(shots, tmp_path, capsys, monkeypatch):
-    made = save_stage3(tmp_path / "run")
-    match.main([str(shots / "pairs.jsonl"), f"--model={made}", "--json"])
+def test_pairs_are_matched(shots, folder, model, capsys, monkeypatch):
+    match.main([str(shots / "pairs.jsonl"), f"--model={folder}", "--json"])
     said = capsys.readouterr()
     rows = [json.loads(line) for line in said.out.splitlines()]
     assert [row["mark"] for row in rows] == ["0", "gone", "2"]
     assert "No such file" in rows[1]["error"] and "match" not in rows[1]
-    wanted = vlmo_jax.load(made).match(
-        [shots / "0.png", shots / "2.png"], ["a red heart", "two cats"]
-    )
+    wanted = model.match([shots / "0.png", shots / "2.png"], ["a red heart", "two cats"])
     np.testing.assert_allclose([rows[0]["match"], rows[2]["match"]], wanted, rtol=0, atol=2e-6)
     assert said.err.endswith("1 of 3 pairs could not be used\n")
 
     monkeypatch.chdir(shots)
     monkeypatch.setattr("sys.stdin", io.StringIO('\n{"image": "0.png", "text": "rain"}\n'))
-    match.main(["-", f"--model={made}"])
+    match.main(["-", f"--model={folder}"])
     [line] = capsys.readouterr().out.splitlines()
     assert line.split()[1:] == ["0.png", "rain"] and 0 < float(line.split()[0]) < 1
     monkeypatch.setattr("sys.stdin", io.StringIO('{"image": "0.png"}\n'))
     with pytest.raises(ValueError, match="standard input line 1 has no text 'text'; write"):
-        match.main(["-", f"--model={made}"])
+        match.main(["-", f"--model={folder}"])
 
 
-def test_questions_are_answered(shots, tmp_path, capsys):
-    made = save_vqa(tmp_path / "run")
-    command = [str(shots / "pairs.jsonl"), f"--model={made}", "--top_k=2"]
+def test_questions_are_answered(shots, vqa_folder, answering, capsys):
+    command = [str(shots / "pairs.jsonl"), f"--model={vqa_folder}", "--top_k=2"]
     answer.main([*command, "--json"])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    wanted = vlmo_jax.load(made).answer(shots / "2.png", "two cats", top_k=2)[0]
+    wanted = answering.answer(shots / "2.png", "two cats", top_k=2)[0]
     assert [one for one, _ in rows[2]["answers"]] == [one for one, _ in wanted]
     assert "error" in rows[1] and "answers" not in rows[1]
     answer.main(command)

@@ -1,7 +1,8 @@
 """Vectors of many inputs in a folder, in parts that are whole or not there.
 
-Part 00000 is `part-00000.npy`, [rows, D], and `part-00000.jsonl`, whose line n names row n. What
-could not be used is in `skipped.jsonl`. `about.json` says of which model the vectors are.
+Part 00000 is `part-00000.npy`, [rows, D], and `part-00000.jsonl`, whose line n names row n; what
+could not be used is in `part-00000.skipped.jsonl`, and of all parts in `skipped.jsonl`. Of which
+model they are says `about.json`.
 """
 
 import itertools
@@ -17,6 +18,7 @@ from vlmo_jax.commands.endings import UserError
 from vlmo_jax.commands.folders import require_writable
 
 ABOUT, SKIPPED = "about.json", "skipped.jsonl"
+_PARTIAL = ".partial"  # of a file that is not whole yet
 
 
 class OtherVectorsError(UserError, ValueError):
@@ -79,12 +81,15 @@ class Store:
 
     def _check_same(self) -> None:
         if not (self.folder / ABOUT).exists():
-            if others := next(self.folder.iterdir(), None):
-                raise OtherVectorsError(
-                    f"{self.folder} holds other files ({others.name}); give a folder of its own"
-                )
+            for other in self.folder.iterdir():
+                if other.suffix != _PARTIAL:
+                    raise OtherVectorsError(
+                        f"{self.folder} holds other files ({other.name}); give a folder of its own"
+                    )
             return
         before = json.loads((self.folder / ABOUT).read_text())
+        if not any(self.folder.glob("part-*.jsonl")):
+            return
         for key, value in self._about.items():
             if before.get(key) != value:
                 raise OtherVectorsError(
@@ -162,13 +167,12 @@ class Store:
         )
 
     def _write_part(self, stem: str, part: Part) -> None:
-        partial = self.folder / f"{stem}.npy.partial"
+        partial = self.folder / f"{stem}.npy{_PARTIAL}"
         with partial.open("wb") as file:
             np.save(file, part.vectors)
         os.replace(partial, self.folder / f"{stem}.npy")
-        if part.skipped:
-            lines = (json.dumps({"input": n, "reason": w}) for n, w in part.skipped)
-            self._write(f"{stem}.skipped.jsonl", "".join(f"{line}\n" for line in lines))
+        lines = (json.dumps({"input": name, "reason": why}) for name, why in part.skipped)
+        self._write(f"{stem}.skipped.jsonl", "".join(f"{line}\n" for line in lines))
         rows = (
             {"id": one} if one == name else {"id": one, "input": name}
             for one, name in zip(part.ids, part.names, strict=True)
@@ -181,7 +185,7 @@ class Store:
         return path.read_text().splitlines() if path.exists() else []
 
     def _write(self, name: str, text: str) -> None:
-        partial = self.folder / f"{name}.partial"
+        partial = self.folder / f"{name}{_PARTIAL}"
         partial.write_text(text)
         os.replace(partial, self.folder / name)
 

@@ -95,7 +95,7 @@ class Inputs:
                 yield Input(entry.record_id, Later(entry.record_id, load))
 
     def _of_data_set(self) -> Iterator[Input]:
-        for split in [self._args.split] if self._args.split else sources.split_sizes(self._given):
+        for split in self._splits():
             if self._args.texts:
                 texts = TextsOnly(sources.open_records(self._given, split))
                 for row in range(len(texts)):
@@ -109,6 +109,19 @@ class Inputs:
             for row in range(len(source)):
                 name = f"{split}/{row}"
                 yield Input(name, Later(name, functools.partial(_image, source, row)))
+
+    def _splits(self) -> list[str]:
+        if self._args.split:
+            return [self._args.split]
+        try:
+            return list(sources.split_sizes(self._given))
+        except MissingDataError as error:
+            if user_path(self._given).exists():
+                raise
+            raise MissingDataError(
+                f"{self._given}: there is no such file, folder or data set; look for a letter that"
+                " differs"
+            ) from error
 
     def _of_list(self, path: Path) -> Iterator[Input]:
         folder = Path() if self._given == "-" else path.parent
