@@ -82,6 +82,11 @@ WARM_STARTS = {
 }
 
 
+# Of a dual encoder, for comparison: no fused pass, so none of the parts that it has to itself.
+_UNFUSED = r"(pooler|itc|itc_vl|itm_head|mlm_head)/.*|transformer/blocks/experts/vision_language/.*"
+DUAL_INIT_RULES = ((_UNFUSED, "skip"), *INIT_RULES)
+
+
 def read_argument(file, arg, sizes):
     """What stands behind the colon of --config=FILE:SIZE[,IMAGE_SIZE].
 
@@ -180,6 +185,15 @@ def make_views_and_texts(data, kind):
         del data[name]
     # The official recipe mirrors images at random here, too (`flip`), though "left" becomes wrong.
     data.kind = kind
+
+
+def dual(config):
+    """Makes of a recipe of questions or statements that of a dual encoder with a head on its
+    vectors.
+    """
+    config.model.update(kind="dual_vlmo", experts=("image", "text"))
+    config.init_rules = DUAL_INIT_RULES
+    return config
 
 
 def evaluation(kind, *, every_steps, batch_size):

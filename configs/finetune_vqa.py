@@ -27,8 +27,14 @@ STEPS = EPOCHS * QUESTIONS // BATCH_SIZE
 
 
 def get_config(arg="tiny"):
-    sizes = ("tiny", *PEAK_RATES)
+    sizes = ("tiny", "tiny_dual", *PEAK_RATES)
     size, image_size = common.read_argument("configs/finetune_vqa.py", arg, sizes)
+    if size.endswith("_dual"):
+        return common.dual(_fused(size.removesuffix("_dual"), image_size))
+    return _fused(size, image_size)
+
+
+def _fused(size, image_size):
     image_size = image_size or (64 if size == "tiny" else 480)
     config = stage3.get_config(f"{size},{image_size}")
     config.update(common.WARM_STARTS["vqa"])
@@ -57,10 +63,12 @@ def _official(config, size):
 
 
 def _tiny(config):
-    config.steps = 500
-    config.model.num_answers = 381
-    config.optimizer.update(learning_rate=3e-4, warmup_steps=50)
+    config.steps = 1500
+    config.model.num_answers = 384
+    config.optimizer.update(learning_rate=5e-4, warmup_steps=100)
+    config.optimizer.rate_multipliers = ((r"text_embedding/word", 20.0), (r"vqa_head/.*", 20.0))
     # Places are asked about, "left" and "right" among them.
     config.data.update(source="emoji_questions", flip=False)
     config.evals.vqa.update(batch_size=128, every_steps=config.steps // 2)
+    config.checkpoint.best_metric = None  # the artist that is reported must choose nothing
     return config

@@ -80,7 +80,7 @@ FLOORS = (
         _room("doctor", "is all well"),
     ),
     (_room("experiments", "several runs, compared"),),
-    (Room("chain, compare", "their commands", ("chain", "compare")),),
+    (Room("chain, compare, fusion", "their commands", ("chain", "compare", "fusion")),),
 )
 
 # (who, whom, why): imports that do not run down.

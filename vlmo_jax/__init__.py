@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from vlmo_jax.inference.heads import UnfitModelError
     from vlmo_jax.inference.inputs import BrokenInputError
     from vlmo_jax.inference.loading import load
-    from vlmo_jax.inference.model import Model, Tokens
+    from vlmo_jax.inference.model import Model
+    from vlmo_jax.inference.parts import Tokens
 
 __all__ = ["BrokenInputError", "Model", "Tokens", "UnfitModelError", "load"]
 
@@ -25,7 +26,7 @@ __all__ = ["BrokenInputError", "Model", "Tokens", "UnfitModelError", "load"]
 _MODULES = {
     "BrokenInputError": "vlmo_jax.inference.inputs",
     "Model": "vlmo_jax.inference.model",
-    "Tokens": "vlmo_jax.inference.model",
+    "Tokens": "vlmo_jax.inference.parts",
     "UnfitModelError": "vlmo_jax.inference.heads",
     "load": "vlmo_jax.inference.loading",
 }

@@ -9,7 +9,7 @@ from tests.datasets.readers.pictures import picture
 from vlmo_jax.datasets import records, sources
 from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.examples import all_examples, keep_examples
-from vlmo_jax.datasets.readers.vqav2 import Asked, questions_record
+from vlmo_jax.datasets.readers.example_records import Asked, questions_record
 from vlmo_jax.datasets.writer import DatasetWriter
 
 COUNTS = (2, 1, 0, 3)

@@ -9,6 +9,7 @@ import pytest
 
 from tests import tiny
 from tests.datasets.readers.official_files import build, vqav2
+from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.examples import all_examples
 from vlmo_jax.datasets.readers.vqav2 import VqaV2Reader
 from vlmo_jax.evals.vqa import VqaEvaluation, VqaEvaluator
@@ -119,6 +120,17 @@ def test_partial_files_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
     path = write({"1": "a", "01": "b", "x": "c"}, 3)
     assert [row["question_id"] for row in json.loads(path.read_text())] == [1, "01", "x"]
+
+
+def test_a_damaged_file_beside_the_records_is_named(tmp_path):
+    assert whole_split(tmp_path, "train", 7) == 7
+    for text, message in (
+        ("{", "questions.json is cut or damaged"),
+        ("[]", "must hold a JSON object"),
+    ):
+        (tmp_path / "questions.json").write_text(text)
+        with pytest.raises(DataError, match=message):
+            whole_split(tmp_path, "train", 7)
 
 
 def test_answers_of_other_than_ten_are_compared_in_normal_form():

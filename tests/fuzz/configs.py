@@ -28,6 +28,9 @@ SIZES = {
     "stage1": ("tiny", "base", "base_plus", "large"),
     "stage2": ("tiny", "base", "base_plus", "large"),
     "stage3": ("tiny", "tiny_long", "base", "base_plus", "large"),
+    # The official sizes need data of the official splits and answers.
+    "finetune_vqa": ("tiny",),
+    "finetune_nlvr2": ("tiny",),
 }
 DEVICES = 8
 MEMORY = 64 * 2**30  # of each

@@ -28,7 +28,7 @@ def save_stage3(workdir, **options):
 
 
 def save_vqa(workdir, **options):
-    """A checkpoint of fine-tuning on questions at 32 pixels, with 381 answers."""
+    """A checkpoint of fine-tuning on questions at 32 pixels."""
     return save(workdir, "finetune_vqa:tiny,32", "data.split=train[:8]", **options)
 
 

@@ -38,6 +38,7 @@ def test_refusals(tmp_path):
         (FIXTURES / "tiny_base_pretrain.json").read_text().replace('"pretrain"', '"vse"')
     )
     with pytest.raises(
-        ValueError, match="kind 'vse' is not known; known kinds: .*irtr, nlvr2, .*pretrain"
+        ValueError,
+        match="kind 'vse' is not known; known kinds: .*irtr, layer_decay, mixup, nlvr2, .*pretrain",
     ):
         checking.check(tmp_path / "other.npz")

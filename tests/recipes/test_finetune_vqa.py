@@ -80,6 +80,10 @@ def test_from_files_to_the_server_by_a_checkpoint_of_another_size(folder, tmp_pa
     (path,) = (tmp_path / "run").rglob("vqa_vqav2_test2015_results.json")
     assert {row["question_id"] for row in json.loads(path.read_text())} == {4000, 4001, 4002}
 
+    result = json.loads((tmp_path / "run" / "results.jsonl").read_text().splitlines()[-1])
+    assert (result["questions"], result["images"], result["split"]) == (3, 2, "vqav2_test2015")
+    assert result["preprocessing"]["answers"]["number"] == 2 and result["metrics"] == {}
+
     other = tmp_path / "answers.txt"
     other.write_text("yes\n2\n")
     with pytest.raises(
@@ -125,7 +129,7 @@ def test_batches_of_the_input_fit_the_recipe(folder):
         ),
         (
             ("data.source=emoji",),
-            "holds images with captions, not images with questions; make .*build VQA OUT",
+            "holds images with captions, not images with questions .*build VQA OUT",
         ),
         (
             ("model.heads=('itm',)",),

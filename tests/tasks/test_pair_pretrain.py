@@ -20,7 +20,7 @@ def losses(params, batch, **fields):
     model = tiny.model(params, **fields)
     features = TASK.features(model, batch, None)
     contrast, negatives, metrics = TASK.contrast(features, batch, (), KEY)
-    pairs = {**batch, **TASK.fetch_negatives(batch, negatives)}
+    pairs = TASK.fused_pairs(batch, negatives)
     sums, counts = TASK.fused_sums(model, pairs, (), None), TASK.counts(batch)
     total = contrast + weighted_total(sums, counts, TASK.weights)
     return total, ({**metrics, **shares(sums, counts)}, negatives, features)
@@ -221,3 +221,41 @@ def test_duplicates_are_left_out_of_contrast_and_negatives(params, batch, step):
         step[0][1][0]["itc_loss"],
         rtol=1e-6,
     )
+
+
+def test_fused_passes_may_take_a_part_of_the_batch_with_negatives_of_all(params, batch, step):
+    _, (metrics, negatives, _) = step[0]
+    half = PairPretrainTask(mean=TASK.mean, std=TASK.std, num_fused=3)
+    pairs = half.fused_pairs(batch, negatives)
+    own = [0, 2, 4]
+    for name in ("image", "mlm_labels"):
+        np.testing.assert_array_equal(pairs[name], batch[name][own])
+    np.testing.assert_array_equal(
+        pairs["negative_image"], batch["image"][np.asarray(negatives.image)[own]]
+    )
+    model = tiny.model(params)
+    found = shares(half.fused_sums(model, pairs, (), None), half.counts(pairs))
+    every = [
+        PairPretrainTask(mean=TASK.mean, std=TASK.std, num_fused=1).fused_pairs(
+            {name: np.roll(array, -row, 0) for name, array in batch.items()},
+            jax.tree.map(lambda rows, row=row: (np.roll(rows, -row) - row) % B, negatives),
+        )
+        for row in own
+    ]
+    alone = [TASK.fused_sums(model, one, (), None)["itm_loss"] for one in every]
+    np.testing.assert_allclose(found["itm_loss"], np.sum(alone) / 9, rtol=1e-5)
+    assert abs(found["itm_loss"] - metrics["itm_loss"]) > 1e-4
+
+
+def test_easier_negatives_are_drawn_more_evenly(params, batch, step):
+    features = step[0][1][2]._replace(logit_scale=np.float32(5))
+
+    def shares_of_rows(easier):
+        task = PairPretrainTask(easier_negatives=easier)
+        draw = jax.jit(jax.vmap(lambda key: task.contrast(features, batch, (), key)[1].text))
+        drawn = np.asarray(draw(jax.random.split(KEY, 2000)))
+        return np.sort(np.bincount(drawn[:, 0], minlength=B) / 2000)[1:]  # less its own
+
+    hard, between, even = map(shares_of_rows, (0.0, 0.9, 1.0))
+    np.testing.assert_allclose(even, 1 / (B - 1), atol=0.045)  # 5 deviations
+    assert hard[-1] > between[-1] + 0.05 > even[-1] + 0.1

@@ -13,7 +13,7 @@ from tests import tiny
 from vlmo_jax.bench.collectives import read_collectives
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
-from vlmo_jax.tasks.pair_pretrain import Negatives, PairPretrainTask
+from vlmo_jax.tasks.pair_pretrain import Negatives, fetch_negatives
 
 SIZE, STEPS = 24, 2
 ONE, MESHES = (1, 1, 1), [(8, 1, 1), (4, 2, 1), (2, 2, 2)]
@@ -178,7 +178,7 @@ def test_pixels_that_travel_as_floats_would_be_noticed(element, floats):
     with jax.set_mesh(mesh):
         rows = jnp.arange(8, dtype=jnp.int32)[::-1]
         text = (
-            jax.jit(lambda batch: PairPretrainTask().fetch_negatives(batch, Negatives(rows, rows)))
+            jax.jit(lambda batch: fetch_negatives(batch, Negatives(rows, rows)))
             .lower(batch)
             .compile()
             .as_text()

@@ -21,9 +21,9 @@ def batch_with_duplicates():
 class Case:
     """A compiled step on a mesh, that may be run from any parameters."""
 
-    def __init__(self, shape=(1, 1, 1), **fields):
+    def __init__(self, shape=(1, 1, 1), num_fused=0, **fields):
         config = tiny.config(optimizer=OPTIMIZER, **fields)
-        config.task.mask_duplicates = True
+        config.task.update(mask_duplicates=True, num_fused=num_fused)
         self.mesh = tiny.mesh_of(shape)
         with jax.set_mesh(self.mesh):
             self.program = tiny.program(config, self.mesh)
@@ -41,6 +41,13 @@ class Case:
 @pytest.fixture(scope="module")
 def whole():
     return Case()
+
+
+def test_fused_passes_of_a_part_of_the_batch_give_one_update_on_every_mesh():
+    state, metrics = Case((2, 1, 1), num_fused=4, accumulation=2).run()
+    expected_state, expected = Case(num_fused=4).run()
+    close(metrics, expected, rtol=1e-5, atol=1e-5)
+    close(state, expected_state, atol=1e-5)
 
 
 def close(found, expected, **tolerance):

@@ -4,6 +4,7 @@
     open_source("/data/mine", "train")        a folder made by `python -m vlmo_jax.datasets.build`
     open_text_source("glosses", "train")      the texts shipped with the package
     open_text_source("/data/texts", "train")  one made by `python -m vlmo_jax.datasets.build_text`
+    sources.open_records("emoji_questions", "train")  questions made of the drawings
 
 `python -m vlmo_jax.datasets.check DIR` reads all of one, `python -m vlmo_jax.datasets.stats DIR`
 says what is in it.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets.errors import DataError, MissingDataError
+from vlmo_jax.datasets.readers.plain_text import read_lines
 from vlmo_jax.datasets.sources import source_folder, split_names
 
 ANSWERS = "answers.txt"
@@ -56,11 +57,7 @@ def read_answers(path: pathlib.Path) -> list[str]:
             f"{path}: there is no such file, which lists the answers that a model chooses from;"
             " build the data set again, or name a file, an answer a line, with config.data.answers"
         )
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8: {error}; save it so") from error
-    lines = [line.strip() for line in lines]
+    lines = [line.strip() for line in read_lines(path)]
     if not any(lines):
         raise DataError(f"{path} is empty; list an answer a line")
     answers = _labelled(lines, path) if lines[0].startswith("{") else lines

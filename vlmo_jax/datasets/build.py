@@ -25,7 +25,6 @@ With --format=NAME, SRC is the download of one of the known data sets, see --for
 import argparse
 import dataclasses
 import functools
-import itertools
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -35,10 +34,11 @@ from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import progress, records, writer
 from vlmo_jax.datasets.building import command
 from vlmo_jax.datasets.errors import DataError
+from vlmo_jax.datasets.left_out import NAME as LEFT_OUT
+from vlmo_jax.datasets.left_out import left_out_table, summarize_left_out
 from vlmo_jax.datasets.readers.folder import FolderReader
 from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError
 from vlmo_jax.datasets.splits import parse_splits
-from vlmo_jax.datasets.tables import printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,10 +129,7 @@ def build_dataset(
             counts[entry.split] += 1
         _refuse_empty(left_out, counts)
         if left_out:
-            dataset.add_file(
-                "left_out.tsv",
-                "".join(f"{printable(name)}\t{reason}\n" for name, reason in left_out.items()),
-            )
+            dataset.add_file(LEFT_OUT, left_out_table(left_out))
     return BuildReport(
         counts, left_out, reader.blank_captions, reader.without_captions, reader.notes
     )
@@ -163,24 +160,18 @@ def _refuse_empty(left_out: Mapping[str, str], counts: Mapping[str, int]) -> Non
         )
 
 
-def summarize_left_out(left_out: Mapping[str, str]) -> str:
-    """Returns lines that name the first ten images that were left out, with the reason."""
-    lines = [f"  {name}: {reason}" for name, reason in itertools.islice(left_out.items(), 10)]
-    if len(left_out) > 10:
-        lines.append(f"  and {len(left_out) - 10} more")
-    return printable("\n".join(lines))
-
-
 @told_in_one_line()
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line, builds, and says what was written and what to do next."""
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(
-        prog="python -m vlmo_jax.datasets.build",
+        prog=command.PROGRAM,
         description=command.documentation_of(argv) or __doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", type=user_path, metavar="SRC", help="folder of images")
+    parser.add_argument(
+        "source", type=user_path, metavar="SRC", help="folder of images, or of a download"
+    )
     parser.add_argument(
         "out", type=user_path, metavar="OUT", help="folder to write the data set to"
     )
@@ -207,14 +198,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     command.add_arguments(parser)
     args = parser.parse_args(argv)
     command.check_arguments(args, folder_only=("captions", "no_captions", "split", "seed"))
-    if args.format:
+    if args.format is not None:
         command.build(args)
     else:
         _build(args)
 
 
 def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("for a folder of images")
+    group = parser.add_argument_group("without --format, for a folder of images")
     group.add_argument(
         "--captions",
         type=user_path,
@@ -255,7 +246,7 @@ def _build(args: argparse.Namespace) -> None:
     for note in report.notes:
         print(f"Note: {note}")
     if report.left_out:
-        print(f"Left out {len(report.left_out)} images, all listed in {args.out / 'left_out.tsv'}:")
+        print(f"Left out {len(report.left_out)} images, all listed in {args.out / LEFT_OUT}:")
         print(summarize_left_out(report.left_out))
     if report.blank_captions or report.without_captions:
         print(

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from vlmo_jax.commands.endings import told_in_one_line
+from vlmo_jax.commands.folders import require_writable
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import progress, sources, tables
 from vlmo_jax.datasets.building.manifest import differing_files
@@ -223,29 +224,35 @@ def main(argv: Sequence[str] | None = None) -> None:
         " and those of the training data",
     )
     args = parser.parse_args(argv)
-    pictures, broken = SharedPictures(), False
-    for source in args.sources:
-        try:
-            checks = check_dataset(source, pictures=pictures)
-        except ValueError as error:
-            sys.exit(f"error: {error}")
-        if len(args.sources) > 1:
-            print(f"{source}:")
-        print(format_checks(checks))
-        files = differing_files(sources.source_folder(source))
-        print("".join(f"broken: {name}: {problem}\n" for name, problem in files), end="")
-        if not files and not any(check.broken for check in checks.values()):
-            print(f"All of {source} can be read.")
-        else:
-            broken = True
+    if args.list:
+        require_writable(args.list.absolute().parent)
+    pictures = SharedPictures()
+    whole = [_report(source, pictures, titled=len(args.sources) > 1) for source in args.sources]
     shared = pictures.find()
     if shared:
         print(f"\n{format_shared(shared)}")
     if args.list:
         lines = ["\t".join((*i.evaluation, i.how, *i.training)) + "\n" for i in shared]
         args.list.write_text("".join(lines), "utf-8")
-    if broken:
+    if not all(whole):
         sys.exit(1)
+
+
+def _report(source: str, pictures: SharedPictures, *, titled: bool) -> bool:
+    """Checks a data set and prints what was found; returns whether all is well."""
+    try:
+        checks = check_dataset(source, pictures=pictures)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    if titled:
+        print(f"{source}:")
+    print(format_checks(checks))
+    files = differing_files(sources.source_folder(source))
+    print("".join(f"broken: {name}: {problem}\n" for name, problem in files), end="")
+    whole = not files and not any(check.broken for check in checks.values())
+    if whole:
+        print(f"All of {source} can be read.")
+    return whole
 
 
 if __name__ == "__main__":

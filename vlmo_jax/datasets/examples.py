@@ -60,10 +60,15 @@ class ExampleSource(Sequence):
         return len(self._places)
 
     def __getitem__(self, index: int) -> Example:  # type: ignore[override]  # no slices
+        place, number = self.find(index)
+        return Example(self.records[place], number)
+
+    def find(self, index: int) -> tuple[int, int]:
+        """The place of an example's record, and its number in the record."""
         index = operator.index(index)
         if not 0 <= index < len(self):
             raise IndexError(f"example {index} of {self!r}")
-        return Example(self.records[int(self._places[index])], int(self._numbers[index]))
+        return int(self._places[index]), int(self._numbers[index])
 
     def __repr__(self) -> str:
         return f"ExampleSource({len(self)} examples of {self.records!r})"

@@ -17,6 +17,7 @@ from array_record.python import array_record_module
 from vlmo_jax.commands.endings import UserError, machine_error
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import records
+from vlmo_jax.datasets.blank import BlankSource
 from vlmo_jax.datasets.descriptions import foreign, kind_held, read_description, readable
 from vlmo_jax.datasets.errors import DataError, MissingDataError
 
@@ -30,6 +31,9 @@ _MADE_BY = {  # modules, imported when they are asked for
     "emoji_statements": "vlmo_jax.datasets.made.statements",
 }
 _ALL_EMBEDDED = EMBEDDED | EMBEDDED_TEXTS | EMBEDDED_MADE
+# "blank:emoji_questions" is the same with a grey image in the place of each: for models that are to
+# answer from the texts alone.
+BLANK_PREFIX = "blank:"
 EMBEDDED_PREFIX = "embedded:"  # "embedded:emoji" is the one of the package, whatever lies here
 
 
@@ -171,7 +175,10 @@ def open_records(
     """Opens one split of a data set of whatever kind, as `open_source` and `open_text_source` do.
 
     Args:
-        source, split: as there.
+        source: as there; or "emoji_questions" or "emoji_statements", which are made of the
+            drawings when they are read. With "blank:" in front all images are grey, for models
+            that are to answer from the texts alone.
+        split: as there.
         kinds: of records to take, None for all of `records.KINDS`; messages are about the first.
 
     Returns:
@@ -216,12 +223,12 @@ def source_folder(source: str) -> pathlib.Path:
         NoHomeError: it lies in a home folder that is unknown.
     """
     bare = _embedded_name(source)
-    return _ALL_EMBEDDED[bare] if bare else user_path(str(source))
+    return _ALL_EMBEDDED[bare] if bare else user_path(str(source).removeprefix(BLANK_PREFIX))
 
 
 def _embedded_name(source: str) -> str:
     """The name, without its prefix, of a data set that comes with the package; "" of another."""
-    name = str(source)
+    name = str(source).removeprefix(BLANK_PREFIX)
     bare = name.removeprefix(EMBEDDED_PREFIX)
     if bare not in _ALL_EMBEDDED:
         return ""
@@ -251,6 +258,9 @@ _NO_SPLIT = (ValueError, KeyError, AssertionError, TypeError, AttributeError)  #
 
 
 def _open_records(source: str, split: str, kinds: Sequence[records.RecordKind]) -> Any:
+    if source.startswith(BLANK_PREFIX):
+        opened = _open_records(source.removeprefix(BLANK_PREFIX), split, kinds)
+        return BlankSource(opened, kind_of(source).image_fields)
     if (made := _made(source)) is not None:
         return _open_made(made, split, kinds)
     directory, builder, kind = _open_builder(source, kinds)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vlmo_jax.commands.endings import told_in_one_line
+from vlmo_jax.commands.folders import require_writable
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import progress, records, sources, tables
 from vlmo_jax.datasets.errors import DataError
@@ -339,6 +340,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--picture", type=user_path, metavar="PNG", help="draw some records of each split there"
     )
     args = parser.parse_args(argv)
+    if args.picture:
+        require_writable(args.picture.absolute().parent)
     try:
         tokenizer = tokenizer_lib.load_tokenizer(args.tokenizer) if args.tokenizer else None
         opened = {

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import jax
 import numpy as np
 
 from vlmo_jax.commands.folders import naming_folder
+from vlmo_jax.datasets.beside import read_beside
 from vlmo_jax.datasets.examples import TextsOnly
 from vlmo_jax.evals.answered_split import answer_split
 from vlmo_jax.evals.consistency import share_of_right_groups
@@ -32,10 +32,7 @@ WORDS = ("False", "True")
 
 def read_subsets(folder: Path) -> Subsets:
     """The subsets of a data set of statements, {} where it has none."""
-    path = folder / SUBSETS
-    if not path.is_file():
-        return {}
-    named = json.loads(path.read_text(encoding="utf-8"))
+    named = read_beside(folder, SUBSETS) or {}
     return {name: frozenset(ids) for name, ids in named.items()}
 
 

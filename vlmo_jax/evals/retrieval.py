@@ -312,13 +312,7 @@ class RetrievalEvaluator:
         image_queries = draw_queries(image_ranks, num_images, rng)
         found_images = recall.top_candidates(text[queries], image, min(top_k, len(image))).rows
         found_texts = recall.top_candidates(image[image_queries], text, min(top_k, len(text))).rows
-        rows, places = np.unique(
-            np.concatenate([found_images.ravel(), image_queries]), return_inverse=True
-        )
-        records = [self._source[int(row)] for row in rows]
-        pixels = next(
-            iter(image_batches(records, image_size=self._image_size, batch_size=len(records)))
-        )["image"][places]
+        pixels = self.pixels(np.concatenate([found_images.ravel(), image_queries]))
         return RetrievalExamples(
             captions=[self.texts[row] for row in queries],
             caption_images=pixels[: found_images.size].reshape(
@@ -331,3 +325,10 @@ class RetrievalEvaluator:
             caption_ranks=text_ranks.expected[queries] + 1,
             image_ranks=image_ranks.expected[image_queries] + 1,
         )
+
+    def pixels(self, rows: np.ndarray) -> np.ndarray:
+        """Images of the split by their rows [N], as the model sees them: uint8 [N, S, S, 3]."""
+        read, places = np.unique(rows, return_inverse=True)
+        records = [self._source[int(row)] for row in read]
+        batches = image_batches(records, image_size=self._image_size, batch_size=len(records))
+        return next(iter(batches))["image"][places]

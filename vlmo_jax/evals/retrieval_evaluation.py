@@ -10,6 +10,8 @@ from vlmo_jax.evals.evaluation import largest, metric_names
 from vlmo_jax.evals.predictions import write_predictions
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
 from vlmo_jax.evals.retrieval_predictions import retrieval_predictions
+from vlmo_jax.evals.turned_queries import turned_queries
+from vlmo_jax.reports.pages.reranking import reranking_page
 from vlmo_jax.reports.pages.retrieval import retrieval_page
 from vlmo_jax.tasks.retrieval import Encoders
 
@@ -47,6 +49,9 @@ class RetrievalEvaluation:
             if page is not None and evaluator is shown and jax.process_index() == 0:
                 examples = evaluator.examples(search)
                 retrieval_page(**examples._asdict(), png=page, title=evaluator.name)
+                if top_k and (turned := turned_queries(evaluator, search)):
+                    beside = page.with_name(f"{page.stem}_reranked{page.suffix}")
+                    reranking_page(**turned._asdict(), png=beside, title=evaluator.name)
             if predictions is not None:
                 lines = retrieval_predictions(evaluator, search)
                 write_predictions(predictions, self.name, evaluator.name, lines)

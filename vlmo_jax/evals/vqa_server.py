@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.commands.folders import naming_folder
+from vlmo_jax.datasets.beside import read_beside
 
 QUESTIONS = "questions.json"  # beside the shards: {split: how many questions the server wants}
 
@@ -30,11 +31,8 @@ def whole_split(folder: Path, split: str, size: int) -> int | None:
     """
     if not split.isidentifier():
         return None
-    path = folder / QUESTIONS
-    if not path.is_file():
-        return size
-    counts = json.loads(path.read_text(encoding="utf-8"))
-    return counts.get(split)
+    counts = read_beside(folder, QUESTIONS)
+    return size if counts is None else counts.get(split)
 
 
 def write_server_files(

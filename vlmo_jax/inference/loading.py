@@ -14,7 +14,8 @@ from vlmo_jax.checkpoints.store import abstract_like
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.inference.heads import UnfitModelError
-from vlmo_jax.inference.model import Loaded, Model
+from vlmo_jax.inference.model import Model
+from vlmo_jax.inference.parts import Loaded
 from vlmo_jax.inference.vocabularies import find_list_of_answers, find_tokenizer
 from vlmo_jax.models.build import MODELS, abstract_model, model_maker
 from vlmo_jax.parallel import sharding

@@ -6,12 +6,11 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
-from ml_collections import ConfigDict
 
 from vlmo_jax.checkpoints.digests import digest_tree
 from vlmo_jax.inference import portable, zero_shot
@@ -25,50 +24,16 @@ from vlmo_jax.inference.inputs import (
     image_row,
     text_row,
 )
+from vlmo_jax.inference.parts import Loaded, Tokens
 from vlmo_jax.inference.several import as_items, how_many, is_single, pair_up
 from vlmo_jax.input.plain_images import ImageRows
 from vlmo_jax.input.questions import text_columns
 from vlmo_jax.input.schema import Column
-from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.tasks.retrieval import make_encoders
 from vlmo_jax.tasks.vqa import make_answerer
 
 _PIXELS = ("image_size", "resize", "mean", "std")  # what a checkpoint says of images
 _log = logging.getLogger(__name__)
-
-
-class Loaded(NamedTuple):
-    """What a model is made of, beside its parameters.
-
-    Attributes:
-        name: the checkpoint.
-        meta: saved with it.
-        config: of the run.
-        tokenizer: of its texts, None where there is none.
-        answers: that it chooses from by id, None where they are not known.
-        graphdef: of the module.
-        mesh: of the devices.
-    """
-
-    name: Path
-    meta: Mapping[str, Any]
-    config: ConfigDict
-    tokenizer: Tokenizer | None
-    answers: tuple[str, ...] | None
-    graphdef: nnx.GraphDef
-    mesh: jax.sharding.Mesh
-
-
-class Tokens(NamedTuple):
-    """Texts as the model reads them.
-
-    Attributes:
-        token_ids: int32 [N, T].
-        token_mask: bool [N, T], False on padding.
-    """
-
-    token_ids: np.ndarray
-    token_mask: np.ndarray
 
 
 class Model:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from vlmo_jax.datasets import images
+from vlmo_jax.datasets.examples import ExampleSource
+from vlmo_jax.datasets.records import QuestionsRecord
 from vlmo_jax.input.answers import AnswerTargets, question_answers
 from vlmo_jax.input.attempts import (
     Report,
@@ -188,7 +190,7 @@ class EvalQuestions:
     image resized to a square.
 
     Args:
-        source: of `datasets.examples.Example`s of questions.
+        source: the questions.
         tokenizer: of the texts.
         rows: sizes.
 
@@ -196,7 +198,7 @@ class EvalQuestions:
         ValueError: there are no questions.
     """
 
-    source: Sequence
+    source: ExampleSource
     tokenizer: Tokenizer
     rows: QuestionRows
 
@@ -215,12 +217,20 @@ class EvalQuestions:
         Raises:
             BrokenDataError: the record or its image is broken.
         """
-        with needed_record(index):
-            record, number = read_record(self.source, index)
-            batch["image"][row] = square_image(record.image, record.image_id, self.rows.image_size)
+        place, number = self.source.find(index)
+        with needed_record(place):
+            record, image = _seen(self, place)
+        batch["image"][row] = image
         whole = write_text(batch, row, record.questions[number], self.tokenizer, eager=False)
         batch["index"][row], batch["valid"][row] = position, True
         return Report(seen=1, texts=1, truncated=0 if whole else 1)
+
+
+@functools.lru_cache(maxsize=64)
+def _seen(maker: EvalQuestions, place: int) -> tuple[QuestionsRecord, np.ndarray]:
+    """A record and its image in view, kept for its other questions, which come next."""
+    record = read_record(maker.source.records, place)
+    return record, square_image(record.image, record.image_id, maker.rows.image_size)
 
 
 def square_image(data: bytes, record_id: str, image_size: int) -> np.ndarray:

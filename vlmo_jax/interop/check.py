@@ -14,7 +14,11 @@ NAME.json alone where it has no arrays:
   beit, dalle        siblings without a kind, known by their source
   vqa_eval           normal forms of answers, accuracies of VQA
   vqa_vocab          vocabulary of answers, soft targets
+  bert_wordpiece     tokens, rows of them, and whole words to hide
   nlvr2_consistency  accuracy and consistency
+  layer_decay        factors of the rate by layer, and which parameters decay
+  mixup              boxes, images and soft targets of mixup and CutMix
+  segment_eval       accuracies and intersections over unions, logits of sliding windows
   retrieval_metrics  recalls, median and mean ranks
   retrieval_folds    the same in folds, and re-ranked by matching in two ways
 
@@ -39,13 +43,17 @@ from vlmo_jax.commands.paths import user_path
 from vlmo_jax.interop.checks.beit import check_beit
 from vlmo_jax.interop.checks.dalle import check_dalle
 from vlmo_jax.interop.checks.finetune import check_finetune
+from vlmo_jax.interop.checks.layer_decay import check_layer_decay
+from vlmo_jax.interop.checks.mixup import check_mixup
 from vlmo_jax.interop.checks.pretrain import check_pretrain
 from vlmo_jax.interop.checks.reference import load_fixture
 from vlmo_jax.interop.checks.resize import check_resize
 from vlmo_jax.interop.checks.retrieval_scores import check_folds, check_retrieval_metrics
 from vlmo_jax.interop.checks.scores import check_consistency, check_vqa_eval, check_vqa_vocab
+from vlmo_jax.interop.checks.segmentation import check_segment_eval
 from vlmo_jax.interop.checks.textmlm import check_textmlm
 from vlmo_jax.interop.checks.train import check_train
+from vlmo_jax.interop.checks.wordpiece import check_wordpiece
 
 CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], None]] = {
     "pretrain": check_pretrain,
@@ -59,7 +67,11 @@ CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], N
     "dalle": check_dalle,
     "vqa_eval": check_vqa_eval,
     "vqa_vocab": check_vqa_vocab,
+    "bert_wordpiece": check_wordpiece,
     "nlvr2_consistency": check_consistency,
+    "layer_decay": check_layer_decay,
+    "mixup": check_mixup,
+    "segment_eval": check_segment_eval,
     "retrieval_metrics": check_retrieval_metrics,
     "retrieval_folds": check_folds,
 }

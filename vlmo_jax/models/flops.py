@@ -24,13 +24,15 @@ class ForwardFlops(NamedTuple):
         image: one image through the dual encoder, the V/L branch alone.
         text: one text through the dual encoder.
         match: one pair through the fusion encoder.
-        pretrain: one pair through stage 3.
+        contrast: one pair through the image and the text pass of stage 3, with both branches.
+        pretrain: one pair through all of stage 3.
         text_pretrain: one text through stage 2.
     """
 
     image: int
     text: int
     match: int
+    contrast: int
     pretrain: int
     text_pretrain: int
 
@@ -80,14 +82,18 @@ def model_flops(model: Mapping[str, Any]) -> ForwardFlops:
         image=depth * image + embedding,
         text=depth * text,
         match=depth * fused + embedding,
+        contrast=both_branches + embedding,
         pretrain=4 * depth * fused + both_branches + 5 * embedding + mlm_head,
         text_pretrain=depth * text + mlm_head,
     )
 
 
-def pair_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
-    """FLOPs of stage 3 on a pair: see `model_flops`."""
-    return model_flops(model).pretrain
+def pair_pretrain_flops(
+    model: Mapping[str, Any], data: Mapping[str, Any], fused_share: float = 1.0
+) -> int:
+    """FLOPs of stage 3 on a pair, of which a share takes the fused passes: see `model_flops`."""
+    flops = model_flops(model)
+    return round(flops.contrast + fused_share * (flops.pretrain - flops.contrast))
 
 
 def retrieval_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
@@ -107,15 +113,26 @@ def text_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> in
 
 
 def vqa_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
-    """FLOPs of VQA on a question: a fused pass, patch embedding, and the head on one token."""
-    width, answers = model["width"], model["num_answers"]
-    return model_flops(model).match + 2 * width * 2 * width + 2 * 2 * width * answers
+    """FLOPs of VQA on a question: see `_answering_flops`."""
+    return _answering_flops(model, images=1, classes=model["num_answers"])
 
 
 def nlvr2_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
-    """FLOPs of NLVR2 on a statement: two fused passes with patch embedding, and the head."""
-    width = model["width"]
-    return 2 * model_flops(model).match + 2 * 2 * width * 2 * width + 2 * 2 * width * 2
+    """FLOPs of NLVR2 on a statement: see `_answering_flops`."""
+    return _answering_flops(model, images=2, classes=2)
+
+
+def _answering_flops(model: Mapping[str, Any], *, images: int, classes: int) -> int:
+    """FLOPs of passes with patch embedding, and of the head on a token of each.
+
+    A VLMo fuses the text with each image, a dual encoder reads the images and the text once.
+    """
+    width, flops = model["width"], model_flops(model)
+    if model["kind"] == "dual_vlmo":
+        passes, vectors = images * flops.image + flops.text, images + 1
+    else:
+        passes, vectors = images * flops.match, images
+    return passes + 2 * vectors * width * 2 * width + 2 * 2 * width * classes
 
 
 def image_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:

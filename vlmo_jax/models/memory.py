@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vlmo_jax.layers.relative_position import num_image_rows, num_rows
+from vlmo_jax.models.dual_vlmo import PASSES
 from vlmo_jax.models.vlmo import HEADS, PRETRAIN_HEADS
 
 Fields = Mapping[str, Any]
@@ -34,6 +35,18 @@ def count_vlmo(fields: Fields) -> int:
     built = {part for head in heads for part in HEADS[head]}
     blocks = _count_transformer(fields, 2, experts, fields["depth"] * rows)
     return text + types + _count_image(fields) + blocks + sum(parts[part] for part in built)
+
+
+def count_dual_vlmo(fields: Fields) -> int:
+    """Parameters of a dual encoder with heads on the vectors of PASSES."""
+    width, heads = fields["width"], fields["heads"]
+    classes = {"vqa": fields.get("num_answers", 3129), "nlvr2": 2}
+    others = tuple(head for head in heads if head not in PASSES)
+    return count_vlmo({**fields, "heads": others}) + sum(
+        2 * passes * width**2 + 6 * width + (2 * width + 1) * classes[head]
+        for head, passes in PASSES.items()
+        if head in heads
+    )
 
 
 def count_beit(fields: Fields) -> int:
@@ -69,6 +82,13 @@ def values_of_transformer(fields: Fields, *, image: bool, text: bool) -> tuple[i
     """
     tokens = image * (_grid(fields) ** 2 + 1) + text * fields.get("text_length", 0)
     return fields["depth"] * tokens * fields["width"], fields["num_heads"] * tokens**2
+
+
+def values_of_dual_vlmo(fields: Fields, *, image: bool, text: bool) -> tuple[int, int]:
+    """As `values_of_transformer`, of passes of their own for image and text."""
+    passes = [values_of_transformer(fields, image=i, text=not i) for i in (True, False)]
+    used = [numbers for numbers, there in zip(passes, (image, text), strict=True) if there]
+    return sum(values for values, _ in used), max((attention for _, attention in used), default=0)
 
 
 def values_of_discrete_vae(fields: Fields, *, image: bool, text: bool) -> tuple[int, int]:

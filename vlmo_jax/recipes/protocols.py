@@ -111,8 +111,12 @@ class TaskRecipe(Protocol):
     def check_inputs(self) -> None:
         """Refuses configs that do not say what to start from; opens nothing."""
 
-    def check(self) -> None:
-        """Refuses impossible values of `config.task` and of what else the task reads."""
+    def check(self, batch_shards: int) -> None:
+        """Refuses impossible values of `config.task` and of what else the task reads.
+
+        Args:
+            batch_shards: parts of a batch on the mesh, data x fsdp.
+        """
 
     def open(self) -> None:
         """Opens what the task reads beside the data, such as another model's checkpoint."""

@@ -161,7 +161,7 @@ class Recipe:
             if self.config.mode == "train":
                 self._check_data_serve()
                 self.data.check()
-                self.task.check()
+                self.task.check(shards)
             if memory is not None:
                 self._check_memory(mesh, memory)
 

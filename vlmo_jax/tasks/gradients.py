@@ -69,15 +69,14 @@ def contrastive_gradients(
 
 def _whole_batch_gradients(task, build, params, prepared, model_key, negatives_key):
     batch, context = prepared.batch, prepared.context
-    counts = task.counts(batch)
     feature_key, fuse_key = _keys(model_key)
 
     def loss(params):
         model = build(params)
         features = task.features(model, batch, feature_key)
         contrast, negatives, metrics = task.contrast(features, batch, context, negatives_key)
-        pairs = {**batch, **task.fetch_negatives(batch, negatives)}
-        sums = task.fused_sums(model, pairs, context, fuse_key)
+        pairs = task.fused_pairs(batch, negatives)
+        sums, counts = task.fused_sums(model, pairs, context, fuse_key), task.counts(pairs)
         total = contrast + weighted_total(sums, counts, task.weights)
         return total, {"loss": total, **metrics, **shares(sums, counts)}
 
@@ -94,7 +93,7 @@ def _cached_gradients(task, build, params, prepared, model_key, negatives_key, p
     Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup".
     """
     batch, context = prepared.batch, prepared.context
-    counts, numbers = task.counts(batch), jnp.arange(parts)
+    numbers = jnp.arange(parts)
 
     def part_keys(number):
         return _keys(None if model_key is None else jax.random.fold_in(model_key, number))
@@ -103,9 +102,8 @@ def _cached_gradients(task, build, params, prepared, model_key, negatives_key, p
         feature_key, _ = part_keys(number)
         return task.features(build(params), part, feature_key)
 
-    features = jax.lax.map(
-        lambda part: part_features(params, *part), (_split_rows(batch, parts), numbers)
-    )
+    rows = _split_rows(batch, parts)
+    features = jax.lax.map(lambda part: part_features(params, *part), (rows, numbers))
     features = jax.tree.map(lambda x: _join_rows(x) if x.ndim > 1 else x[0], features)
 
     def contrast(features):
@@ -120,14 +118,15 @@ def _cached_gradients(task, build, params, prepared, model_key, negatives_key, p
     slopes = jax.tree.map(
         lambda g: _split_rows(g, parts) if g.ndim else jnp.full((parts,), g / parts), slopes
     )
-    pairs = _split_rows({**batch, **task.fetch_negatives(batch, negatives)}, parts)
+    pairs = task.fused_pairs(batch, negatives)
+    counts = task.counts(pairs)
 
     def accumulate(grads, inputs):
-        part, part_slopes, number = inputs
+        part, part_pairs, part_slopes, number = inputs
 
         def loss(params):
             _, fuse_key = part_keys(number)
-            sums = task.fused_sums(build(params), part, context, fuse_key)
+            sums = task.fused_sums(build(params), part_pairs, context, fuse_key)
             fused = weighted_total(sums, counts, task.weights)
             products = jax.tree.map(jnp.vdot, part_features(params, part, number), part_slopes)
             return fused + sum(jax.tree.leaves(products)), (fused, shares(sums, counts))
@@ -136,7 +135,8 @@ def _cached_gradients(task, build, params, prepared, model_key, negatives_key, p
         return jax.tree.map(jnp.add, grads, part_grads), aux
 
     zeros = jax.tree.map(jnp.zeros_like, params)
-    grads, aux = jax.lax.scan(accumulate, zeros, (pairs, slopes, numbers))
+    inputs = (rows, _split_rows(pairs, parts), slopes, numbers)
+    grads, aux = jax.lax.scan(accumulate, zeros, inputs)
     fused, fused_metrics = jax.tree.map(lambda x: x.sum(0), aux)
     return grads, {"loss": contrast_loss + fused, **metrics, **fused_metrics}
 

@@ -73,6 +73,9 @@ class PairPretrainTask(Stateless):
             taken as normalised already.
         itc_weight, itm_weight, mlm_weight: weights in the total; ITC is the mean of both branches.
         mask_duplicates: leave pairs with the same image or caption out of the negatives.
+        num_fused: F, pairs of a batch that take the fused passes, a divisor of the batch; 0: all.
+        easier_negatives: 0 draws negatives from the softmax of the similarities, as the paper does,
+            1 at random; in between, similarities are multiplied by 1 less this.
         dropout: whether dropout and drop-path draw anything.
     """
 
@@ -84,6 +87,8 @@ class PairPretrainTask(Stateless):
     itm_weight: float = 1.0
     mlm_weight: float = 0.25
     mask_duplicates: bool = False
+    num_fused: int = 0
+    easier_negatives: float = 0.0
     dropout: bool = False
 
     @property
@@ -130,8 +135,8 @@ class PairPretrainTask(Stateless):
         )
         image_key, text_key = jax.random.split(key)
         negatives = Negatives(
-            image=sample_hard_negatives(image_key, text_to_image, ignored),
-            text=sample_hard_negatives(text_key, image_to_text, ignored),
+            image=sample_hard_negatives(image_key, self._soften(text_to_image), ignored),
+            text=sample_hard_negatives(text_key, self._soften(image_to_text), ignored),
         )
         metrics = {
             "itc_loss": 0.5 * (itc + itc_vl),
@@ -141,18 +146,13 @@ class PairPretrainTask(Stateless):
         }
         return self.itc_weight * metrics["itc_loss"], negatives, metrics
 
-    def fetch_negatives(self, batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
-        """Fetches the hard negatives of the whole batch: images (as they came, uint8) and texts.
-
-        Images are gathered before they become floats: a fourth of the bytes between devices.
+    def fused_pairs(self, batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
+        """The pairs that take the fused passes, spread over the batch and so over its shards, and
+        their hard negatives out of the whole batch.
         """
-        rows = constrain(negatives.image, None)
-        images = constrain(jnp.take(constrain(batch["image"], None), rows, axis=0), "batch")
-        texts = {
-            f"negative_{name}": jnp.take(batch[name], negatives.text, axis=0)
-            for name in ("token_ids", "token_mask")
-        }
-        return {"negative_image": images, **texts}
+        step = len(batch["image"]) // (self.num_fused or len(batch["image"]))
+        rows, negatives = jax.tree.map(lambda x: _every(x, step), (dict(batch), negatives))
+        return {**rows, **fetch_negatives(batch, negatives)}
 
     def counts(self, batch: Batch) -> dict[str, Any]:
         """What the sums of the fused passes are divided by: 3 matches a pair, masked tokens."""
@@ -205,8 +205,30 @@ class PairPretrainTask(Stateless):
         )
         return states.reshape(len(image), 4, *states.shape[1:])
 
+    def _soften(self, logits):
+        return (1 - self.easier_negatives) * logits if self.easier_negatives else logits
+
     def _normalize(self, image):
         return normalize_image(image, self.mean, self.std) if image.dtype == jnp.uint8 else image
+
+
+def fetch_negatives(batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
+    """Fetches hard negatives out of the whole batch: images (as they came, uint8) and texts.
+
+    Images are gathered before they become floats: a fourth of the bytes between devices.
+    """
+    rows = constrain(negatives.image, None)
+    images = constrain(jnp.take(constrain(batch["image"], None), rows, axis=0), "batch")
+    texts = {
+        f"negative_{name}": jnp.take(batch[name], negatives.text, axis=0)
+        for name in ("token_ids", "token_mask")
+    }
+    return {"negative_image": images, **texts}
+
+
+def _every(x, step):
+    """Every so manieth row of [B, ...]."""
+    return x if step == 1 else constrain(x[::step], "batch")
 
 
 def _interleave(*passes):

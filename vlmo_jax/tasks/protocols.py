@@ -96,11 +96,13 @@ class ContrastiveTask(Task, Protocol):
     ) -> tuple[jax.Array, Any, Metrics]:
         """The weighted loss of the whole batch, the negatives drawn (a tree [B]), and metrics."""
 
-    def fetch_negatives(self, batch: Batch, negatives: Any) -> dict[str, jax.Array]:
-        """The arrays [B, ...] of the negatives."""
+    def fused_pairs(self, batch: Batch, negatives: Any) -> dict[str, jax.Array]:
+        """The arrays [F, ...] that `fused_sums` reads: those of the F <= B pairs of the batch that
+        take the fused passes, and of their negatives.
+        """
 
     def counts(self, batch: Batch) -> Mapping[str, Any]:
-        """What each of `fused_sums` is divided by: numbers of the whole batch."""
+        """What each of `fused_sums` is divided by: numbers of all these pairs."""
 
     def fused_sums(self, model: Any, batch: Batch, context: Any, key: jax.Array | None) -> Metrics:
         """Losses and metrics of the fused passes of a batch and its negatives, or of a part."""

@@ -24,7 +24,7 @@ from vlmo_jax.objectives.contrastive import (
 )
 from vlmo_jax.objectives.matching import matching_loss, sample_hard_negatives
 from vlmo_jax.tasks.gradients import contrastive_gradients
-from vlmo_jax.tasks.pair_pretrain import PAIR_IDS, Negatives, PairPretrainTask
+from vlmo_jax.tasks.pair_pretrain import PAIR_IDS, Negatives, fetch_negatives
 from vlmo_jax.tasks.protocols import Batch, FusesPairs, LearnsToRetrieve, Metrics
 from vlmo_jax.tasks.stateless import Stateless
 
@@ -86,7 +86,7 @@ class RetrievalTask(Stateless):
         loss = contrastive_loss(*logits, self._ignored(batch))
         return loss, (), _describe(loss, logits, features)
 
-    def fetch_negatives(self, batch: Batch, negatives: Any) -> dict[str, jax.Array]:
+    def fused_pairs(self, batch: Batch, negatives: Any) -> dict[str, jax.Array]:
         """There are none."""
         return {}
 
@@ -121,8 +121,6 @@ class RetrievalMatchingTask(RetrievalTask):
 
     itm_weight: float = 1.0
 
-    fetch_negatives = PairPretrainTask.fetch_negatives  # type: ignore[assignment]
-
     @property
     def weights(self) -> dict[str, float]:
         """Weights of the fused losses."""
@@ -148,6 +146,10 @@ class RetrievalMatchingTask(RetrievalTask):
             text=sample_hard_negatives(text_key, image_to_text, ignored),
         )
         return loss, negatives, _describe(loss, logits, features)
+
+    def fused_pairs(self, batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
+        """All pairs of the batch, and their negatives."""
+        return {**batch, **fetch_negatives(batch, negatives)}
 
     def counts(self, batch: Batch) -> dict[str, Any]:
         """Three matches a pair."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from flax import nnx
+from numpy.typing import DTypeLike
 
 from vlmo_jax.checkpoints.param_names import Path, find_stacks, flatten, stack_path, tower_depths
 from vlmo_jax.commands.config_errors import require
@@ -15,7 +16,9 @@ EMBEDDINGS = r"\w+_embedding/.*|modality_type"
 TABLE = "relative_position_bias"
 
 
-def layer_factors(params: Any, layer_decay: float) -> dict[str, Any]:
+def layer_factors(
+    params: Any, layer_decay: float, *, dtype: DTypeLike = np.float32
+) -> dict[str, Any]:
     """The factor of the learning rate of every parameter: layer_decay ** (depth + 1 - layer).
 
     Layer 0 are the embeddings, 1 to depth the blocks, depth + 1 what comes behind them: final norm
@@ -24,10 +27,11 @@ def layer_factors(params: Any, layer_decay: float) -> dict[str, Any]:
     Args:
         params: pure tree of (abstract) parameters of a model with one tower of blocks.
         layer_decay: more than 0, at most 1.
+        dtype: of the factors of arrays that hold layers.
 
     Returns:
-        A tree like `params`: a float, or of arrays that hold layers a float32 array [layers, 1,
-        ...] that broadcasts over them.
+        A tree like `params`: a float, or of arrays that hold layers an array [layers, 1, ...] that
+        broadcasts over them.
 
     Raises:
         ConfigError: another value, or a model without blocks or with several towers of them.
@@ -53,7 +57,7 @@ def layer_factors(params: Any, layer_decay: float) -> dict[str, Any]:
         layers = _layers(path, tuple(leaf.shape), tower, depth, first_layers)
         factor = layer_decay ** (depth + 1.0 - layers)
         if isinstance(factor, np.ndarray):
-            factor = factor.astype(np.float32).reshape(-1, *[1] * (len(leaf.shape) - 1))
+            factor = factor.astype(dtype).reshape(-1, *[1] * (len(leaf.shape) - 1))
         factors[path] = factor
     return nnx.traversals.unflatten_mapping(
         {keys: factors[tuple(map(str, keys))] for keys in nnx.traversals.flatten_mapping(params)}

@@ -18,7 +18,7 @@ from tests.datasets.building.small_builds import (
 )
 from tests.paths import ROOT
 from vlmo_jax.datasets import build, sources
-from vlmo_jax.datasets.building import places
+from vlmo_jax.datasets.building import command, places
 
 
 def _killed(download, out, picture):
@@ -49,6 +49,12 @@ def test_records_counts_and_manifest(download, tmp_path, capsys):
     assert "Wrote 25 records (train 20, test 5)" in said
 
 
+def test_counts_are_not_called_the_published_ones_where_records_are_missing():
+    facts = {"records": 4, "found": {"images": 5}, "published": {"images": 5}}
+    assert command.format_counts({"test": facts}, 0).endswith("All counts are the published ones.")
+    assert command.format_counts({"test": facts}, 1).endswith("but 1 of it could not be used.")
+
+
 def test_two_processes_write_the_bytes_of_one(download, tmp_path):
     (download / "7.png").write_bytes(b"no picture")
     build_small(download, tmp_path / "a/data", "--max_broken=0.1")
@@ -56,6 +62,14 @@ def test_two_processes_write_the_bytes_of_one(download, tmp_path):
     assert contents(tmp_path / "a/data") == contents(tmp_path / "b/data")
     left_out = (tmp_path / "a/data/left_out.tsv").read_text()
     assert left_out == "7.png\t7.png: BrokenImageError\n"
+
+
+def test_a_download_that_cannot_be_read_leaves_nothing(download, tmp_path):
+    with (download / "rows.jsonl").open("a") as file:
+        file.write("{")
+    with pytest.raises(ValueError, match="Expecting property name"):
+        build_small(download, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == [download.name]
 
 
 def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(download, tmp_path, capsys):
@@ -206,6 +220,23 @@ def test_flags_of_the_other_road_are_refused(download, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         build.main([f"--format={FORMAT}", "--help"])
     assert ended.value.code == 0 and "The folder holds rows.jsonl" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "flag, message",
+    [
+        ("--shard_mb=0", "--shard_mb=0 must be 1 or more"),
+        ("--workers=0", "--workers=0 must be 1 or more"),
+        ("--max_broken=nan", "--max_broken=nan must be a share, from 0 to 1"),
+        ("--max_broken=5", "--max_broken=5.0 must be a share"),
+        ("--format=", "--format= is not known; there are: folder"),
+        ("--option=time=2", "--option time: there is none of that name; .* has times"),
+    ],
+)
+def test_numbers_and_names_out_of_range_are_refused(download, tmp_path, flag, message):
+    with pytest.raises(SystemExit, match=message):
+        build_small(download, tmp_path / "out", flag)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [download.name]
 
 
 def test_a_full_disk_is_one_line_and_the_rest_kept(download, tmp_path, encoded_image):

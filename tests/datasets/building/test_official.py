@@ -1,6 +1,7 @@
 """Official forms from the download to the check, by the commands alone."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -22,6 +23,9 @@ def test_vqav2(tmp_path, capsys):
         numbers = np.load(out / f"examples-{split}.npy")
         assert numbers.tolist() == [len(record.questions) for record in opened]
     check.main([str(out)])
+    with pytest.raises(SystemExit, match="something stands there already"):
+        stats.main([str(out), "--picture", str(out / "answers.txt" / "some.png")])
+    assert "Spreads" not in capsys.readouterr().out
     stats.main([str(out), "--picture", str(tmp_path / "some.png")])
     assert "Most frequent answers" in capsys.readouterr().out
 
@@ -43,6 +47,10 @@ def test_nlvr2(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "Left out 3 of what was found" in said and "published are 6,982" in said
     assert (out / "subsets.json").is_file()
+    version = json.loads((out / "manifest.json").read_text())["versions"]["vlmo-jax"]
+    assert re.fullmatch(r"\d+\.\d+.*", version)
+    reasons = json.loads((out / "manifest.json").read_text())["left_out"]["reasons"]
+    assert reasons["...: there is no such file"] == 1 and reasons["it has no text"] == 1
     check.main([str(out)])
     stats.main([str(out)])
     assert "statements a group" in capsys.readouterr().out

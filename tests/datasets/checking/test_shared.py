@@ -105,13 +105,18 @@ def test_several_data_sets_are_compared(tmp_path, drawings, capsys):
             _record(png[5], "other"),
         ],
     )
-    check.main([one, two, "--list", str(tmp_path / "list.tsv")])
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="something stands there already"):
+        check.main([one, two, "--list", str(tmp_path / "file" / "list.tsv")])
+    assert "records" not in capsys.readouterr().out  # before all is read
+    check.main([one, two, "--list", str(tmp_path / "new" / "list.tsv")])
     said = capsys.readouterr().out
     assert f"near looks nearly like c of train of {one}" in said
     assert "repeated: test: same is e of train" in said
-    rows = [line.split("\t") for line in (tmp_path / "list.tsv").read_text().splitlines()]
+    rows = [line.split("\t") for line in (tmp_path / "new" / "list.tsv").read_text().splitlines()]
     assert [(row[2], row[3], row[6]) for row in rows] == [
         ("same", shared.PIXELS, "a"),
+        ("same", shared.PIXELS, "e"),  # of each data set that has it
         ("coco/77", shared.COCO, "vg/1/coco/77"),
         ("near", shared.LOOKS, "c"),
     ]

@@ -12,14 +12,14 @@ def test_parts_of_splits_open_as_of_data_sets_on_disk():
     part = sources.open_records("embedded:emoji_questions", "validation[10:20]")
     assert len(part) == 10 and part[3] == whole[13]
     both = sources.open_records("emoji_questions", "validation[:1%]+unseen_artist[-5:]")
-    assert len(both) == 44 + 5 and both[44].image_id == "unseen_artist/4395"
+    assert len(both) == 48 + 5 and both[48].image_id == "unseen_artist/4795"
     with pytest.raises(IndexError):
-        both[49]
-    assert sources.split_sizes("emoji_questions")["unseen_artist"] == 4400
+        both[53]
+    assert sources.split_sizes("emoji_questions")["unseen_artist"] == 4800
     assert sources.kind_of("emoji_statements") is records.STATEMENTS
     assert sources.source_folder("emoji_questions").joinpath("answers.txt").is_file()
     joined = sources.open_records("emoji_questions+emoji_questions", "validation")
-    assert len(joined) == 8800 and joined[4400] == whole[0]
+    assert len(joined) == 9600 and joined[4800] == whole[0]
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def is_so(statement, left, right):
     if match := re.fullmatch("only one of them is (.*)", statement):
         return count(match[1], left + right) == 1
     if match := re.fullmatch("(.*) on the left, (.*) on the right", statement):
-        return (left[0].name, right[0].name) == match.groups()
+        return count(match[1], left) == count(match[2], right) == 1
     if statement == "the same thing by two artists":
         assert left[0].artist != right[0].artist
         return left[0].name == right[0].name
@@ -89,7 +89,7 @@ def is_so(statement, left, right):
         return count(match[1], more) > count(match[1], fewer)
     if match := re.fullmatch(r"there are (\w+) (.*) in all", statement):
         return count(match[2], left + right) == NUMBERS[match[1]]
-    name = re.fullmatch("one of them shows the (.*)", statement)[1]
+    name = re.fullmatch("one of them is the (.*)", statement)[1]
     return name in {drawing.name for drawing in left + right}
 
 

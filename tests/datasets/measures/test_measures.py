@@ -68,8 +68,8 @@ def test_report_of_questions(tmp_path, questions, capsys):
     source = _dataset(tmp_path / "data", records.QUESTIONS, questions)
     stats.main([source, "--tokenizer", "emoji", "--text_length", "7"])
     said = capsys.readouterr().out
-    assert "of 2 that are most frequent 9 times" in said and "95.00%" in said
-    assert "Most frequent answers: 2 10, yes 9, no 1" in said and "cut at 7" in said
+    assert "in the vocabulary of 2" in said and "95.00%" in said
+    assert "Most frequent answers: 2 (10), yes (9), no (1)" in said and "cut at 7" in said
     assert "train: coco/0: is it a cat | no" in said
 
 

@@ -136,3 +136,14 @@ def test_members_are_found():
     for name in ("", " ", "a\0b", "a\tb", "a\n"):
         with pytest.raises(DataError, match="no name"):
             json_lists.get({"name": name}, "name", str, "X")
+
+
+def test_a_member_beside_lists_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_lists, "CHUNK", 7)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"questions": [{"id": 1}] * 9, "x": {}, "license": {"name": "A"}}))
+    assert json_lists.read_member(path, "license") == {"name": "A"}
+    assert json_lists.read_member(path, "none") is None
+    path.write_text('{"questions": [1, 2')
+    with pytest.raises(DataError, match="is cut: it ends in line 1"):
+        json_lists.read_member(path, "license")

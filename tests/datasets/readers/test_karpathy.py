@@ -80,6 +80,7 @@ def test_some_splits_need_no_images_of_others(coco):
     (coco / "train2014").rmdir()
     reader = karpathy.CocoKarpathyReader(coco, splits="test")
     assert downloads.splits(reader) == {"test": ["coco/391895", "coco/42"]}
+    assert reader.published == {"test": {"images": 5_000, "captions": 25_010}}
     with pytest.raises(MissingDataError, match="has no folder train2014, .* unpack the images"):
         list(karpathy.CocoKarpathyReader(coco).entries())
     with pytest.raises(DataError, match="splits=test,val: there is no 'val', only train, vali"):

@@ -28,8 +28,9 @@ def test_records_are_statements_with_two_images(source):
     assert first.statement == "One dog sits."
     assert first.image_0.startswith(b"\x89PNG") and first.image_1.startswith(b"\xff\xd8")
     assert left_out["train-11-0-1"] == "it has no text"
-    assert "train-12-0-img1.png: No such file" in left_out["train-12-0-0"]
-    assert "dev-3-0-img1.png is broken" in left_out["dev-3-0-0"]
+    assert "train-12-0-img1.png: there is no such file" in left_out["train-12-0-0"]
+    assert "dev/dev-3-0-img1.png: " in left_out["dev-3-0-0"]
+    assert "it is an HTML page" in left_out["dev-3-0-0"]
     assert reader.counts() == {
         "train": {"statements": 3, "true": 1},
         "dev": {"statements": 4, "true": 2},
@@ -62,6 +63,10 @@ def test_balanced_files_are_subsets(source):
             '{"identifier": "dev-1-0-0", "sentence": "a", "label": "Maybe"}',
             'label .Maybe.; it must be "True"',
         ),
+        (
+            '{"identifier": "dev-1-0-0", "sentence": "\\ud83d", "label": "True"}',
+            "dev.json line 2 holds half a character",
+        ),
         ('{"identifier": "dev-1-0-0", "label": "True"}', "line 2 has no text as 'sentence'"),
         (
             '{"identifier": "train-10-0-0", "sentence": "a", "label": "True"}',
@@ -81,6 +86,21 @@ def test_a_statement_without_label_is_of_unknown_truth(source):
     path.write_text(json.dumps({"identifier": "test1-0-0-0", "sentence": "A cat."}) + "\n")
     found, _ = read_all(Nlvr2Reader(source))
     assert found["test1"][0].label == -1
+
+
+def test_a_file_in_another_encoding_is_told(source):
+    path = source / "nlvr2" / "data" / "dev.json"
+    path.write_text(path.read_text(), encoding="utf-16")
+    with pytest.raises(DataError, match="dev.json line 1 is not UTF-8: .*; save it as UTF-8"):
+        list(Nlvr2Reader(source).entries())
+
+
+def test_two_copies_of_a_file_are_refused(source):
+    copy = source / "old" / "data" / "dev.json"
+    copy.parent.mkdir(parents=True)
+    copy.write_text((source / "nlvr2" / "data" / "dev.json").read_text())
+    with pytest.raises(DataError, match="/nlvr2/data/dev.json and .*/old/data/dev.json; move one"):
+        list(Nlvr2Reader(source).entries())
 
 
 def test_a_folder_without_statements_is_refused(tmp_path):

@@ -53,6 +53,66 @@ def test_questions_of_an_image_are_put_together(folder):
     assert all("questions.jsonl line " in where for where in left_out)
 
 
+def test_a_name_in_another_folder_does_not_take_the_image_of_one_that_is_there(folder):
+    put(folder / "elsewhere" / "bird.jpg")
+    (folder / "questions.csv").write_text(
+        "image,question\nold/cat.jpg,Missing?\nphotos/cat.jpg,There?\n/far/off/bird.jpg,Moved?\n"
+    )
+    reader = QuestionRowsReader(folder)
+    found, left_out = read_all(reader)
+    assert [(r.image_id, r.questions) for r in found["train"]] == [
+        ("photos/cat.jpg", ("There?",)),
+        ("elsewhere/bird.jpg", ("Moved?",)),
+    ]
+    [(where, why)] = left_out.items()
+    assert where.endswith("line 2: old/cat.jpg")
+    assert why == "no such file; photos/cat.jpg is what 'photos/cat.jpg' means"
+    [note] = reader.notes
+    assert "1 of 3 paths were matched by their name alone; the first is '/far/off/bird" in note
+
+
+def test_images_in_linked_folders_are_found(folder, tmp_path_factory):
+    far = tmp_path_factory.mktemp("far")
+    put(far / "fish.jpg")
+    (folder / "more").symlink_to(far)
+    (folder / "questions.csv").write_text("image,question\nmore/fish.jpg,What?\n")
+    assert read_all(QuestionRowsReader(folder))[0]["train"][0].image_id == "more/fish.jpg"
+
+
+def test_blank_fields_of_a_table_are_as_blank_texts_elsewhere(folder):
+    (folder / "questions.csv").write_text(
+        "image,question,answer,answers\ncat,,a bird,\ncat,What?,a cat,\n"
+    )
+    found, left_out = read_all(QuestionRowsReader(folder))
+    assert found["train"][0].answers == ("a cat",)
+    assert list(left_out.values()) == ["it has no text"]
+    for name, text in {"csv": "image,question\n,What?\n", "jsonl": '{"image": " "}'}.items():
+        (folder / "questions.csv").unlink(missing_ok=True)
+        path = folder / f"questions.{name}"
+        path.write_text(text)
+        with pytest.raises(DataError, match=r"line \d has no 'image'; it has"):
+            list(QuestionRowsReader(folder).entries())
+        path.unlink()
+
+
+def test_what_is_not_used_is_told(folder):
+    (folder / "questions.csv").write_text(
+        "image,question,anwser,answer\ncat,Which of A or B?,?,A\ncat,What?,?,a cat\n"
+    )
+    reader = QuestionRowsReader(folder)
+    list(reader.entries())
+    assert reader.files() == {"answers.txt": "cat\n"}
+    assert reader.notes[-2] == "columns that are not read: anwser"
+    assert "the answer of 1 questions has no normal form, such as 'A'" in reader.notes[-1]
+    (folder / "questions.csv").unlink()
+    (folder / "statements.csv").write_text(
+        "image_0,image_1,statement,labels\nphotos/cat.jpg,photos/dog.jpg,Both are cats.,true\n"
+    )
+    reader = StatementRowsReader(folder)
+    list(reader.entries())
+    assert reader.notes == ["columns that are not read: labels"]
+
+
 def test_tables_and_a_file_a_split(folder):
     (folder / "validation.csv").write_text(
         "image,question,answer\nphotos/cat.jpg,What?,a cat|cat\n".upper().replace(
@@ -83,6 +143,10 @@ def test_statements(folder):
     [
         ("{", "line 1 is no JSON"),
         ("[]", "line 1 must be an object"),
+        ('{"image": "cat.jpg", "image": "dog.jpg"}', "line 1 has the key 'image' twice"),
+        ('{"image": "cat.jpg", "question": "\\ud83d"}', "line 1 holds half a character"),
+        ('{"image": "cat.jpg", "question": "a", "answer": "\\ud83d"}', "line 1 holds half a char"),
+        ('{"answer": "a", "Answer": "b"}', "line 1 has two columns called 'answer'"),
         ('{"question": "What?"}', "line 1 has no 'image'; it has question"),
         ('{"image": "cat.jpg"}', "line 1 has no 'question'; it has image"),
         (
@@ -97,6 +161,7 @@ def test_statements(folder):
     ],
 )
 def test_rows_that_cannot_be_read_are_named(folder, line, message):
+    (folder / "questions.csv").mkdir()  # no file, though called so
     (folder / "questions.jsonl").write_text(line)
     with pytest.raises(DataError, match=message):
         list(QuestionRowsReader(folder).entries())
@@ -106,6 +171,8 @@ def test_rows_that_cannot_be_read_are_named(folder, line, message):
     "text, message",
     [
         ("image_0,statement,label\ncat.jpg,a,true\n", "line 2 has no 'image_1'; it has image_0"),
+        ("image_0,image_1,statement,label\ncat,,a,true\n", "line 2 has no 'image_1'; it has im"),
+        ("image_0,image_0,statement,label\ncat,dog,a,true\n", "two columns called 'image_0'"),
         ("image_0,image_1,statement,label\ncat,dog,a,maybe\n", "label 'maybe'; use true or false"),
         ("image_0,image_1,statement,label\ncat,dog,a, b,true\n", "has 5 fields and the header 4"),
         ('image_0,image_1,statement,label\ncat,dog,"a" b,true\n', "line 2 cannot be read"),

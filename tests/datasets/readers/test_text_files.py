@@ -56,6 +56,8 @@ def test_json_lines_are_documents_whatever_the_unit(write, name, unit):
         ("a.txt.gz", b"caf\xe9", r"a\.txt\.gz line 1 is not UTF-8"),
         ("a.txt", "hello".encode("utf-16"), "line 1 is not UTF-8: byte 1 of the line is 0xff"),
         ("a.jsonl", b'{"text": "a"}\n{"text": ', "line 2 is no JSON"),
+        ("a.jsonl", b'{"text": "\\ud83d"}\n', "line 1 holds half a character"),
+        ("a.jsonl", b'{"text": ' + b"[" * 10**5, "line 1 is nested too deeply"),
         ("a.jsonl", b'["a"]\n', r'line 1 must be an object such as .*not \["a"\]'),
         ("a.jsonl", b'{"body": "a"}\n', 'line 1 must be an object such as {"text": "a document"}'),
         ("a.jsonl", b'{"text": 7}\n', 'line 1 must be an object such as {"text": "a document"}'),

@@ -54,7 +54,13 @@ def test_images_with_captions(source, encoded_image):
             record = copy.load(entry)
             assert record.image == encoded_image(seed) and record.texts == entry.content
     assert reader.counts() == {
-        "train": {"blank captions": 1, "images": 5, "captions": 5, "repeated ids": 1},
+        "train": {
+            "blank captions": 1,
+            "repeated captions": 1,
+            "images": 5,
+            "captions": 5,
+            "repeated ids": 1,
+        },
         "validation": {"blank captions": 1, "images": 1, "captions": 1},
     }
     assert reader.left_out() == {

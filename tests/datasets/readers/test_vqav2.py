@@ -60,6 +60,10 @@ def test_answers_are_those_that_stand_nine_times_in_both_files(source):
     # "two" and "Two" 9 times of train; "yes" 4 times of train, of which two are left out, and 6 of
     # val, held out or not.
     assert files["answers.txt"] == "2\nyes\n"
+    assert reader.notes == [
+        "answers.txt lists 2 answers, where the whole official files give 3,129: heads of published"
+        " models do not fit"
+    ]
     asked = json.loads(files["questions.json"])
     assert asked["test2015"] == 3 and "test_dev" not in asked
     assert asked["train"] + asked["validation"] == 18
@@ -85,7 +89,8 @@ def test_the_same_thousand_images_are_held_out_whatever_their_order():
 def test_missing_images_leave_their_record_out(source):
     (source / "val2014" / "COCO_val2014_000000000102.jpg").unlink()
     _, left_out = read_all(VqaV2Reader(source))
-    assert "No such file" in left_out["COCO_val2014_000000000102"]
+    why = left_out["COCO_val2014_000000000102"]
+    assert why == "val2014/COCO_val2014_000000000102.jpg: there is no such file"
 
 
 def edit(path, change):
@@ -100,24 +105,39 @@ def edit(path, change):
         (
             QUESTIONS,
             lambda d: d["questions"][3].update(question_id=1000),
-            "questions.3. has question_id 1000, as one before",
+            "line 1, questions 4 has question_id 1000, as one before",
         ),
         (
             ANNOTATIONS,
             lambda d: d["annotations"][3].update(question_id=1000),
-            "annotations.3. has question_id 1000, as one",
+            "line 1, annotations 4 has question_id 1000, as one",
         ),
         (
             ANNOTATIONS,
             lambda d: d["annotations"][2].pop("answers"),
-            "annotations.2. has no 'answers'; it has question_type",
+            "line 1, annotations 3 has no 'answers'; it has question_type",
         ),
         (
             QUESTIONS,
             lambda d: d["questions"][1].update(image_id="9"),
-            "questions.1. needs a number as image_id",
+            "line 1, questions 2 needs a number as image_id",
         ),
-        (QUESTIONS, lambda d: d.pop("questions"), "has no list of objects called 'questions'"),
+        (
+            QUESTIONS,
+            lambda d: d["questions"][1].update(question_id=None),
+            "questions 2 has question_id=None, which is no whole number",
+        ),
+        (
+            ANNOTATIONS,
+            lambda d: d["annotations"][1]["answers"][3].update(answer="\ud83d"),
+            "annotations 2 holds half a character",
+        ),
+        (QUESTIONS, lambda d: d["questions"].insert(0, 7), "questions 1 is 7, where an object"),
+        (
+            QUESTIONS,
+            lambda d: d.pop("questions"),
+            f"{QUESTIONS} has no list 'questions', only info",
+        ),
     ],
 )
 def test_what_is_no_official_file_is_named(source, name, change, message):
@@ -129,8 +149,16 @@ def test_what_is_no_official_file_is_named(source, name, change, message):
 def test_damaged_and_missing_files_are_named(source):
     path = source / ANNOTATIONS
     path.write_text(path.read_text()[:500])
-    with pytest.raises(DataError, match=f"{ANNOTATIONS} is no JSON: .* line 1"):
+    with pytest.raises(DataError, match=f"{ANNOTATIONS} is cut: it ends in line 1"):
         list(VqaV2Reader(source).entries())
+    copy = source / "old" / QUESTIONS
+    for folder in ("old", "new"):
+        (source / folder).mkdir()
+        (source / folder / QUESTIONS).write_text((source / QUESTIONS).read_text())
+    (source / QUESTIONS).unlink()
+    with pytest.raises(DataError, match=f"/new/{QUESTIONS} and .*/old/{QUESTIONS}; move one away"):
+        list(VqaV2Reader(source).entries())
+    copy.unlink()
     path.unlink()
     with pytest.raises(
         MissingDataError, match=f"has the questions of train2014 and no {ANNOTATIONS}"

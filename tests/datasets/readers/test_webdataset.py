@@ -39,7 +39,13 @@ def test_samples_of_all_tars(source, encoded_image):
     assert found["cc3m-train-0000/sub/7"][1].image == encoded_image(7)
     assert reader.left_out() == {"cc3m-train-0000/sub/8": "no caption"}
     assert reader.counts() == {
-        "train": {"tars": 1, "blank captions": 1, "images": 2, "captions": 3},
+        "train": {
+            "tars": 1,
+            "blank captions": 1,
+            "repeated captions": 1,
+            "images": 2,
+            "captions": 3,
+        },
         "validation": {"tars": 1, "images": 1, "captions": 1},
     }
     assert reader.sources() == []

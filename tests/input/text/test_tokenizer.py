@@ -147,6 +147,27 @@ def test_only_line_feeds_end_the_tokens_of_a_vocabulary(tmp_path, end):
     assert loaded.vocab_size == 10 and loaded.encode("man a").ids == [9, 5]
 
 
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("a\u0378b", ["ab"]),  # unassigned
+        ("a\uffffb", ["ab"]),  # never to be assigned
+        ("a\u08e2b", ["ab"]),  # a format character since Unicode 9
+        ("a\u07fdb", ["ab"]),  # a combining mark since Unicode 11
+        ("a\U00010eadb", ["a", "\U00010ead", "b"]),  # a hyphen since Unicode 13
+        ("a\u166db", ["a\u166db"]),  # no punctuation mark since Unicode 12
+        ("a\u0085b", ["ab"]),
+        ("a\u2029\tb", ["a", "b"]),
+        ("a$b", ["a", "$", "b"]),
+    ],
+)
+def test_characters_are_what_they_are_to_bert(tmp_path, text, expected):
+    tokens = sorted({"ab", *expected})
+    loaded = _vocabulary(tmp_path / "v.txt", tokens)
+    ids = loaded.encode(text).ids
+    assert [tokens[i - len(tokenizer.BERT_TOKENS)] for i in ids] == expected
+
+
 def test_cased_vocabularies_keep_case_and_accents(tmp_path):
     cased = _vocabulary(tmp_path / "c.txt", ["Man", "man", "Café", "cafe"])
     assert cased.encode("Man man Café").ids == [5, 6, 7]

@@ -1,6 +1,7 @@
 """Runs a check with some arrays changed and tells what it notices."""
 
 import contextlib
+import copy
 import io
 
 import jax
@@ -32,3 +33,14 @@ def moved(array):
         changed[place] + 1 if changed.dtype.kind in "iu" else changed[place] * 1.01 + 1e-3
     )
     return changed
+
+
+def changed_at(info, *path, value):
+    """The JSON's values with another one at a path."""
+    info = copy.deepcopy(info)
+    part = info
+    for key in path[:-1]:
+        part = part[key]
+    assert part[path[-1]] != value
+    part[path[-1]] = value
+    return info

@@ -1,11 +1,9 @@
 """Scores of answers and searches: the official values hold, and every changed one is noticed."""
 
-import copy
-
 import numpy as np
 import pytest
 
-from tests.interop.checks.changes import failures
+from tests.interop.checks.changes import changed_at, failures
 from tests.paths import DATA
 from vlmo_jax.interop.checks.reference import load_fixture
 
@@ -14,17 +12,6 @@ FOLDERS = {"retrieval_metrics": "siblings"}
 
 def load(name):
     return load_fixture(DATA / FOLDERS.get(name, "downstream") / f"{name}.json")
-
-
-def changed_at(info, *path, value):
-    """The JSON's values with another one at a path."""
-    info = copy.deepcopy(info)
-    part = info
-    for key in path[:-1]:
-        part = part[key]
-    assert part[path[-1]] != value
-    part[path[-1]] = value
-    return info
 
 
 @pytest.mark.parametrize(

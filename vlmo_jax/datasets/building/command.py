@@ -2,16 +2,17 @@
 
 import argparse
 import functools
-import itertools
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from vlmo_jax.datasets import left_out as left_out_lib
 from vlmo_jax.datasets import readers, tables
 from vlmo_jax.datasets.building import beam, formats, processes
 from vlmo_jax.datasets.errors import DataError, MissingDataError
 
-_SHOWN = 10  # names of what was left out
+PROGRAM = "python -m vlmo_jax.datasets.build"
 _FORMAT_ONLY = (
     "option", "workers", "unit_records", "engine", "beam_options", "restart",
 )  # fmt: skip
@@ -23,15 +24,15 @@ def documentation_of(argv: Sequence[str]) -> str | None:
     Raises:
         DataError: there is no such format.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--format")
+    parser = argparse.ArgumentParser(prog=PROGRAM, add_help=False, allow_abbrev=False)
+    parser.add_argument("--format", metavar="NAME")
     name = parser.parse_known_args(argv)[0].format
-    return readers.documentation(name) if name else None
+    return None if name is None else readers.documentation(name)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of formats to the command's."""
-    group = parser.add_argument_group("for the download of a known data set")
+    group = parser.add_argument_group("with --format, for the download of a known data set")
     group.add_argument("--formats", action=_ListFormats, nargs=0, help="list the formats, and end")
     group.add_argument(
         "--format",
@@ -92,15 +93,19 @@ def check_arguments(args: argparse.Namespace, folder_only: Sequence[str]) -> Non
     Raises:
         DataError: a flag of the one road was given on the other, or a number is out of range.
     """
-    wrong = folder_only if args.format else _FORMAT_ONLY
+    with_format = args.format is not None
+    wrong = folder_only if with_format else _FORMAT_ONLY
     given = next((name for name in wrong if getattr(args, name) is not None), None)
-    if given and args.format:
+    if given and with_format:
         raise DataError(f"--{given} goes with a folder of images, not with --format; leave it out")
     if given:
         raise DataError(f"--{given} goes with --format=NAME (see --formats); leave it out")
     for name in ("workers", "unit_records", "shard_mb"):
-        if args.format and (getattr(args, name) or 1) < 1:
-            raise DataError(f"--{name}={getattr(args, name)} must be 1 or more")
+        number = getattr(args, name)
+        if number is not None and number < 1:
+            raise DataError(f"--{name}={number} must be 1 or more")
+    if not 0 <= args.max_broken <= 1:
+        raise DataError(f"--max_broken={args.max_broken} must be a share, from 0 to 1")
     if args.workers is not None and args.engine == "beam":
         raise DataError("--workers goes with --engine=processes; give Beam's own --beam_options")
     if args.beam_options is not None and args.engine != "beam":
@@ -120,12 +125,7 @@ def build(args: argparse.Namespace) -> None:
     if not source.exists():
         raise MissingDataError(f"{source} is not there; name the folder of the download")
     options = _options(args.option or ())
-    engine: formats.Engine
-    if args.engine == "beam":
-        beam.import_beam()
-        engine = functools.partial(beam.build_in_beam, options=args.beam_options or "")
-    else:
-        engine = functools.partial(processes.build_in_processes, workers=args.workers)
+    engine = _engine(args)
     given = "".join(f" --option={shlex.quote(f'{k}={v}')}" for k, v in options.items())
     report = formats.build_format(
         readers.make_reader(args.format, source, options),
@@ -135,7 +135,7 @@ def build(args: argparse.Namespace) -> None:
             "format": args.format,
             "source": str(source),
             "options": options,
-            "command": f"python -m vlmo_jax.datasets.build {shlex.quote(str(source))}"
+            "command": f"{PROGRAM} {shlex.quote(str(source))}"
             f" {shlex.quote(args.out.name)} --format={args.format}{given}",
         },
         engine=engine,
@@ -145,15 +145,26 @@ def build(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
         restart=bool(args.restart),
     )
+    _print(report, args.out)
+
+
+def _engine(args: argparse.Namespace) -> formats.Engine:
+    if args.engine == "beam":
+        beam.import_beam()
+        return functools.partial(beam.build_in_beam, options=args.beam_options or "")
+    return functools.partial(processes.build_in_processes, workers=args.workers)
+
+
+def _print(report: formats.FormatReport, out: Path) -> None:
     for note in report.notes:
         print(f"Note: {note}")
-    print(_left_out_lines(report.left_out, args.out))
-    print(format_counts(report.manifest["splits"]))
+    print(_left_out_lines(report.left_out, out))
+    print(format_counts(report.manifest["splits"], len(report.left_out)))
     sizes = {split: facts["records"] for split, facts in report.manifest["splits"].items()}
     listed = ", ".join(f"{split} {count:,}" for split, count in sizes.items())
     print(
-        f"\nWrote {sum(sizes.values()):,} records ({listed}) to {args.out}. Next: python -m"
-        f" vlmo_jax.datasets.check {args.out}, and to use it --config.data.source={args.out}"
+        f"\nWrote {sum(sizes.values()):,} records ({listed}) to {out}. Next: python -m"
+        f" vlmo_jax.datasets.check {out}, and to use it --config.data.source={out}"
     )
     if report.manifest["license"]:
         print(f"License: {report.manifest['license']}")
@@ -166,21 +177,21 @@ def _options(given: Sequence[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in given)
 
 
-def _left_out_lines(left_out: Mapping[str, str], out: Any) -> str:
+def _left_out_lines(left_out: Mapping[str, str], out: Path) -> str:
     if not left_out:
         return "Nothing was left out."
-    lines = [f"Left out {len(left_out):,} of what was found, all listed in {out / 'left_out.tsv'}:"]
-    lines += [f"  {name}: {why}" for name, why in itertools.islice(left_out.items(), _SHOWN)]
-    if len(left_out) > _SHOWN:
-        lines.append(f"  and {len(left_out) - _SHOWN:,} more")
-    return tables.printable("\n".join(lines))
+    return (
+        f"Left out {len(left_out):,} of what was found, all listed in {out / left_out_lib.NAME}:\n"
+        + left_out_lib.summarize_left_out(left_out)
+    )
 
 
-def format_counts(splits: Mapping[str, Mapping[str, Any]]) -> str:
+def format_counts(splits: Mapping[str, Mapping[str, Any]], left_out: int) -> str:
     """Returns a table of what was found beside what was published, and in words where they differ.
 
     Args:
         splits: as in the manifest.
+        left_out: how much of what was found gave no record.
     """
     rows, differences = [], []
     for split, facts in splits.items():
@@ -197,7 +208,11 @@ def format_counts(splits: Mapping[str, Mapping[str, Any]]) -> str:
     if differences:
         lines += ["Differs from what was published:", *(f"  {line}" for line in differences)]
     elif any(facts["published"] for facts in splits.values()):
-        lines.append("All counts are the published ones.")
+        lines.append(
+            f"What was found is what was published, but {left_out:,} of it could not be used."
+            if left_out
+            else "All counts are the published ones."
+        )
     return "\n".join(lines)
 
 

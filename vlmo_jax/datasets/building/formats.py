@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmo_jax.commands.limits import raise_open_files
+from vlmo_jax.datasets import left_out as left_out_lib
 from vlmo_jax.datasets import progress, tables
 from vlmo_jax.datasets.building import manifest, places, processes, shards
 from vlmo_jax.datasets.building.plan import Plan, begin_or_go_on
@@ -90,7 +91,7 @@ def build_format(
         places.check_place(out, overwrite)
         if restart or _was_put_in_place(work):
             work.clear()
-        with _told_what_is_kept(work):
+        with _kept_or_cleared(work):
             plan, reader = begin_or_go_on(reader, work, asked, unit_records)
             results = _run(engine, reader, work, plan, max_broken)
             report = _finish(reader, work, plan, source, out.name, asked, results)
@@ -106,7 +107,8 @@ def _was_put_in_place(work: Work) -> bool:
 
 
 @contextlib.contextmanager
-def _told_what_is_kept(work: Work) -> Iterator[None]:
+def _kept_or_cleared(work: Work) -> Iterator[None]:
+    """After an error says what is kept; clears away what nothing can go on from."""
     try:
         yield
     except BaseException:
@@ -117,6 +119,8 @@ def _told_what_is_kept(work: Work) -> Iterator[None]:
                 " the others.",
                 file=sys.stderr,
             )
+        else:
+            work.clear()
         raise
 
 
@@ -215,8 +219,7 @@ def _finish(
     texts = dict(getattr(reader, "files", dict)())
     texts[manifest.NAME] = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
     if left_out:
-        rows = ("\t".join((key, " ".join(why.split()))) for key, why in left_out.items())
-        texts["left_out.tsv"] = "".join(f"{row}\n" for row in rows)
+        texts[left_out_lib.NAME] = left_out_lib.left_out_table(left_out)
     for file, text in texts.items():
         (data / file).write_text(tables.printable(text), "utf-8")
     return FormatReport(made, left_out, getattr(reader, "notes", ()))

@@ -3,8 +3,10 @@ again.
 """
 
 import collections
+import configparser
 import importlib.metadata
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,10 @@ from vlmo_jax.datasets.building.units import file_digest
 from vlmo_jax.datasets.readers.protocol import Reader
 
 NAME = "manifest.json"
+_ROOT = Path(__file__).parents[3]  # of a checkout
 _MOST_REASONS = 20
+# Paths and numbers in a reason, which differ from record to record.
+_NAMES = re.compile(r"\S*[\d/]\S*?(?=[:;,.]?(?:\s|$))")
 
 
 def make_manifest(
@@ -41,9 +46,7 @@ def make_manifest(
     Returns:
         The manifest.
     """
-    found = reader.counts()
-    written = collections.defaultdict(list, {name: split.shards for name, split in splits.items()})
-    reasons = collections.Counter(left_out.values())
+    reasons = collections.Counter(_NAMES.sub("...", why) for why in left_out.values())
     shown = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:_MOST_REASONS])
     return {
         **build,
@@ -59,19 +62,7 @@ def make_manifest(
             }
             for file in plan.sources
         ],
-        "splits": {
-            split: {
-                "records": sum(shard.records for shard in written[split]),
-                "found": found.get(split, {}),
-                "published": dict(reader.published.get(split, {})),
-                "shards": [
-                    {"file": path.name, "records": shard.records, "sha256": shard.sha256}
-                    for path, shard in zip(files.get(split, ()), written[split], strict=True)
-                ],
-            }
-            # Splits that should be there, too, and of which no record is.
-            for split in dict.fromkeys([*splits, *found, *reader.published])
-        },
+        "splits": _facts(reader, splits, files),
         "left_out": {
             "total": len(left_out),
             "reasons": shown,
@@ -80,11 +71,36 @@ def make_manifest(
     }
 
 
+def _facts(
+    reader: Reader, splits: Mapping[str, SplitShards], files: Mapping[str, Sequence[Path]]
+) -> dict[str, Any]:
+    """What is told of each split; arguments as of `make_manifest`."""
+    found = reader.counts()
+    written = collections.defaultdict(list, {name: split.shards for name, split in splits.items()})
+    return {
+        split: {
+            "records": sum(shard.records for shard in written[split]),
+            "found": found.get(split, {}),
+            "published": dict(reader.published.get(split, {})),
+            "shards": [
+                {"file": path.name, "records": shard.records, "sha256": shard.sha256}
+                for path, shard in zip(files.get(split, ()), written[split], strict=True)
+            ],
+        }
+        # Splits that should be there, too, and of which no record is.
+        for split in dict.fromkeys([*splits, *found, *reader.published])
+    }
+
+
 def _version(package: str) -> str:
+    """The version of a package; of a checkout, which is not installed, that of its setup.cfg."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        checkout = configparser.ConfigParser()
+        checkout.read(_ROOT / "setup.cfg")
+        own = dict(checkout["metadata"]) if checkout.has_section("metadata") else {}
+        return own["version"] if own.get("name") == package else "not installed"
 
 
 def _relative(path: Path, folder: Path) -> str:

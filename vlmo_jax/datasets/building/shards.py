@@ -118,14 +118,7 @@ def write_description(
         template = tfds.core.ShardedFileTemplate(
             data_dir=folder, dataset_name=dataset_name, split=name, filetype_suffix="array_record"
         )
-        count = len(split.shards)
-        paths = [
-            Path(template.sharded_filepath(shard_index=i, num_shards=count)) for i in range(count)
-        ]
-        for shard, path in zip(split.shards, paths, strict=True):
-            if shard.path.exists() or not path.exists():
-                shard.path.rename(path)
-        moved[name] = paths
+        moved[name] = _move(split.shards, template)
         infos.append(
             tfds.core.SplitInfo(
                 name=name,
@@ -148,3 +141,13 @@ def write_description(
         license=license,
     )
     return moved
+
+
+def _move(shards: Sequence[Shard], template: tfds.core.ShardedFileTemplate) -> list[Path]:
+    """Renames shards to what TFDS calls them, those that do not lie there yet."""
+    count = len(shards)
+    paths = [Path(template.sharded_filepath(shard_index=i, num_shards=count)) for i in range(count)]
+    for shard, path in zip(shards, paths, strict=True):
+        if shard.path.exists() or not path.exists():
+            shard.path.rename(path)
+    return paths

@@ -2,7 +2,7 @@
 
 import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -78,8 +78,8 @@ class SharedPictures:
             seen.add(place, picture.pixels, picture.looks)
 
     def find(self) -> list[Shared]:
-        """Returns for each record of an evaluation whose picture training data have the first
-        reason: its pixels, COCO's name for it, its looks.
+        """Returns for each record of an evaluation and each data set whose training data have its
+        picture the first reason: its pixels, COCO's name for it, its looks.
         """
         ours, theirs = self._evaluation, self._training
         reasons = (
@@ -87,16 +87,23 @@ class SharedPictures:
             self._by_key(ours.coco, theirs.coco, COCO),
             self._by_looks(),
         )
-        found: dict[Place, Shared] = {}
+        found: dict[tuple[Place, str], Shared] = {}
         for shared in (item for reason in reasons for item in reason):
-            found.setdefault(shared.evaluation, shared)
+            found.setdefault((shared.evaluation, shared.training.source), shared)
         return list(found.values())
 
     def _by_key(self, ours: Sequence, theirs: Sequence, how: str) -> Iterator[Shared]:
-        first = {key: i for i, key in reversed(list(enumerate(theirs))) if key is not None}
+        """Pairs with the same key, in the order of the evaluations; of those with one data set the
+        first.
+        """
+        wanted = {key for key in ours if key is not None}
+        first: dict[Any, dict[str, int]] = {}
+        for j, key in enumerate(theirs):
+            if key in wanted:
+                first.setdefault(key, {}).setdefault(self._training.places[j].source, j)
         for i, key in enumerate(ours):
-            if key in first:
-                yield self._pair(i, first[key], how)
+            for j in first.get(key, {}).values():
+                yield self._pair(i, j, how)
 
     def _by_looks(self) -> Iterator[Shared]:
         training = np.frombuffer(self._training.waves, np.uint64)

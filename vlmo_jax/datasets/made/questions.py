@@ -20,6 +20,7 @@ from vlmo_jax.datasets.made.drawings import (
     Dice,
     Drawing,
     Pool,
+    apart,
     collection,
 )
 from vlmo_jax.datasets.made.pictures import ALONE, PAPERS, PLACES, WHITE, Picture
@@ -55,6 +56,7 @@ class Draw(NamedTuple):
     Attributes:
         things: that can be asked about.
         pool: drawings of the split.
+        block: number of the question among those of its template.
         filling: dice that fall alike for all turns of a question: what it asks.
         dice: of this record alone: what it shows.
         turn: which of the answers is due, from 0.
@@ -62,6 +64,7 @@ class Draw(NamedTuple):
 
     things: Collection
     pool: Pool
+    block: int
     filling: Dice
     dice: Dice
     turn: int
@@ -150,11 +153,11 @@ def _colour(draw: Draw) -> Asked:
 
 
 def _is_there(draw: Draw) -> Asked:
-    name = draw.filling.pick(draw.things.names)
-    shown = name if draw.turn == 0 else draw.things.other_name(name, draw.dice)
-    others = draw.things.other_names((name, shown), draw.dice.pick((1, 2, 3)), draw.dice)
-    drawings = [draw.pool.of_name(one, draw.dice) for one in (shown, *others)]
-    return Asked(f"is the {name} in the picture?", _yes_or_no(draw), draw.scattered(drawings))
+    kind = draw.filling.pick(KINDS)
+    drawings = [draw.pool.of_other(kind, draw.dice) for _ in range(draw.dice.pick((2, 3, 4)))]
+    if draw.turn == 0:
+        drawings[0] = draw.pool.of_kind(kind, draw.dice)
+    return Asked(f"is there {kind.one} in it?", _yes_or_no(draw), draw.scattered(drawings))
 
 
 def _how_many_of_kind(draw: Draw) -> Asked:
@@ -171,36 +174,50 @@ def _how_many(draw: Draw) -> Asked:
     return Asked("how many things are there?", str(len(drawings)), draw.scattered(drawings))
 
 
+_CORNERS = {"top left": (0, 0), "top right": (0, 1), "bottom left": (1, 0), "bottom right": (1, 1)}
+
+
+def _corner_group(draw: Draw) -> Asked:
+    words = draw.filling.pick(list(_CORNERS))
+    group = draw.things.groups[draw.turn]
+    shown = {place: draw.dice.pick(draw.pool.drawings).image for place in PLACES}
+    shown[_CORNERS[words]] = draw.dice.pick(draw.pool.by_group[group]).image
+    question = f"which group does the {words} one belong to?"
+    return Asked(question, group.replace("-", " & "), Picture(shown, draw.paper()))
+
+
+def _is_corner(draw: Draw) -> Asked:
+    kind, words = draw.filling.pick(KINDS), draw.filling.pick(list(_CORNERS))
+    there = _CORNERS[words]
+    if draw.turn == 1:  # it is somewhere else
+        there = draw.dice.pick([place for place in PLACES if place != _CORNERS[words]])
+    shown = {place: draw.pool.of_other(kind, draw.dice).image for place in PLACES}
+    shown[there] = draw.pool.of_kind(kind, draw.dice).image
+    question = f"is the {words} one {kind.one}?"
+    return Asked(question, _yes_or_no(draw), Picture(shown, draw.paper()))
+
+
 # Words of a place, and where it is seen from the other thing: rows down, columns to the right.
 _SIDES = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
 
-
-def _beside(draw: Draw) -> Asked:
-    words = draw.filling.pick(list(_SIDES))
-    name, *answers = draw.filling.deal(draw.things.names, 3)
-    answer = answers[draw.turn]
-    shown = _placed(draw, answer, _SIDES[words], name)
-    return Asked(f"what is {words} the {name}?", vocabulary_form(answer), shown)
+_BESIDE = [(one, words, other) for one in KINDS for words in _SIDES for other in apart(one)]
+_STRIDE = 389  # a prime number that does not divide how many there are
 
 
 def _is_beside(draw: Draw) -> Asked:
-    words = draw.filling.pick(list(_SIDES))
-    one, other = draw.filling.deal(draw.things.names, 2)
-    first, second = (one, other) if draw.turn == 0 else (other, one)
-    shown = _placed(draw, first, _SIDES[words], second)
-    return Asked(f"is the {one} {words} the {other}?", _yes_or_no(draw), shown)
-
-
-def _placed(draw: Draw, first: str, step: tuple[int, int], second: str) -> Picture:
-    """A sheet with one thing a step from the second, two others at the places that are left."""
-    starts = [p for p in PLACES if (p[0] + step[0], p[1] + step[1]) in PLACES]
+    # In order, with strides that meet all of them: chance would leave some out of `train`.
+    one, words, other = _BESIDE[draw.block * _STRIDE % len(_BESIDE)]
+    down, right = _SIDES[words]
+    starts = [(row, column) for row, column in PLACES if (row + down, column + right) in PLACES]
     start = draw.dice.pick(starts)
-    shown = {start: second, (start[0] + step[0], start[1] + step[1]): first}
-    free = [place for place in PLACES if place not in shown]
-    others = draw.things.other_names((first, second), len(free), draw.dice)
-    shown |= dict(zip(free, others, strict=True))
-    drawings = {p: draw.pool.of_name(name, draw.dice).image for p, name in shown.items()}
-    return Picture(drawings, draw.paper())
+    kinds = (one, other) if draw.turn == 0 else (other, one)
+    places = ((start[0] + down, start[1] + right), start)
+    shown = {
+        place: draw.pool.of_kind(kind, draw.dice).image
+        for place, kind in zip(places, kinds, strict=True)
+    }
+    question = f"is {one.one} {words} {other.one}?"
+    return Asked(question, _yes_or_no(draw), Picture(shown, draw.paper()))
 
 
 TEMPLATES = (
@@ -213,7 +230,8 @@ TEMPLATES = (
     Template("is there", "yes/no", _two, _is_there),
     Template("how many of", "number", lambda things: len(PLACES) + 1, _how_many_of_kind),
     Template("how many", "number", lambda things: len(PLACES), _how_many),
-    Template("what is beside", "other", _two, _beside),
+    Template("which group is there", "other", lambda things: len(things.groups), _corner_group),
+    Template("is the one there", "yes/no", _two, _is_corner),
     Template("is beside", "yes/no", _two, _is_beside),
 )
 
@@ -234,7 +252,7 @@ def ask(split: str, number: int) -> tuple[Template, Asked]:
     block, turn = divmod(round_, template.turns(things))
     filling = Dice(f"question {split} {which} {block}")
     dice = Dice(f"question {split} {which} {block} {turn}")
-    return template, template.ask(Draw(things, things.pools[split], filling, dice, turn))
+    return template, template.ask(Draw(things, things.pools[split], block, filling, dice, turn))
 
 
 def make_record(split: str, number: int, *, pictured: bool = True) -> QuestionsRecord:

@@ -21,6 +21,7 @@ from vlmo_jax.datasets.made.drawings import (
     Drawing,
     Kind,
     Pool,
+    apart,
     collection,
 )
 from vlmo_jax.datasets.made.pictures import ALONE, PLACES, Picture
@@ -108,15 +109,15 @@ def _only_one(draw: Draw) -> Stated:
 
 
 def _left_and_right(draw: Draw) -> Stated:
-    left, right = draw.filling.deal(draw.things.names, 2)
+    left = draw.filling.pick(KINDS)
+    right = draw.filling.pick(apart(left))
     shown = [left, right]
     if draw.turn == 2:
         shown = [right, left]
     elif draw.turn == 3:
-        wrong = draw.dice.pick((0, 1))
-        shown[wrong] = draw.things.other_name(shown[wrong], draw.dice)
-    one, other = (Picture({ALONE: draw.pool.of_name(name, draw.dice).image}) for name in shown)
-    return Stated(f"{left} on the left, {right} on the right", one, other)
+        shown = [left, left] if draw.dice.random() < 0.5 else [right, right]
+    one, other = (Picture({ALONE: draw.pool.of_kind(kind, draw.dice).image}) for kind in shown)
+    return Stated(f"{left.one} on the left, {right.one} on the right", one, other)
 
 
 def _same_thing(draw: Draw) -> Stated:
@@ -169,20 +170,12 @@ def _in_all(draw: Draw) -> Stated:
     return Stated(f"there are {_NUMBERS[number]} {kind.several} in all", *shown)
 
 
-def _one_shows(draw: Draw) -> Stated:
+def _one_is(draw: Draw) -> Stated:
     name = draw.filling.pick(draw.things.names)
     shown = name if draw.true else draw.things.other_name(name, draw.dice)
-    places = PLACES
-    others = draw.things.other_names((name, shown), 2 * len(places), draw.dice)
-    named = [dict(zip(places, others[start::2], strict=True)) for start in (0, 1)]
-    named[0][draw.dice.pick(places)] = shown
-    one, other = (
-        Picture(
-            {place: draw.pool.of_name(thing, draw.dice).image for place, thing in sheet.items()}
-        )
-        for sheet in named
-    )
-    return Stated(f"one of them shows the {name}", *draw.turned(one, other))
+    other = draw.things.other_names((name, shown), 1, draw.dice)[0]
+    one, another = (draw.pool.of_name(thing, draw.dice) for thing in (shown, other))
+    return Stated(f"one of them is the {name}", *draw.alone(one, another))
 
 
 TEMPLATES: tuple[Callable[[Draw], Stated], ...] = (
@@ -193,7 +186,7 @@ TEMPLATES: tuple[Callable[[Draw], Stated], ...] = (
     _same_kind,
     _more,
     _in_all,
-    _one_shows,
+    _one_is,
 )
 
 

@@ -149,11 +149,11 @@ def _answer_lines(stats: Mapping[str, QuestionStats]) -> list[str]:
         count = s.main_answers.total()
         known = sum(n for answer, n in s.main_answers.items() if answer in vocabulary)
         most = s.main_answers.most_common(1)
-        majority = f"{most[0][0]} {_share(most[0][1], count)}" if most else "-"
+        majority = f"{most[0][0]} ({_share(most[0][1], count)})" if most else "-"
         rows.append([split, len(s.main_answers), majority, _share(known, count)])
-    header = ["split", "different answers", "most frequent", f"of {len(vocabulary):,} that are"]
-    header[-1] += f" most frequent {VOCABULARY_COUNT} times"
-    often = ", ".join(f"{answer} {n:,}" for answer, n in totals.most_common(_MOST))
+    header = ["split", "different answers", "most frequent"]
+    header += [f"in the vocabulary of {len(vocabulary):,}"]
+    often = ", ".join(f"{answer} ({n:,})" for answer, n in totals.most_common(_MOST))
     return [tables.format_table(header, rows), "", f"Most frequent answers: {often}", ""]
 
 

@@ -101,7 +101,8 @@ def make_reader(name: str, source: Path, options: dict[str, str] | None = None) 
     for option in options or {}:
         if option not in known:
             raise DataError(
-                f"--option {option}: --format={name} has {', '.join(known) or 'no options'}"
+                f"--option {option}: there is none of that name; --format={name} has"
+                f" {', '.join(known) or 'no options'}"
             )
     return reader(source, **(options or {}))
 

@@ -12,6 +12,7 @@ from vlmo_jax.datasets.contents import describe_contents
 from vlmo_jax.datasets.errors import CaptionsError, MissingDataError
 from vlmo_jax.datasets.readers import tables
 from vlmo_jax.datasets.readers.image_paths import has_image_suffix
+from vlmo_jax.datasets.readers.json_lines import parse_json
 from vlmo_jax.datasets.readers.keys import (
     EXAMPLE,
     find_key,
@@ -118,29 +119,6 @@ def _no_utf8(path: pathlib.Path, error: UnicodeError) -> str:
             except UnicodeDecodeError as found:
                 return f"line {number} is not UTF-8: {found}; save it as UTF-8"
     return f"is not UTF-8: {error}; save it as UTF-8"
-
-
-def parse_json(text: str, where: str) -> Any:
-    """Parses JSON; a key that stands twice in one object is an error.
-
-    Raises:
-        CaptionsError: it is no JSON.
-    """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise CaptionsError(f"{where} has the key {twice!r} twice; give it one list of values")
-        return found
-
-    try:
-        return json.loads(text, object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        raise CaptionsError(f"{where} is no JSON: {error}") from error
-    except RecursionError as error:
-        raise CaptionsError(f"{where} is nested too deeply to be captions") from error
 
 
 def _json_rows(file: io.TextIOBase | Any, path: pathlib.Path, *, lines: bool) -> Iterator[Row]:

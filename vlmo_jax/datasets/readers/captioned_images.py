@@ -2,19 +2,16 @@
 
 import abc
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from vlmo_jax.datasets import records
 from vlmo_jax.datasets.errors import DataError
-from vlmo_jax.datasets.readers.download_walk import require_folder
+from vlmo_jax.datasets.readers.download_reader import DownloadReader
 from vlmo_jax.datasets.readers.findings import Findings
-from vlmo_jax.datasets.readers.places import InFile
+from vlmo_jax.datasets.readers.places import InFile, load_image_file
 from vlmo_jax.datasets.readers.plain_text import whole
 from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError
-from vlmo_jax.datasets.readers.sample_entries import load_record
-
-Counts = Mapping[str, Mapping[str, int]]
 
 
 class NoFile(NamedTuple):
@@ -45,10 +42,10 @@ class Listed(NamedTuple):
     where: str
 
 
-class CaptionedImagesReader(abc.ABC):
-    """Reads images with captions; a `protocol.Reader`. Captions are those of the format, in their
-    order, each as often as it stands there, without white space at their ends; blank ones are
-    dropped and counted, and images without one are left out.
+class CaptionedImagesReader(DownloadReader):
+    """Reads images with captions. Captions are those of the format, in their order, each as often
+    as it stands there, without white space at their ends; blank ones are dropped and counted, and
+    images without one are left out.
 
     Args:
         source: folder of the download.
@@ -56,15 +53,6 @@ class CaptionedImagesReader(abc.ABC):
     Raises:
         MissingDataError: there is no such folder.
     """
-
-    kind = records.IMAGES
-    description = ""
-    license = ""
-    published: Counts = {}
-
-    def __init__(self, source: pathlib.Path) -> None:
-        self.source = require_folder(source)
-        self._findings = Findings()
 
     @abc.abstractmethod
     def sources(self) -> list[pathlib.Path]:
@@ -98,18 +86,8 @@ class CaptionedImagesReader(abc.ABC):
         """As `protocol.Reader`."""
         if isinstance(entry.place, NoFile):
             raise LeftOutError(entry.place.reason)
-        try:
-            return load_record(self.source, entry)
-        except LeftOutError as error:
-            raise LeftOutError(f"{entry.place.path}: {error}") from error
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """As `protocol.Reader`; "blank captions" where some were dropped, too."""
-        return self._findings.counts()
-
-    def left_out(self) -> dict[str, str]:
-        """As `protocol.Reader`."""
-        return self._findings.left_out
+        image = load_image_file(self.source, entry.place.path)
+        return records.Record(image, entry.content, (), entry.record_id)
 
     def _refuse_twice(self, image: Listed) -> None:
         first = next(one.where for one in self._listed() if one.image_id == image.image_id)

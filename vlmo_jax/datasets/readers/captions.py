@@ -17,11 +17,6 @@ _NO_CAPTIONS = ("readme", "license", "licence", "notice", "requirements", "chang
 # What people keep captions in, and what is not read here.
 _FOREIGN = (".xlsx", ".xls", ".ods", ".parquet", ".arrow", ".pkl", ".mat", ".xml", ".yaml", ".yml")
 _PACKED = (".gz", ".zip", ".xz", ".bz2", ".7z")
-_HOW = {
-    "letters": "but for case, accents written another way, or their ending",
-    "folder": "inside another folder than the file says",
-    "name": "by their name alone",
-}
 
 
 @dataclasses.dataclass
@@ -194,9 +189,9 @@ def _gather(
         if match.path is None:
             missing[name] = match.problem
             continue
-        key = (match.path, _folders(name) if match.how in ("folder", "name") else "")
+        key = (match.path, image_paths.given_folder(name, match))
         _add_row(found.setdefault(key, CaptionedImage(match.path)), row, where)
-    notes = [*reading.notes(), *_match_notes(matches)]
+    notes = [*reading.notes(), *image_paths.match_notes(matches)]
     return Captions(_without_rivals(found, missing), missing, notes)
 
 
@@ -219,23 +214,6 @@ def _without_rivals(
         else:
             kept.append(image)
     return kept
-
-
-def _folders(name: str) -> str:
-    return posixpath.dirname(posixpath.normpath(name.replace("\\", "/")))
-
-
-def _match_notes(matches: Mapping[str, image_paths.Match]) -> list[str]:
-    """Lines for the report: how many names were not paths of the folder."""
-    notes = []
-    for how, words in _HOW.items():
-        names = [name for name, match in matches.items() if match.how == how and match.path]
-        if names:
-            notes.append(
-                f"{len(names):,} of {len(matches):,} paths were matched {words}; the first is"
-                f" {names[0]!r} -> {matches[names[0]].path!r}"
-            )
-    return notes
 
 
 def _image_name(row: Mapping[str, Any], where: str) -> str:

@@ -29,7 +29,6 @@ from typing import NamedTuple
 from vlmo_jax.datasets.errors import DataError, MissingDataError
 from vlmo_jax.datasets.readers.captioned_images import (
     CaptionedImagesReader,
-    Counts,
     Listed,
     NoFile,
     caption,
@@ -42,6 +41,7 @@ from vlmo_jax.datasets.readers.download_folder import (
     find_folder,
     list_files,
 )
+from vlmo_jax.datasets.readers.download_reader import Counts
 from vlmo_jax.datasets.readers.json_lists import get, read_items
 from vlmo_jax.datasets.readers.places import InFile
 

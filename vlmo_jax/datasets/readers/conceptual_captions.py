@@ -36,12 +36,12 @@ from typing import Any
 from vlmo_jax.datasets.errors import DataError, MissingDataError
 from vlmo_jax.datasets.readers.captioned_images import (
     CaptionedImagesReader,
-    Counts,
     Listed,
     NoFile,
     caption,
 )
 from vlmo_jax.datasets.readers.download_folder import find_file_or_none, numbered_images
+from vlmo_jax.datasets.readers.download_reader import Counts
 from vlmo_jax.datasets.readers.json_lists import is_name
 from vlmo_jax.datasets.readers.places import InFile
 from vlmo_jax.datasets.readers.plain_text import read_lines

@@ -28,16 +28,17 @@ def find_file(source: pathlib.Path, names: str | Sequence[str], cure: str) -> pa
     return found
 
 
-def find_file_or_none(source: pathlib.Path, names: str | Sequence[str]) -> pathlib.Path | None:
-    """As `find_file`; None where there is none."""
+def find_file_or_none(
+    source: pathlib.Path, names: str | Sequence[str], depth: int = 1
+) -> pathlib.Path | None:
+    """As `find_file`, but up to `depth` folders below; None where there is none."""
     for name in (names,) if isinstance(names, str) else names:
-        if (source / name).is_file():
-            return source / name
-        below = [path for path in sorted(source.glob(f"*/{name}")) if path.is_file()]
-        if len(below) > 1:
-            raise DataError(f"{source} has {below[0]} and {below[1]}; move one away")
-        if below:
-            return below[0]
+        for level in range(depth + 1):
+            found = [path for path in sorted(source.glob("*/" * level + name)) if path.is_file()]
+            if len(found) > 1:
+                raise DataError(f"{source} has {found[0]} and {found[1]}; move one away")
+            if found:
+                return found[0]
     return None
 
 

@@ -38,12 +38,9 @@ def require_folder(source: pathlib.Path) -> pathlib.Path:
     return source
 
 
-def walk(root: pathlib.Path) -> Iterator[Folder]:
-    """Yields a folder and those below it, sorted, hidden ones left out; links to folders are
-    followed, but not in a circle.
-
-    Raises:
-        DataError: there is an archive that cannot be read in place.
+def walk_all(root: pathlib.Path) -> Iterator[Folder]:
+    """Yields a folder and those below it, sorted; links to folders are followed, but not in a
+    circle.
     """
     seen = set()
     for parent, folders, names in os.walk(root, followlinks=True):
@@ -52,22 +49,34 @@ def walk(root: pathlib.Path) -> Iterator[Folder]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders.sort()
         path = os.path.relpath(parent, root).replace(os.sep, "/")
-        files = sorted(name for name in names if not name.startswith("."))
-        for name in (*folders, *files):
+        yield Folder("" if path == "." else path, folders, sorted(names))
+
+
+def walk(root: pathlib.Path) -> Iterator[Folder]:
+    """As `walk_all`, hidden files and folders left out.
+
+    Raises:
+        DataError: there is an archive that cannot be read in place, or a name that cannot be
+            written.
+    """
+    for folder in walk_all(root):
+        folder.folders[:] = [name for name in folder.folders if not name.startswith(".")]
+        shown = folder._replace(files=[n for n in folder.files if not n.startswith(".")])
+        for name in (*shown.folders, *shown.files):
             if shown_name(name) != name:
                 raise DataError(
-                    f"{path}/{shown_name(name)} has a name that is not UTF-8, or has control"
-                    " characters; rename it"
+                    f"{root / folder.path}/{shown_name(name)} has a name that is not UTF-8, or has"
+                    " control characters; rename it"
                 )
             if name.lower().endswith(PACKED):
                 raise DataError(
-                    f"{os.path.join(parent, name)} is packed, and nothing in it can be read in"
-                    " place; make a plain tar of it, as `gunzip` does of a .tar.gz, or unpack it"
-                    " and take it away"
+                    f"{root / folder.at(name)} is packed, and nothing in it can be read in place;"
+                    " make a plain tar of it, as `gunzip` does of a .tar.gz, or unpack it and take"
+                    " it away"
                 )
-        yield Folder("" if path == "." else path, folders, files)
+        yield shown
 
 
 def tars_below(root: pathlib.Path) -> Iterator[str]:

@@ -18,16 +18,16 @@ Left out, each by name: broken and missing images, and images without a caption.
 import collections
 import os
 import pathlib
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 
-from vlmo_jax.commands.endings import SHORTAGES
 from vlmo_jax.commands.paths import user_path
-from vlmo_jax.datasets import images, records
+from vlmo_jax.datasets import records
 from vlmo_jax.datasets.errors import DataError, MissingDataError
 from vlmo_jax.datasets.readers import captions
+from vlmo_jax.datasets.readers.download_walk import walk_all
 from vlmo_jax.datasets.readers.image_paths import has_image_suffix
 from vlmo_jax.datasets.readers.keys import EXAMPLE
+from vlmo_jax.datasets.readers.places import InFile, load_image
 from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError
 from vlmo_jax.datasets.splits import assign_splits, parse_splits
 from vlmo_jax.datasets.tables import printable
@@ -85,7 +85,7 @@ class FolderReader:
         """
         if self._read is not None:
             return
-        self._files = list(_files(self._source))
+        self._files = [one.at(name) for one in walk_all(self._source) for name in one.files]
         self._read, self._origin = self._read_captions()
         bare = self._origin is None
         self.kind = records.BARE_IMAGES if bare else records.IMAGES
@@ -128,22 +128,9 @@ class FolderReader:
 
     def load(self, entry: Entry) -> records.Record:
         """As `protocol.Reader`: the bytes of the file, which was decoded once."""
-        path = self._source / entry.place
         if printable(entry.record_id) != entry.record_id:
             raise LeftOutError("its name is no UTF-8; rename it")
-        try:
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise LeftOutError("it is no regular file")
-            data = path.read_bytes()
-            images.decode_image(data)
-        except LeftOutError:
-            raise
-        except (OSError, ValueError) as error:
-            if isinstance(error, FileNotFoundError) and path.is_symlink():
-                raise LeftOutError(f"a link to {os.readlink(path)}, which is not there") from error
-            if isinstance(error, OSError) and error.errno in SHORTAGES:
-                raise
-            raise LeftOutError(" ".join(str(error).split())) from error
+        data = load_image(self._source, InFile(entry.place))
         texts, keywords = entry.content
         return records.Record(data, texts, keywords, entry.record_id)
 
@@ -228,18 +215,6 @@ def _links_out(source: pathlib.Path, used: Iterable[captions.CaptionedImage]) ->
         f"{len(out):,} images are links to outside of {source}; the first is {out[0][0]} ->"
         f" {out[0][1]}"
     ]
-
-
-def _files(folder: pathlib.Path) -> Iterator[str]:
-    seen = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # links that lead in a circle
-            folders.clear()
-            continue
-        seen.add(real)
-        prefix = pathlib.Path(parent).relative_to(folder).as_posix()
-        yield from (name if prefix == "." else f"{prefix}/{name}" for name in names)
 
 
 def _count_images(paths: Iterable[str]) -> int:

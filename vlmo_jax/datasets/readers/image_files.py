@@ -34,12 +34,12 @@ from typing import NamedTuple
 
 from vlmo_jax.datasets import records
 from vlmo_jax.datasets.errors import MissingDataError
-from vlmo_jax.datasets.readers.download_walk import Folder, require_folder, walk
+from vlmo_jax.datasets.readers.download_reader import DownloadReader
+from vlmo_jax.datasets.readers.download_walk import Folder, walk
 from vlmo_jax.datasets.readers.findings import Findings
 from vlmo_jax.datasets.readers.image_paths import has_image_suffix
 from vlmo_jax.datasets.readers.places import InFile, InTar, Place
 from vlmo_jax.datasets.readers.protocol import Entry
-from vlmo_jax.datasets.readers.sample_entries import load_record
 from vlmo_jax.datasets.readers.split_names import split_of
 from vlmo_jax.datasets.readers.tars import SUFFIX, list_tar
 
@@ -52,8 +52,8 @@ class _Image(NamedTuple):
     place: Place
 
 
-class ImageFilesReader:
-    """Reads images in folders and tars; a `protocol.Reader`.
+class ImageFilesReader(DownloadReader):
+    """Reads images in folders and tars.
 
     Args:
         source: the folder.
@@ -63,17 +63,10 @@ class ImageFilesReader:
     """
 
     kind = records.BARE_IMAGES
-    license = ""
-    published: dict[str, dict[str, int]] = {}
 
     def __init__(self, source: pathlib.Path) -> None:
-        self.source = require_folder(source)
+        super().__init__(source)
         self.description = f"Images of {source.name} without captions."
-        self._findings = Findings()
-
-    def sources(self) -> list[pathlib.Path]:
-        """None: nothing but images is read."""
-        return []
 
     def entries(self) -> Iterator[Entry]:
         """As `protocol.Reader`."""
@@ -89,18 +82,6 @@ class ImageFilesReader:
                 f"{self.source} holds no images, subfolders and tars included{first}; give their"
                 " folder"
             )
-
-    def load(self, entry: Entry) -> records.Record:
-        """As `protocol.Reader`."""
-        return load_record(self.source, entry)
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """As `protocol.Reader`."""
-        return self._findings.counts()
-
-    def left_out(self) -> dict[str, str]:
-        """As `protocol.Reader`."""
-        return dict(self._findings.left_out)
 
     def _entries(self, folder: Folder) -> Iterator[Entry]:
         names = [name for name in folder.files if has_image_suffix(name)]

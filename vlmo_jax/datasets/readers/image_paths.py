@@ -8,7 +8,7 @@ import posixpath
 import re
 import unicodedata
 import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from PIL import Image
@@ -34,6 +34,13 @@ class Match(NamedTuple):
 def has_image_suffix(name: str) -> bool:
     """Whether a name ends as those of images do."""
     return os.path.splitext(name.strip())[1].lower() in IMAGE_SUFFIXES
+
+
+_HOW = {
+    "letters": "but for case, accents written another way, or their ending",
+    "folder": "inside another folder than the file says",
+    "name": "by their name alone",
+}
 
 
 class ImageFinder:
@@ -129,6 +136,47 @@ class ImageFinder:
                 f"; the nearest is {near[0]!r}{_difference(posixpath.basename(path), near[0])}"
             )
         return Match(None, problem=problem)
+
+
+def given_folder(name: str, match: Match) -> str:
+    """The folder that a name gives, "" where it is the one that its file is in."""
+    if match.how not in ("folder", "name"):
+        return ""
+    return posixpath.dirname(posixpath.normpath(name.replace("\\", "/")))
+
+
+def without_rivals(matches: Mapping[str, Match]) -> dict[str, Match]:
+    """Takes their file from names that only resemble it, where a name with another folder leads
+    there too.
+
+    Args:
+        matches: by the names.
+    """
+    folders: dict[str, dict[str, str]] = collections.defaultdict(dict)
+    for name, match in matches.items():
+        if match.path is not None:
+            folders[match.path].setdefault(given_folder(name, match), name)
+    found = dict(matches)
+    for name, match in matches.items():
+        folder = given_folder(name, match)
+        rivals = [other for given, other in folders[match.path or ""].items() if given != folder]
+        if match.path is not None and folder and rivals:
+            problem = f"no such file; {match.path} is what {rivals[0]!r} means"
+            found[name] = Match(None, problem=problem)
+    return found
+
+
+def match_notes(matches: Mapping[str, Match]) -> list[str]:
+    """Returns lines for a report: how many names, by what they lead to, are no paths."""
+    notes = []
+    for how, words in _HOW.items():
+        names = [name for name, match in matches.items() if match.how == how and match.path]
+        if names:
+            notes.append(
+                f"{len(names):,} of {len(matches):,} paths were matched {words}; the first is"
+                f" {names[0]!r} -> {matches[names[0]].path!r}"
+            )
+    return notes
 
 
 def _only(found: list[str], how: str) -> Match:

@@ -30,12 +30,13 @@ from typing import Any, NamedTuple
 
 from vlmo_jax.datasets import records
 from vlmo_jax.datasets.errors import DataError, MissingDataError
-from vlmo_jax.datasets.readers.download_walk import Folder, require_folder, walk
+from vlmo_jax.datasets.readers.download_reader import DownloadReader
+from vlmo_jax.datasets.readers.download_walk import Folder, walk
 from vlmo_jax.datasets.readers.findings import Findings
 from vlmo_jax.datasets.readers.image_paths import has_image_suffix
 from vlmo_jax.datasets.readers.places import InParquet, naming_damage, open_parquet
 from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError
-from vlmo_jax.datasets.readers.sample_entries import captioned, list_samples, load_record
+from vlmo_jax.datasets.readers.sample_entries import captioned, list_samples
 from vlmo_jax.datasets.readers.samples import clean, samples_of_folder, samples_of_tar
 from vlmo_jax.datasets.readers.split_names import split_of
 from vlmo_jax.datasets.readers.tars import list_tar
@@ -68,8 +69,9 @@ class _Row(NamedTuple):
     number: int
 
 
-class Img2datasetReader:
-    """Reads what img2dataset wrote; a `protocol.Reader`.
+class Img2datasetReader(DownloadReader):
+    """Reads what img2dataset wrote. Beside images and captions it counts shards and, by its status,
+    what was not fetched, such as "failed_to_download".
 
     Args:
         source: its output folder, or one that several are in.
@@ -78,16 +80,11 @@ class Img2datasetReader:
         MissingDataError: there is no such folder.
     """
 
-    kind = records.IMAGES
-    license = ""
-    published: dict[str, dict[str, int]] = {}
-
     def __init__(self, source: pathlib.Path) -> None:
-        self.source = require_folder(source)
+        super().__init__(source)
         self.description = (
             f"{self.kind.name.capitalize()} that img2dataset fetched to {source.name}."
         )
-        self._findings = Findings()
 
     def sources(self) -> list[pathlib.Path]:
         """The stats files, and the tables that hold no images."""
@@ -123,20 +120,6 @@ class Img2datasetReader:
                     f"not finished: {shard.path}{_STATS} is missing or cut; let img2dataset finish"
                     " it, or read tars as they are with --format=webdataset"
                 )
-
-    def load(self, entry: Entry) -> records.Record:
-        """As `protocol.Reader`."""
-        return load_record(self.source, entry)
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """As `protocol.Reader`; beside "images" and "captions" the shards, and what was not fetched
-        by its status, such as "failed_to_download".
-        """
-        return self._findings.counts()
-
-    def left_out(self) -> dict[str, str]:
-        """As `protocol.Reader`."""
-        return dict(self._findings.left_out)
 
     def _entries(self, shard: _Shard, split: str) -> Iterator[Entry]:
         if shard.form == _TABLE:

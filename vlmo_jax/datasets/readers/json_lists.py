@@ -2,6 +2,7 @@
 than its longest entry.
 """
 
+import contextlib
 import json
 import pathlib
 import re
@@ -46,15 +47,24 @@ def read_items(path: pathlib.Path, *names: str) -> Iterator[Item]:
         MissingDataError: there is no such file.
         DataError: it is no JSON, or has no such list.
     """
-    if not path.is_file():
-        raise MissingDataError(f"{path}: there is no such file")
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        scanner = _Scanner(path, file)
-        try:
-            yield from scanner.object_items(names) if names else scanner.list_items("")
-            scanner.finish()
-        except UnicodeDecodeError as error:
-            raise DataError(_no_utf8(path, scanner.line, error)) from error
+    with _open(path) as scanner:
+        yield from scanner.object_items(names) if names else scanner.list_items("")
+        scanner.finish()
+
+
+def read_member(path: pathlib.Path, name: str) -> Any:
+    """A member of the object that a JSON file holds, None where it has none of that name; lists
+    before it are passed over entry by entry.
+
+    Args:
+        path: of the file, UTF-8.
+        name: of the member.
+
+    Raises:
+        MissingDataError, DataError: as `read_items`.
+    """
+    with _open(path) as scanner:
+        return scanner.member(name)
 
 
 def get(item: Any, keys: str | Sequence[str], kind: type, where: str) -> Any:
@@ -92,6 +102,18 @@ def is_name(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and not _CONTROL.search(value)
 
 
+@contextlib.contextmanager
+def _open(path: pathlib.Path) -> Iterator["_Scanner"]:
+    if not path.is_file():
+        raise MissingDataError(f"{path}: there is no such file")
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        scanner = _Scanner(path, file)
+        try:
+            yield scanner
+        except UnicodeDecodeError as error:
+            raise DataError(_no_utf8(path, scanner.line, error)) from error
+
+
 def _no_utf8(path: pathlib.Path, line: int, error: UnicodeDecodeError) -> str:
     with open(path, "rb") as file:
         head = file.read(_HEAD)
@@ -126,10 +148,9 @@ class _Scanner:
         self._take("{", f"an object with the list {' and the list '.join(names)}")
         found: list[str] = []
         while self._another("}", first=not found):
-            key = self._value()
-            if not isinstance(key, str) or (key in found and key in names):
-                self._refuse(f"has the key {_short(key)}, which is no text or stands there twice")
-            self._take(":")
+            key = self._key()
+            if key in found and key in names:
+                self._refuse(f"has the key {_short(key)}, which stands there twice")
             found.append(key)
             if key in names and self._peek() == "[":
                 yield from self.list_items(key)
@@ -143,6 +164,21 @@ class _Scanner:
                 f"{self._path} has no list {missing[0]!r}, only {_short(', '.join(found))}; is it"
                 " another file, or another version of it?"
             )
+
+    def member(self, name: str) -> Any:
+        """The value of that name in the object that comes next, None where it has none."""
+        self._take("{", "an object")
+        first = True
+        while self._another("}", first=first):
+            first = False
+            if self._key() == name:
+                return self._value()
+            if self._peek() == "[":
+                for _ in self.list_items(""):
+                    pass
+            else:
+                self._value()
+        return None
 
     def list_items(self, name: str) -> Iterator[Item]:
         """The entries of the list that comes next."""
@@ -199,6 +235,14 @@ class _Scanner:
             raise DataError(f"{self._path} is no JSON but {what or 'something else'}")
         else:
             self._refuse(f"is no JSON: {character!r} is missing")
+
+    def _key(self) -> str:
+        """The key that comes next, with its colon."""
+        key = self._value()
+        if not isinstance(key, str):
+            self._refuse(f"has the key {_short(key)}, which is no text")
+        self._take(":")
+        return key
 
     def _value(self) -> Any:
         """The value that comes next."""

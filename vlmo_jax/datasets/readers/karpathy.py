@@ -31,12 +31,12 @@ from typing import Any
 from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.readers.captioned_images import (
     CaptionedImagesReader,
-    Counts,
     Listed,
     caption,
 )
 from vlmo_jax.datasets.readers.coco_ids import coco_record_id
 from vlmo_jax.datasets.readers.download_folder import find_file, find_folder
+from vlmo_jax.datasets.readers.download_reader import Counts
 from vlmo_jax.datasets.readers.json_lists import get, read_items
 from vlmo_jax.datasets.readers.places import InFile
 
@@ -66,6 +66,9 @@ class KarpathyReader(CaptionedImagesReader):
         unknown = next((split for split in self._splits if split not in known), None)
         if unknown is not None:
             raise DataError(f"splits={splits}: there is no {unknown!r}, only {', '.join(known)}")
+        self.published = {
+            split: counts for split, counts in self.published.items() if split in self._splits
+        }
         self._file = find_file(source, self.file_name, _CURE)
 
     def sources(self) -> list[pathlib.Path]:

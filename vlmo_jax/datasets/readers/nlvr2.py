@@ -6,9 +6,10 @@
       images/train/<directory>/train-1-0-img0.png ...
       dev/dev-0-0-img0.png ..., test1/, test2/           beside images/, or in it
 
-Files of statements may lie up to two folders down, as in nlvr2/data; whichever is missing is left
-out. Many files that are called .png are JPEG: they are read by their contents. The left image of a
-pair is img0. The images come by form from the authors; of the URLs in the files about 5 % are dead.
+Files of statements may lie up to three folders down, as in nlvr2/data/balanced; whichever is
+missing is left out. Many files that are called .png are JPEG: they are read by their contents. The
+left image of a pair is img0. The images come by form from the authors; of the URLs in the files
+about 5 % are dead.
 
 Splits: train, dev, test1 (test-P) and test2 (test-U), with the labels of the files. A record is a
 statement with its two images. Its group is the identifier with the pair blanked, "dev-0-*-2": the
@@ -25,42 +26,35 @@ end the build, with file and line.
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from vlmo_jax.datasets import records
 from vlmo_jax.datasets.errors import DataError, MissingDataError
-from vlmo_jax.datasets.readers.image_bytes import read_image
+from vlmo_jax.datasets.readers.download_folder import find_file_or_none
+from vlmo_jax.datasets.readers.example_records import Stated, StatementsReader, UniqueIds
+from vlmo_jax.datasets.readers.findings import Findings
+from vlmo_jax.datasets.readers.json_lines import read_objects
+from vlmo_jax.datasets.readers.plain_text import whole
 from vlmo_jax.datasets.readers.protocol import Entry
 
 SPLITS = ("train", "dev", "test1", "test2")
 SUBSETS = ("balanced_dev", "balanced_test1", "unbalanced_dev", "unbalanced_test1")
 LABELS = {"true": 1, "false": 0, "": -1}
-Line = tuple[str, Mapping[str, Any]]
+_DEPTH = 3  # folders above a file of statements
 
 
-class Nlvr2Reader:
-    """Reads the official files; see `protocol.Reader`.
+class Nlvr2Reader(StatementsReader):
+    """Reads the official files.
 
     Args:
         source: the folder of the download.
     """
 
-    kind = records.STATEMENTS
     description = "NLVR2: statements about two photographs, true or false"
-    license = ""
     published: Mapping[str, Mapping[str, int]] = {
         "train": {"statements": 86_373},
         "dev": {"statements": 6_982, "true": 3_551},
         "test1": {"statements": 6_967, "true": 3_558},
         "test2": {"statements": 6_970},
     }
-
-    def __init__(self, source: Path) -> None:
-        self._source = Path(source)
-        self._counts: dict[str, dict[str, int]] = {}
-        self._left_out: dict[str, str] = {}
 
     def sources(self) -> list[Path]:
         """See `protocol.Reader`."""
@@ -72,61 +66,32 @@ class Nlvr2Reader:
         found = {split: self._find(split) for split in SPLITS}
         if not any(found.values()):
             raise MissingDataError(
-                f"{self._source} has no statements; put train.json, dev.json, test1.json or"
+                f"{self.source} has no statements; put train.json, dev.json, test1.json or"
                 " test2.json of NLVR2 there"
             )
-        self._counts, self._left_out = {}, {}
-        seen: dict[str, str] = {}
+        self._findings, seen = Findings(), UniqueIds("identifier")
         for split, path in found.items():
-            for where, row in _lines(path) if path else ():
+            for where, row in read_objects(path) if path else ():
                 identifier = _text(row, "identifier", where)
-                if identifier in seen:
-                    raise DataError(
-                        f"{where} has identifier {identifier}, as {seen[identifier]}; leave one out"
-                    )
-                seen[identifier] = where
+                seen.add(identifier, where)
                 statement = " ".join(_text(row, "sentence", where).split())
                 if not statement:
-                    self._left_out[identifier] = "it has no text"
+                    self._findings.left_out[identifier] = "it has no text"
                     continue
-                label = _label(row, where)
-                counts = self._counts.setdefault(split, {"statements": 0, "true": 0})
-                counts["statements"] += 1
-                counts["true"] += label == 1
                 images = self._images(split, identifier, row, where)
-                group = group_of(identifier, where)
-                yield Entry(split, identifier, images, (statement, label, group))
+                stated = Stated(statement, _label(row, where), group_of(identifier, where))
+                yield self._list_statement(split, identifier, images, stated)
 
     def _images(self, split: str, identifier: str, row: Mapping, where: str) -> tuple[str, str]:
-        places = (self._source / "images" / split, self._source / split)
-        folder = next((place for place in places if place.is_dir()), places[split != "train"])
+        places = (f"images/{split}", split)
+        there = (place for place in places if (self.source / place).is_dir())
+        folder = next(there, places[split != "train"])
         if split == "train":
             if "directory" not in row:
                 raise DataError(f"{where} has no 'directory', in which the images of train lie")
-            folder /= str(row["directory"])
+            folder += f"/{row['directory']}"
         pair = identifier.rpartition("-")[0]
-        return str(folder / f"{pair}-img0.png"), str(folder / f"{pair}-img1.png")
-
-    def load(self, entry: Entry) -> records.StatementRecord:
-        """See `protocol.Reader`."""
-        left, right = (read_image(Path(place)) for place in entry.place)
-        statement, label, group = entry.content
-        return records.StatementRecord(
-            image_0=left,
-            image_1=right,
-            statement=statement,
-            label=np.array(label, np.int32),
-            statement_id=entry.record_id,
-            group_id=group,
-        )
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """See `protocol.Reader`."""
-        return self._counts
-
-    def left_out(self) -> dict[str, str]:
-        """See `protocol.Reader`."""
-        return self._left_out
+        return f"{folder}/{pair}-img0.png", f"{folder}/{pair}-img1.png"
 
     def files(self) -> dict[str, str]:
         """Text files that belong beside the records, {name: contents}: the subsets that are scored
@@ -136,13 +101,12 @@ class Nlvr2Reader:
         for name in SUBSETS:
             path = self._find(name)
             if path is not None:
-                subsets[name] = [_text(row, "identifier", where) for where, row in _lines(path)]
+                rows = read_objects(path)
+                subsets[name] = [_text(row, "identifier", where) for where, row in rows]
         return {"subsets.json": json.dumps(subsets) + "\n"} if subsets else {}
 
     def _find(self, name: str) -> Path | None:
-        patterns = (f"{name}.json", f"*/{name}.json", f"*/*/{name}.json", f"*/*/*/{name}.json")
-        places = (path for pattern in patterns for path in sorted(self._source.glob(pattern)))
-        return next((place for place in places if place.is_file()), None)
+        return find_file_or_none(self.source, f"{name}.json", _DEPTH)
 
 
 def group_of(identifier: str, where: str) -> str:
@@ -160,29 +124,10 @@ def group_of(identifier: str, where: str) -> str:
     return f"{parts[0]}-{parts[1]}-*-{parts[3]}"
 
 
-def _lines(path: Path) -> Iterator[Line]:
-    """The objects of a file of JSON lines, and where each stands."""
-    with open(path, encoding="utf-8") as file:
-        try:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                where = f"{path} line {number}"
-                try:
-                    row = json.loads(line)
-                except (json.JSONDecodeError, RecursionError) as error:
-                    raise DataError(f"{where} is no JSON: {error}; download it again") from error
-                if not isinstance(row, dict):
-                    raise DataError(f"{where} must be an object with identifier and sentence")
-                yield where, row
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not UTF-8: {error}; download it again") from error
-
-
 def _text(row: Mapping, name: str, where: str) -> str:
     if not isinstance(row.get(name), str):
         raise DataError(f"{where} has no text as {name!r}; is it a file of NLVR2?")
-    return row[name]
+    return whole(row[name], where)
 
 
 def _label(row: Mapping, where: str) -> int:

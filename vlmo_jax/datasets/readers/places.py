@@ -114,8 +114,9 @@ class InArrow(NamedTuple):
         return _bytes_of(values[self.row].as_py())
 
 
-# Rows that follow each other are read one after another, by several threads: a group once for all.
-@functools.lru_cache(maxsize=4)
+# Rows that follow each other are read one after another: a group, which may hold hundreds of MiB of
+# images, once for all.
+@functools.lru_cache(maxsize=2)
 def _read_group(path: str, group: int, column: str) -> pa.ChunkedArray:
     with naming_damage(path, LeftOutError):
         return pq.ParquetFile(path).read_row_group(group, columns=[column]).column(column)
@@ -184,6 +185,19 @@ def _bytes_of(value: Any) -> bytes:
     return value
 
 
+def load_image_file(folder: pathlib.Path, path: str) -> bytes:
+    """As `load_image` of a file; what a LeftOutError says begins with its path.
+
+    Args:
+        folder: that the path is below.
+        path: of the file.
+    """
+    try:
+        return load_image(folder, InFile(path))
+    except LeftOutError as error:
+        raise LeftOutError(f"{path}: {error}") from error
+
+
 def load_image(folder: pathlib.Path, place: Place) -> bytes:
     """Returns the bytes of an image file, which were decoded once to see that they can be.
 
@@ -199,7 +213,7 @@ def load_image(folder: pathlib.Path, place: Place) -> bytes:
         data = place.read(folder)
         images.decode_image(data)
     except images.BrokenImageError as error:
-        raise LeftOutError(str(error)) from error
+        raise LeftOutError(" ".join(str(error).split())) from error
     except OSError as error:
         if error.errno in SHORTAGES:
             raise

@@ -22,7 +22,8 @@ def read_lines(path: pathlib.Path) -> Iterator[str]:
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:
-                what = describe_contents(line[:4096]) if number == 1 else ""
+                marked = line.startswith((b"\xff\xfe", b"\xfe\xff"))
+                what = "" if marked or number > 1 else describe_contents(line[:4096])
                 binary = f"is {what}" if what else f"line {number} is not UTF-8: {error}"
                 raise DataError(f"{path} {binary}; save it as UTF-8") from error
             yield text.removeprefix("\ufeff" if number == 1 else "").rstrip("\r\n")

@@ -63,12 +63,14 @@ def list_samples(
 def captioned(
     split: str, record_id: str, image: Place, texts: Iterable[str], findings: Findings
 ) -> Entry | None:
-    """The entry of an image with captions, of which blank ones are dropped and each is kept once;
-    None where none is left.
+    """The entry of an image with captions, of which blank ones are dropped and each is kept once,
+    both counted; None where none is left.
     """
     texts = list(texts)
     kept = tuple(dict.fromkeys(filter(None, texts)))
-    findings.add(split, {"blank captions": texts.count("")})
+    blank = texts.count("")
+    repeated = len(texts) - blank - len(kept)
+    findings.add(split, {"blank captions": blank, "repeated captions": repeated})
     if not kept:
         findings.left_out[record_id] = "no caption"
         return None

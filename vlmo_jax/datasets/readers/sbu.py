@@ -31,11 +31,11 @@ from typing import Any
 from vlmo_jax.datasets.errors import DataError, MissingDataError
 from vlmo_jax.datasets.readers.captioned_images import (
     CaptionedImagesReader,
-    Counts,
     Listed,
     caption,
 )
 from vlmo_jax.datasets.readers.download_folder import any_image, find_file_or_none
+from vlmo_jax.datasets.readers.download_reader import Counts
 from vlmo_jax.datasets.readers.json_lists import is_name, read_items
 from vlmo_jax.datasets.readers.places import InFile
 from vlmo_jax.datasets.readers.plain_text import read_lines, whole

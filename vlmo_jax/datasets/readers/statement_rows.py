@@ -16,99 +16,69 @@ statements.csv:
     a.jpg,c.jpg,Both are cats.,false,cats
 
 Further columns: group, the same of statements that are consistent together; split (else that of the
-file's name, and train for statements.*) and statement_id (else a number). label is true or false, 1
-or 0, yes or no; left out where nobody knows: such a statement is judged in evaluations, and not
-trained on. An image is named by its path, or by whatever fits one file alone: its name, another
-case.
+file's name, and train for statements.*) and statement_id (else a number); others are not read, and
+a note names them. label is true or false, 1 or 0, yes or no; left out where nobody knows: such a
+statement is judged in evaluations, and not trained on. An image is named by its path, or by
+whatever fits one file alone: its name, another case; a note says how many were.
 
 Left out, each by name: statements without text and those of which an image is missing. A line that
 cannot be read, has one image, or another label, and a statement_id that comes twice end the build,
 with file and line.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
-from vlmo_jax.datasets import records
 from vlmo_jax.datasets.errors import DataError
-from vlmo_jax.datasets.readers.example_rows import Folder, Row
-from vlmo_jax.datasets.readers.image_bytes import read_image
+from vlmo_jax.datasets.readers.example_records import Stated, StatementsReader, UniqueIds
+from vlmo_jax.datasets.readers.example_rows import Row, RowFiles
+from vlmo_jax.datasets.readers.findings import Findings
 from vlmo_jax.datasets.readers.protocol import Entry
 
 EXAMPLE = '{"image_0": "a.jpg", "image_1": "b.jpg", "statement": "Both are cats.", "label": true}'
+_IMAGES = ("image_0", "image_1")
+_COLUMNS = ("statement", "statement_id", "label", "group")
 LABELS = {"true": 1, "1": 1, "yes": 1, "false": 0, "0": 0, "no": 0, "": -1}
 
 
-class StatementRowsReader:
-    """Reads statements of one's own; see `protocol.Reader`.
+class StatementRowsReader(StatementsReader):
+    """Reads statements of one's own.
 
     Args:
         source: the folder of images and statements.
     """
 
-    kind = records.STATEMENTS
     description = "statements about two images, true or false"
-    license = ""
-    published: Mapping[str, Mapping[str, int]] = {}
 
     def __init__(self, source: Path) -> None:
-        self._source, self._folder = Path(source), Folder(source, EXAMPLE)
-        self._counts: dict[str, dict[str, int]] = {}
-        self._left_out: dict[str, str] = {}
+        super().__init__(source)
+        self._rows = RowFiles(self.source, _IMAGES, _COLUMNS, EXAMPLE)
+
+    @property
+    def notes(self) -> list[str]:
+        """As `protocol.Reader`."""
+        return self._rows.notes()
 
     def sources(self) -> list[Path]:
         """See `protocol.Reader`."""
-        return self._folder.files()
+        return self._rows.files()
 
     def entries(self) -> Iterator[Entry]:
         """See `protocol.Reader`."""
-        self._counts, self._left_out = {}, {}
-        seen: dict[str, str] = {}
-        for number, row in enumerate(self._folder.rows()):
+        self._findings, ids = Findings(), UniqueIds("statement_id")
+        for number, row in enumerate(self._rows.rows()):
             statement_id = row.text("statement_id", needed=False) or str(number)
-            if statement_id in seen:
-                raise DataError(
-                    f"{row.where} has statement_id {statement_id}, as {seen[statement_id]}; leave"
-                    " one out"
-                )
-            seen[statement_id] = row.where
-            names = [row.text(side) for side in ("image_0", "image_1")]
-            found = [self._folder.find(name) for name in names]
+            ids.add(statement_id, row.where)
+            names = [row.image(column) for column in _IMAGES]
+            (left, _), (right, _) = found = [self._rows.find(name) for name in names]
             statement, label = row.text("statement"), _label(row)
             problems = [f"{n}: {p}" for n, (_, p) in zip(names, found, strict=True) if p]
             if problems or not statement:
                 why = ", ".join(problems) or "it has no text"
-                self._left_out[f"{row.where}: statement {statement_id}"] = why
+                self._findings.left_out[f"{row.where}: statement {statement_id}"] = why
                 continue
-            counts = self._counts.setdefault(row.split, {"statements": 0, "true": 0})
-            counts["statements"] += 1
-            counts["true"] += label == 1
-            places = tuple(str(self._source / path) for path, _ in found)
-            content = (statement, label, row.text("group", needed=False))
-            yield Entry(row.split, statement_id, places, content)
-
-    def load(self, entry: Entry) -> records.StatementRecord:
-        """See `protocol.Reader`."""
-        left, right = (read_image(Path(place)) for place in entry.place)
-        statement, label, group = entry.content
-        return records.StatementRecord(
-            image_0=left,
-            image_1=right,
-            statement=statement,
-            label=np.array(label, np.int32),
-            statement_id=entry.record_id,
-            group_id=group,
-        )
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """See `protocol.Reader`."""
-        return self._counts
-
-    def left_out(self) -> dict[str, str]:
-        """See `protocol.Reader`."""
-        return self._left_out
+            stated = Stated(statement, label, row.text("group", needed=False))
+            yield self._list_statement(row.split, statement_id, (left, right), stated)
 
 
 def _label(row: Row) -> int:

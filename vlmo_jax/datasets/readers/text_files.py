@@ -1,7 +1,6 @@
 """Reads documents from text files, and cuts long ones into passages."""
 
 import gzip
-import json
 import math
 import pathlib
 import re
@@ -10,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from vlmo_jax.datasets.errors import DataError, MissingDataError
+from vlmo_jax.datasets.readers.json_lines import parse_json
+from vlmo_jax.datasets.readers.plain_text import whole
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
 UNITS = ("lines", "paragraphs")
@@ -25,8 +26,7 @@ def find_text_files(paths: Sequence[pathlib.Path]) -> dict[str, pathlib.Path]:
 
     Returns:
         {name: file}, in the order of the paths and sorted in each folder. A name is that of the
-        file, with the path
-        below the folder that was given.
+        file, with the path below the folder that was given.
 
     Raises:
         FileNotFoundError: a path is not there, or a folder holds no such file.
@@ -124,15 +124,12 @@ def _paragraphs(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
 
 
 def _json_text(where: str, line: str) -> str:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where} is no JSON: {error}") from error
+    row = parse_json(line, where)
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise DataError(
             f'{where} must be an object such as {{"text": "a document"}}, not {line.strip()[:60]}'
         )
-    return row["text"]
+    return whole(row["text"], where)
 
 
 def _collapse(text: str) -> str:
@@ -148,8 +145,7 @@ def cut_passages(text: str, length: int) -> list[str]:
 
     Returns:
         The passages in order, at least one. Each ends with a sentence if one ends in its second
-        half, else with a word, else
-        at `length`.
+        half, else with a word, else at `length`.
     """
     passages, start = [], 0
     while len(text) - start > length:

@@ -32,7 +32,6 @@ from typing import Any
 from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.readers.captioned_images import (
     CaptionedImagesReader,
-    Counts,
     Listed,
     NoFile,
     caption,
@@ -44,6 +43,7 @@ from vlmo_jax.datasets.readers.download_folder import (
     find_folders,
     list_files,
 )
+from vlmo_jax.datasets.readers.download_reader import Counts
 from vlmo_jax.datasets.readers.json_lists import get, read_items
 from vlmo_jax.datasets.readers.karpathy import COCO_FILE, coco_evaluation_images
 from vlmo_jax.datasets.readers.places import InFile

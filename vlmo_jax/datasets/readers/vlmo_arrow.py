@@ -12,7 +12,8 @@ again in its file gets the number of its row too, and is counted.
 Splits: the column's, val as "validation" and COCO's restval as "train"; without the column a word
 in the name of the file, else "train".
 
-Blank captions are dropped and counted, images without one left out and named. Files of questions
+Blank captions, and those that an image has again but for white space, are dropped and counted;
+images without one are left out and named. Files of questions
 (VQA) or of statements about two images (NLVR2) are left out and named: build these tasks from their
 official files. A file that was cut is refused.
 """
@@ -24,13 +25,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from vlmo_jax.datasets import records
 from vlmo_jax.datasets.errors import DataError, MissingDataError
-from vlmo_jax.datasets.readers.download_walk import require_folder, walk
+from vlmo_jax.datasets.readers.download_reader import DownloadReader
+from vlmo_jax.datasets.readers.download_walk import walk
 from vlmo_jax.datasets.readers.findings import Findings
 from vlmo_jax.datasets.readers.places import InArrow, naming_damage, open_arrow, read_batch
 from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError
-from vlmo_jax.datasets.readers.sample_entries import captioned, load_record
+from vlmo_jax.datasets.readers.sample_entries import captioned
 from vlmo_jax.datasets.readers.samples import clean
 from vlmo_jax.datasets.readers.split_names import split_called, split_of
 
@@ -38,8 +39,8 @@ _SUFFIX = ".arrow"
 _NEEDED = ("image", "caption", "image_id")
 
 
-class VlmoArrowReader:
-    """Reads Arrow files of images with captions; a `protocol.Reader`.
+class VlmoArrowReader(DownloadReader):
+    """Reads Arrow files of images with captions.
 
     Args:
         source: folder of the files.
@@ -48,18 +49,9 @@ class VlmoArrowReader:
         MissingDataError: there is no such folder.
     """
 
-    kind = records.IMAGES
-    license = ""
-    published: dict[str, dict[str, int]] = {}
-
     def __init__(self, source: pathlib.Path) -> None:
-        self.source = require_folder(source)
+        super().__init__(source)
         self.description = f"Images with captions from the Arrow files of {source.name}."
-        self._findings = Findings()
-
-    def sources(self) -> list[pathlib.Path]:
-        """None: the files hold the images too."""
-        return []
 
     def entries(self) -> Iterator[Entry]:
         """As `protocol.Reader`."""
@@ -85,18 +77,6 @@ class VlmoArrowReader:
                 f"{self.source} has no Arrow file (*{_SUFFIX}) with the columns"
                 f" {', '.join(_NEEDED)}; give the folder of VLMo's or ViLT's files"
             )
-
-    def load(self, entry: Entry) -> records.Record:
-        """As `protocol.Reader`."""
-        return load_record(self.source, entry)
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """As `protocol.Reader`."""
-        return self._findings.counts()
-
-    def left_out(self) -> dict[str, str]:
-        """As `protocol.Reader`."""
-        return dict(self._findings.left_out)
 
     def _entries(self, path: str) -> Iterator[Entry]:
         reader, seen, number = open_arrow(self.source / path), set(), 0

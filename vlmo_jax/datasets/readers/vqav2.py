@@ -28,75 +28,73 @@ import json
 import sys
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from vlmo_jax.datasets import records
 from vlmo_jax.datasets.answer_lists import ANSWERS, answers_text
 from vlmo_jax.datasets.errors import DataError, MissingDataError
-from vlmo_jax.datasets.readers.image_bytes import read_image
+from vlmo_jax.datasets.readers.download_folder import find_file_or_none
+from vlmo_jax.datasets.readers.example_records import Asked, QuestionsReader
+from vlmo_jax.datasets.readers.findings import Findings
+from vlmo_jax.datasets.readers.json_lists import get, read_items, read_member
+from vlmo_jax.datasets.readers.plain_text import whole
 from vlmo_jax.datasets.readers.protocol import Entry
 from vlmo_jax.datasets.vqa_answers import Annotation, build_vocabulary
 
 HELD_OUT = 1000  # images of val2014
 PEOPLE = 10
+NUM_ANSWERS = 3129
 SUBSETS = ("train2014", "val2014", "test2015", "test-dev2015")
 SPLITS = ("standard", "plain")
 QUESTIONS_FILE = "v2_OpenEnded_mscoco_{}_questions.json"
 ANNOTATIONS_FILE = "v2_mscoco_{}_annotations.json"
 
 
-class Asked(NamedTuple):
-    """A question of an image, with what people answered; see `records.QuestionsRecord`."""
+_TEST: dict[str, dict[str, int]] = {
+    "test2015": {"questions": 447_793, "images": 81_434},
+    "test_dev": {"questions": 107_394, "images": 36_807},
+}
+_PLAIN = {
+    "train2014": {"questions": 443_757, "images": 82_783},
+    "val2014": {"questions": 214_354, "images": 40_504},
+}
+_STANDARD = {
+    "train": {"images": 82_783 + 40_504 - HELD_OUT},
+    "validation": {"images": HELD_OUT},
+}
 
-    question_id: str
-    question: str
-    answers: tuple[str, ...] = ()
-    main_answer: str = ""
-    answer_type: str = ""
-    question_type: str = ""
 
-
-class VqaV2Reader:
-    """Reads the official files; see `protocol.Reader`.
+class VqaV2Reader(QuestionsReader):
+    """Reads the official files.
 
     Args:
         source: the folder of the download.
         splits: one of SPLITS.
 
     Raises:
-        DataError: unknown splits.
+        MissingDataError, DataError: there is no such folder, or no such splits.
     """
 
-    kind = records.QUESTIONS
     description = "VQAv2: questions about images of COCO, each answered by ten people"
 
     def __init__(self, source: Path, splits: str = "standard") -> None:
         if splits not in SPLITS:
             raise DataError(f"splits={splits} is not known; use one of {', '.join(SPLITS)}")
-        self._source, self._plain = Path(source), splits == "plain"
-        self.license = ""
-        self._counts: dict[str, dict[str, int]] = {}
-        self._left_out: dict[str, str] = {}
+        super().__init__(source)
+        self._plain = splits == "plain"
         self._answers: list[str] = []
         self._asked: dict[str, int] = {}
+        self.published = (_PLAIN if self._plain else _STANDARD) | _TEST
 
     @property
-    def published(self) -> Mapping[str, Mapping[str, int]]:
-        """See `protocol.Reader`."""
-        test = {
-            "test2015": {"questions": 447_793, "images": 81_434},
-            "test_dev": {"questions": 107_394, "images": 36_807},
-        }
-        if self._plain:
-            return {
-                "train2014": {"questions": 443_757, "images": 82_783},
-                "val2014": {"questions": 214_354, "images": 40_504},
-                **test,
-            }
-        images = 82_783 + 40_504 - HELD_OUT
-        return {"train": {"images": images}, "validation": {"images": HELD_OUT}, **test}
+    def notes(self) -> list[str]:
+        """As `protocol.Reader`."""
+        found = len(self._answers)
+        if found in (0, NUM_ANSWERS):
+            return []
+        return [
+            f"{ANSWERS} lists {found:,} answers, where the whole official files give"
+            f" {NUM_ANSWERS:,}: heads of published models do not fit"
+        ]
 
     def sources(self) -> list[Path]:
         """See `protocol.Reader`."""
@@ -110,10 +108,10 @@ class VqaV2Reader:
         found = {subset: self._find(QUESTIONS_FILE.format(subset)) for subset in SUBSETS}
         if not any(found.values()):
             raise MissingDataError(
-                f"{self._source} has no questions; put {QUESTIONS_FILE.format('train2014')} there,"
+                f"{self.source} has no questions; put {QUESTIONS_FILE.format('train2014')} there,"
                 " or the same of val2014, test2015 or test-dev2015"
             )
-        self._counts, self._left_out, self._asked = {}, {}, {}
+        self._findings, self._asked = Findings(), {}
         annotated: list[Annotation] = []
         for subset, path in found.items():
             if path is not None:
@@ -121,22 +119,18 @@ class VqaV2Reader:
         self._answers = build_vocabulary(annotated)
 
     def _entries_of(self, subset: str, path: Path, annotated: list[Annotation]) -> Iterator[Entry]:
-        document = _read_json(path)
-        self.license = self.license or _license(document)
+        self.license = self.license or _license(path)
         annotations = self._annotations(subset, annotated)
-        images = self._by_image(path, document, annotations)
+        images = self._by_image(path, annotations)
         held_out = set()
         if subset == "val2014" and not self._plain:
             held_out = held_out_images(images)
         folder = self._image_folder(subset)
         for image_id, questions in images.items():
             split = self._split_of(subset, image_id in held_out)
-            counts = self._counts.setdefault(split, {"images": 0, "questions": 0})
-            counts["images"] += 1
-            counts["questions"] += len(questions)
             name = f"COCO_{'test2015' if subset == 'test-dev2015' else subset}_{image_id:012d}"
             record_id = f"test-dev2015/{name}" if subset == "test-dev2015" else name
-            yield Entry(split, record_id, str(folder / f"{name}.jpg"), tuple(questions))
+            yield self._list_questions(split, record_id, f"{folder}/{name}.jpg", questions)
 
     def _split_of(self, subset: str, held_out: bool) -> str:
         if subset.startswith("test"):
@@ -145,14 +139,11 @@ class VqaV2Reader:
             return subset
         return "validation" if held_out else "train"
 
-    def _by_image(
-        self, path: Path, document: Mapping, annotations: dict[str, Asked] | None
-    ) -> dict[int, list[Asked]]:
+    def _by_image(self, path: Path, annotations: dict[str, Asked] | None) -> dict[int, list[Asked]]:
         """The questions of each image, in the order of the file."""
         images: dict[int, list[Asked]] = {}
         seen: set[str] = set()
-        for number, row in enumerate(_rows(document, "questions", path)):
-            where = f"{path} questions[{number}]"
+        for _, where, row in read_items(path, "questions"):
             asked, image_id = _question(row, where)
             _refuse_twice(asked.question_id, seen, where)
             seen.add(asked.question_id)
@@ -184,34 +175,21 @@ class VqaV2Reader:
         path = self._find(name)
         if path is None:
             raise MissingDataError(
-                f"{self._source} has the questions of {subset} and no {name}; put it beside them"
+                f"{self.source} has the questions of {subset} and no {name}; put it beside them"
             )
         found: dict[str, Asked] = {}
-        for number, row in enumerate(_rows(_read_json(path), "annotations", path)):
-            where = f"{path} annotations[{number}]"
+        for number, (_, where, row) in enumerate(read_items(path, "annotations")):
             asked = _annotation(row, where)
             _refuse_twice(asked.question_id, found, where)
             found[asked.question_id] = asked
             annotated.append(Annotation(number, 0, asked.main_answer, ()))
         return found
 
-    def load(self, entry: Entry) -> records.QuestionsRecord:
-        """See `protocol.Reader`."""
-        return questions_record(read_image(Path(entry.place)), entry.record_id, entry.content)
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """See `protocol.Reader`."""
-        return self._counts
-
-    def left_out(self) -> dict[str, str]:
-        """See `protocol.Reader`."""
-        return self._left_out
-
     def files(self) -> dict[str, str]:
         """Text files that belong beside the records, {name: contents}, once `entries` is exhausted:
         the answers to choose from, and how many questions the server asks of each split.
         """
-        asked = {split: counts["questions"] for split, counts in self._counts.items()}
+        asked = {split: counts["questions"] for split, counts in self.counts().items()}
         asked.pop("test_dev", None)
         if "test2015" in asked:  # also those that were left out
             asked["test2015"] = self._asked[QUESTIONS_FILE.format("test2015")]
@@ -219,16 +197,19 @@ class VqaV2Reader:
         return {ANSWERS: answers_text(self._answers), **files} if self._answers else files
 
     def _leave_out(self, question_id: str, why: str) -> None:
-        self._left_out[f"question {question_id}"] = why
+        self._findings.left_out[f"question {question_id}"] = why
 
     def _find(self, name: str) -> Path | None:
-        places = [self._source / name, *sorted(self._source.glob(f"*/{name}"))]
-        return next((place for place in places if place.is_file()), None)
+        return find_file_or_none(self.source, name)
 
-    def _image_folder(self, subset: str) -> Path:
+    def _image_folder(self, subset: str) -> str:
         name = "test2015" if subset == "test-dev2015" else subset
-        places = (self._source / name, self._source / "images" / name)
-        return next((place for place in places if place.is_dir()), places[0])
+        inside = f"images/{name}"
+        return (
+            inside
+            if not (self.source / name).is_dir() and (self.source / inside).is_dir()
+            else name
+        )
 
 
 def held_out_images(image_ids: Mapping[int, Any]) -> set[int]:
@@ -241,42 +222,28 @@ def _place(image_id: int) -> str:
     return hashlib.sha256(f"vqav2 validation {image_id}".encode()).hexdigest()
 
 
-def questions_record(
-    image: bytes, image_id: str, questions: tuple[Asked, ...]
-) -> records.QuestionsRecord:
-    """An image with its questions as a record."""
-    return records.QuestionsRecord(
-        image=image,
-        image_id=image_id,
-        questions=tuple(one.question for one in questions),
-        question_ids=tuple(one.question_id for one in questions),
-        answers=tuple(answer for one in questions for answer in one.answers),
-        num_answers=np.array([len(one.answers) for one in questions], np.int32),
-        main_answers=tuple(one.main_answer for one in questions),
-        answer_types=tuple(one.answer_type for one in questions),
-        question_types=tuple(one.question_type for one in questions),
-    )
-
-
-def _question(row: Mapping, where: str) -> tuple[Asked, int]:
+def _question(row: Any, where: str) -> tuple[Asked, int]:
     """A question without its answers, and the number of its image."""
-    question_id, image_id = str(_field(row, "question_id", where)), row.get("image_id")
+    question_id, image_id = str(get(row, "question_id", int, where)), row.get("image_id")
     text = _field(row, "question", where)
-    if not isinstance(image_id, int) or not isinstance(text, str):
+    if type(image_id) is not int or not isinstance(text, str):
         raise DataError(f"{where} needs a number as image_id and a text as question")
-    return Asked(question_id, " ".join(text.split())), image_id
+    return Asked(question_id, " ".join(whole(text, where).split())), image_id
 
 
-def _annotation(row: Mapping, where: str) -> Asked:
+def _annotation(row: Any, where: str) -> Asked:
     """The answers to a question, without its text."""
-    question_id = str(_field(row, "question_id", where))
+    question_id = str(get(row, "question_id", int, where))
     answers = _field(row, "answers", where)
     main = _field(row, "multiple_choice_answer", where)
-    texts = isinstance(answers, list) and all(isinstance(one, str) for one in (main, *answers))
-    if not texts:
+    rows = answers if isinstance(answers, list) else [answers]
+    texts: list[Any] = [row.get("answer") if isinstance(row, dict) else row for row in rows]
+    if not all(isinstance(text, str) for text in (main, *texts)):
         raise DataError(f"{where} has an answer that is no text")
-    types = (str(row.get(name, "")) for name in ("answer_type", "question_type"))
-    return Asked(question_id, "", tuple(answers), main, *types)
+    types = (sys.intern(str(row.get(name, ""))) for name in ("answer_type", "question_type"))
+    # Millions of answers, of which many are the same.
+    main, *texts = (sys.intern(whole(text, where)) for text in (main, *texts))
+    return Asked(question_id, "", tuple(texts), main, *types)
 
 
 def _refuse_twice(question_id: str, seen: Container[str], where: str) -> None:
@@ -284,43 +251,16 @@ def _refuse_twice(question_id: str, seen: Container[str], where: str) -> None:
         raise DataError(f"{where} has question_id {question_id}, as one before it; leave one out")
 
 
-def _read_json(path: Path) -> Mapping:
-    """A document, in which an answer of one person is its text alone: millions of them."""
-
-    def without_ids(row: dict) -> Any:
-        return sys.intern(row["answer"]) if _is_answer(row) else row
-
-    try:
-        with open(path, encoding="utf-8") as file:
-            document = json.load(file, object_hook=without_ids)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8: {error}; download it again") from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON: {error}; download it again") from error
-    if not isinstance(document, dict):
-        raise DataError(f"{path} must be an object with questions or annotations")
-    return document
-
-
-def _is_answer(row: dict) -> bool:
-    return "answer_id" in row and isinstance(row.get("answer"), str)
-
-
-def _rows(document: Mapping, name: str, path: Path) -> list:
-    rows = document.get(name)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{path} has no list of objects called {name!r}; is it another file?")
-    return rows
-
-
-def _field(row: Mapping, name: str, where: str) -> Any:
+def _field(row: Any, name: str, where: str) -> Any:
+    if not isinstance(row, dict):
+        raise DataError(f"{where} is {repr(row)[:60]}, where an object must be")
     if name not in row:
         raise DataError(f"{where} has no {name!r}; it has {', '.join(map(str, row)) or 'nothing'}")
     return row[name]
 
 
-def _license(document: Mapping) -> str:
-    given = document.get("license")
+def _license(path: Path) -> str:
+    given = read_member(path, "license")
     if not isinstance(given, dict):
         return ""
     return ", ".join(str(given[name]) for name in ("name", "url") if given.get(name))

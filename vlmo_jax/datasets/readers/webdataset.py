@@ -26,17 +26,18 @@ from collections.abc import Iterator
 
 from vlmo_jax.datasets import records
 from vlmo_jax.datasets.errors import MissingDataError
-from vlmo_jax.datasets.readers.download_walk import require_folder, tars_below
+from vlmo_jax.datasets.readers.download_reader import DownloadReader
+from vlmo_jax.datasets.readers.download_walk import tars_below
 from vlmo_jax.datasets.readers.findings import Findings
 from vlmo_jax.datasets.readers.protocol import Entry
-from vlmo_jax.datasets.readers.sample_entries import list_samples, load_record
+from vlmo_jax.datasets.readers.sample_entries import list_samples
 from vlmo_jax.datasets.readers.samples import samples_of_tar
 from vlmo_jax.datasets.readers.split_names import split_of
 from vlmo_jax.datasets.readers.tars import list_tar
 
 
-class WebdatasetReader:
-    """Reads tars of samples; a `protocol.Reader`.
+class WebdatasetReader(DownloadReader):
+    """Reads tars of samples.
 
     Args:
         source: folder of the tars.
@@ -45,18 +46,9 @@ class WebdatasetReader:
         MissingDataError: there is no such folder.
     """
 
-    kind = records.IMAGES
-    license = ""
-    published: dict[str, dict[str, int]] = {}
-
     def __init__(self, source: pathlib.Path) -> None:
-        self.source = require_folder(source)
+        super().__init__(source)
         self.description = f"{self.kind.name.capitalize()} from the tars of {source.name}."
-        self._findings = Findings()
-
-    def sources(self) -> list[pathlib.Path]:
-        """None: the tars hold everything."""
-        return []
 
     def entries(self) -> Iterator[Entry]:
         """As `protocol.Reader`."""
@@ -77,18 +69,6 @@ class WebdatasetReader:
             yield from list_samples(
                 self.source, path, samples, found, captions=self.kind is records.IMAGES
             )
-
-    def load(self, entry: Entry) -> records.Record:
-        """As `protocol.Reader`."""
-        return load_record(self.source, entry)
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """As `protocol.Reader`."""
-        return self._findings.counts()
-
-    def left_out(self) -> dict[str, str]:
-        """As `protocol.Reader`."""
-        return dict(self._findings.left_out)
 
 
 class WebdatasetImagesReader(WebdatasetReader):

@@ -1,7 +1,7 @@
 """Whole-word masking for masked language modelling."""
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -57,7 +57,9 @@ def mask_whole_words(
         tokens that stood there, int32 [M], -1 where unused. All unused where no word fits, as in an
         empty text.
 
-    Source: BERT's whole-word masking, as in VLMo section 3.2 and the official data collator.
+    Source: BERT's whole-word masking, as in VLMo section 3.2. The official data collator draws
+    among the padding, too, and hides a share of all positions, so that short texts often have
+    nothing hidden; and it never asks for a hidden token that is [UNK].
     """
     masked = token_ids.copy()
     positions = np.zeros(max_masked_tokens, np.int32)
@@ -83,12 +85,26 @@ def _choose_words(
         if word != NO_WORD:
             tokens_of_word[word].append(position)
     groups = list(tokens_of_word.values())
-    wanted = max(1, round(mask_rate * len(groups)))
+    drawn = (groups[index] for index in rng.permutation(len(groups)))
+    return take_words(drawn, max(1, round(mask_rate * len(groups))), max_masked_tokens)
+
+
+def take_words(words: Iterable[Sequence[int]], num_words: int, max_tokens: int) -> list[int]:
+    """Takes words one by one; one whose tokens would no longer fit is passed over for the next.
+
+    Args:
+        words: the positions of the tokens of each, in the order in which they are drawn.
+        num_words: the most words that are taken.
+        max_tokens: the most tokens that are taken.
+
+    Returns:
+        The positions of the tokens that were taken, in increasing order.
+    """
     chosen: list[int] = []
-    for index in rng.permutation(len(groups)):
-        if not wanted:
+    for word in words:
+        if not num_words:
             break
-        if len(chosen) + len(groups[index]) <= max_masked_tokens:
-            chosen += groups[index]
-            wanted -= 1
+        if len(chosen) + len(word) <= max_tokens:
+            chosen += word
+            num_words -= 1
     return sorted(chosen)

@@ -127,7 +127,8 @@ class WordPieceTokenizer:
     it. Texts become lower case unless the vocabulary has upper-case letters.
 
     A whole word begins at each piece that does not start with "##", punctuation marks being words
-    of their own.
+    of their own. The official tokenizer differs in one thing: there what spells a special token in
+    a text is that token, here it is plain characters.
 
     Args:
         path: the ".txt" file.
@@ -147,10 +148,8 @@ class WordPieceTokenizer:
         self._tokenizer = tokenizers.Tokenizer(
             tokenizers.models.WordPiece(vocab, unk_token="[UNK]")
         )
-        self._tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(
-            lowercase=not _is_cased(vocab)
-        )
-        self._tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+        self._tokenizer.normalizer = _bert_normalizer(cased=_is_cased(vocab))
+        self._tokenizer.pre_tokenizer = _bert_pre_tokenizer()
         self._tokenizer.decoder = tokenizers.decoders.WordPiece()
 
     def encode(self, text: str) -> Encoding:
@@ -163,6 +162,34 @@ class WordPieceTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """See `Tokenizer.decode`."""
         return self._tokenizer.decode([int(i) for i in ids if i not in self.special_tokens])
+
+
+def _bert_normalizer(*, cased: bool) -> tokenizers.normalizers.Normalizer:
+    """What BERT does to the characters of a text: control, format, private and unassigned ones are
+    deleted, blanks become spaces, and accents and capitals go unless `cased`.
+
+    BertNormalizer alone keeps unassigned characters, and what came after Unicode 8.
+    """
+    deleted = r"[\p{C}&&[^\t\n\r]]" if cased else r"[\p{C}&&[^\t\n\r]]|\p{Mn}"
+    return tokenizers.normalizers.Sequence(
+        [
+            tokenizers.normalizers.Replace(tokenizers.Regex(deleted), ""),
+            tokenizers.normalizers.BertNormalizer(lowercase=not cased),
+        ]
+    )
+
+
+def _bert_pre_tokenizer() -> tokenizers.pre_tokenizers.PreTokenizer:
+    """Splits at blanks and around BERT's punctuation marks: those of Unicode, and all of ASCII that
+    is neither letter nor digit. BertPreTokenizer knows none that came after Unicode 8.
+    """
+    marks = tokenizers.Regex(r"[\p{P}!-/:-@\[-`{-~]")
+    return tokenizers.pre_tokenizers.Sequence(
+        [
+            tokenizers.pre_tokenizers.WhitespaceSplit(),
+            tokenizers.pre_tokenizers.Split(marks, "isolated"),
+        ]
+    )
 
 
 def _read_vocabulary(path: pathlib.Path, data: bytes) -> list[str]:

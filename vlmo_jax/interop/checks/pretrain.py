@@ -43,7 +43,7 @@ def step_outputs(
     features = task.features(model, batch, None)
     contrast, drawn, metrics = task.contrast(features, batch, (), jax.random.key(0))
     rows = drawn if negatives is None else Negatives(*negatives)
-    pairs = {**batch, **task.fetch_negatives(batch, rows)}
+    pairs = task.fused_pairs(batch, rows)
     sums, counts = task.fused_sums(model, pairs, (), None), task.counts(batch)
     fused_metrics = shares(sums, counts)
     total = contrast + weighted_total(sums, counts, task.weights)

@@ -33,7 +33,7 @@ class QuestionsData(ViewsAndTexts):
         "answers": Extra(Text(optional=True)),
         "answer_matching": Choice(MATCHINGS),
     }
-    unit = "questions"
+    unit = texts = "questions"
     _targets: AnswerTargets | None = None
     _images: Sequence = ()
 

@@ -20,7 +20,7 @@ def open_statements(source: str, split: str) -> Sequence:
 class StatementsData(ViewsAndTexts):
     """Two images, each in a view of its own, and a statement; see `protocols.Data`."""
 
-    unit = "statements"
+    unit = texts = "statements"
 
     @property
     def rows(self) -> StatementRows:

@@ -1,13 +1,15 @@
-"""What data of fine-tuning share: views of images beside a text that is read as it stands."""
+"""What data of images with texts share: views of images, and a tokenizer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from vlmo_jax.commands.fields import Flag, Kind
+from vlmo_jax.commands.fields import Extra, Flag, Kind, Number
+from vlmo_jax.input.images.affine import check_affine
 from vlmo_jax.input.images.augmentation import Augmentation
 from vlmo_jax.input.images.color_jitter import check_color_jitter
+from vlmo_jax.input.images.drawing_style import check_share
 from vlmo_jax.input.images.normalisation import check_normalisation
 from vlmo_jax.input.images.pixels import check_crop
 from vlmo_jax.input.images.randaugment import check_randaugment
@@ -17,12 +19,13 @@ from vlmo_jax.recipes.data import opening
 
 
 class ViewsAndTexts:
-    """The part of a Data of `protocols.py` that does not depend on what is asked of the images.
+    """The part of a Data of `protocols.py` that does not depend on what the texts are.
 
     Args:
         config: of a recipe.
 
     Attributes:
+        texts: what a text is, in the plural.
         tokenizer, source: once the data are open.
     """
 
@@ -33,10 +36,13 @@ class ViewsAndTexts:
         "randaugment": opening.RANDAUGMENT,
         "randaugment_fill": opening.COLOUR,
         "color_jitter": opening.JITTER,
+        "affine": Extra(opening.AFFINE),
+        "grey": Extra(Number()),
+        "outlines": Extra(Number()),
         "mean": opening.CHANNELS,
         "std": opening.CHANNELS,
     }
-    unit = "examples"
+    unit = texts = "examples"
 
     def __init__(self, config: ConfigDict) -> None:
         self.config = config
@@ -53,6 +59,9 @@ class ViewsAndTexts:
             randaugment=tuple(data.randaugment),
             randaugment_fill=tuple(data.randaugment_fill),
             color_jitter=tuple(data.color_jitter),
+            affine=tuple(data.get("affine", ())),
+            grey=data.get("grey", 0.0),
+            outlines=data.get("outlines", 0.0),
         )
 
     def check(self) -> None:
@@ -62,6 +71,9 @@ class ViewsAndTexts:
         check_crop(data.crop_scale)
         check_randaugment(data.randaugment)
         check_color_jitter(data.color_jitter)
+        check_affine(data.get("affine", ()))
+        for name in ("grey", "outlines"):
+            check_share(name, data.get(name, 0.0))
         opening.check_loading(self.config)
 
     def describe_texts(self, records: Sequence) -> str:
@@ -75,7 +87,7 @@ class ViewsAndTexts:
         """See `protocols.Data`."""
         length = self.config.model.text_length
         return (
-            f"{share:.1%} of the {self.unit} were longer than config.model.text_length={length}"
+            f"{share:.1%} of the {self.texts} were longer than config.model.text_length={length}"
             " tokens and were cut."
         )
 

@@ -25,6 +25,7 @@ class VqaEvaluationRecipe(SplitsRecipe):
     def __init__(self, name: str, config: ConfigDict, data: Data, task: TaskRecipe) -> None:
         super().__init__(name, config, data, task)
         self._questions = self.require_part("data", data, QuestionsData)
+        self._counts: dict[str, int] = {}
 
     def check(self, batch_shards: int) -> None:
         """See `protocols.EvaluationRecipe`."""
@@ -37,10 +38,11 @@ class VqaEvaluationRecipe(SplitsRecipe):
         self.open_splits(open_questions)
 
     def facts(self, split: str) -> dict[str, Any]:
-        """See `protocols.EvaluationRecipe`."""
+        """See `protocols.EvaluationRecipe`; once the evaluation is made, which counts questions."""
         return {
             "protocol": "official VQA accuracy of the likeliest of"
             f" {len(self._questions.targets.answers):,} answers",
+            "questions": self._counts[split],
             "images": len(self.splits[split]),
             "answer_matching": self.config.data.answer_matching,
         }
@@ -54,6 +56,7 @@ class VqaEvaluationRecipe(SplitsRecipe):
 
     def _evaluator(self, name: str, opened: Any, mesh: jax.sharding.Mesh) -> VqaEvaluator:
         examples = all_examples(opened)
+        self._counts[name] = len(examples)
         return VqaEvaluator(
             examples,
             self.tokenizer,

@@ -29,7 +29,7 @@ class ImagePretrainRecipe(Settings):
             " folder of a run of configs/visual_tokenizer.py or a converted DALL-E encoder",
         )
 
-    def check(self) -> None:
+    def check(self, batch_shards: int) -> None:
         """See `protocols.TaskRecipe`."""
         multiple(
             "data.tokenizer_image_size",

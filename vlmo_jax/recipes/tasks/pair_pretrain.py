@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from vlmo_jax.commands.config_errors import require
-from vlmo_jax.commands.fields import Flag, Kind
+from vlmo_jax.commands.config_errors import multiple, require
+from vlmo_jax.commands.fields import Extra, Flag, Kind, Number, Whole
 from vlmo_jax.input.text.masked_rows import check_text_sizes
 from vlmo_jax.models.flops import pair_pretrain_flops
 from vlmo_jax.recipes.tasks.settings import WEIGHT, Settings, check_heads
@@ -20,6 +20,8 @@ class PairPretrainRecipe(Settings):
         "itm_weight": WEIGHT,
         "mlm_weight": WEIGHT,
         "mask_duplicates": Flag(),
+        "num_fused": Extra(Whole(low=0, zero="all")),
+        "easier_negatives": Extra(Number(low=0, high=1)),
     }
     needs = PretrainsOnPairs
 
@@ -28,7 +30,7 @@ class PairPretrainRecipe(Settings):
         """See `protocols.TaskRecipe`."""
         return PairPretrainTask(mask_duplicates=self.config.task.mask_duplicates).reads
 
-    def check(self) -> None:
+    def check(self, batch_shards: int) -> None:
         """See `protocols.TaskRecipe`."""
         model, data = self.config.model, self.config.data
         check_heads(self.config, "task", ("itc", "itm", "mlm"))
@@ -38,6 +40,18 @@ class PairPretrainRecipe(Settings):
                 self.config.batch_size >= 2,
                 f"config.batch_size={self.config.batch_size} leaves no negatives; use at least 2",
             )
+            self._check_num_fused(batch_shards)
+
+    def _check_num_fused(self, batch_shards: int) -> None:
+        """Refuses pairs for the fused passes that do not lie evenly in the batch."""
+        size, chosen = self.config.batch_size, self.config.task.get("num_fused", 0)
+        require(
+            not chosen or size % chosen == 0,
+            f"config.task.num_fused={chosen} does not divide config.batch_size={size}; use a"
+            " divisor of it, or 0 for all pairs",
+        )
+        parts = batch_shards * self.config.accumulation
+        multiple("task.num_fused", chosen, parts, "batch shards x config.accumulation")
 
     def make(self) -> PairPretrainTask:
         """See `protocols.TaskRecipe`."""
@@ -48,7 +62,10 @@ class PairPretrainRecipe(Settings):
 
     def forward_flops(self) -> int:
         """See `protocols.TaskRecipe`."""
-        return pair_pretrain_flops(self.config.model, self.config.data)
+        share = (self.config.task.get("num_fused", 0) or self.config.batch_size) / (
+            self.config.batch_size
+        )
+        return pair_pretrain_flops(self.config.model, self.config.data, share)
 
     def next_step(self, workdir: Path) -> str:
         """See `protocols.TaskRecipe`."""

@@ -28,7 +28,7 @@ class RetrievalTaskRecipe(Settings):
         """See `protocols.TaskRecipe`."""
         check_init(self.config, "stage 3, or a model that was tuned on another set")
 
-    def check(self) -> None:
+    def check(self, batch_shards: int) -> None:
         """See `protocols.TaskRecipe`."""
         check_heads(self.config, "task", self.heads)
         require(

@@ -39,7 +39,7 @@ class Settings:
     def check_inputs(self) -> None:
         """Nothing is needed."""
 
-    def check(self) -> None:
+    def check(self, batch_shards: int) -> None:
         """Nothing can be wrong."""
 
     def open(self) -> None:

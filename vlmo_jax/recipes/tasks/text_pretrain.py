@@ -18,7 +18,7 @@ class TextPretrainRecipe(Settings):
         """See `protocols.TaskRecipe`."""
         check_init(self.config, "the image experts and the attention of stage 1")
 
-    def check(self) -> None:
+    def check(self, batch_shards: int) -> None:
         """See `protocols.TaskRecipe`."""
         check_heads(self.config, "task", ("mlm",))
 

@@ -23,7 +23,7 @@ class VisualTokenizerRecipe(Settings):
     needs = EncodesToCodes
     reads = VisualTokenizerTask.reads
 
-    def check(self) -> None:
+    def check(self, batch_shards: int) -> None:
         """See `protocols.TaskRecipe`."""
         require(
             self.config.accumulation == 1 or self.config.mode == "eval",

@@ -18,7 +18,7 @@ class VqaRecipe(Settings):
         """See `protocols.TaskRecipe`."""
         check_init(self.config, "a model that was pre-trained on image-text pairs, stage 3")
 
-    def check(self) -> None:
+    def check(self, batch_shards: int) -> None:
         """See `protocols.TaskRecipe`."""
         check_heads(self.config, "task", ("vqa",))
 
