@@ -69,9 +69,13 @@ FLOORS = (
         _room("recipes", "a config → data, task, evaluations"),
         _room("interop", "other people's weights ↔ ours"),
     ),
-    (_room("training", "the loop of a run"),),
+    (
+        _room("training", "the loop of a run"),
+        _room("inference", "a model, asked"),
+    ),
     (
         _room("main", "the command of a run"),
+        Room("encode, match, answer", "their commands", ("encode", "match", "answer")),
         _room("bench", "how fast it is"),
         _room("doctor", "is all well"),
     ),

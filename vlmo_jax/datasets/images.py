@@ -56,6 +56,23 @@ def decode_image(data: bytes, *, min_pixels: float | None = None) -> Image.Image
         raise _broken(data, error) from error
 
 
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """An open picture as `decode_image` gives it; the picture itself stays as it is.
+
+    Args:
+        image: of any mode whose pixels have a fixed range.
+
+    Raises:
+        BrokenImageError: its file is damaged, or its pixels have no fixed range.
+    """
+    try:
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise BrokenImageError(f"{type(error).__name__}: {error}") from error
+
+
 def read_header(data: bytes) -> tuple[str, tuple[int, int]]:
     """Reads the beginning of an image file, without decoding its pixels.
 

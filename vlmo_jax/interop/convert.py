@@ -35,6 +35,7 @@ import tqdm
 from absl import app, flags
 from flax import nnx
 
+from vlmo_jax.checkpoints.carried import pack_files
 from vlmo_jax.checkpoints.saved_params import SavedParams
 from vlmo_jax.checkpoints.store import save_params
 from vlmo_jax.commands.endings import UserError, told_in_one_line
@@ -129,18 +130,21 @@ def convert(
     with _whole_or_nothing(target) as folder:
         converted, types = _read(source, format_name, hints)
         aside = _cast(converted.aside, types)
-        config, saved_tokenizer = dict(converted.config), None
+        config, saved_tokenizer, files = dict(converted.config), None, {}
         if vocabulary := _vocabulary(source, tokenizer, config["model"]):
             shutil.copyfile(vocabulary, folder / vocabulary.name)
+            contents = vocabulary.read_bytes()
+            files[f"tokenizer{vocabulary.suffix}"] = contents
             config["tokenizer"] = str(target / vocabulary.name)
             saved_tokenizer = {
                 "file": config["tokenizer"],
-                "sha256": hashlib.sha256(vocabulary.read_bytes()).hexdigest(),
+                "sha256": hashlib.sha256(contents).hexdigest(),
             }
         meta = {
             "config": config,
             "preprocessing": converted.preprocessing,
             "tokenizer": saved_tokenizer,
+            "files": pack_files(files),
             "versions": {"jax": jax.__version__},
             "official": {
                 "format": format_name,

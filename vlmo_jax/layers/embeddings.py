@@ -113,7 +113,8 @@ class ImageEmbedding(nnx.Module):
         if hidden is not None:
             assert self.mask_token is not None, "this embedding was made without a mask token"
             x = jnp.where(hidden[..., None], self.mask_token[...].astype(self.dtype), x)
-        first = jnp.broadcast_to(self.class_token[...].astype(self.dtype), (len(x), 1, x.shape[-1]))
+        shape = (x.shape[0], 1, x.shape[-1])
+        first = jnp.broadcast_to(self.class_token[...].astype(self.dtype), shape)
         x = jnp.concatenate([first, x], axis=1)
         if self.position is None:
             return x

@@ -391,4 +391,4 @@ def _repeat(x, times):
 
     None stays None, and [1, ...], which stands for all rows, stays as it is.
     """
-    return x if x is None or len(x) == 1 or times == 1 else jnp.repeat(x, times, axis=0)
+    return x if x is None or times == 1 or x.shape[0] == 1 else jnp.repeat(x, times, axis=0)

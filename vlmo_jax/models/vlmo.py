@@ -249,7 +249,7 @@ class VLMo(nnx.Module):
     ) -> tuple[jax.Array, jax.Array]:
         """ITC features of both branches from images [B, S, S, 3]: two arrays [B, D] of length 1."""
         x = self.embed_image(image)
-        first = first_token(len(x))
+        first = first_token(x.shape[0])
         states = self.encode_image(x, branches=IMAGE_BRANCHES, read=first, key=key)[:, :, 0]
         return self.itc.project_image(states[:, 0]), self.itc_vl.project_image(states[:, 1])
 
@@ -260,14 +260,14 @@ class VLMo(nnx.Module):
         embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
         x = self.embed_text(token_ids, embed_key)
         states = self.encode_text(
-            x, token_mask, branches=TEXT_BRANCHES, read=first_token(len(x)), key=encode_key
+            x, token_mask, branches=TEXT_BRANCHES, read=first_token(x.shape[0]), key=encode_key
         )[:, :, 0]
         return self.itc.project_text(states[:, 0]), self.itc_vl.project_text(states[:, 1])
 
     def retrieval_image(self, image: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """The dual encoder's image feature, [B, S, S, 3] -> [B, D]: the V/L branch alone."""
         x = self.embed_image(image)
-        states = self.encode_image(x, read=first_token(len(x)), key=key)
+        states = self.encode_image(x, read=first_token(x.shape[0]), key=key)
         return self.itc.project_image(states[:, 0, 0])
 
     def retrieval_text(
@@ -276,7 +276,7 @@ class VLMo(nnx.Module):
         """The dual encoder's text feature, [B, T] -> [B, D]: the V/L branch alone."""
         embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
         x = self.embed_text(token_ids, embed_key)
-        states = self.encode_text(x, token_mask, read=first_token(len(x)), key=encode_key)
+        states = self.encode_text(x, token_mask, read=first_token(x.shape[0]), key=encode_key)
         return self.itc.project_text(states[:, 0, 0])
 
     def retrieval_scale(self) -> jax.Array:

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
+from vlmo_jax.checkpoints.carried import pack_files
 from vlmo_jax.checkpoints.warm_start.plan import check_rules
 from vlmo_jax.commands.config_errors import ConfigError, multiple, one_of, require
 from vlmo_jax.commands.fields import (
@@ -26,6 +27,7 @@ from vlmo_jax.commands.fields import (
     Whole,
     check_fields,
 )
+from vlmo_jax.datasets.answer_lists import ANSWERS, answers_text
 from vlmo_jax.evals.evaluation import Evaluation
 from vlmo_jax.input.schema import Batch
 from vlmo_jax.input.text.tokenizer import Tokenizer
@@ -33,6 +35,7 @@ from vlmo_jax.models.build import MODELS, check_model, model_maker
 from vlmo_jax.parallel import sharding
 from vlmo_jax.parallel.memory import host_bytes
 from vlmo_jax.recipes.data import DATA
+from vlmo_jax.recipes.data.questions import QuestionsData
 from vlmo_jax.recipes.evaluations import EVALUATIONS
 from vlmo_jax.recipes.evaluations.splits import check_name
 from vlmo_jax.recipes.memory import check_evaluation, check_input, check_training
@@ -309,6 +312,15 @@ class Recipe:
             return None
         return {"file": str(self.tokenizer.path), "sha256": self.tokenizer.fingerprint}
 
+    def _files(self) -> dict[str, bytes]:
+        """What a checkpoint carries along, so that its model can be used without the data."""
+        files = {}
+        if self.tokenizer is not None:
+            files[f"tokenizer{self.tokenizer.path.suffix}"] = self.tokenizer.contents
+        if isinstance(self.data, QuestionsData):
+            files[ANSWERS] = answers_text(self.data.targets.answers).encode()
+        return files
+
     @functools.cached_property
     def data_identity(self) -> dict[str, Any]:
         """By what the run knows its records again, once the recipe is open; they are read once."""
@@ -325,6 +337,7 @@ class Recipe:
             "config": json.loads(self.config.to_json()),
             "preprocessing": self.data.preprocessing(),
             "tokenizer": self.tokenizer_meta(),
+            "files": pack_files(self._files()),
             "data": self.data_identity,
             "frozen": self.frozen_identity,
             "versions": {"jax": jax.__version__},

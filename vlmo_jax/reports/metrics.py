@@ -93,13 +93,13 @@ def announce(text: str) -> None:
 
 
 def progress(
-    items: Iterable, *, total: int, description: str, unit: str, enabled: bool = True
+    items: Iterable, *, total: int | None, description: str, unit: str, enabled: bool = True
 ) -> Iterable:
     """Passes items through, showing a bar with the time left once they have taken some seconds.
 
     Args:
         items: what to go through.
-        total: how many there are.
+        total: how many there are; None: not known.
         description: what is being done.
         unit: what one item is.
         enabled: False shows nothing.

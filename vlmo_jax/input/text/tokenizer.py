@@ -48,6 +48,7 @@ class Tokenizer(Protocol):
         end_id: id of what stands after a text, [SEP] for BERT.
         fingerprint: SHA-256 of the file in hexadecimal.
         path: the file.
+        contents: of the file.
     """
 
     vocab_size: int
@@ -56,6 +57,7 @@ class Tokenizer(Protocol):
     end_id: int
     fingerprint: str
     path: pathlib.Path
+    contents: bytes
 
     @property
     def special_tokens(self) -> Mapping[int, str]:
@@ -86,16 +88,17 @@ class SentencePieceTokenizer:
 
     Args:
         path: the ".model" file.
+        contents: of the file; None: they are read.
 
     Raises:
         ValueError: the file is no SentencePiece model or lacks a special token.
     """
 
-    def __init__(self, path: pathlib.Path) -> None:
-        model, self.path = path.read_bytes(), path
-        self.fingerprint = hashlib.sha256(model).hexdigest()
+    def __init__(self, path: pathlib.Path, contents: bytes | None = None) -> None:
+        self.contents = path.read_bytes() if contents is None else contents
+        self.path, self.fingerprint = path, hashlib.sha256(self.contents).hexdigest()
         try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=self.contents)
         except RuntimeError as error:
             raise TokenizerError(f"{path} is no SentencePiece model: {error}") from error
         self.vocab_size = self._processor.get_piece_size()
@@ -129,15 +132,16 @@ class WordPieceTokenizer:
 
     Args:
         path: the ".txt" file.
+        contents: of the file; None: they are read.
 
     Raises:
         ValueError: the vocabulary lacks a special token.
     """
 
-    def __init__(self, path: pathlib.Path) -> None:
-        data, self.path = path.read_bytes(), path
-        self.fingerprint = hashlib.sha256(data).hexdigest()
-        vocab = {token: i for i, token in enumerate(_read_vocabulary(path, data))}
+    def __init__(self, path: pathlib.Path, contents: bytes | None = None) -> None:
+        self.contents = path.read_bytes() if contents is None else contents
+        self.path, self.fingerprint = path, hashlib.sha256(self.contents).hexdigest()
+        vocab = {token: i for i, token in enumerate(_read_vocabulary(path, self.contents))}
         self.special_tokens = _bert_tokens(path, vocab, "take the vocab.txt of bert-base-uncased")
         self.pad_id, _, self.begin_id, self.end_id, self.mask_id = self.special_tokens
         self.vocab_size = max(vocab.values()) + 1
@@ -227,19 +231,37 @@ def load_tokenizer(path_or_name: str) -> Tokenizer:
     if path_or_name in EMBEDDED:
         return SentencePieceTokenizer(EMBEDDED[path_or_name])
     path = user_path(path_or_name)
-    kinds: dict[str, Callable[[pathlib.Path], Tokenizer]] = {
+    kind = _kind_of(path)
+    if not path.is_file():
+        raise MissingDataError(f"tokenizer={str(path_or_name)!r}: there is no such file")
+    return kind(path)
+
+
+def read_tokenizer(name: str, contents: bytes) -> Tokenizer:
+    """The tokenizer of a file that is not there any more.
+
+    Args:
+        name: of the file, whose suffix says what it is.
+        contents: of the file.
+
+    Raises:
+        ValueError: the file is of another kind, or lacks a special token.
+    """
+    return _kind_of(pathlib.Path(name))(pathlib.Path(name), contents)
+
+
+def _kind_of(path: pathlib.Path) -> Callable[..., Tokenizer]:
+    kinds: dict[str, Callable[..., Tokenizer]] = {
         ".model": SentencePieceTokenizer,
         ".txt": WordPieceTokenizer,
     }
     if path.suffix not in kinds:
         raise TokenizerError(
-            f"tokenizer={str(path_or_name)!r} is not a tokenizer file: give a SentencePiece .model"
+            f"tokenizer={str(path)!r} is not a tokenizer file: give a SentencePiece .model"
             " file, a BERT vocabulary .txt file or the name of one that comes with the package"
             f" ({', '.join(EMBEDDED)})"
         )
-    if not path.is_file():
-        raise MissingDataError(f"tokenizer={str(path_or_name)!r}: there is no such file")
-    return kinds[path.suffix](path)
+    return kinds[path.suffix]
 
 
 def check_text_length(text_length: int) -> None:
