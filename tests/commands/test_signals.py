@@ -12,7 +12,9 @@ from tests.paths import ROOT
 from vlmo_jax.commands import signals
 
 BUSY = """
-import hashlib
+import hashlib, signal
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)  # what runs in the background may inherit others
 from vlmo_jax.commands.signals import ending_at_once
 with ending_at_once():
     print("ready", flush=True)
