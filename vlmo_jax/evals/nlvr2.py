@@ -17,7 +17,7 @@ from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
 from vlmo_jax.evals.predictions import write_lines, write_predictions
 from vlmo_jax.input.attempts import needed_record, read_record
 from vlmo_jax.input.pipeline import Loading
-from vlmo_jax.input.questions import thumbnail
+from vlmo_jax.input.plain_images import thumbnail
 from vlmo_jax.input.statements import SIDES, UNKNOWN, EvalStatements, StatementRows
 from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.reports.metrics import announce

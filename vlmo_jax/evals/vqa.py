@@ -21,7 +21,8 @@ from vlmo_jax.evals.vqa_server import PartialAnswersError, write_server_files
 from vlmo_jax.input.answers import PEOPLE, AnswerTargets, question_answers
 from vlmo_jax.input.attempts import needed_record, read_record
 from vlmo_jax.input.pipeline import Loading
-from vlmo_jax.input.questions import EvalQuestions, QuestionRows, thumbnail
+from vlmo_jax.input.plain_images import thumbnail
+from vlmo_jax.input.questions import EvalQuestions, QuestionRows
 from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.reports.metrics import announce
 from vlmo_jax.reports.pages.hits_and_misses import Shown, choose, hits_and_misses_page

@@ -15,8 +15,8 @@ from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.images import BrokenImageError, decode_image, upright_rgb
 from vlmo_jax.datasets.sources import BrokenRecordError
 from vlmo_jax.input.images.pixels import resize_square
-from vlmo_jax.input.questions import text_columns, write_text
 from vlmo_jax.input.schema import empty_batch
+from vlmo_jax.input.text.plain_texts import text_columns, write_text
 from vlmo_jax.input.text.tokenizer import Tokenizer
 
 # A path, an open file, the bytes of a file, a picture of Pillow, or an array: uint8 [H, W, 3],

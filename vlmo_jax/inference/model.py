@@ -27,8 +27,8 @@ from vlmo_jax.inference.inputs import (
 from vlmo_jax.inference.parts import Loaded, Tokens
 from vlmo_jax.inference.several import as_items, how_many, is_single, pair_up
 from vlmo_jax.input.plain_images import ImageRows
-from vlmo_jax.input.questions import text_columns
 from vlmo_jax.input.schema import Column
+from vlmo_jax.input.text.plain_texts import text_columns
 from vlmo_jax.tasks.retrieval import make_encoders
 from vlmo_jax.tasks.vqa import make_answerer
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 from vlmo_jax.commands.endings import SHORTAGES, UserError
 from vlmo_jax.datasets import BrokenRecordError, images
 from vlmo_jax.input import sampling
+from vlmo_jax.input.schema import Batch
 
 # What says nothing about the record: too many open files, no memory, a lost drive, no permission.
 _OF_THE_MACHINE = (*SHORTAGES, errno.EACCES, errno.EPERM)
@@ -147,6 +149,46 @@ def write_or_replace(
         f"{_MAX_ATTEMPTS} records drawn for one example were all broken: {name_broken(broken)}. "
         "Look through the data with: python -m vlmo_jax.datasets.check DIR"
     )
+
+
+class ReplacesBroken:
+    """What makes the rows of a training stream of records that may be broken.
+
+    Attributes:
+        source: the records.
+        seed: of the run.
+    """
+
+    source: Sequence
+    seed: int
+
+    def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
+        """Writes one example into a batch; broken records give way to others (see
+        `write_or_replace`).
+
+        Args:
+            batch: with the columns of this maker.
+            row: where to write.
+            position: of the example in the training stream.
+            index: of the record that belongs there.
+
+        Returns:
+            What was tried.
+
+        Raises:
+            BrokenDataError: dozens of records in a row are broken.
+        """
+        return write_or_replace(
+            functools.partial(self._write, batch, row),
+            len(self.source),
+            seed=self.seed,
+            position=position,
+            index=index,
+        )
+
+    def _write(self, batch: Batch, row: int, index: int, rng: np.random.Generator) -> Report:
+        """Writes the example of record `index`, or raises UnusableRecordError."""
+        raise NotImplementedError
 
 
 def name_broken(broken: Sequence[tuple[str, str]], limit: int = 5) -> str:

@@ -13,12 +13,12 @@ from vlmo_jax.commands.config_errors import require
 from vlmo_jax.datasets import Record
 from vlmo_jax.input import sampling
 from vlmo_jax.input.attempts import (
+    ReplacesBroken,
     Report,
     decode_image,
     needed_record,
     read_record,
     require_records,
-    write_or_replace,
 )
 from vlmo_jax.input.images import block_masking, color_jitter, pixels
 from vlmo_jax.input.schema import INDEX_COLUMNS, UNUSED, Batch, Column
@@ -92,7 +92,7 @@ class MaskedViews:
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedImageExamples:
+class MaskedImageExamples(ReplacesBroken):
     """Makes the rows of the training stream, for `pipeline.stream_batches`.
 
     Args:
@@ -128,16 +128,6 @@ class MaskedImageExamples:
     def columns(self) -> dict[str, Column]:
         """Those of `MaskedViews`."""
         return self.views.columns
-
-    def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
-        """Writes one example into a batch; see `pairs.PairExamples.write`."""
-        return write_or_replace(
-            functools.partial(self._write, batch, row),
-            len(self.source),
-            seed=self.seed,
-            position=position,
-            index=index,
-        )
 
     def _write(self, batch: Batch, row: int, index: int, rng: np.random.Generator) -> Report:
         record = read_record(self.source, index)

@@ -11,11 +11,11 @@ from PIL import Image
 
 from vlmo_jax.datasets import Record
 from vlmo_jax.input.attempts import (
+    ReplacesBroken,
     Report,
     UnusableRecordError,
     decode_image,
     read_record,
-    write_or_replace,
 )
 from vlmo_jax.input.images.augmentation import Augmentation
 from vlmo_jax.input.plain_images import ImageRows, check_image_size
@@ -108,7 +108,7 @@ class PairRows:
 
 
 @dataclasses.dataclass(frozen=True)
-class PairExamples:
+class PairExamples(ReplacesBroken):
     """Makes the rows of the training stream, for `pipeline.stream_batches`.
 
     Args:
@@ -146,30 +146,6 @@ class PairExamples:
     def columns(self) -> dict[str, Column]:
         """Those of `PairRows`."""
         return self.rows.columns
-
-    def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
-        """Writes one example into a batch; broken records give way to others (see
-        `attempts.write_or_replace`).
-
-        Args:
-            batch: with the columns of this maker.
-            row: where to write.
-            position: of the example in the training stream.
-            index: of the record that belongs there.
-
-        Returns:
-            What was tried.
-
-        Raises:
-            BrokenDataError: dozens of records in a row are broken.
-        """
-        return write_or_replace(
-            functools.partial(self._write, batch, row),
-            len(self.source),
-            seed=self.seed,
-            position=position,
-            index=index,
-        )
 
     def _write(self, batch: Batch, row: int, index: int, rng: np.random.Generator) -> Report:
         record = read_record(self.source, index)

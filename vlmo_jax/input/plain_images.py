@@ -1,20 +1,19 @@
 """Rows of images alone: one random view of each in training, each whole in an evaluation."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
 import numpy as np
 
 from vlmo_jax.commands.config_errors import require
-from vlmo_jax.datasets import Record
+from vlmo_jax.datasets import Record, images
 from vlmo_jax.input.attempts import (
+    ReplacesBroken,
     Report,
     decode_image,
     needed_record,
     read_record,
     require_records,
-    write_or_replace,
 )
 from vlmo_jax.input.images import pixels
 from vlmo_jax.input.images.augmentation import Augmentation
@@ -56,7 +55,7 @@ class ImageRows:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageExamples:
+class ImageExamples(ReplacesBroken):
     """Makes the rows of the training stream, for `pipeline.stream_batches`.
 
     Args:
@@ -75,16 +74,6 @@ class ImageExamples:
     def columns(self) -> dict[str, Column]:
         """Those of `ImageRows`."""
         return self.rows.columns
-
-    def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
-        """Writes one example into a batch; see `pairs.PairExamples.write`."""
-        return write_or_replace(
-            functools.partial(self._write, batch, row),
-            len(self.source),
-            seed=self.seed,
-            position=position,
-            index=index,
-        )
 
     def _write(self, batch: Batch, row: int, index: int, rng: np.random.Generator) -> Report:
         record, size = read_record(self.source, index), self.rows.image_size
@@ -125,7 +114,21 @@ class EvalImages:
         """
         with needed_record(index):
             record = read_record(self.source, index)
-            image = decode_image(record.image, record.image_id)
-        batch["image"][row] = np.asarray(pixels.resize_square(image, self.rows.image_size))
+            image = square_image(record.image, record.image_id, self.rows.image_size)
+        batch["image"][row] = image
         batch["index"][row], batch["valid"][row] = position, True
         return Report(seen=1)
+
+
+def square_image(data: bytes, record_id: str, image_size: int) -> np.ndarray:
+    """An encoded image resized to a square, uint8 [S, S, 3].
+
+    Raises:
+        UnusableRecordError: it is broken.
+    """
+    return np.asarray(pixels.resize_square(decode_image(data, record_id), image_size))
+
+
+def thumbnail(data: bytes, image_size: int) -> np.ndarray:
+    """An encoded image for a picture of examples, uint8 [S, S, 3]."""
+    return np.asarray(pixels.resize_square(images.decode_image(data), image_size))

@@ -8,24 +8,22 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from vlmo_jax.datasets import images
 from vlmo_jax.datasets.examples import ExampleSource
 from vlmo_jax.datasets.records import QuestionsRecord
 from vlmo_jax.input.answers import AnswerTargets, question_answers
 from vlmo_jax.input.attempts import (
+    ReplacesBroken,
     Report,
     UnusableRecordError,
     decode_image,
     needed_record,
     read_record,
     require_records,
-    write_or_replace,
 )
-from vlmo_jax.input.images import pixels
 from vlmo_jax.input.images.augmentation import Augmentation
-from vlmo_jax.input.plain_images import ImageRows, check_image_size
+from vlmo_jax.input.plain_images import ImageRows, check_image_size, square_image
 from vlmo_jax.input.schema import INDEX_COLUMNS, UNUSED, Batch, Column
-from vlmo_jax.input.text import captions
+from vlmo_jax.input.text.plain_texts import synthetic_texts, text_columns, write_text
 from vlmo_jax.input.text.tokenizer import Tokenizer, check_text_length
 
 TARGETS = 10  # answers that a row has room for, as many as people answer a question of VQAv2
@@ -85,41 +83,8 @@ class QuestionRows:
         }
 
 
-def text_columns(text_length: int) -> dict[str, Column]:
-    """Columns of a text: token_ids int32 [T] and token_mask bool [T]."""
-    return {
-        "token_ids": Column((text_length,), np.int32),
-        "token_mask": Column((text_length,), np.bool_),
-    }
-
-
-def synthetic_texts(
-    rows: int, text_length: int, rng: np.random.Generator, vocab_size: int
-) -> Batch:
-    """Made-up texts for benchmarks, all of full length."""
-    shape = (rows, text_length)
-    return {
-        "token_ids": rng.integers(0, vocab_size, shape).astype(np.int32),
-        "token_mask": np.ones(shape, np.bool_),
-    }
-
-
-def write_text(batch: Batch, row: int, text: str, tokenizer: Tokenizer, *, eager: bool) -> bool:
-    """Writes the tokens of a text into a row; says whether it has all of them.
-
-    Args:
-        batch, row: where to write.
-        text: a question or statement.
-        tokenizer: of the texts.
-        eager: whether the text comes back so often that its tokens are remembered.
-    """
-    ids = (captions.encode_cached(tokenizer, text) if eager else tokenizer.encode(text)).ids
-    token_ids, token_mask = batch["token_ids"][row], batch["token_mask"][row]
-    return captions.pack_tokens(ids, tokenizer, token_ids, token_mask) == len(ids)
-
-
 @dataclasses.dataclass(frozen=True)
-class QuestionExamples:
+class QuestionExamples(ReplacesBroken):
     """Makes the rows of the training stream, for `pipeline.stream_batches`: each question comes
     once an epoch.
 
@@ -143,16 +108,6 @@ class QuestionExamples:
     def columns(self) -> dict[str, Column]:
         """Those of `QuestionRows`."""
         return self.rows.columns
-
-    def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
-        """Writes one example into a batch; see `pairs.PairExamples.write`."""
-        return write_or_replace(
-            functools.partial(self._write, batch, row),
-            len(self.source),
-            seed=self.seed,
-            position=position,
-            index=index,
-        )
 
     def _write(self, batch: Batch, row: int, index: int, rng: np.random.Generator) -> Report:
         record, number = read_record(self.source, index)
@@ -231,17 +186,3 @@ def _seen(maker: EvalQuestions, place: int) -> tuple[QuestionsRecord, np.ndarray
     """A record and its image in view, kept for its other questions, which come next."""
     record = read_record(maker.source.records, place)
     return record, square_image(record.image, record.image_id, maker.rows.image_size)
-
-
-def square_image(data: bytes, record_id: str, image_size: int) -> np.ndarray:
-    """An encoded image resized to a square, uint8 [S, S, 3].
-
-    Raises:
-        UnusableRecordError: it is broken.
-    """
-    return np.asarray(pixels.resize_square(decode_image(data, record_id), image_size))
-
-
-def thumbnail(data: bytes, image_size: int) -> np.ndarray:
-    """An encoded image for a picture of examples, uint8 [S, S, 3]."""
-    return np.asarray(pixels.resize_square(images.decode_image(data), image_size))

@@ -3,25 +3,24 @@ true, written straight into a row of a batch.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
 import numpy as np
 
 from vlmo_jax.datasets.records import StatementRecord
 from vlmo_jax.input.attempts import (
+    ReplacesBroken,
     Report,
     UnusableRecordError,
     decode_image,
     needed_record,
     read_record,
     require_records,
-    write_or_replace,
 )
 from vlmo_jax.input.images.augmentation import Augmentation
-from vlmo_jax.input.plain_images import check_image_size
-from vlmo_jax.input.questions import square_image, synthetic_texts, text_columns, write_text
+from vlmo_jax.input.plain_images import check_image_size, square_image
 from vlmo_jax.input.schema import INDEX_COLUMNS, Batch, Column
+from vlmo_jax.input.text.plain_texts import synthetic_texts, text_columns, write_text
 from vlmo_jax.input.text.tokenizer import Tokenizer, check_text_length
 
 SIDES = ("image_0", "image_1")
@@ -73,7 +72,7 @@ class StatementRows:
 
 
 @dataclasses.dataclass(frozen=True)
-class StatementExamples:
+class StatementExamples(ReplacesBroken):
     """Makes the rows of the training stream, for `pipeline.stream_batches`.
 
     Args:
@@ -94,16 +93,6 @@ class StatementExamples:
     def columns(self) -> dict[str, Column]:
         """Those of `StatementRows`."""
         return self.rows.columns
-
-    def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
-        """Writes one example into a batch; see `pairs.PairExamples.write`."""
-        return write_or_replace(
-            functools.partial(self._write, batch, row),
-            len(self.source),
-            seed=self.seed,
-            position=position,
-            index=index,
-        )
 
     def _write(self, batch: Batch, row: int, index: int, rng: np.random.Generator) -> Report:
         record, size = read_record(self.source, index), self.rows.image_size
