@@ -9,7 +9,7 @@ from PIL import Image
 from vlmo_jax.commands.command_line import read_config
 from vlmo_jax.commands.recipe_files import project_recipes
 from vlmo_jax.experiments import chain, compare
-from vlmo_jax.experiments.runs import RunStoppedError, Usage, run_recipe
+from vlmo_jax.experiments.runs import RunStoppedError, Usage, read_settings, run_recipe
 from vlmo_jax.experiments.summary_page import Section, summary_page
 from vlmo_jax.reports import curves
 
@@ -29,9 +29,9 @@ def test_settings_go_to_their_stage():
             ),
         ):
             chain.read_settings([wrong])
-    assert compare.read_settings(["steps=3", "data.source=x"]) == {"steps": "3", "data.source": "x"}
+    assert read_settings(["steps=3", "data.source=x"]) == {"steps": "3", "data.source": "x"}
     with pytest.raises(ValueError, match="--set=steps is not FIELD=VALUE"):
-        compare.read_settings(["steps"])
+        read_settings(["steps"])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from vlmo_jax.models.build import abstract_model, count_params
 from vlmo_jax.models.vlmo import IMAGE_BRANCHES, TEXT_BRANCHES
 from vlmo_jax.objectives.masked_language import masked_language_loss
 from vlmo_jax.recipes import Recipe
+from vlmo_jax.tasks.retrieval import MATCH_SCORES
 
 POSITIONS = ["relative", "absolute"]
 
@@ -46,7 +47,7 @@ def encoder(request):
             "text_features": model.text_features(token_ids, token_mask),
             "fused_text": states[:, :length],
             "fused_image": states[:, length:],
-            "match": model.match(image, token_ids, token_mask),
+            "match": MATCH_SCORES["log_odds"](model.pair_logits(image, token_ids, token_mask)),
         }
 
     return tiny.params(**fields), encode

@@ -7,6 +7,7 @@ import pytest
 from tests import tiny
 from vlmo_jax.objectives.means import shares, weighted_total
 from vlmo_jax.tasks.pair_pretrain import PairPretrainTask
+from vlmo_jax.tasks.retrieval import MATCH_SCORES
 
 B = 6
 KEY = jax.random.key(3)
@@ -78,7 +79,9 @@ def log_odds(params):
     normalised = lambda image: (
         (image / np.float32(255) - np.float32(TASK.mean)) / np.float32(TASK.std)
     )
-    match = jax.jit(lambda params, image, ids, mask: tiny.model(params).match(image, ids, mask))
+    match = jax.jit(
+        lambda params, *pair: MATCH_SCORES["log_odds"](tiny.model(params).pair_logits(*pair))
+    )
     return lambda image, ids, mask: np.asarray(
         match(params, normalised(image), ids, mask), np.float64
     )

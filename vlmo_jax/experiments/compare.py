@@ -18,31 +18,11 @@ import numpy as np
 from vlmo_jax.checkpoints.saved_params import find_checkpoint
 from vlmo_jax.commands.config_errors import refusing_values
 from vlmo_jax.commands.endings import told_in_one_line
-from vlmo_jax.commands.paths import user_path
-from vlmo_jax.experiments.runs import run_recipe
+from vlmo_jax.experiments.runs import add_arguments, read_settings, run_recipe
 from vlmo_jax.reports.curves import compare_losses
 from vlmo_jax.reports.metrics import announce, read_metrics
 
 SHOWN = ("recall_at_1", "recall_at_10", "mean_recall")
-
-
-def read_settings(settings: Sequence[str]) -> dict[str, str]:
-    """Settings by field.
-
-    Args:
-        settings: each "FIELD=VALUE".
-
-    Returns:
-        Field -> value.
-
-    Raises:
-        ValueError: a setting of another form.
-    """
-    pairs = [setting.partition("=") for setting in settings]
-    for field, equals, value in pairs:
-        if not (field and equals):
-            raise ValueError(f"--set={field}{equals}{value} is not FIELD=VALUE")
-    return {field: value for field, _, value in pairs}
 
 
 def run_all(
@@ -176,27 +156,11 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--init_from",
-        type=user_path,
-        required=True,
-        help="work folder or checkpoint of the second start",
+    add_arguments(
+        parser, init_from="work folder or checkpoint of the second start", workdir="runs/compare"
     )
     parser.add_argument("--config", default="configs/stage3.py", help="recipe of all runs")
     parser.add_argument(
         "--seeds", type=int, default=3, help="runs from each start, with seeds 0, 1, ..."
-    )
-    parser.add_argument(
-        "--workdir",
-        type=user_path,
-        default=pathlib.Path("runs/compare"),
-        help="where everything goes",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="a setting of every run's config",
     )
     return parser

@@ -18,11 +18,9 @@ from vlmo_jax.checkpoints.saved_params import find_checkpoint
 from vlmo_jax.commands.command_line import read_config
 from vlmo_jax.commands.config_errors import refusing_values
 from vlmo_jax.commands.endings import told_in_one_line
-from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets.sources import BLANK_PREFIX, EMBEDDED_PREFIX, open_records
 from vlmo_jax.evals.guesses import guess_questions, guess_statements
-from vlmo_jax.experiments.compare import read_settings
-from vlmo_jax.experiments.runs import run_recipe
+from vlmo_jax.experiments.runs import add_arguments, read_settings, run_recipe
 from vlmo_jax.experiments.summary_page import Section, summary_page
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.reports.curves import compare_losses
@@ -226,25 +224,10 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--init_from", type=user_path, required=True, help="work folder or checkpoint of stage 3"
-    )
+    add_arguments(parser, init_from="work folder or checkpoint of stage 3", workdir="runs/fusion")
     parser.add_argument(
         "--tasks",
         default=",".join(COMPARISONS),
         help="what to compare on, with commas between (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--workdir",
-        type=user_path,
-        default=pathlib.Path("runs/fusion"),
-        help="where everything goes (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="a setting of every run's config",
     )
     return parser

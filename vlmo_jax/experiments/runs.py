@@ -1,15 +1,61 @@
 """Runs recipes as processes of their own, one after another, as `python -m vlmo_jax.main` does."""
 
+import argparse
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vlmo_jax.commands.endings import UserError
+from vlmo_jax.commands.paths import user_path
 from vlmo_jax.main import STOPPED
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, init_from: str, workdir: str) -> None:
+    """Gives a command that compares runs the arguments that all such have.
+
+    Args:
+        parser: of the command.
+        init_from: what a run starts from, for the help.
+        workdir: where everything goes by default.
+    """
+    parser.add_argument("--init_from", type=user_path, required=True, help=init_from)
+    parser.add_argument(
+        "--workdir",
+        type=user_path,
+        default=pathlib.Path(workdir),
+        help="where everything goes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a setting of every run's config",
+    )
+
+
+def read_settings(settings: Sequence[str]) -> dict[str, str]:
+    """Settings by field.
+
+    Args:
+        settings: each "FIELD=VALUE".
+
+    Returns:
+        Field -> value.
+
+    Raises:
+        ValueError: a setting of another form.
+    """
+    pairs = [setting.partition("=") for setting in settings]
+    for field, equals, value in pairs:
+        if not (field and equals):
+            raise ValueError(f"--set={field}{equals}{value} is not FIELD=VALUE")
+    return {field: value for field, _, value in pairs}
 
 
 class Usage(NamedTuple):

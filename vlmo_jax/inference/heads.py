@@ -3,7 +3,7 @@
 from collections.abc import Container
 
 from vlmo_jax.commands.endings import UserError
-from vlmo_jax.models.vlmo import HEADS
+from vlmo_jax.models.vlmo_fields import HEADS
 
 # What a head is for, and the recipes that train it.
 _TAUGHT_BY = {
@@ -27,7 +27,7 @@ def require_head(head: str, parts: Container[str], name: str) -> None:
     """Refuses a model that lacks a head.
 
     Args:
-        head: of `models.vlmo.HEADS`.
+        head: of `models.vlmo_fields.HEADS`.
         parts: what the model has: the names of its outermost parameters.
         name: of the model, for the message.
 

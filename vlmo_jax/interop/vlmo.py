@@ -29,7 +29,7 @@ from vlmo_jax.interop.places import (
     patch_layout,
 )
 from vlmo_jax.layers.modality_experts import EXPERTS
-from vlmo_jax.models.vlmo import HEADS
+from vlmo_jax.models.vlmo_fields import HEADS
 
 LOWER_EXPERTS: tuple[str, ...] = ("image", "text")
 EXPERT_SUFFIX = {"image": "_imag", "text": "_text", "vision_language": "_vl"}

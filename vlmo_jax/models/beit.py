@@ -152,7 +152,7 @@ class BEiT(nnx.Module):
 
 
 def check_sizes(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
-    """Refuses a BEiT that is impossible, or does not lie on the mesh; see `vlmo.check_sizes`."""
+    """Refuses a BEiT that is impossible, or does not lie on the mesh; see vlmo_fields.py."""
     check_transformer(fields, mesh_shape)
     check_vocabulary(fields, mesh_shape)
 

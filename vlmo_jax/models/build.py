@@ -10,7 +10,7 @@ from flax import nnx
 
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.fields import Anything, Kind, check_fields
-from vlmo_jax.models import beit, dual_vlmo, dvae, memory, vlmo
+from vlmo_jax.models import beit, dual_vlmo, dvae, memory, vlmo, vlmo_fields
 from vlmo_jax.models.sizes import DTYPES, MeshShape
 
 
@@ -36,14 +36,14 @@ class ModelKind(NamedTuple):
 MODELS = {
     "vlmo": ModelKind(
         vlmo.VLMo,
-        vlmo.FIELDS,
-        vlmo.check_sizes,
+        vlmo_fields.FIELDS,
+        vlmo_fields.check_sizes,
         memory.count_vlmo,
         memory.values_of_transformer,
     ),
     "dual_vlmo": ModelKind(
         dual_vlmo.DualVLMo,
-        vlmo.FIELDS,
+        vlmo_fields.FIELDS,
         dual_vlmo.check_sizes,
         memory.count_dual_vlmo,
         memory.values_of_dual_vlmo,

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from vlmo_jax.commands.config_errors import require
 from vlmo_jax.layers.heads import Classifier
 from vlmo_jax.layers.linear import INIT_STD
-from vlmo_jax.models import vlmo
+from vlmo_jax.models import vlmo, vlmo_fields
 from vlmo_jax.models.sizes import MeshShape
 
 # Heads of a VLMo that read a fused token there, and here the first tokens of so many passes.
@@ -109,4 +109,6 @@ def check_sizes(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
         f"config.model.heads={tuple(heads)} has none of {', '.join(PASSES)}, which a dual_vlmo is"
         " made for; use config.model.kind='vlmo' for others",
     )
-    vlmo.check_sizes({**fields, "heads": tuple(h for h in heads if h not in PASSES)}, mesh_shape)
+    vlmo_fields.check_sizes(
+        {**fields, "heads": tuple(h for h in heads if h not in PASSES)}, mesh_shape
+    )

@@ -10,7 +10,7 @@ from typing import Any
 
 from vlmo_jax.layers.relative_position import num_image_rows, num_rows
 from vlmo_jax.models.dual_vlmo import PASSES
-from vlmo_jax.models.vlmo import HEADS, PRETRAIN_HEADS
+from vlmo_jax.models.vlmo_fields import HEADS, PRETRAIN_HEADS
 
 Fields = Mapping[str, Any]
 

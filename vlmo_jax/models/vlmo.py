@@ -4,7 +4,7 @@ Source: "VLMo: Unified Vision-Language Pre-Training with Mixture-of-Modality-Exp
 arXiv 2111.02358, and the official code where the two differ (it made the published weights).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,48 +12,18 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.commands.config_errors import ConfigError, require
-from vlmo_jax.commands.fields import Extra, Kind, Several, Text
 from vlmo_jax.layers import relative_position
 from vlmo_jax.layers.embeddings import ImageEmbedding, TextEmbedding
 from vlmo_jax.layers.heads import Classifier, ContrastiveProjection, MaskedLanguageHead, Pooler
 from vlmo_jax.layers.linear import INIT_STD, Linear, param, per_row, truncated_normal
 from vlmo_jax.layers.modality_experts import EXPERTS
 from vlmo_jax.layers.transformer import MomeTransformer
-from vlmo_jax.models.sizes import (
-    SIZE,
-    TRANSFORMER_FIELDS,
-    MeshShape,
-    check_transformer,
-    check_vocabulary,
-)
+from vlmo_jax.models.vlmo_fields import HEADS, PRETRAIN_HEADS, check_parts
 
 # The two contrastive branches: states served by the modality's own experts, and states that go
 # through the upper blocks with the vision-language expert.
 IMAGE_BRANCHES = ("image", "vision_language")
 TEXT_BRANCHES = ("text", "vision_language")
-
-# What each head is built from; a model has the modules of its heads and no others.
-HEADS = {
-    "itc": ("itc", "itc_vl"),
-    "itm": ("pooler", "itm_head"),
-    "mlm": ("mlm_head",),
-    "retrieval": ("itc",),
-    "vqa": ("pooler", "vqa_head"),
-    "nlvr2": ("pooler", "nlvr2_head"),
-}
-PRETRAIN_HEADS = ("itc", "itm", "mlm")
-
-# What the fields of `config.model` may be.
-_NAMES = Several(Text(), what="names in brackets with a comma behind each", distinct=True)
-FIELDS: dict[str, Kind] = {
-    **TRANSFORMER_FIELDS,
-    "text_length": SIZE,
-    "text_positions": SIZE,
-    "experts": Extra(_NAMES),
-    "heads": Extra(_NAMES),
-    "num_answers": Extra(SIZE),
-}
 
 
 class VLMo(nnx.Module):
@@ -305,15 +275,8 @@ class VLMo(nnx.Module):
         key: jax.Array | None = None,
     ) -> jax.Array:
         """Logits of "no match" and "match" of pairs: [B, 2] float32; `key` turns dropout on."""
-        embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
-        text = self.embed_text(token_ids, embed_key)
-        pooled = self._pool(text, token_mask, self.embed_image(image), encode_key)
+        pooled = self._pool_pair(image, token_ids, token_mask, key)
         return self.itm_head(pooled).astype(jnp.float32)
-
-    def match(self, image: jax.Array, token_ids: jax.Array, token_mask: jax.Array) -> jax.Array:
-        """Log-odds that image and text belong together, by the ITM head: [B] float32."""
-        logits = self.pair_logits(image, token_ids, token_mask)
-        return logits[:, 1] - logits[:, 0]
 
     def answer(
         self,
@@ -325,9 +288,7 @@ class VLMo(nnx.Module):
         """Logits of the answers to questions about images (VQA): [B, num_answers] float32; `key`
         turns dropout on.
         """
-        embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
-        text = self.embed_text(token_ids, embed_key)
-        return self.vqa_head(self._pool(text, token_mask, self.embed_image(image), encode_key))
+        return self.vqa_head(self._pool_pair(image, token_ids, token_mask, key))
 
     def compare(
         self,
@@ -349,6 +310,12 @@ class VLMo(nnx.Module):
         pooled = self._pool(self.embed_text(ids, embed_key), mask, images, encode_key)
         return self.nlvr2_head(pooled.reshape(len(token_ids), -1))
 
+    def _pool_pair(self, image, token_ids, token_mask, key):
+        """The pooled first token [B, D] of texts fused with images."""
+        embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
+        text = self.embed_text(token_ids, embed_key)
+        return self._pool(text, token_mask, self.embed_image(image), encode_key)
+
     def _pool(self, text, token_mask, image, key=None):
         """The pooled first token [B, D] of [text; image], both embedded."""
         first = first_token(len(text))
@@ -363,54 +330,3 @@ def _interleave(first, second):
 def first_token(batch_size: int) -> jax.Array:
     """The positions [B, 1] of heads that read the first token only."""
     return jnp.zeros((batch_size, 1), jnp.int32)
-
-
-def check_sizes(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
-    """Refuses a VLMo that is impossible, or does not lie on the mesh.
-
-    Args:
-        fields: of `config.model`.
-        mesh_shape: (data, fsdp, tensor).
-
-    Raises:
-        ConfigError: at the first impossible value.
-    """
-    check_transformer(fields, mesh_shape)
-    experts, heads = fields.get("experts", tuple(EXPERTS)), fields.get("heads", PRETRAIN_HEADS)
-    try:
-        check_parts(experts, heads)
-    except ValueError as error:
-        raise ConfigError(f"config.model.{error}") from error
-    fused = [head for head in heads if head != "mlm"]
-    require(
-        len(experts) == len(EXPERTS) or not fused,
-        f"config.model.experts={tuple(experts)} has none for pairs, which {', '.join(fused)} of"
-        f" config.model.heads read; use {tuple(EXPERTS)}",
-    )
-    check_vocabulary(fields, mesh_shape)
-    length, positions = fields["text_length"], fields["text_positions"]
-    require(
-        length >= 3,
-        f"config.model.text_length={length} has no room for [CLS], a token and [SEP];"
-        " use at least 3",
-    )
-    require(
-        length <= positions,
-        f"config.model.text_length={length} is more than config.model.text_positions={positions};"
-        " raise text_positions or shorten the texts",
-    )
-
-
-def check_parts(experts: Sequence[str], heads: Sequence[str]) -> None:
-    """Raises ValueError unless VLMo can be built with these experts and heads."""
-    allowed = [tuple(EXPERTS)[:count] for count in (2, 3)]
-    if tuple(experts) not in allowed:
-        raise ValueError(
-            f"experts={tuple(experts)} is not allowed; use {allowed[0]} (stage 2) or {allowed[1]}"
-        )
-    unknown = [head for head in heads if head not in HEADS]
-    if unknown:
-        raise ValueError(
-            f"heads={tuple(heads)}: {', '.join(map(repr, unknown))} unknown; use some of"
-            f" {', '.join(HEADS)}"
-        )

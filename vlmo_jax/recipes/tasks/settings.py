@@ -72,7 +72,7 @@ def check_heads(config: ConfigDict, part: str, needed: Collection[str]) -> None:
     Args:
         config: of a recipe.
         part: of the config that needs them, such as "task".
-        needed: heads out of `models.vlmo.HEADS`.
+        needed: heads out of `models.vlmo_fields.HEADS`.
     """
     heads = config.model.get("heads", None)
     if heads is None:
