@@ -3,7 +3,11 @@
 from collections.abc import Container
 
 from vlmo_jax.commands.endings import UserError
+from vlmo_jax.models import vilt_fields
 from vlmo_jax.models.vlmo_fields import HEADS
+
+# What serves in the place of a head, where a model lacks it.
+_INSTEAD = {"itm": vilt_fields.HEADS["rank"]}
 
 # What a head is for, and the recipes that train it.
 _TAUGHT_BY = {
@@ -34,7 +38,8 @@ def require_head(head: str, parts: Container[str], name: str) -> None:
     Raises:
         UnfitModelError: it lacks the head; says which recipe trains it.
     """
-    if any(part not in parts for part in HEADS[head]):
+    served_by = (HEADS[head], *([_INSTEAD[head]] if head in _INSTEAD else []))
+    if not any(all(part in parts for part in needed) for needed in served_by):
         what, recipes = _TAUGHT_BY[head]
         raise UnfitModelError(
             f"{name} has no part that {what}; train one with {recipes}, or load another model"

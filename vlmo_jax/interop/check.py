@@ -12,6 +12,7 @@ NAME.json alone where it has no arrays:
   vqa, nlvr2, irtr   heads of fine-tuning: outputs, loss, gradients
   resize             position tables at another image size, and outputs there
   beit, dalle        siblings without a kind, known by their source
+  vilt, vilt_ipot    a step of ViLT's pre-training, its alignment of words with patches alone
   vqa_eval           normal forms of answers, accuracies of VQA
   vqa_vocab          vocabulary of answers, soft targets
   bert_wordpiece     tokens, rows of them, and whole words to hide
@@ -53,6 +54,7 @@ from vlmo_jax.interop.checks.scores import check_consistency, check_vqa_eval, ch
 from vlmo_jax.interop.checks.segmentation import check_segment_eval
 from vlmo_jax.interop.checks.textmlm import check_textmlm
 from vlmo_jax.interop.checks.train import check_train
+from vlmo_jax.interop.checks.vilt import check_ipot, check_vilt
 from vlmo_jax.interop.checks.wordpiece import check_wordpiece
 
 CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], None]] = {
@@ -65,6 +67,8 @@ CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], N
     "resize": check_resize,
     "beit": check_beit,
     "dalle": check_dalle,
+    "vilt": check_vilt,
+    "vilt_ipot": check_ipot,
     "vqa_eval": check_vqa_eval,
     "vqa_vocab": check_vqa_vocab,
     "bert_wordpiece": check_wordpiece,
