@@ -5,8 +5,8 @@ made for: data and model of a recipe agree on it (see recipes/visual.py).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from vlmo_jax.layers.embeddings import normalize_image
@@ -18,7 +18,7 @@ IMAGES = ("image",)
 REGIONS = ("regions", "boxes", "region_mask")
 
 
-def visual_input(batch: Batch, mean: Sequence[float], std: Sequence[float]) -> jax.Array | Regions:
+def visual_input(batch: Batch, mean: Sequence[float], std: Sequence[float]) -> Any:
     """What the model sees of a batch.
 
     Args:
