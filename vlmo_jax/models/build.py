@@ -10,7 +10,7 @@ from flax import nnx
 
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.fields import Anything, Kind, check_fields
-from vlmo_jax.models import beit, dual_vlmo, dvae, memory, vlmo, vlmo_fields
+from vlmo_jax.models import beit, dual_vlmo, dvae, memory, vlmo, vlmo_fields, vse_infinity
 from vlmo_jax.models.sizes import DTYPES, MeshShape
 
 
@@ -61,6 +61,13 @@ MODELS = {
         dvae.check_sizes,
         memory.count_discrete_vae,
         memory.values_of_discrete_vae,
+    ),
+    "vse_infinity": ModelKind(
+        vse_infinity.VSEInfinity,
+        vse_infinity.FIELDS,
+        vse_infinity.check_sizes,
+        vse_infinity.count_params,
+        vse_infinity.values_at_once,
     ),
 }
 
