@@ -77,9 +77,7 @@ def feed_forward_places(
     yield from norm_places(f"{outer}.LayerNorm", (*root, "output_norm"), (number,))
 
 
-def block_places(
-    prefix: str, root: ParamPath, number: int, num_heads: int
-) -> Iterator[NamedPlace]:
+def block_places(prefix: str, root: ParamPath, number: int, num_heads: int) -> Iterator[NamedPlace]:
     """(name, Place) of layers.blocks.PostNormBlock without a memory, in a stack.
 
     Args:

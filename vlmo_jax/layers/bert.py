@@ -113,6 +113,4 @@ class Bert(nnx.Module):
             [B, T, D].
         """
         assert self.fusion is not None, "this BERT was made without blocks that read a memory"
-        return self.fusion(
-            states, mask=token_mask, memory=memory, memory_mask=memory_mask, key=key
-        )
+        return self.fusion(states, mask=token_mask, memory=memory, memory_mask=memory_mask, key=key)
