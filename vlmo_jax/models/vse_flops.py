@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vlmo_jax.models.flops import block_flops
+from vlmo_jax.models.flops import PassFlops, block_flops
 
 _POSITION, _HIDDEN = 32, 32  # of generalized pooling
 
 
-def pair_flops(model: Mapping[str, Any]) -> int:
-    """FLOPs of the forward passes of one pair: see `image_flops` and `text_flops`."""
-    return image_flops(model) + text_flops(model)
+def pass_flops(model: Mapping[str, Any]) -> PassFlops:
+    """FLOPs of the passes: see `image_flops` and `text_flops`; an answer reads both vectors."""
+    image, text = image_flops(model), text_flops(model)
+    width = 2 * model["embed_width"]
+    head = 2 * width * (width + model.get("num_answers", 1))
+    return PassFlops(image, text, 0, image + text + head)
 
 
 def image_flops(model: Mapping[str, Any]) -> int:

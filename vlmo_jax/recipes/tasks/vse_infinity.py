@@ -8,8 +8,7 @@ from flax import nnx
 from vlmo_jax.commands.config_errors import require
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.commands.fields import Choice, Flag, Kind, Number, Whole
-from vlmo_jax.models.build import abstract_model, model_maker
-from vlmo_jax.models.vse_flops import pair_flops
+from vlmo_jax.models.build import abstract_model, model_maker, pass_flops
 from vlmo_jax.recipes.tasks.settings import Settings, check_heads
 from vlmo_jax.recipes.visual import seen_by, sees_regions
 from vlmo_jax.tasks.protocols import PoolsPairs
@@ -81,7 +80,8 @@ class TripletRecipe(Settings):
 
     def forward_flops(self) -> int:
         """See `protocols.TaskRecipe`."""
-        return pair_flops(self.config.model)
+        passes = pass_flops(self.config.model)
+        return passes.image + passes.text
 
     def watch(self, metrics: Mapping[str, float]) -> str:
         """See `protocols.TaskRecipe`.
@@ -94,8 +94,8 @@ class TripletRecipe(Settings):
         found = (
             "collapsed: all similarities of a batch are alike (deviation"
             f" {metrics['similarity_deviation']:.1g}), and a pair's triplet loss is twice the"
-            f" margin, {metrics['triplet_loss']:.3f}. It may find its way out; if it does not, use a"
-            " longer config.task.warmup_steps, in which all negatives count, or a smaller"
+            f" margin, {metrics['triplet_loss']:.3f}. It may find its way out; if it does not, use"
+            " a longer config.task.warmup_steps, in which all negatives count, or a smaller"
             " config.optimizer.learning_rate"
         )
         if self.config.task.on_collapse == "stop":
