@@ -49,16 +49,68 @@ class TextEmbedding(nnx.Module):
         )
         self.norm = LayerNorm(width, epsilon=1e-12, rngs=rngs)
 
-    def __call__(self, token_ids: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Embeds `token_ids` [B, T] int32 to [B, T, D]; `key` turns dropout on."""
-        # Gathered before rows of it are taken: else the rows change places.
-        table = constrain(self.word[...], "vocab", None)
-        x = constrain(jnp.take(table, token_ids, axis=0), "batch")
+    def __call__(
+        self,
+        token_ids: jax.Array,
+        key: jax.Array | None = None,
+        *,
+        segments: jax.Array | None = None,
+    ) -> jax.Array:
+        """Embeds texts.
+
+        Args:
+            token_ids: [B, T] int32.
+            key: turns dropout on.
+            segments: [B, T] int32 of 0 and 1, which segment row is added; None: row 0.
+
+        Returns:
+            [B, T, D] in the compute type.
+        """
+        x = look_up(self.word[...], token_ids)
         x = jnp.where(token_ids[..., None] == self.pad_id, jax.lax.stop_gradient(x), x)
-        x = x + per_row(self.segment[0], x)
+        x = x + (per_row(self.segment[0], x) if segments is None else self.segment[...][segments])
         if self.position is not None:
             x = x + per_row(self.position[: token_ids.shape[1]], x)
         return dropout(self.norm(x), self.dropout_rate, key).astype(self.dtype)
+
+
+class TokenEmbedding(nnx.Module):
+    """word + position: the text embedding of CLIP.
+
+    Args:
+        vocab_size: V.
+        width: D.
+        positions: rows of the position table, the longest text.
+        dtype: type of the result.
+        init_std: deviation that the words start from; positions start from half of it.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        width: int,
+        *,
+        positions: int,
+        dtype: DTypeLike = jnp.float32,
+        init_std: float = INIT_STD,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.dtype = dtype
+        normal, half = truncated_normal(init_std), truncated_normal(init_std / 2)
+        self.word = param(normal, (vocab_size, width), ("vocab", "embed"), rngs)
+        self.position = param(half, (positions, width), (None, "embed"), rngs)
+
+    def __call__(self, token_ids: jax.Array) -> jax.Array:
+        """Embeds `token_ids` [B, T] int32 to [B, T, D]."""
+        x = look_up(self.word[...], token_ids)
+        return (x + per_row(self.position[: token_ids.shape[1]], x)).astype(self.dtype)
+
+
+def look_up(table: jax.Array, token_ids: jax.Array) -> jax.Array:
+    """The rows of a word table [V, D] for tokens [B, T] int32: [B, T, D]."""
+    # Gathered before rows of it are taken: else the rows change places.
+    table = constrain(table, "vocab", None)
+    return constrain(jnp.take(table, token_ids, axis=0), "batch")
 
 
 class ImageEmbedding(nnx.Module):
@@ -69,6 +121,7 @@ class ImageEmbedding(nnx.Module):
         width: D.
         positions: whether learned positions are added.
         mask_token: whether there is a token for patches that are hidden, as in BEiT.
+        bias: whether patches have a bias; CLIP's have none.
         dtype: compute type.
         init_std: deviation that the parameters start from.
     """
@@ -81,6 +134,7 @@ class ImageEmbedding(nnx.Module):
         *,
         positions: bool = False,
         mask_token: bool = False,
+        bias: bool = True,
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
         rngs: nnx.Rngs,
@@ -89,7 +143,7 @@ class ImageEmbedding(nnx.Module):
         self.dtype, self.patch_size = dtype, patch_size
         num_tokens = (image_size // patch_size) ** 2 + 1
         self.patch = param(normal, (patch_size * patch_size * 3, width), (None, "embed"), rngs)
-        self.patch_bias = param(nnx.initializers.zeros, (width,), (None,), rngs)
+        self.patch_bias = param(nnx.initializers.zeros, (width,), (None,), rngs) if bias else None
         self.class_token = param(normal, (width,), (None,), rngs)
         self.position = (
             param(normal, (num_tokens, width), (None, "embed"), rngs) if positions else None
@@ -119,6 +173,8 @@ class ImageEmbedding(nnx.Module):
     def _project(self, patches: jax.Array) -> jax.Array:
         """Pixels of patches [B, P, p*p*3] to [B, P, D]."""
         x = patches.astype(self.dtype) @ self.patch[...].astype(self.dtype)
+        if self.patch_bias is None:
+            return x
         return x + per_row(self.patch_bias[...].astype(self.dtype), x)
 
     def _after_class_token(self, x: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.fields import Anything, Kind, check_fields
 from vlmo_jax.models import (
     beit,
+    clip,
     dual_vlmo,
     dvae,
     flops,
@@ -20,6 +21,8 @@ from vlmo_jax.models import (
     vilt_fields,
     vlmo,
     vlmo_fields,
+    vse_flops,
+    vse_infinity,
 )
 from vlmo_jax.models.sizes import DTYPES, MeshShape
 
@@ -84,6 +87,22 @@ MODELS = {
         vilt_fields.count_params,
         vilt_fields.num_values,
         vilt_fields.pass_flops,
+    ),
+    "vse_infinity": ModelKind(
+        vse_infinity.VSEInfinity,
+        vse_infinity.FIELDS,
+        vse_infinity.check_sizes,
+        vse_infinity.count_params,
+        vse_infinity.values_at_once,
+        vse_flops.pass_flops,
+    ),
+    "clip": ModelKind(
+        clip.CLIP,
+        clip.FIELDS,
+        clip.check_sizes,
+        clip.count_params,
+        clip.num_values,
+        clip.pass_flops,
     ),
 }
 

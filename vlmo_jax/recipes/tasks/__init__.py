@@ -14,6 +14,7 @@ from vlmo_jax.recipes.tasks.text_pretrain import TextPretrainRecipe
 from vlmo_jax.recipes.tasks.vilt_pretrain import ViltPretrainRecipe
 from vlmo_jax.recipes.tasks.visual_tokenizer import VisualTokenizerRecipe
 from vlmo_jax.recipes.tasks.vqa import VqaRecipe
+from vlmo_jax.recipes.tasks.vse_infinity import TripletRecipe
 
 TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "pair_pretrain": PairPretrainRecipe,
@@ -26,4 +27,5 @@ TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "ranking": RankingRecipe,
     "retrieval": RetrievalTaskRecipe,
     "retrieval_matching": RetrievalMatchingRecipe,
+    "vse_infinity": TripletRecipe,
 }

@@ -62,6 +62,10 @@ class Settings:
         """Nothing beside the data."""
         return ""
 
+    def watch(self, metrics: Mapping[str, float]) -> str:
+        """Nothing is known that can go wrong."""
+        return ""
+
     def next_step(self, workdir: Path) -> str:
         """Nothing in particular."""
         return f"its checkpoints are in {workdir}."
