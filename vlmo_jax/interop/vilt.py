@@ -192,7 +192,9 @@ def find_sizes(tensors: Mapping[str, Any], *, num_heads: int | None = None) -> d
     """
     told = (WORDS, TEXT_POSITIONS, PATCH, POSITIONS, FIRST, TYPES)
     if missing := [name for name in told if name not in tensors]:
-        raise ValueError(f"this is no ViLT: missing {missing}")
+        vlmo = any(re.search(r"\.mlp_(imag|text)\.", name) for name in tensors)
+        hint = "; it looks like a VLMo: use --from=vlmo" if vlmo else ""
+        raise ValueError(f"this is no ViLT: missing {named(missing)}{hint}")
     ranks = {WORDS: 2, TEXT_POSITIONS: 2, PATCH: 4, POSITIONS: 3, FIRST: 2, TYPES: 2, ANSWERS: 2}
     check_ranks("ViLT", tensors, ranks)
     width, _, patch_size, _ = tensors[PATCH].shape
