@@ -4,7 +4,6 @@
 `longest_side` see images of their own shape, others squares.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -66,8 +65,8 @@ def image_form_of(config: ConfigDict) -> ImageForm:
 def seen_by(config: ConfigDict) -> Seen:
     """What the model of a recipe sees."""
     if sees_regions(config):
-        maker = functools.partial(EvalRegions, rows=region_rows(config))
-        return Seen(visual.REGIONS, open_region_source, maker, normalised=False)
+        regions = lambda source: EvalRegions(source, region_rows(config))
+        return Seen(visual.REGIONS, open_region_source, regions, normalised=False)
     form = image_form_of(config)
-    images = functools.partial(EvalImages, rows=form)
+    images = lambda source: EvalImages(source, form)
     return Seen(tuple(form.columns), open_source, images, normalised=True)
