@@ -61,7 +61,6 @@ def get_config(arg="tiny"):
     )
     config.model = _model(size)
     config.optimizer.no_decay = NO_DECAY
-    # every pair is scored: config.evals.retrieval.scoring="vectors" is for models with vectors
     config = _tiny(config) if size == "tiny" else _paper(config)
     return _fine_tune(config, size, task) if task else config
 
