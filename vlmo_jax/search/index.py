@@ -92,7 +92,11 @@ class Index:
             NoPictureError: the index has no such picture.
         """
         where = self.pictures.whereabouts(picture_id)
-        return os.pread(self._packs[where.pack], where.length, where.begin)
+        return self.read_pack(where.pack, where.begin, where.length)
+
+    def read_pack(self, number: int, begin: int, length: int) -> bytes:
+        """Bytes of a file of thumbnails."""
+        return os.pread(self._packs[number], length, begin)
 
     def original(self, picture_id: str) -> Path:
         """The file of a picture, in full.

@@ -1,4 +1,4 @@
-"""The pictures of an index: a row each, in a file of SQLite that stays as it is once it is there."""
+"""The pictures of an index, a row each, in a file of SQLite that nobody changes once it is made."""
 
 import dataclasses
 import datetime
