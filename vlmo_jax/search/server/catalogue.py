@@ -11,7 +11,7 @@ from vlmo_jax.datasets.images import FORMATS
 from vlmo_jax.datasets.tables import printable
 from vlmo_jax.search.index import ChangedPictureError, Index
 from vlmo_jax.search.pictures import NoPictureError, Picture
-from vlmo_jax.search.queries import Hit
+from vlmo_jax.search.questions import Hit
 from vlmo_jax.search.server.asked import AboutAnswer, Filters, Folder, Result
 from vlmo_jax.search.server.limits import RefusalError
 
@@ -105,8 +105,8 @@ def result_of(hit: Hit) -> Result:
         taken=picture.taken,
         width=picture.width,
         height=picture.height,
-        score=None if np.isnan(hit.score) else float(hit.score),
-        probability=None if hit.probability is None else float(hit.probability),
+        score=None if np.isnan(hit.score) else round(float(hit.score), 6),
+        probability=None if hit.probability is None else round(hit.probability, 6),
         duplicates=[other.id for other in hit.duplicates],
         thumbnail=thumbnail,
         original=f"/pictures/{picture.id}/original",

@@ -13,8 +13,9 @@ from python_multipart.exceptions import FormParserError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from vlmo_jax.search import queries
-from vlmo_jax.search.queries import Hit, QueryError, Searcher, Term
+from vlmo_jax.search import questions
+from vlmo_jax.search.queries import Searcher
+from vlmo_jax.search.questions import Hit, QueryError, Term
 from vlmo_jax.search.server.asked import (
     RESULTS,
     AboutAnswer,
@@ -31,7 +32,6 @@ from vlmo_jax.search.server.limits import Limits, RefusalError, busy
 from vlmo_jax.search.server.metrics import Metrics
 from vlmo_jax.search.server.uploads import Uploads, read_upload
 
-LEAST_HITS = 64  # of a search; larger ones are powers of two, so that few sizes are compiled
 _PAGE = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
@@ -85,7 +85,7 @@ class Routes:
         self._catalogue, self._uploads = Catalogue(searcher.index, can_match), Uploads(limits)
         self._can_match, self._started = can_match, time.monotonic()
         self._decoding, self._coming = asyncio.Semaphore(1), 0
-        self.batcher = Batcher[queries.Query, list[Hit] | QueryError](
+        self.batcher = Batcher[questions.Query, list[Hit] | QueryError](
             self._search_many,
             size=limits.batch,
             waiting=limits.waiting,
@@ -195,7 +195,7 @@ class Routes:
         """Counters in the text form of Prometheus."""
         return Response(self._metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    def _search_many(self, asked: list[queries.Query]) -> Sequence[list[Hit] | QueryError]:
+    def _search_many(self, asked: list[questions.Query]) -> Sequence[list[Hit] | QueryError]:
         with self._metrics.search_seconds.time():
             return self._searcher.search_many(asked)
 
@@ -203,9 +203,9 @@ class Routes:
         if asked.rerank and not self._can_match:
             raise RefusalError(422, "rerank: the model of this index has no head that judges it.")
         found = await self.batcher.ask(
-            queries.Query(
+            questions.Query(
                 terms=terms,
-                top_k=_size(asked.skip + asked.count + 1),
+                top_k=asked.skip + asked.count + 1,
                 # Beyond those that are put in order anew, the order is that of the search.
                 rerank=asked.rerank if asked.skip < asked.rerank else 0,
                 folder=asked.folder,
@@ -235,11 +235,6 @@ class Routes:
             *(NamedPicture(kind="unlike", id=one, name=name(one)) for one in asked.unlike),
             *(NamedPicture(kind="upload", id=one, name="your picture") for one in asked.upload),
         ]
-
-
-def _size(hits: int) -> int:
-    """How many hits are asked for, where so many are needed."""
-    return max(LEAST_HITS, 1 << (hits - 1).bit_length())
 
 
 async def _picture_of(request: Request) -> bytes:

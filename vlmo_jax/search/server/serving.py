@@ -23,14 +23,15 @@ from vlmo_jax.inference.heads import UnfitModelError, require_head
 from vlmo_jax.inference.loading import load
 from vlmo_jax.inference.model import Model
 from vlmo_jax.search.index import open_index
-from vlmo_jax.search.queries import Query, Searcher, Term
+from vlmo_jax.search.queries import Searcher
+from vlmo_jax.search.questions import Query, Term
 from vlmo_jax.search.server.app import make_app
 from vlmo_jax.search.server.connections import patient_protocol
 from vlmo_jax.search.server.guards import GoneError
 from vlmo_jax.search.server.limits import Limits
-from vlmo_jax.search.server.routes import LEAST_HITS
 
 HOST, PORT = "127.0.0.1", 8000
+_PAGES = (49, 97)  # what a search for the first and the second page of the page is asked for
 _EVERYWHERE = ("0.0.0.0", "::")
 
 
@@ -210,13 +211,13 @@ def can_match(model: Model) -> bool:
 
 def warm_up(searcher: Searcher) -> None:
     """Asks what compiles everything, so that no client waits for it."""
-    size = searcher.model.image_size
     rerank = 20 if can_match(searcher.model) else 0
-    text, picture = Term(text="warm"), Term(image=Image.new("RGB", (size, size)))
-    one, both = (Query(terms, top_k=LEAST_HITS) for terms in ([text], [text, picture]))
-    matched = Query([text], top_k=LEAST_HITS, rerank=rerank)
-    for batch in ([one], [both, matched], [both] * 32):
-        searcher.search_many(batch)
+    picture = Term(image=Image.new("RGB", (searcher.model.image_size,) * 2))
+    for count in _PAGES:
+        for batch in (1, 9):  # of each size that programs are compiled for
+            texts = [Term(text=f"warm {number}") for number in range(batch)]
+            searcher.search_many([Query([text, picture], top_k=count) for text in texts])
+    searcher.search_many([Query([Term(text="warm")], top_k=20, rerank=rerank)])
 
 
 def _address(host: str, listening: socket.socket) -> str:
