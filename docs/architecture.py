@@ -73,6 +73,7 @@ FLOORS = (
         _room("training", "the loop of a run"),
         _room("inference", "a model, asked"),
     ),
+    (_room("search", "pictures, found"),),
     (
         _room("main", "the command of a run"),
         Room("encode, match, answer", "their commands", ("encode", "match", "answer")),

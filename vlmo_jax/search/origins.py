@@ -1,0 +1,26 @@
+"""The origin of vectors, of a model that is loaded."""
+
+import os
+
+from vlmo_jax.commands.paths import user_path
+from vlmo_jax.inference.model import Model
+from vlmo_jax.search.about import Origin
+
+
+def origin_of(model: Model, folder: str | os.PathLike) -> Origin:
+    """What vectors of a model come from.
+
+    Args:
+        model: with a dual encoder.
+        folder: that it was loaded from.
+
+    Raises:
+        UnfitModelError: it has no dual encoder.
+    """
+    return Origin(
+        model=str(user_path(folder).absolute()),
+        checkpoint="/".join(model.name.parts[-3:]),
+        fingerprint=model.fingerprint,
+        preprocessing=model.preprocessing,
+        dimension=model.encode_text([]).shape[1],
+    )
