@@ -61,8 +61,9 @@ def test_pictures_without_a_query_come_newest_first(client):
 def test_filters_hold_for_queries_and_without(client):
     about = client.ask("/about").json
     assert about["folders"] == [
-        {"name": "sub", "pictures": 4}, {"name": "sub/deep", "pictures": 2},
-    ]  # fmt: skip
+        {"name": "sub", "pictures": 4},
+        {"name": "sub/deep", "pictures": 2},
+    ]
     assert (about["first_taken"], about["last_taken"]) == ("2024-01-15", "2024-04-15")
     for terms in ({}, {"text": "red"}):
         inside = found(client, folder="sub/deep", **terms)["results"]
@@ -114,9 +115,14 @@ def test_pictures_are_shown_by_id(client, index_folder):
 def test_the_interface_describes_itself(client):
     description = client.ask("/openapi.json").json
     assert set(description["paths"]) == {
-        "/search", "/pictures/{picture_id}/thumbnail", "/pictures/{picture_id}/original",
-        "/uploads/{upload_id}", "/about", "/health", "/metrics",
-    }  # fmt: skip
+        "/search",
+        "/pictures/{picture_id}/thumbnail",
+        "/pictures/{picture_id}/original",
+        "/uploads/{upload_id}",
+        "/about",
+        "/health",
+        "/metrics",
+    }
     asked = {one["name"]: one for one in description["paths"]["/search"]["get"]["parameters"]}
     assert asked["count"]["schema"]["maximum"] == 100 and "description" in asked["text"]
     form = description["paths"]["/search"]["post"]["requestBody"]["content"]

@@ -74,11 +74,7 @@ class Guards:
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
-            try:
-                async with asyncio.timeout(self._limits.send_seconds):
-                    await send(message)
-            except TimeoutError:
-                raise GoneError from None
+            await send(message)
 
         self._under_way += 1
         try:
@@ -144,10 +140,6 @@ class Guards:
     def _too_large(self) -> RefusalError:
         most = f"{self._limits.upload_bytes / 2**20:g} MiB"
         return RefusalError(413, f"At most {most} may be sent; make the picture smaller first.")
-
-
-class GoneError(Exception):
-    """A client does not take its answer; the connection is closed, and nobody needs to know."""
 
 
 def host_name(header: str) -> str | None:

@@ -41,7 +41,7 @@ class Limits:
         head_seconds: in which the head of a request has to come.
         body_seconds: in which its body has to come.
         answer_seconds: in which a query has to be answered.
-        send_seconds: in which a client has to take a piece of an answer.
+        send_seconds: in which a client has to take some more of an answer.
         stop_seconds: for requests under way when the server stops.
     """
 

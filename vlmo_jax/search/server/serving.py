@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import threading
+import warnings
 import webbrowser
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -27,7 +28,6 @@ from vlmo_jax.search.queries import Searcher
 from vlmo_jax.search.questions import Query, Term
 from vlmo_jax.search.server.app import make_app
 from vlmo_jax.search.server.connections import patient_protocol
-from vlmo_jax.search.server.guards import GoneError
 from vlmo_jax.search.server.limits import Limits
 
 HOST, PORT = "127.0.0.1", 8000
@@ -100,6 +100,7 @@ def serve(
         WrongAddressError: the machine has no such address.
         UserError: index or model cannot be used.
     """
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # they are refused
     listening = listen(host, port)
     with ending_at_once(), open_index(index) as opened:
         loaded = load(opened.about.model if model is None else model, show_progress=False)
@@ -142,9 +143,7 @@ def make_server(
         names=names,
         is_local=is_local,
     )
-    log = logging.getLogger("uvicorn.error")
-    log.setLevel(logging.ERROR)  # clients' mistakes are no news
-    log.addFilter(_is_ours)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # clients' mistakes are no news
     config = uvicorn.Config(
         app,
         http=patient_protocol(limits),
@@ -236,8 +235,3 @@ def _tell(address: str, host: str, pictures: int, open_browser: bool) -> None:
         )
     if open_browser:
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
-    """Not that a client has gone."""
-    return not (record.exc_info and isinstance(record.exc_info[1], GoneError))
