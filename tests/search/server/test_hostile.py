@@ -191,7 +191,8 @@ def test_a_body_that_is_no_form(client, kind):
         b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
         b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
         b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999\r\n\r\n",
-        b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc",
+        b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\nabc",
         b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
         b"DELETE /pictures/0123456789abcdef/original HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100),  # HTTPS

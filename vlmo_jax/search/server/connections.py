@@ -22,38 +22,38 @@ def patient_protocol(limits: Limits) -> type[H11Protocol]:
     class PatientProtocol(H11Protocol):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self._head: asyncio.TimerHandle | None = None
-            self._reader: asyncio.TimerHandle | None = None
+            self._awaited: dict[str, asyncio.TimerHandle] = {}
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._head = self._abort_in(limits.head_seconds)
+            self._await("head", limits.head_seconds)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if self.cycle is not None and not self.cycle.response_complete:
-                self._head = _stop(self._head)
-            elif self._head is None:
-                self._head = self._abort_in(limits.head_seconds)
+                self._has_come("head")
+            else:
+                self._await("head", limits.head_seconds)
 
         def pause_writing(self) -> None:
             super().pause_writing()
-            self._reader = self._abort_in(limits.send_seconds)
+            self._await("reader", limits.send_seconds)
 
         def resume_writing(self) -> None:
             super().resume_writing()
-            self._reader = _stop(self._reader)
+            self._has_come("reader")
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._head, self._reader = _stop(self._head), _stop(self._reader)
+            for what in tuple(self._awaited):
+                self._has_come(what)
             super().connection_lost(exc)
 
-        def _abort_in(self, seconds: float) -> asyncio.TimerHandle:
-            return self.loop.call_later(seconds, self.transport.abort)
+        def _await(self, what: str, seconds: float) -> None:
+            if what not in self._awaited:
+                self._awaited[what] = self.loop.call_later(seconds, self.transport.abort)
+
+        def _has_come(self, what: str) -> None:
+            if timer := self._awaited.pop(what, None):
+                timer.cancel()
 
     return PatientProtocol
-
-
-def _stop(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()

@@ -14,6 +14,7 @@ let next = null; // where the next page begins
 let asked = 0; // of answers, only that of the last question counts
 let loading = false;
 let current = 0; // the tile that the keyboard is at
+let shown = 0; // the one that is shown large
 const nearEnd = new IntersectionObserver(
   (entries) => entries[0].isIntersecting && $("more").click(),
   { rootMargin: "400px" },
@@ -187,9 +188,11 @@ function tell(title, text) {
 
 function fail(error) {
   const titles = { 0: "No answer", 410: "That picture is gone", 413: "Too large", 415: "Not a picture", 503: "Very busy" };
+  if (error.status === 410) query = changed((params) => params.delete("upload")); // not asked again
   results = [];
   next = null;
   drawTiles();
+  drawTerms();
   tell(titles[error.status] ?? "That did not work", error.message);
   say(error.message, true); // for screen readers, what is seen stands below
   if (!(error instanceof Refused)) throw error;
@@ -263,7 +266,7 @@ function tileOf(hit, position) {
 }
 
 function moreLike(hit) {
-  $("large").close();
+  leaveLarge();
   go(changed((params) => {
     ["text", "without", "rerank", ...PICTURES].forEach((name) => params.delete(name));
     params.append("like", hit.id);
@@ -271,7 +274,7 @@ function moreLike(hit) {
 }
 
 function withoutThis(hit) {
-  $("large").close();
+  leaveLarge();
   go(changed((params) => params.append("unlike", hit.id)));
 }
 
@@ -324,7 +327,7 @@ document.addEventListener("keydown", (event) => {
 
 function enlarge(position) {
   const hit = results[position];
-  current = position;
+  shown = position;
   const image = $("large-image");
   image.src = hit.thumbnail;
   image.alt = nameOf(hit);
@@ -332,7 +335,7 @@ function enlarge(position) {
   image.style.maxHeight = `${4 * hit.height}px`;
   const whole = new Image();
   whole.onload = () => {
-    if (results[current] === hit) image.src = whole.src;
+    if (results[shown] === hit) image.src = whole.src;
   };
   whole.src = hit.original;
   $("large-title").textContent = nameOf(hit);
@@ -352,11 +355,16 @@ function enlarge(position) {
   if (!$("large").open) $("large").showModal();
 }
 
-const step = (by) => results[current + by] && enlarge(current + by);
+function leaveLarge() {
+  shown = 0;
+  $("large").close();
+}
+
+const step = (by) => results[shown + by] && enlarge(shown + by);
 $("previous").onclick = () => step(-1);
 $("next").onclick = () => step(1);
 $("close").onclick = () => $("large").close();
-$("large").addEventListener("close", () => moveTo(current));
+$("large").addEventListener("close", () => moveTo(shown));
 $("large").addEventListener("keydown", (event) => {
   if (event.key === "ArrowLeft") step(-1);
   if (event.key === "ArrowRight") step(1);
