@@ -22,6 +22,7 @@ def pictures(tmp_path):
     folder = tmp_path / "pictures"
     for number, day in enumerate(("2020:01:02", "2021:06:07", None, "2021:06:08")):
         exif = Image.Exif()
+        exif[0x0112] = 1  # Pillow writes none to a PNG that has parts of it alone
         if day:
             exif.get_ifd(0x8769)[0x9003] = f"{day} 10:00:00"
         name = ("0.png", "a/1.png", "a/b/2.png", "ab/3.png")[number]
@@ -48,7 +49,7 @@ def test_pictures_are_a_sequence_with_ids_that_stay(folder, pictures, tmp_path):
             12,
             10,
         )
-        assert one.mtime == os.stat(pictures / one.path).st_mtime
+        assert one.mtime == pytest.approx(os.stat(pictures / one.path).st_mtime, abs=1e-3)
         with pytest.raises(IndexError):
             index.pictures[4]
         ids = {picture.path: picture.id for picture in index.pictures}

@@ -3,6 +3,7 @@
     python -m vlmo_jax.search index PICTURES INDEX --model=DIR    makes or renews an index
     python -m vlmo_jax.search query INDEX "a red heart"           searches it
     python -m vlmo_jax.search check INDEX                         looks whether it is sound
+    python -m vlmo_jax.search measure --model=DIR                 how fast it is, for 100,000
 
 Each has its manual, `python -m vlmo_jax.search index --help`, and docs/SEARCH.md is the tour.
 """
@@ -18,6 +19,7 @@ COMMANDS = {
     "index": "vlmo_jax.search.commands.index",
     "query": "vlmo_jax.search.commands.query",
     "check": "vlmo_jax.search.commands.check",
+    "measure": "vlmo_jax.search.commands.measure",
 }
 
 
