@@ -4,6 +4,7 @@
     python -m vlmo_jax.search query INDEX "a red heart"           searches it
     python -m vlmo_jax.search serve INDEX                         shows it in a browser
     python -m vlmo_jax.search check INDEX                         looks whether it is sound
+    python -m vlmo_jax.search measure --model=DIR                 how fast it is, for 100,000
 
 Each has its manual, `python -m vlmo_jax.search index --help`, and docs/SEARCH.md is the tour.
 """
@@ -20,6 +21,7 @@ COMMANDS = {
     "query": "vlmo_jax.search.commands.query",
     "serve": "vlmo_jax.search.commands.serve",
     "check": "vlmo_jax.search.commands.check",
+    "measure": "vlmo_jax.search.commands.measure",
 }
 
 
