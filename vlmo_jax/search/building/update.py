@@ -13,8 +13,9 @@ from PIL import Image
 
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.commands.folders import require_writable
+from vlmo_jax.datasets.left_out import left_out_table
 from vlmo_jax.inference.model import Model
-from vlmo_jax.search.about import NAME, Origin
+from vlmo_jax.search.about import NAME, Origin, write_whole
 from vlmo_jax.search.building.captions import CaptionsBeside
 from vlmo_jax.search.building.making import Facts, Making, Part, as_text, locked
 from vlmo_jax.search.building.prepare import New, Prepared, Preparer, Seen
@@ -25,6 +26,7 @@ from vlmo_jax.search.origins import origin_of
 
 DECODER = f"Pillow {PIL.__version__}"
 PART = 256  # pictures that are kept together, once they are encoded
+SKIPPED = "skipped.tsv"  # for people: path, tab, reason
 DTYPES = ("float32", "float16")
 
 # Called with (pictures done, pictures to do) as they are.
@@ -121,6 +123,8 @@ def update_index(
                 folder, contents, origin=origin, pictures=pictures, dtype=dtype, decoder=DECODER
             )
         making.remove()
+        reasons = {path: why for path, (why, *_) in work.skipped.items()}
+        write_whole(folder / SKIPPED, left_out_table(reasons).encode())
     return _summarize(rows, walked, work, len(captions.missing), time.perf_counter() - started)
 
 
@@ -147,7 +151,7 @@ def _require_own(folder: Path) -> None:
     """Nothing of anybody's is to be mixed with an index, or removed by it."""
     if not folder.is_dir():
         return
-    ours = {NAME, "lock", GENERATIONS, THUMBNAILS, MAKING}
+    ours = {NAME, SKIPPED, "lock", GENERATIONS, THUMBNAILS, MAKING}
     names = {path.name for path in folder.iterdir() if path.suffix != ".partial"}
     if names and not names & {NAME, MAKING, "lock"}:
         raise WrongFolderError(
@@ -234,7 +238,8 @@ class _Work:
             self._seen[name] = Seen(name, size, mtime_ns, bool(settled), digest)
             link = None if real is None else os.fsdecode(real)
             self.before[name] = Row(name, link, size, mtime_ns, settled, digest, caption)
-        self._renewed = old.about.decoder != DECODER or not Path(old.about.pictures).is_dir()
+        moved = not Path(old.about.pictures).is_dir()
+        self._renewed = moved or old.about.decoder != DECODER
         if old.about.decoder == DECODER:
             table = old.pictures.table("SELECT path, reason, size, mtime_ns FROM skipped")
             self._skipped_before = {os.fsdecode(path): tuple(rest) for path, *rest in table}

@@ -86,9 +86,7 @@ class Walk:
     def __init__(
         self, root: Path, without: Path | None = None, exclude: Sequence[str] = ()
     ) -> None:
-        if not root.is_dir():
-            what = "a file" if root.exists() else "not there"
-            raise NoPicturesError(f"{root} is {what}; give the folder of your pictures")
+        require_pictures(root)
         self._root, self._exclude = root.resolve(), tuple(exclude)
         self._seen = {_identity(os.stat(one)) for one in self._root.parents}
         if without is not None and without.exists():
@@ -185,6 +183,17 @@ class Walk:
 
     def _count(self, what: str) -> None:
         self._found = self._found._replace(**{what: getattr(self._found, what) + 1})
+
+
+def require_pictures(root: Path) -> None:
+    """Refuses what is no folder.
+
+    Raises:
+        NoPicturesError: it is none.
+    """
+    if not root.is_dir():
+        what = "a file" if root.exists() else "not there"
+        raise NoPicturesError(f"{root} is {what}; give the folder of your pictures")
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
