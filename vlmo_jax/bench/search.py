@@ -163,16 +163,17 @@ def _chunks(vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 def _best_by(dtype: type, vectors: np.ndarray, queries: np.ndarray, top_k: int) -> np.ndarray:
     """The best rows, [Q, k], by NumPy's products in a type, chunk by chunk."""
     queries = queries.astype(dtype)
-    best = np.full((len(queries), top_k), -np.inf, dtype), np.zeros((len(queries), top_k), int)
+    best_scores: np.ndarray = np.full((len(queries), top_k), -np.inf, dtype)
+    best_rows = np.zeros((len(queries), top_k), np.int64)
     for first, chunk in _chunks(vectors):
         scores = queries @ chunk.astype(dtype).T
-        joined = np.concatenate([best[0], scores], axis=1)
-        rows = np.concatenate(
-            [best[1], np.broadcast_to(first + np.arange(len(chunk)), scores.shape)], axis=1
-        )
-        kept = np.argpartition(-joined, top_k - 1, axis=1)[:, :top_k]
-        best = np.take_along_axis(joined, kept, 1), np.take_along_axis(rows, kept, 1)
-    return best[1]
+        places = np.broadcast_to(first + np.arange(len(chunk)), scores.shape)
+        scores = np.concatenate([best_scores, scores], axis=1)
+        rows = np.concatenate([best_rows, places], axis=1)
+        kept = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]
+        best_scores = np.take_along_axis(scores, kept, 1)
+        best_rows = np.take_along_axis(rows, kept, 1)
+    return best_rows
 
 
 def _recall(found: np.ndarray, truth: np.ndarray) -> float:

@@ -3,9 +3,9 @@
     http://HOST:6333/NAME[?shards=6&replicas=2]    a server; its key is in QDRANT_API_KEY
     file:///FOLDER/NAME                            files of this machine, for trying it out
 
-A point is a picture: its id is that of the picture, its payload the digest of the file, by which the
-next call sees what has changed. The metadata of the collection say which model the vectors are of,
-and of which index.
+A point is a picture: its id is that of the picture, its payload the digest of the file, by which
+the next call sees what has changed. The metadata of the collection say which model and which index
+the vectors are of.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from vlmo_jax.search.engine.found import Found, no_rows
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
-_FACTS, _WHOLE = "vlmo_jax", "whole"  # in the metadata
+_FACTS = "vlmo_jax"  # in the metadata
 _POINTS = 512  # sent or removed at once
 _LISTED = 8192  # asked for at once
 _QUERIES = 64
@@ -96,13 +96,13 @@ def open_store(url: str) -> "QdrantStore":
         try:
             client = QdrantClient(path=address.folder, force_disable_check_same_thread=True)
         except RuntimeError as error:  # of another process
-            raise StoreError(f"--store={url}: another program has its files open: {error}") from error
+            raise StoreError(
+                f"--store={url}: another program has its files open: {error}"
+            ) from error
     else:
-        # Without a port in the URL the client would take 6333 for https, too.
-        port = urllib.parse.urlsplit(address.server or "").port or 6333
         key = os.environ.get("QDRANT_API_KEY")
         client = QdrantClient(
-            url=address.server, port=port, api_key=key, timeout=_SECONDS, check_compatibility=False
+            url=address.server, api_key=key, timeout=_SECONDS, check_compatibility=False
         )
     return QdrantStore(client, address)
 
@@ -113,10 +113,13 @@ class QdrantStore:
     Args:
         client: of Qdrant.
         address: of the collection.
+
+    Attributes:
+        name: of the collection.
     """
 
     def __init__(self, client: "QdrantClient", address: Address) -> None:
-        self._client, self._address, self._name = client, address, address.name
+        self._client, self._address, self.name = client, address, address.name
 
     def close(self) -> None:
         """Closes the connection."""
@@ -126,7 +129,7 @@ class QdrantStore:
     def _asking(self) -> Iterator[None]:
         from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-        where = f"{self._address.server or self._address.folder}, collection {self._name}"
+        where = f"{self._address.server or self._address.folder}, collection {self.name}"
         try:
             yield
         except UnexpectedResponse as error:
@@ -147,12 +150,12 @@ class QdrantStore:
             StoreError: the collection is somebody else's.
         """
         with self._asking():
-            if not self._client.collection_exists(self._name):
+            if not self._client.collection_exists(self.name):
                 return None
-            metadata = self._client.get_collection(self._name).config.metadata or {}
+            metadata = self._client.get_collection(self.name).config.metadata or {}
         if _FACTS not in metadata:
             raise StoreError(
-                f"collection {self._name} was not made by vlmo_jax, or by a Qdrant before 1.16,"
+                f"collection {self.name} was not made by vlmo_jax, or by a Qdrant before 1.16,"
                 " which keeps no metadata; name another"
             )
         return metadata[_FACTS]
@@ -169,7 +172,7 @@ class QdrantStore:
 
         with self._asking():
             self._client.create_collection(
-                self._name,
+                self.name,
                 vectors_config=models.VectorParams(
                     size=dimension,
                     distance=models.Distance.DOT,
@@ -185,12 +188,12 @@ class QdrantStore:
     def note(self, facts: Mapping[str, Any]) -> None:
         """Says anew what the vectors are."""
         with self._asking():
-            self._client.update_collection(self._name, metadata={_FACTS: dict(facts)})
+            self._client.update_collection(self.name, metadata={_FACTS: dict(facts)})
 
     def count(self) -> int:
         """Vectors that are there."""
         with self._asking():
-            return self._client.count(self._name, exact=True).count
+            return self._client.count(self.name, exact=True).count
 
     def digests(self) -> dict[int, str]:
         """{id: digest} of all points."""
@@ -199,7 +202,7 @@ class QdrantStore:
         while first or offset is not None:
             with self._asking():
                 points, offset = self._client.scroll(
-                    self._name, limit=_LISTED, offset=offset, with_payload=["digest"]
+                    self.name, limit=_LISTED, offset=offset, with_payload=["digest"]
                 )
             found |= {int(one.id): (one.payload or {}).get("digest", "") for one in points}
             first = False
@@ -223,13 +226,13 @@ class QdrantStore:
                 payloads=[{"digest": digest} for digest in digests[part]],
             )
             with self._asking():
-                self._client.upsert(self._name, batch)
+                self._client.upsert(self.name, batch)
 
     def delete(self, ids: Sequence[int]) -> None:
         """Removes points."""
         for first in range(0, len(ids), _POINTS):
             with self._asking():
-                self._client.delete(self._name, list(ids[first : first + _POINTS]))
+                self._client.delete(self.name, list(ids[first : first + _POINTS]))
 
     def search(
         self, queries: np.ndarray, k: int, only: Sequence[int] | None, but: Sequence[int]
@@ -256,7 +259,7 @@ class QdrantStore:
                 for one in queries[first : first + _QUERIES]
             ]
             with self._asking():
-                answers = self._client.query_batch_points(self._name, requests)
+                answers = self._client.query_batch_points(self.name, requests)
             found += [[(int(hit.id), hit.score) for hit in one.points] for one in answers]
         return found
 
