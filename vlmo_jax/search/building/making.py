@@ -74,16 +74,20 @@ class Making:
     """
 
     def __init__(self, folder: Path, origin: Origin, *, restart: bool) -> None:
-        self._folder, self._index = folder / MAKING, folder
-        if restart:
-            self.remove()
+        self._folder = folder / MAKING
+        before = None if restart else self._origin()
+        if before is None:
+            self.remove()  # parts of nobody knows what
+        else:
+            before.require_same(origin, folder, "or --restart to make the index anew")
         self._folder.mkdir(exist_ok=True)
-        path = self._folder / _ORIGIN
-        if any(self._folder.glob("*.npz")):
-            with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
-                before = Origin(**json.loads(path.read_text()))
-                before.require_same(origin, folder, "or --restart to make the index anew")
-        write_whole(path, json.dumps(dataclasses.asdict(origin)).encode())
+        write_whole(self._folder / _ORIGIN, json.dumps(dataclasses.asdict(origin)).encode())
+
+    def _origin(self) -> Origin | None:
+        try:
+            return Origin(**json.loads((self._folder / _ORIGIN).read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
 
     def add(self, part: Part) -> int:
         """Keeps a part, and returns its number."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import PIL
-from PIL import Image
 
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.commands.folders import require_writable
@@ -104,7 +103,7 @@ def update_index(
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(folder))
         stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused where too large
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # what counts is refused, and listed
         origin, old = origin_of(model, model_folder), None
         if (folder / NAME).exists() and not restart:
             old = stack.enter_context(open_index(folder))

@@ -132,34 +132,35 @@ class Walk:
                 yield _join(folder, entry.name)
 
     def _files(self, folder: str, entries: list[os.DirEntry]) -> None:
-        texts = {e.name for e in entries if e.name.lower().endswith(_TEXT)}
-        for entry in entries:
-            if _is_folder(entry) or self._unwanted(folder, entry.name):
-                continue
-            suffix = os.path.splitext(entry.name)[1].lower()
-            if suffix not in _SUFFIXES:
-                self._count("others")
-                continue
-            path = _join(folder, entry.name)
-            try:
-                found = entry.stat()
-                if not stat.S_ISREG(found.st_mode):
-                    self._skip(path, "it is no regular file")
-                elif suffix in _RAW:
-                    self._skip(path, _RAW_REASON)
-                else:
-                    beside = _beside(entry.name, texts)
-                    self._found.files.append(
-                        FoundFile(
-                            path,
-                            self._real(path),
-                            found.st_size,
-                            found.st_mtime_ns,
-                            beside and _join(folder, beside),
-                        )
-                    )
-            except OSError as error:
-                self._skip(path, _reason(error, entry))
+        files = [e for e in entries if not _is_folder(e) and not self._unwanted(folder, e.name)]
+        pictures = [entry for entry in files if _suffix(entry.name) in _SUFFIXES]
+        texts = {entry.name for entry in files if _suffix(entry.name) == _TEXT}
+        used, real = set(), os.path.realpath(self._at(folder))
+        for entry in pictures:
+            text = _beside(entry.name, texts)
+            used.add(text)
+            self._picture(folder, entry, text, real)
+        self._count("others", len(files) - len(pictures) - len(used & texts))
+
+    def _picture(self, folder: str, entry: os.DirEntry, text: str | None, real: str) -> None:
+        path = _join(folder, entry.name)
+        try:
+            found = entry.stat()
+            where = os.path.join(real, entry.name)
+            if entry.is_symlink():
+                where = os.path.realpath(where)
+        except OSError as error:
+            self._skip(path, _reason(error, entry))
+            return
+        if not stat.S_ISREG(found.st_mode):
+            self._skip(path, "it is no regular file")
+        elif _suffix(entry.name) in _RAW:
+            self._skip(path, _RAW_REASON)
+        else:
+            link = None if where == self._at(path) else where
+            beside = text and _join(folder, text)
+            one = FoundFile(path, link, found.st_size, found.st_mtime_ns, beside)
+            self._found.files.append(one)
 
     def _unwanted(self, folder: str, name: str) -> bool:
         if name.startswith(".") or name in _SYSTEM:
@@ -171,18 +172,14 @@ class Walk:
             return True
         return False
 
-    def _real(self, path: str) -> str | None:
-        real = os.path.realpath(self._at(path))
-        return None if real == self._at(path) else real
-
     def _at(self, path: str) -> str:
         return os.path.join(self._root, path) if path else str(self._root)
 
     def _skip(self, path: str, reason: str) -> None:
         self._found.skipped[path] = reason
 
-    def _count(self, what: str) -> None:
-        self._found = self._found._replace(**{what: getattr(self._found, what) + 1})
+    def _count(self, what: str, count: int = 1) -> None:
+        self._found = self._found._replace(**{what: getattr(self._found, what) + count})
 
 
 def require_pictures(root: Path) -> None:
@@ -204,6 +201,10 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def _beside(name: str, texts: set[str]) -> str | None:

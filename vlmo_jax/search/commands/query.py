@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print(json.dumps(as_json(index, rank, hit)))
         else:
             _print_table(hits)
-        _tell(index, searcher, query)
+        _tell(index, searcher, query, len(hits))
 
 
 def make_query(args: argparse.Namespace, index: Index) -> Query:
@@ -215,8 +215,15 @@ def _one_line(text: str) -> str:
     return "".join(shown)
 
 
-def _tell(index: Index, searcher: "Searcher", query: Query) -> None:
+def _tell(index: Index, searcher: "Searcher", query: Query, found: int) -> None:
     """What the person should know beside the answer."""
+    if not found:
+        dated = int((index.pictures.columns.taken > 0).sum())
+        print(
+            f"note: none of {len(index):,} pictures is left by --folder, --since and --until;"
+            f" {dated:,} have the day they were taken",
+            file=sys.stderr,
+        )
     for text in searcher.cut_texts(query):
         print(
             f"note: the text of {len(text.split())} words is longer than the"
