@@ -237,6 +237,14 @@ def test_a_head_that_comes_too_slowly(client, begin):
         assert 0.3 < time.perf_counter() - started < 3
 
 
+def test_a_connection_on_which_nothing_comes(client):
+    with socket.create_connection(("127.0.0.1", client.port), timeout=3) as connection:
+        try:
+            assert connection.recv(1) == b""
+        except ConnectionResetError:
+            pass
+
+
 def test_a_body_that_comes_too_slowly(client):
     head = b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n"
     head += b"Content-Type: multipart/form-data; boundary=xx\r\n\r\n--xx\r\n"
