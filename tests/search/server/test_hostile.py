@@ -239,9 +239,9 @@ def test_a_head_that_comes_too_slowly(client, begin):
 
 
 def test_a_connection_on_which_nothing_comes(client):
-    with socket.create_connection(("127.0.0.1", client.port), timeout=3) as connection:
-        with contextlib.suppress(ConnectionResetError):
-            assert connection.recv(1) == b""
+    connection = socket.create_connection(("127.0.0.1", client.port), timeout=3)
+    with connection, contextlib.suppress(ConnectionResetError):
+        assert connection.recv(1) == b""
 
 
 def test_a_body_that_comes_too_slowly(client):
