@@ -13,7 +13,10 @@ import pytest
 
 from tests.paths import ROOT
 from tests.search.server.conftest import Client, serving
+from vlmo_jax.search import open_index
 from vlmo_jax.search.commands.serve import main, parse
+from vlmo_jax.search.engine.qdrant import open_store
+from vlmo_jax.search.engine.stored_index import store_index
 from vlmo_jax.search.server import serving as served
 from vlmo_jax.search.server.guards import host_name
 
@@ -67,6 +70,19 @@ def test_the_command_serves_until_it_is_told_to_stop(index_folder):
         out, told = process.communicate(timeout=20)
         assert (process.returncode, out) == (0, "Stopped.\n")
         assert told.startswith("warning: whoever reaches this machine") and told.count("\n") == 1
+
+
+def test_the_command_searches_in_a_store(index_folder, tmp_path):
+    pytest.importorskip("qdrant_client", reason="pip install -e '.[qdrant]'")
+    store = f"file://{tmp_path}/collections/pictures"
+    with (
+        contextlib.closing(open_store(store)) as opened,
+        open_index(index_folder / "index") as index,
+    ):
+        store_index(opened, index)
+    with command(index_folder, "--port=0", f"--store={store}") as (_, line):
+        client = Client(int(line.split(":")[2].split()[0]))
+        assert len(client.ask("/search?text=red").json["results"]) == 8
 
 
 def test_requests_under_way_are_answered_when_it_stops(searcher):
