@@ -13,7 +13,7 @@ Programs ask /search?text=a+red+heart; /openapi.json describes all, and docs/SEA
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.commands.paths import user_path
@@ -50,16 +50,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Serves the index that the command line names, until it is stopped."""
     args = parse(argv)
-    try:
-        # Only now, so that --help need not wait for it.
-        from vlmo_jax.search.server.serving import serve
-    except ModuleNotFoundError as error:
-        if str(error.name).startswith("vlmo_jax"):
-            raise
-        raise MissingServerError(
-            f"the server needs {error.name}, which is not installed; get it with:"
-            " pip install 'vlmo-jax[search]'"
-        ) from error
+    serve = import_server()
     serve(
         args.index,
         port=args.port,
@@ -68,3 +59,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         model=args.model,
         open_browser=args.open,
     )
+
+
+def import_server() -> Callable[..., None]:
+    """The function `serve`, imported when it is asked for, so that --help need not wait for it.
+
+    Raises:
+        MissingServerError: what it is made of is not installed.
+    """
+    try:
+        from vlmo_jax.search.server.serving import serve
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("vlmo_jax"):
+            raise
+        raise MissingServerError(
+            f"the server needs {error.name}, which is not installed; get it with:"
+            " pip install 'vlmo-jax[search]'"
+        ) from error
+    return serve
