@@ -3,6 +3,7 @@
     python -m vlmo_jax.search index PICTURES INDEX --model=DIR    makes or renews an index
     python -m vlmo_jax.search query INDEX "a red heart"           searches it
     python -m vlmo_jax.search serve INDEX                         shows it in a browser
+    python -m vlmo_jax.search demo                                the same at once, with drawings
     python -m vlmo_jax.search check INDEX                         looks whether it is sound
     python -m vlmo_jax.search measure --model=DIR                 how fast it is, for 100,000
 
@@ -20,6 +21,7 @@ COMMANDS = {
     "index": "vlmo_jax.search.commands.index",
     "query": "vlmo_jax.search.commands.query",
     "serve": "vlmo_jax.search.commands.serve",
+    "demo": "vlmo_jax.search.commands.demo",
     "check": "vlmo_jax.search.commands.check",
     "measure": "vlmo_jax.search.commands.measure",
 }

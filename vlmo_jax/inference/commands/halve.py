@@ -97,6 +97,8 @@ def halve(
     with whole_or_nothing(out.absolute()) as folder:
         params = nnx.traversals.unflatten_mapping(halves)
         save_params(folder / "checkpoints", params, json.loads(json.dumps(meta)))
+        for mark in folder.rglob("commit_success.txt"):  # where this was made is nobody's business
+            mark.write_text("Checkpoint commit was successful")
     return sum(array.size for array in arrays.values())
 
 
