@@ -1,5 +1,6 @@
 """The commands, with a real model: an index is made, asked and checked."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -163,6 +164,19 @@ def test_long_texts_are_cut_and_said(folder, capsys):
     assert "note: the text of 80 words is longer than the 16 tokens" in told
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("qdrant_client") is None, reason="pip install -e '.[qdrant]'"
+)
+def test_vectors_may_be_searched_in_a_store(folder, pictures, tmp_path, capsys):
+    store = f"--store=file://{tmp_path}/collections/pictures"
+    told = json.loads(run(capsys, index, pictures, folder, store, "--json").out)
+    assert told["stored"] == {"added": 6, "removed": 0, "rows": 6}
+    there = run(capsys, query, folder, "x", "--folder=b", store).out
+    assert there == run(capsys, query, folder, "x", "--folder=b").out
+    printed = run(capsys, index, pictures, folder, store).out
+    assert "6 vectors, 0 sent, 0 removed" in printed and f'"a red heart" {store}' in printed
+
+
 def test_a_model_that_is_gone_is_named(folder, runs, capsys):
     moved = runs.with_name("elsewhere")
     runs.rename(moved)
@@ -217,5 +231,5 @@ def test_each_command_has_a_manual(name, capsys, monkeypatch):
 
 def test_an_unknown_command_is_refused(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["search", "find"])
-    with pytest.raises(SystemExit, match="'find' is no command; use index, query, check"):
+    with pytest.raises(SystemExit, match="'find' is no command; use index, query, .*check"):
         program.main()

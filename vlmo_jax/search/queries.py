@@ -43,8 +43,9 @@ class Searcher:
     """
 
     def __init__(self, index: Index, model: Model, engine: Engine | None = None) -> None:
-        origin = origin_of(model, model.name)
-        index.about.origin.require_same(origin, index.folder, "or make the index anew")
+        known = index.about.origin
+        origin = origin_of(model, model.name, known)
+        known.require_same(origin, index.folder, "or make the index anew")
         self.index, self.model = index, model
         if engine is None:
             from vlmo_jax.search.engine.exact import ExactSearch

@@ -96,7 +96,8 @@ def _make(folder: pathlib.Path, origin: Origin, count: int, dtype: str) -> None:
     from vlmo_jax.search.building.publish import Contents, Known, Row, publish
 
     rng, making = np.random.default_rng(0), Making(folder, origin, restart=True)
-    rows, known = [], {}
+    rows: list[Row] = []
+    known: dict[bytes, Known] = {}
     for begin in range(0, count, _PART):
         numbers = range(begin, min(count, begin + _PART))
         vectors = rng.normal(size=(len(numbers), origin.dimension)).astype(np.float32)

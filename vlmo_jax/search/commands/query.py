@@ -7,6 +7,7 @@
     python -m vlmo_jax.search query my_index "a dog^2" --minus_image=my_dog.jpg
     python -m vlmo_jax.search query my_index "two cats" --rerank=50           # slower, and finer
     python -m vlmo_jax.search query my_index cake --folder=2024 --since=2024-05 --until=2024-08
+    python -m vlmo_jax.search query my_index cake --store=http://localhost:6333/pictures
     python -m vlmo_jax.search query my_index receipt --paths --null | xargs -0 cp -t receipts/
 
 All that is given is added up: texts, --image=FILE and --like=ID (a picture of the index) with the
@@ -25,6 +26,7 @@ the index has it. Long texts are cut to what the model reads, with a word about 
 
 import argparse
 import calendar
+import contextlib
 import datetime
 import json
 import os
@@ -71,6 +73,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--until", metavar="DAY", help="taken then or before")
     parser.add_argument("--model", metavar="DIR", help="where the model is now, if it was moved")
     parser.add_argument("--tokenizer", metavar="FILE", help="where the model carries none")
+    parser.add_argument(
+        "--store", metavar="URL", help="search there, as `index --store` has put it"
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="print JSON lines")
     how.add_argument("--paths", action="store_true", help="print paths alone, for pipes")
@@ -81,13 +86,21 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Answers the question of the command line."""
     args = parse(argv)
-    with open_index(args.index) as index:
+    with contextlib.ExitStack() as stack:
+        index = stack.enter_context(open_index(args.index))
         query = make_query(args, index)
         # Only now, so that --help and what cannot be need not wait for them.
         from vlmo_jax.search.commands.models import load_model
         from vlmo_jax.search.queries import Searcher
 
-        searcher = Searcher(index, load_model(args.model, index.about, args.tokenizer))
+        engine = None
+        if args.store:
+            from vlmo_jax.search.engine.qdrant import open_store
+            from vlmo_jax.search.engine.stored_index import search_in_store
+
+            store = stack.enter_context(contextlib.closing(open_store(args.store)))
+            engine = search_in_store(store, index)
+        searcher = Searcher(index, load_model(args.model, index.about, args.tokenizer), engine)
         hits = searcher.search(query)
         if args.paths:
             _print_paths(index, hits, b"\0" if args.null else b"\n")
