@@ -1,15 +1,19 @@
 """The commands, with a real model: an index is made, asked and checked."""
 
+import importlib
 import importlib.util
 import json
 import os
 import pathlib
+import re
+import shlex
 import sys
 
 import numpy as np
 import pytest
 
 from tests.inference.models import save_stage3
+from tests.paths import ROOT
 from tests.search.worlds import age, draw
 from vlmo_jax.checkpoints.saved_params import NoCheckpointError
 from vlmo_jax.search import __main__ as program
@@ -33,6 +37,7 @@ def loaded_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "load", load_once)
+        patch.setattr(models, "keep_programs", lambda: None)  # not in this person's home
         yield load_once
 
 
@@ -227,6 +232,26 @@ def test_each_command_has_a_manual(name, capsys, monkeypatch):
         program.main()
     assert ended.value.code == 0
     assert f"python -m vlmo_jax.search {name}" in capsys.readouterr().out
+
+
+PAGE = (ROOT / "docs/SEARCH.md").read_text()
+
+
+def test_the_commands_of_the_page_are_understood():
+    parsed = 0
+    for line in re.findall(r"^python -m vlmo_jax\.search (.*)$", PAGE, re.M):
+        name, *arguments = shlex.split(line.split("|")[0], comments=True)
+        importlib.import_module(program.COMMANDS[name]).parse(arguments)
+        parsed += 1
+    assert parsed > 10
+
+
+def test_the_python_of_the_page_runs(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_index").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vlmo_jax.inference.loading.load", models.load)
+    exec(re.search(r"```python\n(.*?)```", PAGE, re.S)[1], {})
+    assert len(capsys.readouterr().out.splitlines()) == 5
 
 
 def test_an_unknown_command_is_refused(monkeypatch):

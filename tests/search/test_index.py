@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.search.worlds import age, draw, update
-from vlmo_jax.search import open_index
+from vlmo_jax.search import about, open_index
+from vlmo_jax.search import index as index_module
 from vlmo_jax.search.about import DamagedIndexError, NoIndexError
 from vlmo_jax.search.index import ChangedPictureError
 from vlmo_jax.search.pictures import NoPictureError
@@ -180,6 +181,20 @@ def test_files_that_do_not_go_together_are_refused(folder, name, spoil, why):
     spoil(folder / name)
     with pytest.raises(DamagedIndexError, match=f"{why}.*make it anew: python -m .*--restart"):
         open_index(folder)
+
+
+def test_an_index_that_is_swapped_while_it_is_opened_is_opened_as_it_is_then(
+    folder, pictures, monkeypatch
+):
+    before = about.read_about(folder)
+    draw(pictures / "new.png", 8)
+    update(pictures, folder)
+    stale, read = [before], index_module.read_about
+    monkeypatch.setattr(
+        index_module, "read_about", lambda path: stale.pop() if stale else read(path)
+    )
+    with open_index(folder) as index:
+        assert len(index) == 5 and not stale
 
 
 def test_it_is_read_where_nothing_can_be_written(folder):

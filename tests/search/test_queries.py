@@ -153,6 +153,23 @@ def test_a_file_that_is_gone_is_matched_by_its_small_copy(tmp_path):
         assert searcher.search(query)[0].probability == pytest.approx(before, abs=0.05)
 
 
+def test_a_file_that_breaks_meanwhile_is_matched_by_its_small_copy(searcher, monkeypatch):
+    query = Query([Term(text="x")], top_k=3, rerank=3)
+    before = searcher.search(query)
+    preprocess, broken = searcher.model.preprocess, before[1].picture.path
+
+    def refuse(images):
+        for position, image in enumerate(images):
+            if str(image).endswith(broken):
+                raise BrokenInputError(position, str(image), "it is broken")
+        return preprocess(images)
+
+    monkeypatch.setattr(searcher.model, "preprocess", refuse)
+    found = {hit.picture.path: hit.probability for hit in searcher.search(query)}
+    for hit in before:
+        assert found[hit.picture.path] == pytest.approx(hit.probability, abs=0.05)
+
+
 def test_many_questions_are_answered_as_each_alone(searcher, pictures):
     queries = [
         Query([Term(text="x")], top_k=3),

@@ -41,8 +41,9 @@ from vlmo_jax.commands.endings import UserError, told_in_one_line
 from vlmo_jax.commands.folders import refuse_existing, whole_or_nothing
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.input.text.tokenizer import load_tokenizer
+from vlmo_jax.interop.converted import Converted
 from vlmo_jax.interop.float32_tensors import FLOATS, Float32Tensors
-from vlmo_jax.interop.formats import FORMATS, Converted
+from vlmo_jax.interop.formats import FORMATS
 from vlmo_jax.interop.tensor_files import (
     TensorFileError,
     check_whole,

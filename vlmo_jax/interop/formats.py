@@ -12,41 +12,23 @@ import numpy as np
 
 from vlmo_jax.checkpoints.earlier import upgrade_config
 from vlmo_jax.interop import beit, dalle, vlmo
+from vlmo_jax.interop.converted import (
+    CENTRED,
+    RUNTIME,
+    UNCHANGED,
+    Converted,
+    Tensors,
+    extra_of,
+    preprocessing,
+    refuse_hints,
+)
 from vlmo_jax.interop.huggingface_beit import is_huggingface
 from vlmo_jax.interop.places import Place, wrong_shapes
 from vlmo_jax.interop.recipe_configs import whole_config
 from vlmo_jax.interop.vlmo_sizes import TEXT_POSITIONS, find_sizes
 from vlmo_jax.models.build import abstract_params, model_maker
 
-# Fields of `config.model` that no checkpoint of others tells.
-RUNTIME = dict(drop_path_rate=0.0, init_std=0.02, dtype="auto", remat="none", scan_layers=True)
-CENTRED = dict(mean=[0.5] * 3, std=[0.5] * 3)  # of the official VLMo and BEiT
-UNCHANGED = dict(mean=[0.0] * 3, std=[1.0] * 3)  # pixels from 0 to 1, of DALL-E
 DALLE_IMAGE_SIZE = 112  # pixels a side that stage 1 shows it, where nothing else is said
-
-Tensors = Mapping[str, np.ndarray]
-
-
-class Converted(NamedTuple):
-    """A checkpoint of others in our terms.
-
-    Attributes:
-        params: pure nested dict of float32 arrays.
-        config: a whole config as a run saves it, plain JSON values.
-        preprocessing: image size, resize, mean and std.
-        aside: name -> array of tensors that our model has no place for.
-        extra: plain values that `write` needs beside the config.
-    """
-
-    params: dict
-    config: dict
-    preprocessing: dict
-    aside: dict
-    extra: dict
-
-
-def _preprocessing(image_size: int, statistics: Mapping[str, list[float]]) -> dict[str, Any]:
-    return {"image_size": image_size, "resize": "square bicubic", **statistics}
 
 
 def _vlmo_places(model: Mapping[str, Any]) -> dict[str, Place]:
@@ -73,7 +55,7 @@ def read_vlmo(tensors: Tensors, **hints: int | None) -> Converted:
     params, aside = vlmo.from_official(tensors, places, sizes["position"])
     recipe = "stage3:base" if "vision_language" in sizes["experts"] else "stage2:base"
     config = whole_config(recipe, model, **CENTRED)
-    return Converted(params, config, _preprocessing(sizes["image_size"], CENTRED), aside, {})
+    return Converted(params, config, preprocessing(sizes["image_size"], CENTRED), aside, {})
 
 
 def write_vlmo(params: Any, meta: Mapping[str, Any], aside: Tensors) -> dict[str, np.ndarray]:
@@ -114,18 +96,18 @@ def read_beit(
         num_upper: blocks in the stack `upper`, or None.
         others: hints that are of no use here, all None.
     """
-    _none_given("beit", others)
+    refuse_hints("beit", others)
     params, sizes, aside = beit.from_beit(tensors, num_heads=num_heads, num_upper=num_upper)
     model = {"kind": "beit", **RUNTIME, **sizes.model_fields()}
     # With the size of its images, by which the recipe hides patches.
     config = whole_config(f"stage1:base,{sizes.image_size}", model, **CENTRED)
     extra = {"huggingface": is_huggingface(tensors), "sizes": sizes._asdict()}
-    return Converted(params, config, _preprocessing(sizes.image_size, CENTRED), aside, extra)
+    return Converted(params, config, preprocessing(sizes.image_size, CENTRED), aside, extra)
 
 
 def write_beit(params: Any, meta: Mapping[str, Any], aside: Tensors) -> dict[str, np.ndarray]:
     """Writes a converted BEiT back, in the names it came in; arguments as of `write_vlmo`."""
-    extra = _extra("beit", meta)
+    extra = extra_of("beit", meta)
     return beit.to_beit(
         params, beit.BeitSizes(**extra["sizes"]), aside, huggingface=extra["huggingface"]
     )
@@ -141,40 +123,24 @@ def read_dalle(
         image_size: pixels a side, or None.
         others: hints that are of no use here, all None.
     """
-    _none_given("dalle", others)
+    refuse_hints("dalle", others)
     sizes, params = dalle.from_dalle(tensors)
     image_size = image_size or DALLE_IMAGE_SIZE
     model = {"kind": "discrete_vae", **sizes, "image_size": image_size, "dtype": "auto"}
     config = whole_config("tokenizer:dalle", model)
     extra = {"sizes": sizes, "plain": all(name.startswith("blocks.") for name in tensors)}
-    return Converted(params, config, _preprocessing(image_size, UNCHANGED), {}, extra)
+    return Converted(params, config, preprocessing(image_size, UNCHANGED), {}, extra)
 
 
 def write_dalle(params: Any, meta: Mapping[str, Any], aside: Tensors) -> dict[str, np.ndarray]:
     """Writes a converted discrete VAE back, in the names it came in; arguments as of
     `write_vlmo`.
     """
-    extra = _extra("dalle", meta)
+    extra = extra_of("dalle", meta)
     tensors = dalle.to_dalle(params, extra["sizes"])
     if not extra["plain"]:
         return tensors
     return {name.removeprefix("encoder."): tensor for name, tensor in tensors.items()}
-
-
-def _none_given(name: str, hints: Mapping[str, int | None]) -> None:
-    given = [f"--{hint}" for hint, value in hints.items() if value is not None]
-    if given:
-        raise ValueError(f"{', '.join(given)} is of no use with --from={name}: the shapes tell it")
-
-
-def _extra(name: str, meta: Mapping[str, Any]) -> dict[str, Any]:
-    official = meta.get("official", {})
-    if official.get("format") != name:
-        raise ValueError(
-            f"only a checkpoint that was converted with --from={name} goes back with --to={name};"
-            " use --to=vlmo for VLMo"
-        )
-    return official["extra"]
 
 
 class Format(NamedTuple):

@@ -12,6 +12,7 @@ from vlmo_jax.commands.endings import UserError
 
 NAME = "index.json"
 FORMAT = 1
+DTYPES = ("float32", "float16")  # of vectors
 PARTIAL = ".partial"  # of a file that is not whole yet
 
 

@@ -3,6 +3,7 @@
 What questions and hits are stands in questions.py; their names can be had from here, too.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ __all__ = ["Hit", "Query", "QueryError", "Searcher", "Term"]
 
 _NOTHING = 1e-6  # length of a sum of terms that points nowhere
 _LEAST = 32  # rows that are asked for, so that few different numbers of them are
+_WIDEST = 1 << 15  # rows that are looked through for pictures that are no near copies
+_MATCHED = 128  # pictures that are held at once to be matched
 
 
 class Searcher:
@@ -134,8 +137,10 @@ class Searcher:
         """Hits of questions with the same filters: as many as will be shown or re-ranked."""
         first = queries[0]
         allowed = self.index.allowed(first.folder, first.since, first.until)
-        most = len(self.index) if allowed is None else int(allowed.sum())
-        k = min(len(self.index), _round_up(max(map(self._needed, queries))))
+        most = min(_WIDEST, len(self.index) if allowed is None else int(allowed.sum()))
+        # Pictures of the index that are terms take places, too.
+        needed = max(_wanted(query) + len(query.terms) for query in queries)
+        k = min(len(self.index), _round_up(needed))
         found = self._engine.top_k(vectors, k, allowed)
         ranked = []
         for number, query in enumerate(queries):
@@ -147,9 +152,6 @@ class Searcher:
                 hits = self._hits(query, again.scores[0], again.rows[0])
             ranked.append(hits)
         return ranked
-
-    def _needed(self, query: Query) -> int:
-        return _wanted(query) + len(query.terms)
 
     def _hits(self, query: Query, scores: np.ndarray, rows: np.ndarray) -> list[Hit]:
         own = {term.picture_id for term in query.terms}
@@ -166,30 +168,46 @@ class Searcher:
     def _rerank(self, ranked: Sequence[tuple[Query, list[Hit]]]) -> None:
         """Puts the best of each question in the order of the fusion encoder, in place."""
         asked = [(query, hits, hits[: query.rerank]) for query, hits in ranked if query.rerank]
-        pairs = [
-            (self._picture_of(hit), term.text)
-            for query, _, best in asked
-            for hit in best
-            for term in _texts(query)
-        ]
-        if not pairs:
-            return
-        images, texts = zip(*pairs, strict=True)
-        matched = iter(self.model.match(images, texts))
-        for query, hits, best in asked:
-            for number, hit in enumerate(best):
-                shown = [(term, float(next(matched))) for term in _texts(query)]
-                probabilities = [p if term.weight > 0 else 1 - p for term, p in shown]
-                best[number] = hit._replace(probability=float(np.prod(probabilities)))
-            best.sort(key=lambda hit: -(hit.probability or 0.0))
-            hits[: len(best)] = best
+        every = [(query, hit.picture.id) for query, _, best in asked for hit in best]
+        probabilities: list[float] = []
+        for begin in range(0, len(every), _MATCHED):
+            probabilities += self._match(every[begin : begin + _MATCHED])
+        found = iter(probabilities)
+        for _, hits, best in asked:
+            matched = [hit._replace(probability=next(found)) for hit in best]
+            hits[: len(best)] = sorted(matched, key=lambda hit: -(hit.probability or 0.0))
 
-    def _picture_of(self, hit: Hit) -> Any:
-        """The file itself, or its thumbnail where that is gone or has changed."""
+    def _match(self, asked: Sequence[tuple[Query, str]]) -> list[float]:
+        """How probable it is that each picture, by its id, shows what its question says."""
+        images = self._read(list(dict.fromkeys(picture_id for _, picture_id in asked)))
+        pairs = [(images[one], term.text) for query, one in asked for term in _texts(query)]
+        matched = iter(self.model.match(*zip(*pairs, strict=True)))
+        found = []
+        for query, _ in asked:
+            of_terms = [(term.weight, float(next(matched))) for term in _texts(query)]
+            found.append(math.prod(p if weight > 0 else 1 - p for weight, p in of_terms))
+        return found
+
+    def _read(self, picture_ids: Sequence[str]) -> dict[str, np.ndarray]:
+        """Pictures as the model reads them: of their files, or of their small copies where a file
+        is gone, has changed or cannot be read.
+        """
+        sources: list[Any] = [self._source(one) for one in picture_ids]
+        while True:
+            try:
+                images = self.model.preprocess(sources)
+                return dict(zip(picture_ids, images, strict=True))
+            except BrokenInputError as error:
+                thumbnail = self.index.thumbnail(picture_ids[error.position])
+                if sources[error.position] == thumbnail:
+                    raise
+                sources[error.position] = thumbnail
+
+    def _source(self, picture_id: str) -> Any:
         try:
-            return self.index.original(hit.picture.id)
+            return self.index.original(picture_id)
         except ChangedPictureError:
-            return self.index.thumbnail(hit.picture.id)
+            return self.index.thumbnail(picture_id)
 
 
 def _texts(query: Query) -> list[Term]:

@@ -12,7 +12,7 @@ from PIL import Image
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.search.pictures import Picture
 
-MOST = 10_000  # hits, and hits that are re-ranked
+MOST, MOST_RERANKED = 10_000, 1000  # hits
 
 
 class QueryError(UserError, ValueError):
@@ -71,9 +71,9 @@ class Query:
     def __post_init__(self) -> None:
         if not self.terms:
             raise QueryError("there is nothing to look for; give a text or a picture")
-        for name, least in (("top_k", 1), ("rerank", 0)):
-            if not least <= getattr(self, name) <= MOST:
-                raise QueryError(f"{name}={getattr(self, name)} must be {least} to {MOST}")
+        for name, least, most in (("top_k", 1, MOST), ("rerank", 0, MOST_RERANKED)):
+            if not least <= getattr(self, name) <= most:
+                raise QueryError(f"{name}={getattr(self, name)} must be {least} to {most}")
         if self.rerank and not any(term.text for term in self.terms):
             raise QueryError(
                 "rerank compares pictures with texts, and there is none; add one, or leave it out"

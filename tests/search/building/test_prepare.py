@@ -33,6 +33,15 @@ def test_the_model_sees_what_it_sees_of_the_file_itself(tmp_path):
     assert prepared(path, known={one.seen.digest}).new is None
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
+def test_pictures_of_any_kind_have_a_small_copy(tmp_path, mode):
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    Image.new(mode, (1, 3000)).save(path)
+    one = prepared(path)
+    assert Image.open(io.BytesIO(one.new.thumbnail)).size == (1, 320)
+    assert one.new.square.shape == (16, 16, 3) and (one.new.width, one.new.height) == (1, 3000)
+
+
 def bomb(side):
     """A PNG that says that it has so many pixels a side."""
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)

@@ -26,7 +26,7 @@ def test_pictures_others_and_hidden_ones_are_told_apart(tmp_path):
 
 
 def test_patterns_leave_out_names_folders_and_paths(tmp_path):
-    for name in ("a.png", "b.gif", "drafts/c.png", "x/drafts/d.png", "y/raw/e.png", "y/f.png"):
+    for name in ("a.png", "b.GIF", "drafts/c.png", "x/drafts/d.png", "y/raw/e.png", "y/f.png"):
         draw(tmp_path / name, 0)
     walked = Walk(tmp_path, exclude=["*.gif", "drafts", "y/raw/*"]).run()
     assert paths(walked) == ["a.png", "y/f.png"]

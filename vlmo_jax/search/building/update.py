@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import PIL
 
@@ -14,7 +15,7 @@ from vlmo_jax.commands.endings import UserError
 from vlmo_jax.commands.folders import require_writable
 from vlmo_jax.datasets.left_out import left_out_table
 from vlmo_jax.inference.model import Model
-from vlmo_jax.search.about import NAME, Origin, write_whole
+from vlmo_jax.search.about import DTYPES, NAME, Origin, write_whole
 from vlmo_jax.search.building.captions import CaptionsBeside
 from vlmo_jax.search.building.making import Facts, Making, Part, as_text, locked
 from vlmo_jax.search.building.prepare import New, Prepared, Preparer, Seen
@@ -26,7 +27,6 @@ from vlmo_jax.search.origins import origin_of
 DECODER = f"Pillow {PIL.__version__}"
 PART = 256  # pictures that are kept together, once they are encoded
 SKIPPED = "skipped.tsv"  # for people: path, tab, reason
-DTYPES = ("float32", "float16")
 
 # Called with (pictures done, pictures to do) as they are.
 Tell = Callable[[int, int], object]
@@ -221,22 +221,13 @@ class _Work:
             "SELECT row, path, real, size, mtime_ns, settled, digest, caption, width, height,"
             " taken, note FROM pictures ORDER BY row"
         )
-        for (
-            number,
-            path,
-            real,
-            size,
-            mtime_ns,
-            settled,
-            digest,
-            caption,
-            *facts,
-        ) in old.pictures.table(statement):
-            name = os.fsdecode(path)
-            self.known.setdefault(digest, Known(Facts(*facts), None, number))
-            self._seen[name] = Seen(name, size, mtime_ns, bool(settled), digest)
-            link = None if real is None else os.fsdecode(real)
-            self.before[name] = Row(name, link, size, mtime_ns, settled, digest, caption)
+        for number, *values in old.pictures.table(statement):
+            row, facts = _row_of(*values[:7]), Facts(*values[7:])
+            self.known.setdefault(row.digest, Known(facts, None, number))
+            self._seen[row.path] = Seen(
+                row.path, row.size, row.mtime_ns, bool(row.settled), row.digest
+            )
+            self.before[row.path] = row
         moved = not Path(old.about.pictures).is_dir()
         self._renewed = moved or old.about.decoder != DECODER
         if old.about.decoder == DECODER:
@@ -319,3 +310,8 @@ class _Work:
         for path, row in self.before.items():
             if "" in self._closed or path.startswith(below):
                 yield row
+
+
+def _row_of(path: bytes, real: bytes | None, *rest: Any) -> Row:
+    """A row of the index that is there, of what its file says."""
+    return Row(os.fsdecode(path), None if real is None else os.fsdecode(real), *rest)

@@ -77,7 +77,7 @@ class Walk:
     Args:
         root: the folder.
         without: a folder that is left out wherever it is: the index itself.
-        exclude: patterns of the shell, of names or of whole paths from the root.
+        exclude: patterns of the shell, of names or of whole paths from the root, in any case.
 
     Raises:
         NoPicturesError: there is no such folder.
@@ -87,7 +87,7 @@ class Walk:
         self, root: Path, without: Path | None = None, exclude: Sequence[str] = ()
     ) -> None:
         require_pictures(root)
-        self._root, self._exclude = root.resolve(), tuple(exclude)
+        self._root, self._exclude = root.resolve(), tuple(pattern.lower() for pattern in exclude)
         self._seen = {_identity(os.stat(one)) for one in self._root.parents}
         if without is not None and without.exists():
             self._seen.add(_identity(without.stat()))
@@ -167,7 +167,8 @@ class Walk:
             self._count("hidden")
             return True
         path = _join(folder, name)
-        if any(fnmatch.fnmatch(one, p) for p in self._exclude for one in (name, path)):
+        names = (name.lower(), path.lower())
+        if any(fnmatch.fnmatchcase(one, p) for p in self._exclude for one in names):
             self._count("excluded")
             return True
         return False

@@ -33,14 +33,12 @@ from typing import TYPE_CHECKING
 
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.commands.signals import end_at_once, watching
-from vlmo_jax.search.about import NAME, read_about
+from vlmo_jax.search.about import DTYPES, NAME, read_about
 
 if TYPE_CHECKING:
     from vlmo_jax.search.building.update import Summary
     from vlmo_jax.search.engine.qdrant import QdrantStore
     from vlmo_jax.search.engine.stored_index import Stored
-
-DTYPES = ("float32", "float16")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

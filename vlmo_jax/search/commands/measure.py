@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlmo_jax.search.about import Origin
+from vlmo_jax.search.about import DTYPES, Origin
 
 if TYPE_CHECKING:
     from vlmo_jax.search.questions import Query
@@ -38,7 +38,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--model", required=True, metavar="DIR", help="as vlmo_jax.load takes it")
     parser.add_argument("--pictures", type=int, default=100_000, metavar="N")
-    parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
+    parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0])
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     return parser.parse_args(argv)
 

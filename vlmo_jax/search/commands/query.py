@@ -29,6 +29,7 @@ import calendar
 import contextlib
 import datetime
 import json
+import logging
 import os
 import re
 import sys
@@ -86,6 +87,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Answers the question of the command line."""
     args = parse(argv)
+    logging.getLogger("vlmo_jax.inference.model").setLevel(logging.ERROR)  # of texts that are cut
     with contextlib.ExitStack() as stack:
         index = stack.enter_context(open_index(args.index))
         query = make_query(args, index)
