@@ -7,11 +7,13 @@ Needs Playwright of the extra `test`, and the browser: `apt-get install -y chrom
 
 import argparse
 import contextlib
+import io
 import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 import vlmo_jax
@@ -86,7 +88,10 @@ def draw(folder: Path, query: str, path: Path) -> None:
         page.wait_for_load_state("networkidle")
         page.locator(".tile").nth(1).hover()
         page.wait_for_timeout(500)  # until it has faded in
-        page.screenshot(path=path)
+        shown = Image.open(io.BytesIO(page.screenshot()))
+        shown.convert("RGB").quantize(
+            256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
+        ).save(path, optimize=True)
 
 
 @told_in_one_line()

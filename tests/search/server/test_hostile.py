@@ -1,5 +1,6 @@
 """What a server does with those who mean it no good: refuses or hangs up, and goes on."""
 
+import contextlib
 import io
 import socket
 import struct
@@ -235,6 +236,12 @@ def test_a_head_that_comes_too_slowly(client, begin):
                 connection.sendall(b"a")
                 time.sleep(0.1)
         assert 0.3 < time.perf_counter() - started < 3
+
+
+def test_a_connection_on_which_nothing_comes(client):
+    connection = socket.create_connection(("127.0.0.1", client.port), timeout=3)
+    with connection, contextlib.suppress(ConnectionResetError):
+        assert connection.recv(1) == b""
 
 
 def test_a_body_that_comes_too_slowly(client):

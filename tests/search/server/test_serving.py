@@ -13,7 +13,10 @@ import pytest
 
 from tests.paths import ROOT
 from tests.search.server.conftest import Client, serving
+from vlmo_jax.search import open_index
 from vlmo_jax.search.commands.serve import main, parse
+from vlmo_jax.search.engine.qdrant import open_store
+from vlmo_jax.search.engine.stored_index import store_index
 from vlmo_jax.search.server import serving as served
 from vlmo_jax.search.server.guards import host_name
 
@@ -43,30 +46,40 @@ def test_the_command_serves_until_it_is_told_to_stop(index_folder):
         # All addresses of the machine are its names now, and names of others' are not.
         assert client.ask("/health", headers={"Host": "192.168.7.7:80"}).status == 200
         assert client.ask("/health", headers={"Host": "evil.example"}).status == 421
-        again = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "vlmo_jax.search",
-                "serve",
-                str(index_folder / "index"),
-                f"--port={client.port}",
-                "--host=0.0.0.0",
-            ],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-        assert again.returncode == 1
-        assert again.stderr == (
-            f"error: --port={client.port} at 0.0.0.0 is taken by another program, maybe a search"
-            f" that runs already; give another, such as --port={client.port + 1}, or --port=0 for"
-            " one that is free\n"
-        )
+        taken = f"--port={client.port} at 0.0.0.0 is taken .* such as --port={client.port + 1}, or"
+        with pytest.raises(served.AddressTakenError, match=taken):
+            served.listen("0.0.0.0", client.port)
         process.send_signal(signal.SIGTERM)
         out, told = process.communicate(timeout=20)
         assert (process.returncode, out) == (0, "Stopped.\n")
-        assert told.startswith("warning: whoever reaches this machine") and told.count("\n") == 1
+        assert told.splitlines()[-1].startswith("warning: whoever reaches this machine")
+
+
+def test_vectors_may_be_searched_in_a_store(index_folder, tmp_path, monkeypatch):
+    pytest.importorskip("qdrant_client", reason="pip install -e '.[qdrant]'")
+    store = f"file://{tmp_path}/collections/pictures"
+    with (
+        contextlib.closing(open_store(store)) as opened,
+        open_index(index_folder / "index") as index,
+    ):
+        store_index(opened, index)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    servers, answers = [], []
+    make = served.make_server
+
+    def make_server(*args, **kinds):
+        servers.append(make(*args, **kinds))
+        return servers[0]
+
+    def ask(address):
+        answers.append(Client(int(address.rpartition(":")[2])).ask("/search?text=red"))
+        servers[0].stop()
+
+    tell = lambda address, *rest: threading.Thread(target=ask, args=(address,)).start()
+    monkeypatch.setattr(served, "make_server", make_server)
+    monkeypatch.setattr(served, "_tell", tell)
+    served.serve(index_folder / "index", port=0, store=store)
+    assert len(answers[0].json["results"]) == 8
 
 
 def test_requests_under_way_are_answered_when_it_stops(searcher):

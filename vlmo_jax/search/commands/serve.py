@@ -40,6 +40,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="a name that browsers may know it by; may be given several times",
     )
     parser.add_argument("--model", metavar="DIR", help="default: where it was for the index")
+    parser.add_argument("--tokenizer", metavar="FILE", help="where the model carries none")
+    parser.add_argument(
+        "--store", metavar="URL", help="search there, as `index --store` has put it"
+    )
     parser.add_argument("--open", action="store_true", help="show the page in the browser")
     args = parser.parse_args(argv)
     if not 0 <= args.port < 2**16:
@@ -57,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         host=args.host,
         names=args.name,
         model=args.model,
+        tokenizer=args.tokenizer,
+        store=args.store,
         open_browser=args.open,
     )
 

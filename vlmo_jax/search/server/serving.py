@@ -21,9 +21,10 @@ from vlmo_jax.commands.endings import UserError
 from vlmo_jax.commands.limits import raise_open_files
 from vlmo_jax.commands.signals import ending_at_once, watching
 from vlmo_jax.inference.heads import UnfitModelError, require_head
-from vlmo_jax.inference.loading import load
 from vlmo_jax.inference.model import Model
-from vlmo_jax.search.index import open_index
+from vlmo_jax.search.commands.models import load_model
+from vlmo_jax.search.engines import Engine
+from vlmo_jax.search.index import Index, open_index
 from vlmo_jax.search.queries import Searcher
 from vlmo_jax.search.questions import Query, Term
 from vlmo_jax.search.server.app import make_app
@@ -81,6 +82,8 @@ def serve(
     host: str = HOST,
     names: Collection[str] = (),
     model: str | os.PathLike | None = None,
+    tokenizer: str | None = None,
+    store: str | None = None,
     open_browser: bool = False,
     limits: Limits | None = None,
 ) -> None:
@@ -92,6 +95,9 @@ def serve(
         host: address of this machine to listen at.
         names: under which it may be addressed besides, such as that of a proxy.
         model: folder of the model; None: where it was when the index was made.
+        tokenizer: its file, where the model carries none.
+        store: address of the collection of Qdrant that is searched, as `index --store` has put it;
+            None: the index itself is.
         open_browser: whether to show the page.
         limits: bounds; None: the usual ones.
 
@@ -102,9 +108,11 @@ def serve(
     """
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # they are refused
     listening = listen(host, port)
-    with ending_at_once(), open_index(index) as opened:
-        loaded = load(opened.about.model if model is None else model, show_progress=False)
-        searcher = Searcher(opened, loaded)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(ending_at_once())
+        opened = stack.enter_context(open_index(index))
+        engine = None if store is None else _open_store(store, opened, stack)
+        searcher = Searcher(opened, load_model(model, opened.about, tokenizer), engine)
         warm_up(searcher)
         address = _address(host, listening)
         server = make_server(
@@ -217,6 +225,14 @@ def warm_up(searcher: Searcher) -> None:
             texts = [Term(text=f"warm {number}") for number in range(batch)]
             searcher.search_many([Query([text, picture], top_k=count) for text in texts])
     searcher.search_many([Query([Term(text="warm")], top_k=20, rerank=rerank)])
+
+
+def _open_store(url: str, index: Index, stack: contextlib.ExitStack) -> Engine:
+    # Only now, as its client need not be installed.
+    from vlmo_jax.search.engine.qdrant import open_store
+    from vlmo_jax.search.engine.stored_index import search_in_store
+
+    return search_in_store(stack.enter_context(contextlib.closing(open_store(url))), index)
 
 
 def _address(host: str, listening: socket.socket) -> str:
