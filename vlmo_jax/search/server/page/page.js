@@ -211,7 +211,9 @@ function draw(answer, skip) {
   if (results.length) {
     tell("", "");
     const shown = `${number(results.length)} of ${number(about.pictures)} pictures`;
-    say(isEmpty() ? `${shown}, newest first` : `${shown}, best first · ${Math.max(1, Math.round(answer.milliseconds))} ms`);
+    const time = `${Math.max(1, Math.round(answer.milliseconds))} ms`;
+    const cut = answer.cut.length ? " · the end of so long a text was not read" : "";
+    say(isEmpty() ? `${shown}, newest first` : `${shown}, best first · ${time}${cut}`);
   } else if (about.pictures) {
     say("No pictures");
     tell("Nothing here", "No picture passes these filters. Choose another folder or a longer time.");
