@@ -46,11 +46,11 @@ def map_in_order(
 
 
 class RecordBar:
-    """Context manager that shows how many records, or others, are done, how fast, and how long it takes: a bar
-    on a terminal, elsewhere, as in a log, a line a minute.
+    """Context manager that shows how many records, or other things, are done, how fast, and how
+    long it takes: a bar on a terminal, elsewhere, as in a log, a line a minute.
 
     Args:
-        total: number of records.
+        total: number of them.
         done: of them, before.
         unit: what is counted.
     """

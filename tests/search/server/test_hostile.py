@@ -205,7 +205,7 @@ def test_what_is_no_request_to_us(client, request_):
     assert answer == b"" or 400 <= status_of(answer) < 500, answer[:200]
 
 
-def test_connections_that_are_cut(client):
+def test_connections_that_are_cut(client, caplog):
     whole = b"GET /search?text=a HTTP/1.1\r\nHost: localhost\r\n\r\n"
     upload = b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n"
     upload += b"Content-Type: multipart/form-data; boundary=xx\r\n\r\n--xx\r\nContent-Dis"
@@ -216,6 +216,8 @@ def test_connections_that_are_cut(client):
             if linger:  # closed with a reset
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
+    assert client.ask("/health").status == 200
+    assert caplog.messages == []  # nothing that the owner of the server needs to know
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 
 from tests.paths import ROOT
 from tests.search.server.conftest import Client, serving
+from vlmo_jax.commands.endings import UserError
 from vlmo_jax.search import open_index
 from vlmo_jax.search.commands.serve import main, parse
 from vlmo_jax.search.engine.qdrant import open_store
@@ -115,8 +116,22 @@ def test_a_fault_of_ours_is_told_and_the_server_goes_on(searcher, caplog):
     with serving(Broken()) as client:
         answer = client.ask("/search?text=red")
         assert answer.status == 500 and "Something went wrong" in answer.text
-        assert "a fault" not in answer.text and "a fault" in caplog.text
+        assert "a fault" not in answer.text
         assert client.ask("/search").status == 200
+    assert "KeyError: 'a fault'" in caplog.text
+
+
+def test_what_its_owner_can_mend_is_told_in_a_line(searcher, caplog):
+    class Lost:
+        index, model = searcher.index, searcher.model
+
+        def search_many(self, asked):
+            raise UserError("the store does not answer; start it")
+
+    with serving(Lost()) as client:
+        answer = client.ask("/search?text=red")
+        assert answer.status == 503 and "what the server printed says why" in answer.text
+    assert caplog.messages == ["error: the store does not answer; start it"]
 
 
 def test_a_full_queue_says_when_to_come_again(searcher):

@@ -67,7 +67,7 @@ class Making:
     Args:
         folder: of the index.
         origin: of the vectors; parts that are there must have the same.
-        restart: remove what is there.
+        restart: remove what is there of another origin.
 
     Raises:
         OtherModelError: parts that are there have another.
@@ -75,11 +75,12 @@ class Making:
 
     def __init__(self, folder: Path, origin: Origin, *, restart: bool) -> None:
         self._folder = folder / MAKING
-        before = None if restart else self._origin()
-        if before is None:
-            self.remove()  # parts of nobody knows what
+        before = self._origin()
+        if before is not None and not (restart and before != origin):
+            cure = f"or remove {self._folder}, what a command with that one has done"
+            before.require_same(origin, self._folder, cure)
         else:
-            before.require_same(origin, folder, "or --restart to make the index anew")
+            self.remove()  # parts of another model, or of nobody knows what
         self._folder.mkdir(exist_ok=True)
         write_whole(self._folder / _ORIGIN, json.dumps(dataclasses.asdict(origin)).encode())
 

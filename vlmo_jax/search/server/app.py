@@ -8,15 +8,17 @@ from collections.abc import AsyncIterator, Collection
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 
+from vlmo_jax.commands.endings import UserError
 from vlmo_jax.search.queries import Searcher
 from vlmo_jax.search.server.guards import App, Guards
 from vlmo_jax.search.server.limits import Limits, RefusalError
 from vlmo_jax.search.server.metrics import Metrics
 from vlmo_jax.search.server.routes import Routes
 
+_log = logging.getLogger(__name__)
 _WORDS = {404: "There is nothing at this address.", 405: "This address is not asked in this way."}
 
 
@@ -62,6 +64,8 @@ def make_app(
     app.add_exception_handler(RefusalError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_parameters)
     app.add_exception_handler(HTTPException, _refuse_plainly)
+    app.add_exception_handler(ClientDisconnect, _say_nothing)
+    app.add_exception_handler(UserError, _give_up)
     app.add_exception_handler(Exception, _fail)
     return Guards(app, limits=limits, names=names, is_local=is_local, metrics=metrics)
 
@@ -91,6 +95,17 @@ async def _refuse_plainly(_: Request, error: Exception) -> PlainTextResponse:
     return _text(text, error.status_code, dict(error.headers or {}))
 
 
+async def _say_nothing(_: Request, error: Exception) -> PlainTextResponse:
+    """The client has gone, and nobody reads this."""
+    return _text("", 400)
+
+
+async def _give_up(_: Request, error: Exception) -> PlainTextResponse:
+    """Something that the owner of the server can mend."""
+    _log.error("error: %s", error)
+    return _text("This cannot be searched now; what the server printed says why.", 503)
+
+
 async def _fail(_: Request, error: Exception) -> PlainTextResponse:
-    logging.getLogger(__name__).error("A request failed: %s", error)
+    """A fault of ours, whose traceback uvicorn shows."""
     return _text("Something went wrong in the server; what it printed says more.", 500)
