@@ -2,10 +2,11 @@
 
 import logging
 import os
-import pathlib
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
+
+from vlmo_jax.commands.paths import NoHomeError, user_path
 
 log = logging.getLogger(__name__)
 
@@ -20,9 +21,9 @@ def keep_programs() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         try:
-            folder = pathlib.Path(caches).expanduser() / "vlmo_jax" / "compiled"
+            folder = user_path(caches) / "vlmo_jax" / "compiled"
             folder.mkdir(parents=True, exist_ok=True)
-        except (OSError, RuntimeError):  # no home, or one that is not ours
+        except (OSError, NoHomeError):  # no home, or one that is not ours
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING)

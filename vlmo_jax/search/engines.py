@@ -4,21 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-
-class Found(Protocol):
-    """What a search engine finds: float32 [Q, k] and int32 [Q, k], best first; score -inf and row
-    -1 where there are fewer.
-    """
-
-    @property
-    def scores(self) -> np.ndarray:
-        """Cosines."""
-        ...
-
-    @property
-    def rows(self) -> np.ndarray:
-        """Of the index."""
-        ...
+from vlmo_jax.search.engine.found import Found
 
 
 class Engine(Protocol):

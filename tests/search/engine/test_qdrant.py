@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import Mesh
 
 from vlmo_jax.search.about import About, Origin, OtherModelError
+from vlmo_jax.search.engine import qdrant
 from vlmo_jax.search.engine.exact import ExactSearch
 from vlmo_jax.search.engine.qdrant import StoreError, StoreMissingError, open_store, read_address
 from vlmo_jax.search.engine.stored_index import Stored, search_in_store, store_index
@@ -92,6 +93,22 @@ def test_finds_what_exact_search_finds(store):
     assert_same(index, store, 5, allowed)
     assert_same(index, store, 5, ~allowed)
     assert_same(index, store, 60)
+
+
+@needs_client
+def test_requests_stay_small(store, monkeypatch):
+    index = index_of(range(40))
+    store_index(store, index)
+    monkeypatch.setattr(qdrant, "_IDS", 25)
+    sizes, ask = [], store._client.query_batch_points
+    monkeypatch.setattr(
+        store._client,
+        "query_batch_points",
+        lambda name, requests: sizes.append(len(requests)) or ask(name, requests),
+    )
+    allowed = np.arange(40) < 10
+    assert_same(index, store, 5, allowed)
+    assert sizes == [2, 1]
 
 
 @needs_client

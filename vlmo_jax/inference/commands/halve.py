@@ -3,11 +3,11 @@
     python -m vlmo_jax.halve runs/stage3 small_stage3
     python -m vlmo_jax.halve runs/stage3/checkpoints/1600 small_stage3 --averaged
 
-OUT becomes a folder that vlmo_jax.load, evaluation and config.init_from take, to send around or to
-put on a phone: parameters in float16, config, preprocessing, tokenizer and list of answers, and
-nothing of the training. That is a sixth of a checkpoint of a run. The model computes as before; of
-each parameter the first three digits stay, which changes vectors by about a thousandth. Parameters
-that float16 cannot hold are refused.
+OUT becomes a folder that vlmo_jax.load, evaluation and config.init_from take, to send around:
+parameters in float16, config, preprocessing, tokenizer and list of answers, and nothing of the
+training. That is a sixth of a checkpoint of a run. The model computes as before; of each parameter
+the first three digits stay, which changes vectors by about a thousandth. Parameters that float16
+cannot hold are refused.
 """
 
 import argparse

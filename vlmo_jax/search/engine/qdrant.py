@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _FACTS = "vlmo_jax"  # in the metadata
 _POINTS = 512  # sent or removed at once
 _LISTED = 8192  # asked for at once
-_QUERIES = 64
+_QUERIES = 64  # asked at once
+_IDS = 1_000_000  # in the filters of one request: servers take 32 MB, unless told otherwise
 _SECONDS = 60
 START = "docker run -p 127.0.0.1:6333:6333 -v qdrant:/qdrant/storage qdrant/qdrant"
 
@@ -252,11 +253,11 @@ class QdrantStore:
             which = models.Filter(must=[models.HasIdCondition(has_id=list(only))])
         elif but:
             which = models.Filter(must_not=[models.HasIdCondition(has_id=list(but))])
-        found = []
-        for first in range(0, len(queries), _QUERIES):
+        found, step = [], min(_QUERIES, max(1, _IDS // (1 + len(only or but))))
+        for first in range(0, len(queries), step):
             requests = [
                 models.QueryRequest(query=one.tolist(), limit=k, filter=which)
-                for one in queries[first : first + _QUERIES]
+                for one in queries[first : first + step]
             ]
             with self._asking():
                 answers = self._client.query_batch_points(self.name, requests)
