@@ -43,6 +43,12 @@ def test_texts_find_what_the_searcher_finds(client, searcher):
     assert first["probability"] is None and answer["next"] == 5
 
 
+def test_a_text_that_is_cut_is_named(client):
+    long = "a very red picture " * 20
+    answer = found(client, text=[long, "red"])
+    assert answer["cut"] == [long.strip()] and found(client, text="red")["cut"] == []
+
+
 def test_pages_follow_each_other_and_end(client):
     whole = [one["id"] for one in found(client, text="green")["results"]]
     pages, skip = [], 0

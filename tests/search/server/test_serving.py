@@ -87,7 +87,7 @@ def test_requests_under_way_are_answered_when_it_stops(searcher):
     entered, may = threading.Event(), threading.Event()
 
     class Slow:
-        index, model = searcher.index, searcher.model
+        index, model, cut_texts = searcher.index, searcher.model, searcher.cut_texts
 
         def search_many(self, asked):
             entered.set()
@@ -108,7 +108,7 @@ def test_requests_under_way_are_answered_when_it_stops(searcher):
 
 def test_a_fault_of_ours_is_told_and_the_server_goes_on(searcher, caplog):
     class Broken:
-        index, model = searcher.index, searcher.model
+        index, model, cut_texts = searcher.index, searcher.model, searcher.cut_texts
 
         def search_many(self, asked):
             raise KeyError("a fault")
@@ -123,7 +123,7 @@ def test_a_fault_of_ours_is_told_and_the_server_goes_on(searcher, caplog):
 
 def test_what_its_owner_can_mend_is_told_in_a_line(searcher, caplog):
     class Lost:
-        index, model = searcher.index, searcher.model
+        index, model, cut_texts = searcher.index, searcher.model, searcher.cut_texts
 
         def search_many(self, asked):
             raise UserError("the store does not answer; start it")
@@ -138,7 +138,7 @@ def test_a_full_queue_says_when_to_come_again(searcher):
     may = threading.Event()
 
     class Slow:
-        index, model = searcher.index, searcher.model
+        index, model, cut_texts = searcher.index, searcher.model, searcher.cut_texts
 
         def search_many(self, asked):
             assert may.wait(10)

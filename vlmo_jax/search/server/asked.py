@@ -127,6 +127,9 @@ class Answer(BaseModel):
     results: list[Result]
     next: Annotated[int | None, Field(description="`skip` of the next page; null: no more.")]
     pictures: Annotated[list[NamedPicture], Field(description="Those of the query.")]
+    cut: Annotated[
+        list[str], Field(description="Texts longer than the model reads: their ends do not count.")
+    ]
     milliseconds: Annotated[float, Field(description="In which it was answered, waiting included.")]
 
 

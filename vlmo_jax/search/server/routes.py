@@ -128,16 +128,19 @@ class Routes:
     async def search(self, asked: Annotated[Asked, Query()]) -> Answer:
         """Finds pictures by texts and pictures."""
         begin = time.perf_counter()
-        terms, pictures = self._terms(asked), self._named(asked)
+        terms, pictures, cut = self._terms(asked), self._named(asked), []
         last = asked.skip + asked.count
         if terms:
-            hits = (await self._ask(asked, terms))[asked.skip :]
+            query = self._query(asked, terms)
+            cut = self._searcher.cut_texts(query)
+            hits = (await self._ask(query))[asked.skip :]
         else:
             hits = await run_in_threadpool(self._catalogue.newest, asked)
         return Answer(
             results=[result_of(hit) for hit in hits[: asked.count]],
             next=last if len(hits) > asked.count and last < RESULTS else None,
             pictures=pictures,
+            cut=cut,
             milliseconds=round(1000 * (time.perf_counter() - begin), 2),
         )
 
@@ -199,21 +202,22 @@ class Routes:
         with self._metrics.search_seconds.time():
             return self._searcher.search_many(asked)
 
-    async def _ask(self, asked: Asked, terms: list[Term]) -> list[Hit]:
+    def _query(self, asked: Asked, terms: list[Term]) -> questions.Query:
         if asked.rerank and not self._can_match:
             raise RefusalError(422, "rerank: the model of this index has no head that judges it.")
-        found = await self.batcher.ask(
-            questions.Query(
-                terms=terms,
-                top_k=asked.skip + asked.count + 1,
-                # Beyond those that are put in order anew, the order is that of the search.
-                rerank=asked.rerank if asked.skip < asked.rerank else 0,
-                folder=asked.folder,
-                since=asked.since,
-                until=asked.until,
-                group_duplicates=asked.group,
-            )
+        return questions.Query(
+            terms=terms,
+            top_k=asked.skip + asked.count + 1,
+            # Beyond those that are put in order anew, the order is that of the search.
+            rerank=asked.rerank if asked.skip < asked.rerank else 0,
+            folder=asked.folder,
+            since=asked.since,
+            until=asked.until,
+            group_duplicates=asked.group,
         )
+
+    async def _ask(self, query: questions.Query) -> list[Hit]:
+        found = await self.batcher.ask(query)
         if isinstance(found, QueryError):
             raise RefusalError(422, f"{found}.")
         return found

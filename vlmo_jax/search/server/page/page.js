@@ -53,7 +53,6 @@ const address = () => (String(query) ? `/?${query}` : "/");
 const isEmpty = () => !["text", "without", ...PICTURES].some((name) => query.has(name));
 
 function fillForm() {
-  $("text").value = fieldText();
   $("folder").value = query.get("folder") ?? "";
   $("since").value = query.get("since") ?? "";
   $("until").value = query.get("until") ?? "";
@@ -123,6 +122,11 @@ function searchPath(skip) {
 }
 
 async function show() {
+  $("text").value = fieldText();
+  await showResults();
+}
+
+async function showResults() {
   fillForm();
   drawTerms();
   current = 0;
@@ -166,6 +170,7 @@ async function upload(file) {
     query = new URL(response.url).searchParams;
     ["count", "skip"].forEach((name) => query.delete(name));
     history.pushState(null, "", address());
+    $("text").value = fieldText();
     fillForm();
     draw(answer, 0);
   } catch (error) {
@@ -206,7 +211,9 @@ function draw(answer, skip) {
   if (results.length) {
     tell("", "");
     const shown = `${number(results.length)} of ${number(about.pictures)} pictures`;
-    say(isEmpty() ? `${shown}, newest first` : `${shown}, best first · ${Math.max(1, Math.round(answer.milliseconds))} ms`);
+    const time = `${Math.max(1, Math.round(answer.milliseconds))} ms`;
+    const cut = answer.cut.length ? " · the end of so long a text was not read" : "";
+    say(isEmpty() ? `${shown}, newest first` : `${shown}, best first · ${time}${cut}`);
   } else if (about.pictures) {
     say("No pictures");
     tell("Nothing here", "No picture passes these filters. Choose another folder or a longer time.");
@@ -438,6 +445,7 @@ addEventListener("popstate", () => {
   show();
 });
 async function begin() {
+  $("text").value = fieldText(); // at once, and not again when the answers come: one may type by then
   try {
     about = await (await ask("/about")).json();
     for (const { name, pictures } of about.folders) {
@@ -452,7 +460,7 @@ async function begin() {
     fail(error);
     return;
   }
-  await show();
+  await showResults();
   if (matchMedia("(hover: hover)").matches && !location.search) $("text").focus();
 }
 begin();
