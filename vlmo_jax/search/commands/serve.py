@@ -80,6 +80,6 @@ def import_server() -> Callable[..., None]:
             raise
         raise MissingServerError(
             f"the server needs {error.name}, which is not installed; get it with:"
-            " pip install 'vlmo-jax[search]'"
+            " pip install -e '.[search]'"
         ) from error
     return serve
