@@ -228,6 +228,7 @@ def test_check_finds_what_is_wrong(runs, pictures, tmp_path):
 @pytest.mark.parametrize("name", ["index", "query", "check"])
 def test_each_command_has_a_manual(name, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["search", name, "--help"])
+    monkeypatch.setattr(program, "log_to_console", lambda: None)  # other tests listen to the log
     with pytest.raises(SystemExit) as ended:
         program.main()
     assert ended.value.code == 0
@@ -256,5 +257,6 @@ def test_the_python_of_the_page_runs(folder, tmp_path, monkeypatch, capsys):
 
 def test_an_unknown_command_is_refused(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["search", "find"])
+    monkeypatch.setattr(program, "log_to_console", lambda: None)  # other tests listen to the log
     with pytest.raises(SystemExit, match="'find' is no command; use index, query, .*check"):
         program.main()

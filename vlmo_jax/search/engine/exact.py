@@ -108,7 +108,7 @@ class ExactSearch:
         """Finds the k rows of each query with the largest inner products.
 
         Args:
-            queries: float [Q, D], finite.
+            queries: float32 [Q, D], finite.
             k: 1 or more.
             allowed: bool [N], which rows may be found; None: all.
 
