@@ -13,6 +13,7 @@ set of pairs.
 import math
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from configs import common, stage3
 
@@ -96,4 +97,15 @@ def _paper(config):
 
 def _tiny(config):
     config.model.update(text_length=16, vocab_size=4000, scan_layers=False)
+    # A word comes up rarely: without it a drawing by another hand is found less often.
+    config.optimizer.rate_multipliers = ((r"text_embedding/word", 10.0),)
+    config.evals.zero_shot = dict(
+        **common.evaluation("zero_shot", every_steps=config.steps // 4, batch_size=128),
+        # what tells an image's class: folder | group | subgroup (of groups.json) | text
+        classes="group",
+        templates="drawings",  # plain | photos | drawings, or a file with one a line
+        names=placeholder(str),  # a file of what classes are called; None: as their folders
+    )
+    config.evals.zero_shot.splits = ("unseen_artist",)
+    config.checkpoint.best_metric = "retrieval/mean_recall"
     return config
