@@ -10,8 +10,6 @@ to 0, a random square crop and nothing else, the scale at most 100. `config.data
 set of pairs.
 """
 
-import math
-
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -26,7 +24,7 @@ SIZES = {
 }
 SIZES["l14_336"] = {**SIZES["l14"], "image_size": 336}
 NO_DECAY = (r".*(bias|scale)", r"image_embedding/class_token")
-LIMITS = ((r"itc/logit_scale", (0.0, math.log(100.0))),)
+LIMITS = ((r"itc/logit_scale", (0.0, 4.605170)),)  # the scale from 1 to 100, by its logarithm
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 PAIRS, EPOCHS, BATCH = 400_000_000, 32, 32_768  # of the paper
 
