@@ -89,6 +89,8 @@ def _paper(config):
     config.tokenizer = "clip"
     config.optimizer.update(learning_rate=5e-4, warmup_steps=2000)
     config.data.update(crop_scale=(0.9, 1.0), flip=False, randaugment=(), mean=MEAN, std=STD)
+    # An evaluation sees the square in the middle of an image: square | centre_crop
+    config.data.resize = "centre_crop"
     config.data.prefetch = 2  # a batch has 5 GB
     return config
 

@@ -76,9 +76,9 @@ FLOORS = (
     (
         _room("main", "the command of a run"),
         Room(
-            "encode, match, answer, zero_shot",
-            "their commands",
-            ("encode", "match", "answer", "zero_shot"),
+            "encode, match, answer",
+            "their commands, and more",
+            ("encode", "match", "answer", "grid_features", "zero_shot"),
         ),
         _room("bench", "how fast it is"),
         _room("doctor", "is all well"),

@@ -2,18 +2,19 @@
 matching.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
-from vlmo_jax.datasets import Record
 from vlmo_jax.evals import collect, protocols, recall, rerank
 from vlmo_jax.evals.evaluation import check_batch_size
 from vlmo_jax.evals.retrieval_search import (
     RERANKINGS,
     Search,
+    Vectors,
     Way,
     best_candidates,
     describe_ties,
@@ -21,13 +22,21 @@ from vlmo_jax.evals.retrieval_search import (
     format_metrics,
     reorder,
 )
-from vlmo_jax.input.evaluation import image_batches, text_batches
+from vlmo_jax.input.evaluation import split_batches, text_batches
 from vlmo_jax.input.hosts import Host
+from vlmo_jax.input.pipeline import RowMaker
 from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.reports.metrics import announce, progress
 from vlmo_jax.tasks.retrieval import Encoders
 
 KEPT_IMAGE_BYTES = 2**30  # decoded images of a split are kept if they take no more on one host
+
+
+class PicturedMaker(RowMaker, Protocol):
+    """Makes the rows of a split, and shows its records to people."""
+
+    def picture(self, index: int) -> np.ndarray:
+        """Record `index` as a picture, uint8 [S, S, 3]."""
 
 
 class RetrievalExamples(NamedTuple):
@@ -49,10 +58,11 @@ class RetrievalEvaluator:
     """Scores a model by image-text retrieval on one split.
 
     Args:
-        source: the records of the split; `source[i]` is a `Record`.
+        source: the records of the split; `source[i]` has texts and an image_id.
         tokenizer: of `load_tokenizer`.
         name: what the result is called.
-        image_size: S, side of the images in pixels.
+        images: function of records that gives the maker of what the model sees of them, such as
+            `EvalImages` with its rows.
         text_length: T, tokens of a text.
         batch_size: images, captions or pairs of a batch over all processes; a multiple of the batch
             shards of the mesh.
@@ -67,11 +77,11 @@ class RetrievalEvaluator:
 
     def __init__(
         self,
-        source: Sequence[Record],
+        source: Sequence,
         tokenizer: Tokenizer,
         *,
         name: str,
-        image_size: int,
+        images: Callable[[Sequence], PicturedMaker],
         text_length: int,
         batch_size: int,
         mesh: jax.sharding.Mesh,
@@ -90,7 +100,7 @@ class RetrievalEvaluator:
             raise ValueError(f"evaluator {name!r}: {error}") from error
         self.name, self.num_records = name, len(source)
         self._source, self._tokenizer, self._mesh = source, tokenizer, mesh
-        self._image_size, self._text_length, self._batch_size = image_size, text_length, batch_size
+        self._maker, self._text_length, self._batch_size = images(source), text_length, batch_size
         self._protocol, self._added = protocol, rerank == "add"
         self._host = Host(jax.process_index(), jax.process_count())
         self._kept_images = None
@@ -206,7 +216,7 @@ class RetrievalEvaluator:
         ranks = recall.both_ranks(
             image, text, np.arange(self.num_records), self.text_image, self.folds
         )
-        return Search(Way(image, text, ranks[0]), Way(text, image, ranks[1]))
+        return Search(Way(Vectors(image, text), ranks[0]), Way(Vectors(text, image), ranks[1]))
 
     def _rerank(self, encoders, params, search, rerank_top_k) -> Search:
         """Ranks both ways after matching; a pair that both ways want is scored once."""
@@ -258,11 +268,11 @@ class RetrievalEvaluator:
         if self._kept_images is not None:
             yield from self._kept_images
             return
-        size = self.num_records // self._host.count * self._image_size**2 * 3
+        columns = self._maker.columns.values()
+        size = sum(math.prod(c.shape) * np.dtype(c.dtype).itemsize for c in columns)
+        size *= self.num_records // self._host.count
         kept = [] if size <= KEPT_IMAGE_BYTES else None
-        for batch in image_batches(
-            self._source, image_size=self._image_size, batch_size=self._batch_size, host=self._host
-        ):
+        for batch in split_batches(self._maker, batch_size=self._batch_size, host=self._host):
             if kept is not None:
                 kept.append(batch)
             yield batch
@@ -292,8 +302,8 @@ class RetrievalEvaluator:
         top_k: int = 5,
         seed: int = 0,
     ) -> RetrievalExamples:
-        """What some queries retrieve by their embeddings: half of them hits, half of them misses,
-        as far as there are so many.
+        """What some queries retrieve before any candidate is matched: half of them hits, half of
+        them misses, as far as there are so many.
 
         Args:
             search: of `search`.
@@ -303,11 +313,13 @@ class RetrievalEvaluator:
             seed: of the draw.
         """
         rng = np.random.default_rng(seed)
-        (image, text, image_ranks, *_), (_, _, text_ranks, *_) = search
+        text_ranks, image_ranks = search.to_image.ranks, search.to_text.ranks
         queries = draw_queries(text_ranks, num_captions, rng)
         image_queries = draw_queries(image_ranks, num_images, rng)
-        found_images = recall.top_candidates(text[queries], image, min(top_k, len(image))).rows
-        found_texts = recall.top_candidates(image[image_queries], text, min(top_k, len(text))).rows
+        images, texts = np.arange(self.num_records), np.arange(len(self.texts))
+        top = min(top_k, len(images)), min(top_k, len(texts))
+        found_images = search.to_image.similar.top(queries, images, top[0]).rows
+        found_texts = search.to_text.similar.top(image_queries, texts, top[1]).rows
         pixels = self.pixels(np.concatenate([found_images.ravel(), image_queries]))
         return RetrievalExamples(
             captions=[self.texts[row] for row in queries],
@@ -323,8 +335,6 @@ class RetrievalEvaluator:
         )
 
     def pixels(self, rows: np.ndarray) -> np.ndarray:
-        """Images of the split by their rows [N], as the model sees them: uint8 [N, S, S, 3]."""
+        """Pictures of records of the split by their rows [N]: uint8 [N, S, S, 3]."""
         read, places = np.unique(rows, return_inverse=True)
-        records = [self._source[int(row)] for row in read]
-        batches = image_batches(records, image_size=self._image_size, batch_size=len(records))
-        return next(iter(batches))["image"][places]
+        return np.stack([self._maker.picture(int(row)) for row in read])[places]

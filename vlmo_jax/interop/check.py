@@ -13,6 +13,7 @@ NAME.json alone where it has no arrays:
   resize             position tables at another image size, and outputs there
   beit, dalle        siblings without a kind, known by their source
   clip               states, vectors, logits, loss, gradients of a CLIP
+  vilt, vilt_ipot    a step of ViLT's pre-training, its alignment of words with patches alone
   vqa_eval           normal forms of answers, accuracies of VQA
   vqa_vocab          vocabulary of answers, soft targets
   bert_wordpiece     tokens, rows of them, and whole words to hide
@@ -57,6 +58,8 @@ from vlmo_jax.interop.checks.scores import check_consistency, check_vqa_eval, ch
 from vlmo_jax.interop.checks.segmentation import check_segment_eval
 from vlmo_jax.interop.checks.textmlm import check_textmlm
 from vlmo_jax.interop.checks.train import check_train
+from vlmo_jax.interop.checks.vilt import check_ipot, check_vilt
+from vlmo_jax.interop.checks.vse_infinity import check_vse_infinity
 from vlmo_jax.interop.checks.wordpiece import check_wordpiece
 
 CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], None]] = {
@@ -71,6 +74,8 @@ CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], N
     "dalle": check_dalle,
     "clip": check_clip,
     "clip_bpe": check_byte_pairs,
+    "vilt": check_vilt,
+    "vilt_ipot": check_ipot,
     "vqa_eval": check_vqa_eval,
     "vqa_vocab": check_vqa_vocab,
     "bert_wordpiece": check_wordpiece,
@@ -80,6 +85,7 @@ CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], N
     "segment_eval": check_segment_eval,
     "retrieval_metrics": check_retrieval_metrics,
     "retrieval_folds": check_folds,
+    "vse_infty": check_vse_infinity,
 }
 # Fixtures of siblings have no `kind`; their `source` names the code they were made with, or their
 # file's name what they are of.

@@ -10,7 +10,20 @@ from flax import nnx
 
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.fields import Anything, Kind, check_fields
-from vlmo_jax.models import beit, clip, dual_vlmo, dvae, flops, memory, vlmo, vlmo_fields
+from vlmo_jax.models import (
+    beit,
+    clip,
+    dual_vlmo,
+    dvae,
+    flops,
+    memory,
+    vilt,
+    vilt_fields,
+    vlmo,
+    vlmo_fields,
+    vse_flops,
+    vse_infinity,
+)
 from vlmo_jax.models.sizes import DTYPES, MeshShape
 
 
@@ -66,6 +79,22 @@ MODELS = {
         dvae.check_sizes,
         memory.count_discrete_vae,
         memory.values_of_discrete_vae,
+    ),
+    "vilt": ModelKind(
+        vilt.ViLT,
+        vilt_fields.FIELDS,
+        vilt_fields.check_sizes,
+        vilt_fields.count_params,
+        vilt_fields.num_values,
+        vilt_fields.pass_flops,
+    ),
+    "vse_infinity": ModelKind(
+        vse_infinity.VSEInfinity,
+        vse_infinity.FIELDS,
+        vse_infinity.check_sizes,
+        vse_infinity.count_params,
+        vse_infinity.values_at_once,
+        vse_flops.pass_flops,
     ),
     "clip": ModelKind(
         clip.CLIP,

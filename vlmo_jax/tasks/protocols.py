@@ -5,6 +5,7 @@ that it keeps from step to step (`extra`), and what never changes (`frozen`).
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -21,11 +22,14 @@ class Prepared(NamedTuple):
         batch: arrays [B, ...], which may be cut into parts by rows.
         context: what the losses read beside it, the same for all parts, such as queued features.
         extra: the task's state after this step.
+        settled: those of the parameters that the task sets itself, a part of their tree with the
+            values after this step, such as running statistics; they should have no gradient.
     """
 
     batch: Batch
     context: Any
     extra: Mapping[str, Any]
+    settled: Mapping[str, Any] = MappingProxyType({})
 
 
 class Task(Protocol):
@@ -167,6 +171,24 @@ class LearnsToRetrieve(Protocol):
 
 
 @runtime_checkable
+class PoolsPairs(DualEncoder, Protocol):
+    """A dual encoder that may have running statistics, as it is trained."""
+
+    def retrieval_text(
+        self, token_ids: jax.Array, token_mask: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, T] -> [B, D] of length 1."""
+
+    def learn_image(
+        self, image: Any, *, dropped: float = 0.0, key: jax.Array | None = None
+    ) -> jax.Array:
+        """What it sees -> [B, D] of length 1, by the statistics of this batch."""
+
+    def moved_statistics(self, image: Any) -> Mapping[str, Any]:
+        """The running statistics after a batch: a part of the tree of parameters."""
+
+
+@runtime_checkable
 class FusesPairs(Protocol):
     """A model that says of a pair whether it belongs together."""
 
@@ -188,6 +210,20 @@ class Matcher(DualEncoder, FusesPairs, Protocol):
 @runtime_checkable
 class LearnsToMatch(LearnsToRetrieve, FusesPairs, Protocol):
     """The same, as it is trained."""
+
+
+@runtime_checkable
+class LearnsToRank(Protocol):
+    """A fusion encoder that gives pairs one score, by which they are ranked."""
+
+    def rank_scores(
+        self,
+        image: Any,
+        token_ids: jax.Array,
+        token_mask: jax.Array,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """What is seen and [B, T] -> [B] float32."""
 
 
 @runtime_checkable
@@ -250,6 +286,36 @@ class PretrainsOnPairs(EncodesText, Protocol):
 
     def match_logits(self, first_tokens: jax.Array) -> jax.Array:
         """[..., D] -> logits of "no match" and "match" [..., 2]."""
+
+
+@runtime_checkable
+class AlignsWordsAndPatches(Protocol):
+    """A fusion encoder whose states of words and patches are all to be had, and can be aligned."""
+
+    def encode_pair(
+        self,
+        image: Any,
+        token_ids: jax.Array,
+        token_mask: jax.Array,
+        key: jax.Array | None = None,
+    ) -> Any:
+        """What is seen and [B, T] -> `text` [B, T, D], `image` [B, P, D], `image_mask` [B, P]; the
+        first of both is no word and no patch.
+        """
+
+    def match_logits(self, first_tokens: jax.Array) -> jax.Array:
+        """[..., D] -> logits of "no match" and "match" [..., 2]."""
+
+    def predict_words(self, states: jax.Array) -> jax.Array:
+        """[..., D] -> logits of tokens [..., V]."""
+
+
+@runtime_checkable
+class EncodesPatches(Protocol):
+    """A model that says something of each patch of an image."""
+
+    def patch_states(self, image: jax.Array) -> jax.Array:
+        """[B, S, S, 3] -> states of the patches, row by row, after the last norm [B, P, D]."""
 
 
 @runtime_checkable

@@ -42,8 +42,8 @@ WRAPPERS = (
 MAX_DEPTH = 8  # of wrappers in wrappers
 OLD_MAGIC, OLD_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
-# Beside the tensors themselves: plain containers, and the options of BEiT's and Lightning's
-# training.
+# Beside the tensors themselves: plain containers, and the options and callbacks of BEiT's and
+# Lightning's training.
 _HARMLESS = {
     *("collections.OrderedDict", "collections.defaultdict", "collections.Counter"),
     *("builtins.set", "builtins.frozenset", "builtins.list", "builtins.dict", "builtins.tuple"),
@@ -53,6 +53,12 @@ _HARMLESS = {
     "lightning_fabric.utilities.data.AttributeDict",
     "lightning.fabric.utilities.data.AttributeDict",
     "pytorch_lightning.utilities.parsing.AttributeDict",
+    # By its class Lightning names what a callback keeps; sacred makes configs of its own kinds.
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor",
+    "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
+    "sacred.config.custom_containers.ReadOnlyDict",
+    "sacred.config.custom_containers.ReadOnlyList",
     *(
         "torch.Size",
         "torch.device",
@@ -234,7 +240,7 @@ def _state_dict(path: pathlib.Path, content: Any) -> tuple[dict[Any, Any], str]:
         if not inner:
             break
         left_out += [shown(key) for key in content if key != inner[0]]
-        content = content[inner[0]]
+        content = _one_dict(content[inner[0]])
     if is_tensor(content):
         raise TensorFileError(f"{path}: holds a Tensor, not named tensors")
     if not isinstance(content, dict):
@@ -254,8 +260,21 @@ def _state_dict(path: pathlib.Path, content: Any) -> tuple[dict[Any, Any], str]:
     return tensors, few(left_out)
 
 
+def _one_dict(value: Any) -> Any:
+    """Several state dicts in a list, one a tower, as one: "0." before the names of the first."""
+    if not isinstance(value, list):
+        return value
+    return {
+        f"{number}.{key}": item for number, part in enumerate(value) for key, item in part.items()
+    }
+
+
 def _holds_tensors(value: Any, depth: int = MAX_DEPTH) -> bool:
-    """Whether this is a dict with a tensor in it, or with a wrapper that has one."""
+    """Whether this is a dict with a tensor in it, or with a wrapper that has one, or a list of
+    dicts of tensors.
+    """
+    if isinstance(value, list) and value and depth == MAX_DEPTH:
+        return all(isinstance(part, dict) and any(map(is_tensor, part.values())) for part in value)
     if not isinstance(value, dict) or not depth:
         return False
     if any(is_tensor(item) for item in value.values()):

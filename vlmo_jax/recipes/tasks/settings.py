@@ -33,8 +33,9 @@ class Settings:
 
     @property
     def dropout(self) -> bool:
-        """Whether dropout and drop-path draw anything."""
-        return self.config.model.get("drop_path_rate", 0.0) > 0
+        """Whether dropout, drop-path or a choice of patches draw anything."""
+        draws = ("drop_path_rate", "dropout_rate", "sampled_patches")
+        return any(self.config.model.get(name, 0) > 0 for name in draws)
 
     def check_inputs(self) -> None:
         """Nothing is needed."""
@@ -59,6 +60,10 @@ class Settings:
 
     def describe(self) -> str:
         """Nothing beside the data."""
+        return ""
+
+    def watch(self, metrics: Mapping[str, float]) -> str:
+        """Nothing is known that can go wrong."""
         return ""
 
     def next_step(self, workdir: Path) -> str:
