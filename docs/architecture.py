@@ -77,9 +77,9 @@ FLOORS = (
     (
         _room("main", "the command of a run"),
         Room(
-            "encode, match, answer, halve",
-            "their commands",
-            ("encode", "match", "answer", "grid_features", "halve"),
+            "encode, match, answer",
+            "their commands, and more",
+            ("encode", "match", "answer", "grid_features", "halve", "zero_shot"),
         ),
         _room("bench", "how fast it is"),
         _room("doctor", "is all well"),
