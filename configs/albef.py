@@ -18,8 +18,8 @@ from configs import common, stage3
 SIZES = ("tiny", "base")
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 EPOCH, EPOCHS = 10_000, 30
-# In place, the official optimizer decays all matrices and tables, and neither biases nor norms.
-NO_DECAY = (r".*bias", r".*/?\w*norm/scale", r"itc/temperature")
+# As in the official code, matrices, tables, the class token and the temperature decay.
+NO_DECAY = (r".*bias", r".*norm/scale")
 LIMITS = ((r"itc/temperature", (0.001, 0.5)),)
 
 
