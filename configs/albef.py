@@ -43,6 +43,7 @@ def get_config(arg="tiny"):
         )
     )
     config.data.masking = "tokens"  # tokens one by one, [SEP] too; or whole_words
+    config.evals.retrieval.match_score = "logit"  # as the official code; or log_odds
     config.optimizer.update(
         schedule="cosine",
         betas=(0.9, 0.999),

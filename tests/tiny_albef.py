@@ -6,7 +6,7 @@ from flax import nnx
 
 from configs import albef
 from tests import tiny
-from vlmo_jax.models.build import abstract_params, model_maker
+from vlmo_jax.models.build import abstract_model, abstract_params, model_maker
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.training.program import build_program
 
@@ -99,5 +99,4 @@ def take_steps(program, steps=STEPS, first=0, state=None):
 
 def model(values, config):
     """The module with the parameters `values`."""
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: model_maker(config.model)(nnx.Rngs(0))))
-    return nnx.merge(graphdef, values)
+    return nnx.merge(abstract_model(model_maker(config.model))[0], values)

@@ -176,7 +176,8 @@ class ALBEF(nnx.Module):
         within: the official code changes the parameter before it reads it.
         """
         value = self.itc.temperature[...]
-        return value + jax.lax.stop_gradient(jnp.clip(value, *TEMPERATURES) - value)
+        within = jax.lax.stop_gradient(jnp.clip(value, *TEMPERATURES))
+        return within + (value - jax.lax.stop_gradient(value))
 
     def match_logits(self, first_tokens: jax.Array) -> jax.Array:
         """Logits of "no match" and "match" from the fused first tokens: [..., D] to [..., 2]
