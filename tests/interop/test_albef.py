@@ -4,9 +4,14 @@ import jax
 import numpy as np
 import pytest
 
+import vlmo_jax
+from tests.interop.torch_files import TorchFile
 from tests.paths import DATA
+from vlmo_jax.inference.heads import UnfitModelError
 from vlmo_jax.interop import albef
+from vlmo_jax.interop import convert as conversion
 from vlmo_jax.interop.albef_names import momentum_name
+from vlmo_jax.interop.tensor_files import read_tensors
 
 PREDICTIONS = "text_encoder.cls.predictions."
 
@@ -99,14 +104,20 @@ FIRST = "text_encoder.bert.encoder.layer.1."
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"text_decoder.cls.predictions.bias": np.zeros(3)}, "of VQA: it writes answers with a dec"),
+        (
+            {"text_decoder.cls.predictions.bias": np.zeros(3)},
+            "of VQA: it writes answers with a dec",
+        ),
         ({"cls_head.0.weight": np.zeros((3, 3))}, "of NLVR2 or visual entailment"),
         ({"ta_head.weight": np.zeros((3, 3))}, "of the second pre-training for NLVR2"),
         ({"temp": None}, r"missing \['temp'\]; unexpected none"),
         ({f"{FIRST}crossattention.self.key.bias": None}, "missing .*crossattention.self.key.bias"),
         ({"visual_encoder.blocks.1.attn.qkv.bias": None}, "missing .*blocks.1.attn.k_bias"),
         ({"prompt.weight": np.zeros(3)}, r"unexpected \['prompt.weight'\]"),
-        ({"itm_head.weight": np.zeros((3, 32))}, r"itm_head.weight: shape \(3, 32\), not \(2, 32\)"),
+        (
+            {"itm_head.weight": np.zeros((3, 32))},
+            r"itm_head.weight: shape \(3, 32\), not \(2, 32\)",
+        ),
         ({"visual_encoder.pos_embed": np.zeros((1, 16, 32))}, "no square grid"),
         ({f"{PREDICTIONS}decoder.bias": np.ones(200)}, "decoder.bias differs from"),
         ({"vision_proj.weight": None}, r"no ALBEF: missing .*names of LAVIS are not read"),
@@ -128,3 +139,25 @@ def test_files_of_other_models_and_hints_are_refused(pretrained):
         read(pretrained, image_size=64)
     with pytest.raises(ValueError, match="0 heads do not fit width 32.*give --num_heads"):
         albef.read_albef(pretrained)
+
+
+def test_a_file_of_torch_goes_through_the_command_and_back(pretrained, tmp_path):
+    file = TorchFile()
+    tensors = {name: np.asarray(tensor) for name, tensor in pretrained.items()}
+    entries = {name: file.tensor(tensor) for name, tensor in tensors.items()}
+    optimizer = {"state": {}, "param_groups": [{"lr": 1e-4}]}
+    content = {"model": entries, "optimizer": optimizer, "epoch": 29}
+    path = file.write(tmp_path / "ALBEF.pth", content)
+    meta = conversion.convert(path, tmp_path / "ours", "albef", num_heads=4)
+    assert meta["preprocessing"]["image_size"] == 32
+    written = conversion.export(tmp_path / "ours", tmp_path / "back", "albef")
+    back = read_tensors(written)
+    assert set(back) == set(tensors)
+    for name, tensor in tensors.items():
+        assert back[name].dtype == tensor.dtype
+        np.testing.assert_array_equal(back[name], tensor, err_msg=name)
+    model = vlmo_jax.load(tmp_path / "ours", show_progress=False)
+    image = np.full((32, 32, 3), 200, np.uint8)
+    np.testing.assert_allclose(np.linalg.norm(model.encode_image(image), axis=1), 1, rtol=1e-5)
+    with pytest.raises(UnfitModelError, match="no part that answers questions"):
+        model.answer(image, "what?")

@@ -56,7 +56,9 @@ def test_padding_changes_nothing_and_the_image_does(model, batch):
     np.testing.assert_allclose(
         model.pair_logits(image, other, mask), model.pair_logits(*batch), atol=1e-5
     )
-    assert jnp.abs(model.pair_logits(image[::-1], ids, mask) - model.pair_logits(*batch)).max() > 0.01
+    assert (
+        jnp.abs(model.pair_logits(image[::-1], ids, mask) - model.pair_logits(*batch)).max() > 0.01
+    )
 
 
 def test_dropout_draws_by_its_key(model, batch):

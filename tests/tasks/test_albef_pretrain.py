@@ -73,7 +73,9 @@ def test_queues_start_from_random_directions_of_the_seed(config, task):
     np.testing.assert_allclose(jnp.linalg.norm(queue, axis=1), 1.0, rtol=1e-5)
     assert jnp.abs(queue - extra["text_queue"]).max() > 0.1
     other = Recipe(tiny_albef.config(seed=1)).make_task()
-    assert jnp.abs(other.initial_extra(tiny_albef.params(config))["image_queue"] - queue).max() > 0.1
+    assert (
+        jnp.abs(other.initial_extra(tiny_albef.params(config))["image_queue"] - queue).max() > 0.1
+    )
 
 
 def test_negatives_are_other_rows_and_can_be_drawn_at_random(config, task):
@@ -121,7 +123,10 @@ def test_the_temperature_stays_within_bounds_and_keeps_its_gradient(config):
         ({"task": {"queue_size": 4}}, "queue_size=4 is no multiple .* use 8 or 8"),
         ({"task": {"momentum": 1.5}}, "config.task.momentum=1.5"),
         ({"task": {"alpha": -0.1}}, "config.task.alpha=-0.1"),
-        ({"model": {"heads": ("itc", "itm")}}, "lacks mlm, which config.task.kind='albef_pretrain'"),
+        (
+            {"model": {"heads": ("itc", "itm")}},
+            "lacks mlm, which config.task.kind='albef_pretrain'",
+        ),
         ({"model": {"heads": ("itc", "nlvr2")}}, "must be some of itc, itm, mlm, retrieval, vqa"),
         ({"model": {"text_positions": 4}}, "text_length=8 is more than .*text_positions=4"),
         ({"model": {"vision_num_heads": 5}}, "config.model.vision_width=24"),

@@ -165,9 +165,7 @@ class PairMaker(ReplacesBroken):
 
     @functools.cached_property
     def _masker(self) -> TextMasker:
-        return TextMasker(
-            self.tokenizer, self.rows.masked_texts, self.mask_rate, self.masking_unit
-        )
+        return TextMasker(self.tokenizer, self.rows.masked_texts, self.mask_rate, self.masking_unit)
 
     @functools.cached_property
     def _drop_words(self) -> WordDropping:

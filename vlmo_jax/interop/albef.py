@@ -74,7 +74,9 @@ def find_sizes(tensors: Mapping[str, Any], *, num_heads: int | None = None) -> d
         if any(name.startswith(start) for name in tensors):
             raise ValueError(f"this ALBEF has {start}*: it is {what}")
     bert = f"text_encoder.{bert_prefix(tensors)}"
-    words, positions = (f"{bert}embeddings.{name}_embeddings.weight" for name in ("word", "position"))
+    words, positions = (
+        f"{bert}embeddings.{name}_embeddings.weight" for name in ("word", "position")
+    )
     layer = f"{bert}encoder.layer."
     first = f"{layer}0.intermediate.dense.weight"
     needed = (PATCH, POSITIONS, FIRST, words, positions, first, "vision_proj.weight")

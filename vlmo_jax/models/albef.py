@@ -132,7 +132,9 @@ class ALBEF(nnx.Module):
         typed["rngs"] = rngs
         self.itc = Alignment(vision_width, width, embed_dim, **typed) if "itc" in built else None
         self.itm_head = Linear(width, 2, **typed) if "itm_head" in built else None
-        self.mlm_head = TiedLanguageHead(width, vocab_size, **typed) if "mlm_head" in built else None
+        self.mlm_head = (
+            TiedLanguageHead(width, vocab_size, **typed) if "mlm_head" in built else None
+        )
         self.vqa_head = (
             Classifier(width, 2 * width, num_answers, **typed) if "vqa_head" in built else None
         )

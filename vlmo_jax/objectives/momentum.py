@@ -4,7 +4,6 @@ Source: ALBEF, sections 3.2 and 3.3, and the official code. There each process h
 batch of its own; here both are those of the whole job.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -55,7 +54,7 @@ def log_probabilities(logits: Similarities) -> Similarities:
 
 
 def distilled_targets(momentum: Similarities, alpha: jax.Array | float) -> Similarities:
-    """alpha times what the momentum towers hold probable, and the positive for the rest.
+    """What the momentum towers hold probable, times alpha, and the positive for the rest.
 
     Args:
         momentum: of queries of the momentum towers.
@@ -87,9 +86,8 @@ def enqueue(queue: jax.Array, vectors: jax.Array, pointer: jax.Array) -> jax.Arr
 
 
 def moving_average(average: Any, params: Any, momentum: float) -> Any:
-    """momentum * average + (1 - momentum) * params, leaf by leaf of two trees."""
-    move: Callable = lambda old, new: old * momentum + new * (1.0 - momentum)
-    return jax.tree.map(move, average, params)
+    """Of two trees, leaf by leaf: momentum * average + (1 - momentum) * params."""
+    return jax.tree.map(lambda old, new: old * momentum + new * (1.0 - momentum), average, params)
 
 
 def soft_language_loss(logits: jax.Array, soft: jax.Array, labels: jax.Array) -> jax.Array:

@@ -42,9 +42,7 @@ class AlbefPretrainRecipe(Settings):
         check_text_sizes(model.text_length, data.max_masked_tokens)
         if self.config.mode == "train":
             size, queue = self.config.batch_size, self.config.task.queue_size
-            require(
-                size >= 2, f"config.batch_size={size} leaves no negatives; use at least 2"
-            )
+            require(size >= 2, f"config.batch_size={size} leaves no negatives; use at least 2")
             below = queue // size * size
             require(
                 queue % size == 0,
