@@ -78,7 +78,7 @@ FLOORS = (
         Room(
             "encode, match, answer, zero_shot",
             "their commands",
-            ("encode", "match", "answer", "zero_shot"),
+            ("encode", "match", "answer", "zero_shot", "grid_features"),
         ),
         _room("bench", "how fast it is"),
         _room("doctor", "is all well"),

@@ -1,5 +1,5 @@
-"""A run of ALBEF that is killed and goes on equals one that nothing interrupts, to the bit, with its
-queues and momentum towers.
+"""A run of ALBEF that is killed and goes on equals one that nothing interrupts: to the bit, queues
+and momentum towers too.
 """
 
 import os

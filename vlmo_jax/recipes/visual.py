@@ -3,7 +3,6 @@
 `config.model.num_regions` says so: models without it, or with 0, see images.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -51,7 +50,7 @@ def region_rows(config: ConfigDict) -> RegionRows:
 def seen_by(config: ConfigDict) -> Seen:
     """What the model of a recipe sees."""
     if sees_regions(config):
-        maker = functools.partial(EvalRegions, rows=region_rows(config))
-        return Seen(visual.REGIONS, open_region_source, maker, normalised=False)
-    images = functools.partial(EvalImages, rows=ImageRows(config.model.image_size))
+        regions = lambda source: EvalRegions(source, region_rows(config))
+        return Seen(visual.REGIONS, open_region_source, regions, normalised=False)
+    images = lambda source: EvalImages(source, ImageRows(config.model.image_size))
     return Seen(visual.IMAGES, open_source, images, normalised=True)

@@ -23,7 +23,7 @@ from vlmo_jax.interop.checks.reference import (
     load_fixture,
     same_tensors,
 )
-from vlmo_jax.interop.places import Place, empty_places, fill_places
+from vlmo_jax.interop.places import empty_places, fill_places
 from vlmo_jax.interop.vit import join_biases, split_biases
 from vlmo_jax.models.albef_fields import PRETRAIN_HEADS
 from vlmo_jax.models.build import abstract_model, model_maker
