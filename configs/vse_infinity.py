@@ -113,7 +113,7 @@ def _published(config, *, grid):
         betas=(0.9, 0.999),
         weight_decay=1e-4,
         clip_norm=2.0,
-        rate_multipliers=((r"text/bert/.*", 0.1),),
+        rate_multipliers=((r"bert/.*", 0.1),),
     )
     config.checkpoint.best_metric = "mean_recall"
     return config
@@ -145,7 +145,7 @@ def _tiny(config, *, grid):
     config.task.warmup_steps = 150
     # A word comes up rarely and has little time to move.
     config.optimizer = common.optimizer(learning_rate=1e-3, warmup_steps=60, no_decay=())
-    config.optimizer.rate_multipliers = ((r"text/bert/embedding/word", 60.0),)
+    config.optimizer.rate_multipliers = ((r"bert/embedding/word", 60.0),)
     config.optimizer.clip_norm = 2.0  # the loss is a sum, and falls when the hardest count alone
     config.data.update(captions="text_and_keywords", num_workers=0, num_threads=1, prefetch=4)
     config.tokenizer = "emoji"

@@ -7,7 +7,6 @@ import pytest
 from tests import small_vse, tiny
 
 STEPS = 3  # one with all negatives, two with the hardest
-NORM = ("image", "mlp", "norm")
 
 
 def run(shape):
@@ -47,21 +46,21 @@ def test_same_losses_updates_and_statistics_on_every_mesh(alone, shape):
 def test_running_statistics_are_those_of_all_rows_of_the_batches(alone):
     first, _, state = alone
     assert int(state.extra["updates"]) == STEPS
-    up = first["image"]["mlp"]["up"]
+    up = first["itc"]["image"]["mlp"]["up"]
     hidden = small_vse.make_batch(seed=0)["regions"] @ up["kernel"] + up["bias"]
     rows = hidden.reshape(-1, hidden.shape[-1])
     config = small_vse.config()
-    moved = small_vse.model(config, first).image.mlp.norm.moved(hidden)
-    norm = first["image"]["mlp"]["norm"]
+    moved = small_vse.model(config, first).itc.image.mlp.norm.moved(hidden)
+    norm = first["itc"]["image"]["mlp"]["norm"]
     wanted = 0.9 * norm["running_variance"] + 0.1 * rows.var(0, ddof=1)
     np.testing.assert_allclose(moved["running_variance"], wanted, rtol=1e-4)
     np.testing.assert_allclose(
         moved["running_mean"], 0.9 * norm["running_mean"] + 0.1 * rows.mean(0), atol=1e-5
     )
     for name in ("running_mean", "running_variance"):
-        found = state.params["image"]["mlp"]["norm"][name]
+        found = state.params["itc"]["image"]["mlp"]["norm"][name]
         assert np.abs(found - norm[name]).max() > 1e-3  # they are kept from step to step
-        moment = state.opt_state.mean["image"]["mlp"]["norm"][name]
+        moment = state.opt_state.mean["itc"]["image"]["mlp"]["norm"][name]
         np.testing.assert_array_equal(moment, 0)  # and have no gradient
 
 

@@ -27,6 +27,7 @@ from vlmo_jax.datasets import progress, records, sources, tables
 from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.measures.common import read_header, share_unknown, spelling_warnings, spread
 from vlmo_jax.datasets.measures.questions import format_question_stats, measure_questions
+from vlmo_jax.datasets.measures.regions import format_region_stats, measure_regions
 from vlmo_jax.datasets.measures.samples import sample_pictures
 from vlmo_jax.datasets.measures.statements import format_statement_stats, measure_statements
 from vlmo_jax.input.text import tokenizer as tokenizer_lib
@@ -302,6 +303,7 @@ _MEASURES: dict[str, tuple[Callable, Callable]] = {
     records.TEXTS.marker: (measure_texts, format_text_stats),
     records.QUESTIONS.marker: (_of_read(measure_questions), format_question_stats),
     records.STATEMENTS.marker: (_of_read(measure_statements), format_statement_stats),
+    records.REGIONS.marker: (_of_read(measure_regions), format_region_stats),
 }
 
 

@@ -136,8 +136,8 @@ class GridEncoder:
         return RegionsRecord(
             features=states,
             boxes=patch_boxes(self.grid, width, height),
-            width=np.int32(width),
-            height=np.int32(height),
+            width=np.asarray(width, np.int32),
+            height=np.asarray(height, np.int32),
             classes=np.zeros((0, 1), np.float32),
             texts=record.texts,
             keywords=record.keywords,

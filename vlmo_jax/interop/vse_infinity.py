@@ -91,10 +91,10 @@ def model_places(
         mlp: whether the image tower has the MLP of regions.
     """
     return {
-        **encoder_places(image, ("image",), has_mlp=mlp),
-        **bert_places(f"{text}bert.", ("text", "bert"), depth=depth, num_heads=num_heads),
-        **dict(dense_places(f"{text}linear", ("text", "dense"))),
-        **pooling_places(f"{text}gpool.", ("text", "pooling")),
+        **encoder_places(image, ("itc", "image"), has_mlp=mlp),
+        **bert_places(f"{text}bert.", ("bert",), depth=depth, num_heads=num_heads),
+        **dict(dense_places(f"{text}linear", ("itc", "text", "dense"))),
+        **pooling_places(f"{text}gpool.", ("itc", "text", "pooling")),
     }
 
 

@@ -1,4 +1,4 @@
-"""Features of regions, or of the places of a grid, to one vector of an image."""
+"""Features of regions, of the places of a grid, or of words, to one vector of all of them."""
 
 import jax
 import jax.numpy as jnp
@@ -50,12 +50,13 @@ class RegionMlp(nnx.Module):
 
 
 class RegionEncoder(nnx.Module):
-    """Dense [+ RegionMlp], pooling, length 1: VSE-infinity's `EncoderImageAggr`.
+    """Dense [+ RegionMlp], pooling, length 1: VSE-infinity's `EncoderImageAggr`, and without an MLP
+    what its text tower does to the states of BERT.
 
     Args:
         in_features: F.
         out_features: E.
-        mlp_hidden: width of the MLP's inner layer; 0: no MLP, as for grids.
+        mlp_hidden: width of the MLP's inner layer; 0: no MLP, as for grids and words.
         pooling: a name in POOLINGS.
         dtype, init_std: as of `Linear`.
     """

@@ -19,8 +19,8 @@ from vlmo_jax.layers.blocks import PreNormBlock, Stack
 from vlmo_jax.layers.embeddings import ImageEmbedding
 from vlmo_jax.layers.generalized_pooling import POOLINGS
 from vlmo_jax.layers.heads import Classifier
-from vlmo_jax.layers.linear import INIT_STD, LayerNorm, Linear
-from vlmo_jax.layers.region_encoder import RegionEncoder, unit_length
+from vlmo_jax.layers.linear import INIT_STD, LayerNorm
+from vlmo_jax.layers.region_encoder import RegionEncoder
 from vlmo_jax.layers.regions import Regions
 from vlmo_jax.layers.transformer import REMAT_POLICIES
 from vlmo_jax.models.sizes import DEEPEST, DTYPE, SIZE, MeshShape, check_vocabulary
@@ -102,35 +102,24 @@ class GridTower(nnx.Module):
         return self.norm(self.blocks(self.embedding(image)))[:, 1:]
 
 
-class TextTower(nnx.Module):
-    """BERT, Dense, pooling, length 1.
+class PooledTowers(nnx.Module):
+    """What makes vectors of states: an encoder of images and one of texts.
 
     Args:
-        bert: its sizes, arguments of `Bert`.
-        out_features: E.
-        pooling: a name in POOLINGS.
-        layers: `dtype` and `init_std`.
+        image, text: arguments of each, beside those that both share.
+        shared: `out_features`, `pooling`, `dtype` and `init_std`.
     """
 
     def __init__(
         self,
-        bert: Mapping[str, Any],
-        out_features: int,
+        image: Mapping[str, Any],
+        text: Mapping[str, Any],
+        shared: Mapping[str, Any],
         *,
-        pooling: str,
-        layers: Mapping[str, Any],
         rngs: nnx.Rngs,
     ) -> None:
-        self.bert = Bert(rngs=rngs, **bert, **layers)
-        self.dense = Linear(bert["width"], out_features, rngs=rngs, **layers)
-        self.pooling = POOLINGS[pooling](rngs=rngs)
-
-    def __call__(
-        self, token_ids: jax.Array, token_mask: jax.Array, key: jax.Array | None = None
-    ) -> jax.Array:
-        """[B, T] -> [B, E] float32 of length 1; `key` turns dropout on."""
-        x = self.dense(self.bert(token_ids, token_mask, key=key))
-        return unit_length(self.pooling(x, token_mask))
+        self.image = RegionEncoder(**image, **shared, rngs=rngs)
+        self.text = RegionEncoder(**text, **shared, rngs=rngs)
 
 
 class VSEInfinity(nnx.Module):
@@ -199,17 +188,21 @@ class VSEInfinity(nnx.Module):
                 rngs=rngs,
             )
         )
-        self.image = RegionEncoder(
-            region_width if num_regions else image_width,
-            embed_width,
-            mlp_hidden=region_mlp,
-            pooling=pooling,
+        self.bert = Bert(
+            vocab_size=vocab_size,
+            width=width,
+            depth=depth,
+            num_heads=num_heads,
+            mlp_dim=mlp_dim,
+            positions=text_positions,
+            dropout_rate=dropout_rate,
             rngs=rngs,
             **layers,
+            **stack,
         )
-        bert = dict(width=width, depth=depth, num_heads=num_heads, mlp_dim=mlp_dim, **stack)
-        bert |= dict(vocab_size=vocab_size, positions=text_positions, dropout_rate=dropout_rate)
-        self.text = TextTower(bert, embed_width, pooling=pooling, layers=layers, rngs=rngs)
+        seen = dict(in_features=region_width if num_regions else image_width, mlp_hidden=region_mlp)
+        shared = dict(out_features=embed_width, pooling=pooling, **layers)
+        self.itc = PooledTowers(seen, dict(in_features=width), shared, rngs=rngs)
         self.vqa_head = (
             Classifier(2 * embed_width, 2 * embed_width, num_answers, rngs=rngs, **layers)
             if "vqa" in heads
@@ -218,13 +211,13 @@ class VSEInfinity(nnx.Module):
 
     def retrieval_image(self, image: jax.Array | Regions) -> jax.Array:
         """Images [B, S, S, 3] or Regions -> [B, E] float32 of length 1, by running statistics."""
-        return self.image(*self._places(image))
+        return self.itc.image(*self._places(image))
 
     def retrieval_text(
         self, token_ids: jax.Array, token_mask: jax.Array, key: jax.Array | None = None
     ) -> jax.Array:
         """[B, T] -> [B, E] float32 of length 1; `key` turns dropout on."""
-        return self.text(token_ids, token_mask, key)
+        return self.itc.text(self.bert(token_ids, token_mask, key=key), token_mask)
 
     def learn_image(
         self, image: jax.Array | Regions, *, dropped: float = 0.0, key: jax.Array | None = None
@@ -241,16 +234,16 @@ class VSEInfinity(nnx.Module):
         if key is not None and dropped:
             kept = mask & jax.random.bernoulli(key, 1 - dropped, mask.shape)
             mask = jnp.where(kept.any(axis=1, keepdims=True), kept, mask)
-        return self.image(x, mask, by_batch=True)
+        return self.itc.image(x, mask, by_batch=True)
 
     def moved_statistics(self, image: jax.Array | Regions) -> dict[str, Any]:
         """The running statistics after a batch: a tree of that part of the parameters; {} for a
         model without BatchNorm.
         """
-        if self.image.mlp is None:
+        if self.itc.image.mlp is None:
             return {}
-        moved = self.image.moved_statistics(self._places(image)[0])
-        return {"image": {"mlp": {"norm": moved}}}
+        moved = self.itc.image.moved_statistics(self._places(image)[0])
+        return {"itc": {"image": {"mlp": {"norm": moved}}}}
 
     def answer(
         self,

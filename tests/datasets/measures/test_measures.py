@@ -4,6 +4,7 @@ from PIL import Image
 
 from vlmo_jax.datasets import records, stats, writer
 from vlmo_jax.datasets.measures.questions import measure_questions
+from vlmo_jax.datasets.measures.regions import format_region_stats, measure_regions
 from vlmo_jax.datasets.measures.statements import measure_statements
 
 
@@ -86,3 +87,22 @@ def test_report_of_statements_and_its_picture(tmp_path, statements, capsys):
 def test_texts_are_not_drawn(tmp_path):
     with pytest.raises(SystemExit, match="nothing for --picture"):
         stats.main(["glosses", "--picture", str(tmp_path / "some.png")])
+
+
+def test_measures_of_regions():
+    record = records.RegionsRecord(
+        features=np.full((3, 4), -2.5, np.float32),
+        boxes=np.zeros((0, 4), np.float32),
+        width=np.asarray(0, np.int32),
+        height=np.asarray(0, np.int32),
+        classes=np.full((3, 2), 0.5, np.float32),
+        texts=("a cat", "two red cats"),
+        keywords=(),
+        image_id="7",
+    )
+    measured = measure_regions([record, None, record], lambda text: (len(text), 1))
+    assert measured.regions.tolist() == [3, 3] and measured.widths == {4} and measured.broken == 1
+    assert (measured.boxes, measured.classes, measured.largest) == (0, 2, 2.5)
+    assert measured.texts.words.tolist() == [2, 3] * 2 and measured.texts.unknown == 4
+    (_, _, header, _, row, *_) = format_region_stats({"train": measured}, 8).splitlines() + [""]
+    assert "numbers a region" in header or "numbers a region" in row

@@ -36,7 +36,7 @@ from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError
 SPLITS = {"train": "train", "dev": "validation", "test": "test", "testall": "testall"}
 CAPTIONS = 5  # of an image
 _DEV_IMAGES = 1000  # that the official code validates on
-DTYPES = {"float32": np.float32, "float16": np.float16}
+DTYPES: dict[str, type[np.generic]] = {"float32": np.float32, "float16": np.float16}
 
 
 def dtype_called(name: str) -> type[np.generic]:
@@ -126,8 +126,8 @@ class PrecompReader(DownloadReader):
         record = records.RegionsRecord(
             features=np.asarray(open_regions(pathlib.Path(path))[row], np.float32),
             boxes=np.zeros((0, 4), np.float32),
-            width=np.int32(0),
-            height=np.int32(0),
+            width=np.asarray(0, np.int32),
+            height=np.asarray(0, np.int32),
             classes=np.zeros((0, 1), np.float32),
             texts=entry.content,
             keywords=(),

@@ -142,8 +142,8 @@ class BottomUpReader(DownloadReader):
         record = records.RegionsRecord(
             features=line.features,
             boxes=line.boxes,
-            width=np.int32(line.width),
-            height=np.int32(line.height),
+            width=np.asarray(line.width, np.int32),
+            height=np.asarray(line.height, np.int32),
             classes=np.zeros((0, 1), np.float32),
             texts=entry.content,
             keywords=(),

@@ -7,7 +7,7 @@ from vlmo_jax.commands.config_errors import naming
 from vlmo_jax.commands.fields import Extra, Kind, Number
 from vlmo_jax.datasets import open_region_source
 from vlmo_jax.datasets.errors import DataError
-from vlmo_jax.input.attempts import BrokenDataError, needed_record, read_record
+from vlmo_jax.input.attempts import UnusableRecordError, read_record
 from vlmo_jax.input.pairs import check_caption_sizes
 from vlmo_jax.input.pipeline import TrainBatches
 from vlmo_jax.input.regions import RegionPairExamples, RegionPairRows, RegionRows
@@ -89,7 +89,7 @@ def require_fitting(source: Sequence, rows: RegionRows) -> None:
     if not len(source):
         return
     try:
-        with needed_record(0):
-            rows.write(empty_batch(rows.columns, 1), 0, read_record(source, 0))
-    except BrokenDataError as error:
-        raise DataError(str(error.__cause__ or error)) from error
+        rows.write(empty_batch(rows.columns, 1), 0, read_record(source, 0))
+    except UnusableRecordError as error:
+        record_id, reason = error.args
+        raise DataError(f"the first record, {record_id!r}, cannot be used: {reason}") from error

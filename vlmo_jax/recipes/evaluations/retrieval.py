@@ -21,7 +21,7 @@ from vlmo_jax.recipes.protocols import Data, TaskRecipe
 from vlmo_jax.recipes.tasks.settings import check_heads
 from vlmo_jax.recipes.visual import seen_by
 from vlmo_jax.tasks.protocols import DualEncoder, FusesPairs, Matcher
-from vlmo_jax.tasks.retrieval import Encoders, make_encoders
+from vlmo_jax.tasks.retrieval import MATCH_SCORES, Encoders, make_encoders
 
 # How pairs are scored: by vectors of images and texts, each by a pass of its own, or by what the
 # model is made for.
@@ -39,6 +39,7 @@ class RetrievalRecipe(SplitsRecipe):
         "rerank_top_k": Whole(low=0, zero="no re-ranking"),
         "rerank": Extra(Choice(tuple(RERANKINGS))),
         "scoring": Extra(Choice(SCORINGS)),
+        "match_score": Extra(Choice(tuple(MATCH_SCORES))),
     }
 
     def __init__(self, name: str, config: ConfigDict, data: Data, task: TaskRecipe) -> None:
@@ -124,12 +125,12 @@ class RetrievalRecipe(SplitsRecipe):
 
     def encoders(self, graphdef: nnx.GraphDef) -> Encoders:
         """The model's functions."""
-        data, score = self.config.data, "logit" if self._rerank == "add" else "log_odds"
+        data, usual = self.config.data, "logit" if self._rerank == "add" else "log_odds"
         return make_encoders(
             graphdef,
             mean=tuple(data.get("mean", ())),
             std=tuple(data.get("std", ())),
-            match_score=score,
+            match_score=self.fields.get("match_score", usual),
         )
 
     def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> RetrievalEvaluation:
