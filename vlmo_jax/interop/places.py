@@ -29,12 +29,13 @@ class Place(NamedTuple):
 
     Attributes:
         path: of the array in our tree.
-        at: index on the array's stacked axes: (), (layer,) or (layer, expert).
+        at: index on the array's first axes: (), (layer,) or (layer, expert); None stands for an
+            axis of the tensor's own, as in (layer, None, 0) of stacked [layers, D, 3, H, K].
         layout: how the tensor lies there.
     """
 
     path: ParamPath
-    at: tuple[int, ...]
+    at: tuple[int | None, ...]
     layout: Layout
 
 
@@ -188,7 +189,7 @@ def wrong_shapes(tensors: Mapping[str, Any], places: Mapping[str, Place], params
     shapes = {path: leaf.shape for path, leaf in flatten(params).items()}
     wrong = []
     for name, place in places.items():
-        ours = np.broadcast_to(np.int8(0), shapes[place.path][len(place.at) :])
+        ours = np.broadcast_to(np.int8(0), shapes[place.path])[_index(place.at)]
         expected, found = place.layout.to_official(ours).shape, tuple(tensors[name].shape)
         if found != expected:
             wrong.append(f"{name}: shape {found}, not {expected}")
@@ -215,8 +216,8 @@ def fill_places(tensors: Mapping[str, np.ndarray], places: Mapping[str, Place]) 
         if name in tensors:
             part = layout.to_ours(_as_float(name, np.asarray(tensors[name])))
             if path not in flat:
-                flat[path] = np.empty((*sizes[path], *part.shape), part.dtype)
-            flat[path][at] = part
+                flat[path] = np.empty(_whole_shape(sizes[path], part.shape), part.dtype)
+            flat[path][_index(at)] = part
     return nnx.traversals.unflatten_mapping(flat)
 
 
@@ -225,13 +226,23 @@ def _as_float(name: str, tensor: np.ndarray) -> np.ndarray:
     return as_float32(name, tensor) if tensor.dtype.kind in "iub" else tensor
 
 
+def _index(at: tuple[int | None, ...]) -> tuple[int | slice, ...]:
+    return tuple(slice(None) if number is None else number for number in at)
+
+
 def _stacked_sizes(places: Iterable[Place]) -> dict[ParamPath, tuple[int, ...]]:
-    """How many layers, and experts, the array at each path holds."""
+    """How many layers, and experts, the array at each path holds; 0 for a tensor's own axes."""
     sizes: dict[ParamPath, tuple[int, ...]] = {}
     for place in places:
-        size = tuple(number + 1 for number in place.at)
+        size = tuple(0 if number is None else number + 1 for number in place.at)
         sizes[place.path] = tuple(map(max, sizes.get(place.path, size), size))
     return sizes
+
+
+def _whole_shape(sizes: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an array that holds tensors of a shape on axes of these sizes."""
+    own = iter(shape)
+    return (*(size or next(own) for size in sizes), *own)
 
 
 def empty_places(params: Any, places: Mapping[str, Place]) -> dict[str, np.ndarray]:
@@ -246,6 +257,6 @@ def empty_places(params: Any, places: Mapping[str, Place]) -> dict[str, np.ndarr
     if homeless:
         raise ValueError(f"no official name for {homeless}")
     return {
-        name: place.layout.to_official(np.asarray(flat[place.path])[place.at])
+        name: place.layout.to_official(np.asarray(flat[place.path])[_index(place.at)])
         for name, place in places.items()
     }

@@ -49,13 +49,28 @@ class TextEmbedding(nnx.Module):
         )
         self.norm = LayerNorm(width, epsilon=1e-12, rngs=rngs)
 
-    def __call__(self, token_ids: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Embeds `token_ids` [B, T] int32 to [B, T, D]; `key` turns dropout on."""
+    def __call__(
+        self,
+        token_ids: jax.Array,
+        key: jax.Array | None = None,
+        *,
+        segments: jax.Array | None = None,
+    ) -> jax.Array:
+        """Embeds texts.
+
+        Args:
+            token_ids: [B, T] int32.
+            key: turns dropout on.
+            segments: [B, T] int32 of 0 and 1, which segment row is added; None: row 0.
+
+        Returns:
+            [B, T, D] in the compute type.
+        """
         # Gathered before rows of it are taken: else the rows change places.
         table = constrain(self.word[...], "vocab", None)
         x = constrain(jnp.take(table, token_ids, axis=0), "batch")
         x = jnp.where(token_ids[..., None] == self.pad_id, jax.lax.stop_gradient(x), x)
-        x = x + per_row(self.segment[0], x)
+        x = x + (per_row(self.segment[0], x) if segments is None else self.segment[...][segments])
         if self.position is not None:
             x = x + per_row(self.position[: token_ids.shape[1]], x)
         return dropout(self.norm(x), self.dropout_rate, key).astype(self.dtype)

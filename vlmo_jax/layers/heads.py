@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.linear import INIT_STD, LayerNorm, Linear, gelu, param
+from vlmo_jax.layers.linear import INIT_STD, LayerNorm, Linear, gelu, param, per_row
 
 
 class Pooler(nnx.Module):
@@ -50,6 +50,30 @@ class MaskedLanguageHead(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """States [..., D] to logits [..., V] float32."""
         return self.decoder(self.norm(gelu(self.dense(x)))).astype(jnp.float32)
+
+
+class TiedLanguageHead(nnx.Module):
+    """BERT's prediction head, whose decoder is the word table."""
+
+    def __init__(
+        self,
+        width: int,
+        vocab_size: int,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        init_std: float = INIT_STD,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.dtype = dtype
+        self.dense = Linear(width, width, dtype=dtype, init_std=init_std, rngs=rngs)
+        self.norm = LayerNorm(width, epsilon=1e-12, rngs=rngs)
+        self.bias = param(nnx.initializers.zeros, (vocab_size,), ("vocab",), rngs)
+
+    def __call__(self, x: jax.Array, words: jax.Array) -> jax.Array:
+        """States [..., D] and the word table [V, D] to logits [..., V] float32."""
+        x = self.norm(gelu(self.dense(x)))
+        logits = (x @ words.astype(self.dtype).T).astype(jnp.float32)
+        return logits + per_row(self.bias[...], logits)
 
 
 class Classifier(nnx.Module):

@@ -10,7 +10,16 @@ from flax import nnx
 
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.fields import Anything, Kind, check_fields
-from vlmo_jax.models import beit, dual_vlmo, dvae, memory, vlmo, vlmo_fields
+from vlmo_jax.models import (
+    beit,
+    dual_vlmo,
+    dvae,
+    memory,
+    vilbert,
+    vilbert_fields,
+    vlmo,
+    vlmo_fields,
+)
 from vlmo_jax.models.sizes import DTYPES, MeshShape
 
 
@@ -61,6 +70,13 @@ MODELS = {
         dvae.check_sizes,
         memory.count_discrete_vae,
         memory.values_of_discrete_vae,
+    ),
+    "vilbert": ModelKind(
+        vilbert.ViLBERT,
+        vilbert_fields.FIELDS,
+        vilbert_fields.check_sizes,
+        vilbert_fields.count_params,
+        vilbert_fields.num_values,
     ),
 }
 

@@ -253,6 +253,31 @@ class PretrainsOnPairs(EncodesText, Protocol):
 
 
 @runtime_checkable
+class PretrainsOnRegions(Protocol):
+    """A model that reads regions beside a text, and says what is masked of both."""
+
+    def encode_pair(
+        self,
+        regions: Any,
+        token_ids: jax.Array,
+        token_mask: jax.Array,
+        key: jax.Array | None = None,
+    ) -> Any:
+        """Regions, the global one in front, and [B, T] -> `tokens` of both streams and `fused`
+        [B, C].
+        """
+
+    def match_logits(self, fused: jax.Array) -> jax.Array:
+        """[..., C] -> logits of "no match" and "match" [..., 2]."""
+
+    def predict_words(self, states: jax.Array) -> jax.Array:
+        """[..., D] -> logits of tokens [..., V]."""
+
+    def predict_regions(self, states: jax.Array) -> jax.Array:
+        """[..., D] -> logits of classes of regions, or their features [..., C]."""
+
+
+@runtime_checkable
 class EncodesToCodes(Protocol):
     """A visual tokenizer."""
 
