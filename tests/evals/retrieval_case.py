@@ -2,6 +2,7 @@
 two processes.
 """
 
+import functools
 import io
 import json
 import sys
@@ -13,6 +14,7 @@ from PIL import Image
 
 from vlmo_jax.datasets import Record
 from vlmo_jax.evals import RetrievalEvaluator
+from vlmo_jax.input.plain_images import EvalImages, ImageRows
 from vlmo_jax.input.text.tokenizer import load_tokenizer
 from vlmo_jax.parallel import sharding
 from vlmo_jax.tasks.retrieval import Encoders
@@ -79,7 +81,7 @@ ENCODERS = Encoders(encode_image, encode_text, match)
 def make_evaluator(mesh, source=None, **options):
     options = {
         "name": "drawings",
-        "image_size": SIZE,
+        "images": functools.partial(EvalImages, rows=ImageRows(SIZE)),
         "text_length": LENGTH,
         "batch_size": 8,
     } | options

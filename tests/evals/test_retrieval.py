@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ from vlmo_jax.evals import protocols, recall, retrieval
 from vlmo_jax.evals.retrieval_predictions import retrieval_predictions
 from vlmo_jax.evals.retrieval_search import best_candidates
 from vlmo_jax.input.evaluation import image_batches, text_batches
+from vlmo_jax.input.plain_images import EvalImages, ImageRows
 from vlmo_jax.input.text.tokenizer import load_tokenizer
 from vlmo_jax.parallel import sharding
 
@@ -281,7 +283,7 @@ def test_captionless_images_and_empty_splits_are_refused():
             [],
             load_tokenizer("emoji"),
             name="none",
-            image_size=8,
+            images=functools.partial(EvalImages, rows=ImageRows(8)),
             text_length=8,
             batch_size=8,
             mesh=mesh_of(1),

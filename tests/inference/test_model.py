@@ -1,5 +1,6 @@
 """What a loaded model says: the values of evaluation, for inputs in any form and number."""
 
+import functools
 import io
 import itertools
 import logging
@@ -18,6 +19,7 @@ from vlmo_jax.datasets import Record, open_source
 from vlmo_jax.datasets.images import decode_image
 from vlmo_jax.evals import RetrievalEvaluator
 from vlmo_jax.input.images.pixels import resize_square
+from vlmo_jax.input.plain_images import EvalImages, ImageRows
 from vlmo_jax.parallel.sharding import make_mesh
 from vlmo_jax.tasks.retrieval import make_encoders
 from vlmo_jax.tasks.vqa import make_answerer
@@ -35,7 +37,7 @@ def test_values_are_those_of_evaluation(model):
         records,
         model.tokenizer,
         name="some",
-        image_size=model.image_size,
+        images=functools.partial(EvalImages, rows=ImageRows(model.image_size)),
         text_length=model.text_length,
         batch_size=8,
         mesh=make_mesh(),

@@ -10,11 +10,12 @@
 says what is in it.
 """
 
-from vlmo_jax.datasets.records import Record, TextRecord
+from vlmo_jax.datasets.records import Record, RegionsRecord, TextRecord
 from vlmo_jax.datasets.sources import (
     BrokenRecordError,
     RecordSource,
     open_image_source,
+    open_region_source,
     open_source,
     open_text_source,
 )
@@ -23,8 +24,10 @@ __all__ = [
     "BrokenRecordError",
     "Record",
     "RecordSource",
+    "RegionsRecord",
     "TextRecord",
     "open_image_source",
+    "open_region_source",
     "open_source",
     "open_text_source",
 ]

@@ -14,6 +14,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
 
+from vlmo_jax.datasets.errors import DataError
+
 Features = tfds.features.FeaturesDict
 METADATA = "metadata.json"
 MARKER = "record_kind"  # in a data set's metadata.json, which kind of record it holds
@@ -99,6 +101,28 @@ class StatementRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class RegionsRecord:
+    """The regions that a detector, or a grid, found in one image, with its captions.
+
+    Attributes:
+        features: [R, F] float32; on disk float16 where the data set was built so.
+        boxes: [R, 4] float32, x1 y1 x2 y2 in pixels; [0, 4] where they are not known.
+        width, height: scalars int32, of the image in pixels, 0 where they are not known.
+        classes: [R, C] float32, what the detector gave each class; [0, 1] where it is not known.
+        texts, keywords, image_id: as of `Record`.
+    """
+
+    features: np.ndarray
+    boxes: np.ndarray
+    width: np.ndarray
+    height: np.ndarray
+    classes: np.ndarray
+    texts: tuple[str, ...]
+    keywords: tuple[str, ...]
+    image_id: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Parser:
     """Makes a record of what TFDS reads; can be pickled.
 
@@ -180,12 +204,12 @@ class RecordKind:
         Returns:
             A serialized `tf.train.Example` that the features describe, the same for the same
             record.
+
+        Raises:
+            DataError: a number is too large for the type that its feature has on disk.
         """
         values = {name: getattr(record, name) for name in self.features}
-        lists = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in values.items()
-        }
+        lists = {name: _plain(value, self.features[name]) for name, value in values.items()}
         example = self._serializer.get_tf_example(self.features.encode_example(lists))
         # TFDS' own serialize_example leaves the order of the fields to chance, and so the bytes of
         # the file.
@@ -194,6 +218,23 @@ class RecordKind:
     @functools.cached_property
     def _serializer(self) -> example_serializer.ExampleSerializer:
         return example_serializer.ExampleSerializer(self.features.get_serialized_info())
+
+
+def _plain(value: Any, feature: Any) -> Any:
+    """A record's value as TFDS takes it for a feature."""
+    if isinstance(value, tuple):
+        return list(value)
+    narrower = isinstance(value, np.ndarray) and value.dtype != feature.np_dtype
+    if not (narrower and np.issubdtype(feature.np_dtype, np.floating)):
+        return value
+    try:
+        with np.errstate(over="raise"):
+            return value.astype(feature.np_dtype)
+    except FloatingPointError as error:
+        raise DataError(
+            f"a number of a record is too large for {np.dtype(feature.np_dtype)}, which its data"
+            " set is written in; use float32"
+        ) from error
 
 
 def _is_image(feature: Any) -> bool:
@@ -297,6 +338,43 @@ STATEMENTS = RecordKind(
     command="python -m vlmo_jax.datasets.build NLVR2 OUT --format=nlvr2",
 )
 
+
+def regions_kind(
+    width: int | None = None, classes: int | None = 1, dtype: type[np.generic] = np.float32
+) -> RecordKind:
+    """The kind of records of regions, as a data set of one width keeps them; all are read as
+    REGIONS, in float32.
+
+    Args:
+        width: F of their features; None: any, for reading.
+        classes: C, 1 where classes are not known; None: any, for reading.
+        dtype: of features and classes on disk; np.float16 halves the files.
+    """
+    number = functools.partial(tfds.features.Tensor, encoding="bytes")
+    features = Features(
+        {
+            "features": number(shape=(None, width), dtype=dtype, doc="of each region"),
+            "boxes": number(shape=(None, 4), dtype=np.float32, doc="x1 y1 x2 y2, maybe none"),
+            "width": tfds.features.Scalar(np.int32, doc="of the image in pixels, 0 unknown"),
+            "height": tfds.features.Scalar(np.int32, doc="of the image in pixels, 0 unknown"),
+            "classes": number(shape=(None, classes), dtype=dtype, doc="soft classes, maybe none"),
+            "texts": tfds.features.Sequence(tfds.features.Text(), doc="captions"),
+            "keywords": tfds.features.Sequence(tfds.features.Text(), doc="tags, maybe none"),
+            "image_id": tfds.features.Text(doc="unique in the data set"),
+        }
+    )
+    return RecordKind(
+        marker="regions",
+        name="regions of images with captions",
+        record=RegionsRecord,
+        features=features,
+        id_field="image_id",
+        command="python -m vlmo_jax.datasets.build FILES OUT --format=precomp",
+    )
+
+
+REGIONS = regions_kind(classes=None)
+
 KINDS: dict[str, RecordKind] = {
-    kind.marker: kind for kind in (IMAGES, TEXTS, BARE_IMAGES, QUESTIONS, STATEMENTS)
+    kind.marker: kind for kind in (IMAGES, TEXTS, BARE_IMAGES, QUESTIONS, STATEMENTS, REGIONS)
 }

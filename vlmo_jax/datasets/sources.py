@@ -169,6 +169,22 @@ def open_text_source(source: str, split: str) -> RecordSource | JoinedSource:
     return open_records(source, split, [records.TEXTS])
 
 
+def open_region_source(source: str, split: str) -> RecordSource | JoinedSource:
+    """Opens one split of a data set of regions.
+
+    Args:
+        source: a folder; several join with "+".
+        split: as of `open_source`.
+
+    Returns:
+        A sequence of `records.RegionsRecord`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `open_source`.
+    """
+    return open_records(source, split, [records.REGIONS])
+
+
 def open_records(
     source: str, split: str, kinds: Sequence[records.RecordKind] | None = None
 ) -> RecordSource | JoinedSource:

@@ -2,13 +2,13 @@
 matching.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
-from vlmo_jax.datasets import Record
 from vlmo_jax.evals import collect, protocols, recall, rerank
 from vlmo_jax.evals.evaluation import check_batch_size
 from vlmo_jax.evals.retrieval_search import (
@@ -21,13 +21,21 @@ from vlmo_jax.evals.retrieval_search import (
     format_metrics,
     reorder,
 )
-from vlmo_jax.input.evaluation import image_batches, text_batches
+from vlmo_jax.input.evaluation import split_batches, text_batches
 from vlmo_jax.input.hosts import Host
+from vlmo_jax.input.pipeline import RowMaker
 from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.reports.metrics import announce, progress
 from vlmo_jax.tasks.retrieval import Encoders
 
 KEPT_IMAGE_BYTES = 2**30  # decoded images of a split are kept if they take no more on one host
+
+
+class PicturedMaker(RowMaker, Protocol):
+    """Makes the rows of a split, and shows its records to people."""
+
+    def picture(self, index: int) -> np.ndarray:
+        """Record `index` as a picture, uint8 [S, S, 3]."""
 
 
 class RetrievalExamples(NamedTuple):
@@ -49,10 +57,11 @@ class RetrievalEvaluator:
     """Scores a model by image-text retrieval on one split.
 
     Args:
-        source: the records of the split; `source[i]` is a `Record`.
+        source: the records of the split; `source[i]` has texts and an image_id.
         tokenizer: of `load_tokenizer`.
         name: what the result is called.
-        image_size: S, side of the images in pixels.
+        images: function of records that gives the maker of what the model sees of them, such as
+            `EvalImages` with its rows.
         text_length: T, tokens of a text.
         batch_size: images, captions or pairs of a batch over all processes; a multiple of the batch
             shards of the mesh.
@@ -67,11 +76,11 @@ class RetrievalEvaluator:
 
     def __init__(
         self,
-        source: Sequence[Record],
+        source: Sequence,
         tokenizer: Tokenizer,
         *,
         name: str,
-        image_size: int,
+        images: Callable[[Sequence], PicturedMaker],
         text_length: int,
         batch_size: int,
         mesh: jax.sharding.Mesh,
@@ -90,7 +99,7 @@ class RetrievalEvaluator:
             raise ValueError(f"evaluator {name!r}: {error}") from error
         self.name, self.num_records = name, len(source)
         self._source, self._tokenizer, self._mesh = source, tokenizer, mesh
-        self._image_size, self._text_length, self._batch_size = image_size, text_length, batch_size
+        self._maker, self._text_length, self._batch_size = images(source), text_length, batch_size
         self._protocol, self._added = protocol, rerank == "add"
         self._host = Host(jax.process_index(), jax.process_count())
         self._kept_images = None
@@ -258,11 +267,11 @@ class RetrievalEvaluator:
         if self._kept_images is not None:
             yield from self._kept_images
             return
-        size = self.num_records // self._host.count * self._image_size**2 * 3
+        columns = self._maker.columns.values()
+        size = sum(math.prod(c.shape) * np.dtype(c.dtype).itemsize for c in columns)
+        size *= self.num_records // self._host.count
         kept = [] if size <= KEPT_IMAGE_BYTES else None
-        for batch in image_batches(
-            self._source, image_size=self._image_size, batch_size=self._batch_size, host=self._host
-        ):
+        for batch in split_batches(self._maker, batch_size=self._batch_size, host=self._host):
             if kept is not None:
                 kept.append(batch)
             yield batch
@@ -323,8 +332,6 @@ class RetrievalEvaluator:
         )
 
     def pixels(self, rows: np.ndarray) -> np.ndarray:
-        """Images of the split by their rows [N], as the model sees them: uint8 [N, S, S, 3]."""
+        """Pictures of records of the split by their rows [N]: uint8 [N, S, S, 3]."""
         read, places = np.unique(rows, return_inverse=True)
-        records = [self._source[int(row)] for row in read]
-        batches = image_batches(records, image_size=self._image_size, batch_size=len(records))
-        return next(iter(batches))["image"][places]
+        return np.stack([self._maker.picture(int(row)) for row in read])[places]

@@ -5,6 +5,7 @@ masked, written straight into its row of a batch.
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,7 +20,7 @@ from vlmo_jax.input.attempts import (
 )
 from vlmo_jax.input.images.augmentation import Augmentation
 from vlmo_jax.input.plain_images import ImageRows, check_image_size
-from vlmo_jax.input.schema import Batch, Column
+from vlmo_jax.input.schema import Batch, Column, Rows
 from vlmo_jax.input.text import captions, masking
 from vlmo_jax.input.text.masked_rows import (
     TextMasker,
@@ -43,31 +44,21 @@ def check_caption_sizes(text_length: int, max_masked_tokens: int) -> None:
         check_text_length(text_length)
 
 
-@dataclasses.dataclass(frozen=True)
-class PairRows:
-    """Sizes of rows that hold an image and a text.
+class PairColumns:
+    """What rows of something seen and a text have in common; a base of dataclasses.
 
-    Args:
-        image_size: S, side of the images in pixels.
+    Attributes:
         text_length: T, tokens of a text, those of its begin and end included.
         max_masked_tokens: M, the most tokens masked in a text; 0: there is no masked copy of it.
-
-    Raises:
-        ConfigError: a size is impossible.
     """
 
-    image_size: int
     text_length: int
     max_masked_tokens: int
 
-    def __post_init__(self) -> None:
-        check_image_size(self.image_size)
-        check_caption_sizes(self.text_length, self.max_masked_tokens)
-
     @property
-    def images(self) -> ImageRows:
-        """Sizes of the images."""
-        return ImageRows(self.image_size)
+    def images(self) -> Rows:
+        """Sizes of what is seen."""
+        raise NotImplementedError
 
     @property
     def masked_texts(self) -> TextRows:
@@ -76,9 +67,9 @@ class PairRows:
 
     @property
     def columns(self) -> dict[str, Column]:
-        """The arrays of a batch: image uint8 [S, S, 3]; token_ids int32 [T] and token_mask bool
-        [T]; the other columns of `TextRows`, a masked copy, unless M is 0; image_id uint32, a hash
-        of the record's id; text_id uint32, a hash of the caption in lower case.
+        """The arrays of a batch: those of `images`; token_ids int32 [T] and token_mask bool [T];
+        the other columns of `TextRows`, a masked copy, unless M is 0; image_id uint32, a hash of
+        the record's id; text_id uint32, a hash of the caption in lower case.
         """
         masked = self.masked_texts.columns if self.max_masked_tokens else {}
         return {
@@ -108,8 +99,35 @@ class PairRows:
 
 
 @dataclasses.dataclass(frozen=True)
-class PairExamples(ReplacesBroken):
-    """Makes the rows of the training stream, for `pipeline.stream_batches`.
+class PairRows(PairColumns):
+    """Sizes of rows that hold an image and a text.
+
+    Args:
+        image_size: S, side of the images in pixels.
+        text_length, max_masked_tokens: as of `PairColumns`.
+
+    Raises:
+        ConfigError: a size is impossible.
+    """
+
+    image_size: int
+    text_length: int
+    max_masked_tokens: int
+
+    def __post_init__(self) -> None:
+        check_image_size(self.image_size)
+        check_caption_sizes(self.text_length, self.max_masked_tokens)
+
+    @property
+    def images(self) -> ImageRows:
+        """Sizes of the images: image uint8 [S, S, 3]."""
+        return ImageRows(self.image_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairMaker(ReplacesBroken):
+    """Makes the rows of the training stream, for `pipeline.stream_batches`; what is seen of a
+    record is written by those that derive from it.
 
     Args:
         source: the records.
@@ -117,19 +135,17 @@ class PairExamples(ReplacesBroken):
         rows: sizes; longer texts are cut, and counted.
         seed: 0 to 2**32 - 1.
         captions: "text" or "text_and_keywords" (see `captions.draw_caption`).
-        augmentation: how views of the images are drawn.
         mask_rate: share of the words that are masked.
 
     Raises:
         ConfigError: an argument is out of range.
     """
 
-    source: Sequence[Record]
+    source: Sequence
     tokenizer: Tokenizer
-    rows: PairRows
+    rows: PairColumns
     seed: int
     captions: str = "text"
-    augmentation: Augmentation = Augmentation()
     mask_rate: float = 0.15
 
     def __post_init__(self) -> None:
@@ -144,12 +160,12 @@ class PairExamples(ReplacesBroken):
 
     @property
     def columns(self) -> dict[str, Column]:
-        """Those of `PairRows`."""
+        """Those of the rows."""
         return self.rows.columns
 
     def _write(self, batch: Batch, row: int, index: int, rng: np.random.Generator) -> Report:
         record = read_record(self.source, index)
-        batch["image"][row] = self.view(self.decode(record), rng)
+        self.write_image(batch, row, record, rng)
         try:
             whole = self.write_text(batch, row, record, rng)
         except captions.NoCaptionError as error:
@@ -157,16 +173,20 @@ class PairExamples(ReplacesBroken):
         batch["image_id"][row] = captions.text_hash(record.image_id)
         return Report(seen=1, texts=1, truncated=0 if whole else 1)
 
-    def decode(self, record: Record) -> Image.Image:
-        """Returns a record's image in RGB, of at least the pixels that a crop needs."""
-        least = self.augmentation.min_pixels(self.rows.image_size)
-        return decode_image(record.image, record.image_id, min_pixels=least)
+    def write_image(self, batch: Batch, row: int, record: Any, rng: np.random.Generator) -> None:
+        """Writes what the model sees of a record.
 
-    def view(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
-        """Returns a random view of an RGB image, uint8 [S, S, 3]."""
-        return self.augmentation.view(image, self.rows.image_size, rng)
+        Args:
+            batch, row: where to write.
+            record: of the source.
+            rng: source of randomness.
 
-    def write_text(self, batch: Batch, row: int, record: Record, rng: np.random.Generator) -> bool:
+        Raises:
+            UnusableRecordError: it cannot be used.
+        """
+        raise NotImplementedError
+
+    def write_text(self, batch: Batch, row: int, record: Any, rng: np.random.Generator) -> bool:
         """Writes tokens and masks of one of the record's captions into a batch.
 
         Args:
@@ -188,3 +208,33 @@ class PairExamples(ReplacesBroken):
             self._masker.write(batch, row, token_ids, words[:kept], rng)
         batch["text_id"][row] = captions.text_hash(caption.lower())
         return kept == len(ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairExamples(PairMaker):
+    """The rows of images with texts.
+
+    Args:
+        source, tokenizer, rows, seed, captions, mask_rate: as of `PairMaker`.
+        augmentation: how views of the images are drawn.
+
+    Raises:
+        ConfigError: an argument is out of range.
+    """
+
+    source: Sequence[Record]
+    rows: PairRows
+    augmentation: Augmentation = Augmentation()
+
+    def write_image(self, batch: Batch, row: int, record: Any, rng: np.random.Generator) -> None:
+        """See `PairMaker.write_image`: a random view."""
+        batch["image"][row] = self.view(self.decode(record), rng)
+
+    def decode(self, record: Record) -> Image.Image:
+        """Returns a record's image in RGB, of at least the pixels that a crop needs."""
+        least = self.augmentation.min_pixels(self.rows.image_size)
+        return decode_image(record.image, record.image_id, min_pixels=least)
+
+    def view(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
+        """Returns a random view of an RGB image, uint8 [S, S, 3]."""
+        return self.augmentation.view(image, self.rows.image_size, rng)

@@ -119,6 +119,12 @@ class EvalImages:
         batch["index"][row], batch["valid"][row] = position, True
         return Report(seen=1)
 
+    def picture(self, index: int) -> np.ndarray:
+        """Record `index` as the model sees it, uint8 [S, S, 3]."""
+        with needed_record(index):
+            record = read_record(self.source, index)
+            return square_image(record.image, record.image_id, self.rows.image_size)
+
 
 def square_image(data: bytes, record_id: str, image_size: int) -> np.ndarray:
     """An encoded image resized to a square, uint8 [S, S, 3].

@@ -53,6 +53,7 @@ from vlmo_jax.interop.checks.scores import check_consistency, check_vqa_eval, ch
 from vlmo_jax.interop.checks.segmentation import check_segment_eval
 from vlmo_jax.interop.checks.textmlm import check_textmlm
 from vlmo_jax.interop.checks.train import check_train
+from vlmo_jax.interop.checks.vse_infinity import check_vse_infinity
 from vlmo_jax.interop.checks.wordpiece import check_wordpiece
 
 CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], None]] = {
@@ -74,6 +75,7 @@ CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], N
     "segment_eval": check_segment_eval,
     "retrieval_metrics": check_retrieval_metrics,
     "retrieval_folds": check_folds,
+    "vse_infty": check_vse_infinity,
 }
 # Fixtures of siblings have no `kind`; their `source` names the code they were made with, or their
 # file's name what they are of.

@@ -8,16 +8,17 @@ from typing import NamedTuple
 import jax
 from flax import nnx
 
-from vlmo_jax.layers.embeddings import normalize_image
+from vlmo_jax.tasks.visual import visual_input
 
 
 class Encoders(NamedTuple):
     """Jitted functions of (params, batch of global arrays), rows in and rows out.
 
     Attributes:
-        encode_image: {"image" uint8 [B, S, S, 3]} -> [B, D] float32 of length 1.
+        encode_image: what the model sees, such as {"image" uint8 [B, S, S, 3]}
+            -> [B, D] float32 of length 1.
         encode_text: {"token_ids", "token_mask" [B, T]} -> [B, D] float32 of length 1.
-        match: all three -> [B] float32, how well they match: a member of MATCH_SCORES.
+        match: all of these -> [B] float32, how well they match: a member of MATCH_SCORES.
     """
 
     encode_image: jax.stages.Wrapped
@@ -50,15 +51,13 @@ def make_encoders(
     score = MATCH_SCORES[match_score]
 
     def encode_image(params, batch):
-        return nnx.merge(graphdef, params).retrieval_image(
-            normalize_image(batch["image"], mean, std)
-        )
+        return nnx.merge(graphdef, params).retrieval_image(visual_input(batch, mean, std))
 
     def encode_text(params, batch):
         return nnx.merge(graphdef, params).retrieval_text(batch["token_ids"], batch["token_mask"])
 
     def match(params, batch):
-        image = normalize_image(batch["image"], mean, std)
+        image = visual_input(batch, mean, std)
         model = nnx.merge(graphdef, params)
         return score(model.pair_logits(image, batch["token_ids"], batch["token_mask"]))
 

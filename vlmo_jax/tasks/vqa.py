@@ -5,14 +5,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from vlmo_jax.layers.embeddings import normalize_image
 from vlmo_jax.objectives.answers import answer_losses, chosen_scores, dense_scores
 from vlmo_jax.tasks.gradients import summed_gradients
 from vlmo_jax.tasks.protocols import AnswersQuestions, Batch, Metrics
 from vlmo_jax.tasks.stateless import Stateless
+from vlmo_jax.tasks.visual import visual_input
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +56,7 @@ class VqaTask(Stateless):
             context: nothing.
             key: random key.
         """
-        image = jnp.asarray(normalize_image(batch["image"], self.mean, self.std))
+        image = visual_input(batch, self.mean, self.std)
         key_or_none = key if self.dropout else None
         logits = model.answer(image, batch["token_ids"], batch["token_mask"], key_or_none)
         scores = dense_scores(batch["answer_ids"], batch["answer_scores"], logits.shape[-1])
@@ -92,7 +91,7 @@ def make_answerer(
     """
 
     def answer(params, batch):
-        image = normalize_image(batch["image"], mean, std)
+        image = visual_input(batch, mean, std)
         model = nnx.merge(graphdef, params)
         logits = model.answer(image, batch["token_ids"], batch["token_mask"])
         return Answers(*jax.lax.top_k(jax.nn.sigmoid(logits), min(top_k, logits.shape[-1])))

@@ -10,6 +10,7 @@ from vlmo_jax.datasets.records import (
     QuestionsRecord,
     Record,
     RecordKind,
+    RegionsRecord,
     StatementRecord,
     TextRecord,
 )
@@ -31,7 +32,7 @@ def inner_ids(record: Any) -> tuple[str, ...]:
     return record.question_ids if isinstance(record, QuestionsRecord) else ()
 
 
-def _of_captions(record: Record) -> str:
+def _of_captions(record: Record | RegionsRecord) -> str:
     if not record.texts:
         return "it has no caption"
     return "" if all(map(str.strip, record.texts)) else "it has a blank caption"
@@ -66,9 +67,44 @@ def _of_statement(record: StatementRecord) -> str:
     return ""
 
 
+def _of_regions(record: RegionsRecord) -> str:
+    return fault_of_regions(record) or _of_captions(record)
+
+
+def fault_of_regions(record: RegionsRecord) -> str:
+    """Returns what is wrong with the arrays of a record of regions, "" if nothing."""
+    count = len(record.features)
+    if not count:
+        return "it has no region"
+    for name in ("boxes", "classes"):
+        if len(getattr(record, name)) not in (0, count):
+            return f"it has {count} regions and {len(getattr(record, name))} {name}"
+    for name in ("features", "boxes", "classes"):
+        if not np.isfinite(getattr(record, name)).all():
+            return f"its {name} hold NaN or infinity"
+    return _of_boxes(record) if len(record.boxes) else ""
+
+
+def _of_boxes(record: RegionsRecord) -> str:
+    width, height = int(record.width), int(record.height)
+    if width < 1 or height < 1:
+        return f"it has boxes, and its image is {width} x {height} pixels"
+    (left, top, right, bottom), slack = record.boxes.T, 1.0  # detectors count pixels from 0 or 1
+    inside = (left >= -slack) & (top >= -slack) & (right <= width + slack)
+    inside &= (bottom <= height + slack) & (left <= right) & (top <= bottom)
+    if inside.all():
+        return ""
+    row = int(np.argmin(inside))
+    return (
+        f"its box {row}, {' '.join(f'{x:g}' for x in record.boxes[row])}, is none of x1 y1 x2 y2"
+        f" within {width} x {height} pixels"
+    )
+
+
 _FAULTS: dict[type, Callable[[Any], str]] = {
     Record: _of_captions,
     TextRecord: _of_text,
     QuestionsRecord: _of_questions,
     StatementRecord: _of_statement,
+    RegionsRecord: _of_regions,
 }

@@ -16,6 +16,7 @@ from vlmo_jax.evals.retrieval_search import RERANKINGS
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
 from vlmo_jax.recipes.tasks.settings import check_heads
+from vlmo_jax.recipes.visual import seen_by
 from vlmo_jax.tasks.protocols import DualEncoder, Matcher
 from vlmo_jax.tasks.retrieval import Encoders, make_encoders
 
@@ -45,7 +46,8 @@ class RetrievalRecipe(SplitsRecipe):
         """See `protocols.EvaluationRecipe`."""
         super().check(batch_shards)
         self.require_texts()
-        missing = [name for name in ("mean", "std") if name not in self.config.data]
+        normalised = ("mean", "std") if seen_by(self.config).normalised else ()
+        missing = [name for name in normalised if name not in self.config.data]
         require(
             not missing,
             f"config.evals.{self.name} scores images, of which"
@@ -58,7 +60,7 @@ class RetrievalRecipe(SplitsRecipe):
 
     def open(self) -> None:
         """See `protocols.EvaluationRecipe`."""
-        super().open()
+        self.open_splits(seen_by(self.config).open_split)
         with naming(self.config, f"evals.{self.name}.protocol"):
             for split, source in self.splits.items():
                 self._captions[split] = self._read_captions(split, source)
@@ -101,18 +103,21 @@ class RetrievalRecipe(SplitsRecipe):
         """The model's functions."""
         data, score = self.config.data, "logit" if self._rerank == "add" else "log_odds"
         return make_encoders(
-            graphdef, mean=tuple(data.mean), std=tuple(data.std), match_score=score
+            graphdef,
+            mean=tuple(data.get("mean", ())),
+            std=tuple(data.get("std", ())),
+            match_score=score,
         )
 
     def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> RetrievalEvaluation:
         """See `protocols.EvaluationRecipe`."""
-        model = self.config.model
+        model, maker = self.config.model, seen_by(self.config).maker
         evaluators = [
             RetrievalEvaluator(
                 source,
                 self.tokenizer,
                 name=name,
-                image_size=model.image_size,
+                images=maker,
                 text_length=model.text_length,
                 batch_size=self.fields.batch_size,
                 mesh=mesh,

@@ -1,0 +1,57 @@
+"""What the model of a recipe sees: how its data are opened and put into rows.
+
+`config.model.num_regions` says so: models without it, or with 0, see images.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from vlmo_jax.datasets import open_region_source, open_source
+from vlmo_jax.evals.retrieval import PicturedMaker
+from vlmo_jax.input.plain_images import EvalImages, ImageRows
+from vlmo_jax.input.regions import EvalRegions, RegionRows
+from vlmo_jax.tasks import visual
+
+
+class Seen(NamedTuple):
+    """What a model sees.
+
+    Attributes:
+        columns: names of the arrays of a batch.
+        open_split: opens captioned records of a data set and a split.
+        maker: function of such records that makes the rows of an evaluation.
+        normalised: whether `config.data.mean` and `std` are read.
+    """
+
+    columns: tuple[str, ...]
+    open_split: Callable[[str, str], Sequence]
+    maker: Callable[[Sequence], PicturedMaker]
+    normalised: bool
+
+
+def sees_regions(config: ConfigDict) -> bool:
+    """Whether the model of a recipe reads regions."""
+    return config.model.get("num_regions", 0) > 0
+
+
+def region_rows(config: ConfigDict) -> RegionRows:
+    """Sizes of the regions that the model of a recipe reads.
+
+    Raises:
+        ConfigError: it reads none.
+    """
+    model = config.model
+    sizes = (model.get(name, 0) for name in ("num_regions", "region_width", "region_classes"))
+    return RegionRows(*sizes)
+
+
+def seen_by(config: ConfigDict) -> Seen:
+    """What the model of a recipe sees."""
+    if sees_regions(config):
+        maker = functools.partial(EvalRegions, rows=region_rows(config))
+        return Seen(visual.REGIONS, open_region_source, maker, normalised=False)
+    images = functools.partial(EvalImages, rows=ImageRows(config.model.image_size))
+    return Seen(visual.IMAGES, open_source, images, normalised=True)

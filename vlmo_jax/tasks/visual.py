@@ -1,0 +1,33 @@
+"""What a model sees of a batch: images, or regions of them.
+
+The one place that knows the arrays of a batch by which something is seen. A model gets what it is
+made for: data and model of a recipe agree on it (see recipes/visual.py).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from vlmo_jax.layers.embeddings import normalize_image
+from vlmo_jax.layers.regions import Regions
+from vlmo_jax.tasks.protocols import Batch
+
+# The arrays of a batch, by what is seen.
+IMAGES = ("image",)
+REGIONS = ("regions", "boxes", "region_mask")
+
+
+def visual_input(batch: Batch, mean: Sequence[float], std: Sequence[float]) -> Any:
+    """What the model sees of a batch.
+
+    Args:
+        batch: has the arrays of IMAGES or those of REGIONS.
+        mean, std: normalise uint8 images; float ones are taken as normalised already.
+
+    Returns:
+        Normalised images [B, S, S, 3], or Regions.
+    """
+    if "regions" in batch:
+        return Regions(*(batch[name] for name in REGIONS))
+    return jnp.asarray(normalize_image(batch["image"], mean, std))
