@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vlmo_jax.checkpoints.earlier import upgrade_config
-from vlmo_jax.interop import beit, dalle, vlmo
+from vlmo_jax.interop import beit, dalle, vilbert, vlmo
 from vlmo_jax.interop.converted import (
     CENTRED,
     RUNTIME,
@@ -154,4 +154,5 @@ FORMATS = {
     "vlmo": Format(read_vlmo, write_vlmo),
     "beit": Format(read_beit, write_beit),
     "dalle": Format(read_dalle, write_dalle),
+    "vilbert": Format(vilbert.read_vilbert, vilbert.write_vilbert),
 }

@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from vlmo_jax.interop import bert
-from vlmo_jax.interop.converted import Tensors
+from vlmo_jax.interop.converted import RUNTIME, Converted, Tensors, refuse_hints
 from vlmo_jax.interop.places import (
     LINEAR,
     SAME,
@@ -19,8 +21,15 @@ from vlmo_jax.interop.places import (
     check_depth,
     check_ranks,
     dense_places,
+    empty_places,
+    fill_places,
+    named,
     norm_places,
+    wrong_shapes,
 )
+from vlmo_jax.interop.recipe_configs import whole_config
+from vlmo_jax.interop.whole_bert import language_head_places
+from vlmo_jax.models.build import abstract_params, model_maker
 
 WORDS, POSITIONS = (f"bert.embeddings.{name}_embeddings.weight" for name in ("word", "position"))
 REGIONS, BOXES = (
@@ -47,11 +56,9 @@ ASIDE = (
 # Width of a head of every published stream, for files, which do not tell it.
 TEXT_HEAD, OTHER_HEADS = 64, 128
 
-# What the twelve tasks of one model are, for the message.
-MULTI_TASK = (
-    f"this is a model of twelve tasks, whose texts have a row of {TASK_ROWS} behind their first"
-    " token; it needs --task_row, which is not offered"
-)
+# What no file tells, of every published model.
+TEXT_LENGTH, NUM_REGIONS = 36, 100
+VQA_ROW = 1  # of the task rows of 12-in-1
 
 
 def _co_attention_places(number: int, num_heads: int) -> Iterator[NamedPlace]:
@@ -89,10 +96,7 @@ def _answer_places(name: str, head: str) -> Iterator[NamedPlace]:
 # The tensors of each head.
 HEADS: dict[str, dict[str, Place]] = {
     "itm": dict(dense_places("cls.bi_seq_relationship", ("itm_head",))),
-    "mlm": {
-        **dict(bert.transform_places("cls.predictions.transform.", ("mlm_head",))),
-        "cls.predictions.bias": Place(("mlm_head", "bias"), (), SAME),
-    },
+    "mlm": language_head_places("cls.predictions.", ("mlm_head",)),
     "region": {
         **dict(bert.transform_places("cls.imagePredictions.transform.", ("region_head",))),
         CLASSES: Place(("region_head", "decoder", "kernel"), (), LINEAR),
@@ -123,9 +127,54 @@ def official_places(model: Mapping[str, Any]) -> dict[str, Place]:
             places += bert.block_places(f"bert.encoder.{name}.{number}.", root, number, heads)
     for number in range(len(model["co_blocks"])):
         places += _co_attention_places(number, model["co_num_heads"])
+    if model.get("num_tasks", 0):
+        places.append((TASK_ROWS, Place(("task_rows",), (), SAME)))
     for head in model["heads"]:
         places += HEADS[head].items()
     return dict(places)
+
+
+def from_official(
+    tensors: Tensors, places: Mapping[str, Place]
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """Converts an official state dict to our parameters.
+
+    Args:
+        tensors: name -> array; values are asked for one by one.
+        places: of `official_places`.
+
+    Returns:
+        Parameters as a pure nested dict of numpy arrays, and what is kept aside.
+
+    Raises:
+        ValueError: names the missing and the unexpected tensors.
+    """
+    aside = {
+        name: np.array(tensors[name])
+        for name in tensors
+        if name not in places and any(re.fullmatch(pattern, name) for pattern in ASIDE)
+    }
+    missing, unexpected = set(places) - set(tensors), set(tensors) - set(places) - set(aside)
+    if missing or unexpected:
+        raise ValueError(
+            f"not a ViLBERT of these sizes and heads: missing {named(sorted(missing))}; unexpected"
+            f" {named(sorted(unexpected))}"
+        )
+    _check_decoder(tensors, aside)
+    return fill_places(tensors, places), aside
+
+
+def _check_decoder(tensors: Tensors, aside: Tensors) -> None:
+    """Raises ValueError if there is a decoder of words that is not the word table."""
+    if DECODER in aside and not np.array_equal(aside[DECODER], tensors[WORDS]):
+        raise ValueError(f"{DECODER} is not {WORDS}, to which ViLBERT ties it")
+
+
+def to_official(
+    params: Any, places: Mapping[str, Place], aside: Tensors | None = None
+) -> dict[str, np.ndarray]:
+    """The inverse of `from_official`."""
+    return {**empty_places(params, places), **(aside or {})}
 
 
 def find_sizes(tensors: Tensors) -> dict[str, Any]:
@@ -149,10 +198,12 @@ def find_sizes(tensors: Tensors) -> dict[str, Any]:
             " vision; published models have at most one before each of the last"
         )
     return {
-        "num_regions": 100,
+        "image_size": 0,
+        "patch_size": 0,
+        "num_regions": NUM_REGIONS,
         "region_width": tensors[REGIONS].shape[1],
         "region_classes": len(tensors[CLASSES]) if CLASSES in tensors else 0,
-        "text_length": min(36, positions),
+        "text_length": min(TEXT_LENGTH, positions),
         "text_positions": positions,
         "vocab_size": len(tensors[WORDS]),
         "width": width,
@@ -169,6 +220,8 @@ def find_sizes(tensors: Tensors) -> dict[str, Any]:
         "vision_co_blocks": list(range(co_depth)),
         "heads": [head for head, places in HEADS.items() if set(places) & set(tensors)],
         "num_answers": len(tensors[f"{VQA}.3.weight"]) if f"{VQA}.3.weight" in tensors else 1,
+        "num_tasks": len(tensors[TASK_ROWS]) if TASK_ROWS in tensors else 0,
+        "task_row": VQA_ROW if TASK_ROWS in tensors else 0,
     }
 
 
@@ -178,3 +231,40 @@ def _depth(tensors: Tensors, name: str) -> int:
     last = max((int(match[1]) for match in found if match), default=-1)
     check_depth(tensors, last)
     return last + 1
+
+
+def read_vilbert(tensors: Tensors, **hints: int | None) -> Converted:
+    """Reads an official ViLBERT, pre-trained or of twelve tasks in one.
+
+    Args:
+        tensors: official name -> array.
+        hints: of no use here, all None.
+    """
+    refuse_hints("vilbert", hints)
+    sizes = find_sizes(tensors)
+    runtime = {name: RUNTIME[name] for name in ("init_std", "dtype", "remat", "scan_layers")}
+    model = {"kind": "vilbert", **runtime, **sizes, "fusion": "product", "dropout_rate": 0.0}
+    places = official_places(model)
+    present = {name: place for name, place in places.items() if name in tensors}
+    if wrong := wrong_shapes(tensors, present, abstract_params(model_maker(model))):
+        raise ValueError(
+            f"not a ViLBERT of width {sizes['width']}, depth {sizes['depth']}: "
+            + "; ".join(wrong[:5])
+        )
+    params, aside = from_official(tensors, places)
+    seen = {name: sizes[name] for name in ("num_regions", "region_width")}
+    return Converted(params, whole_config("vilbert:base", model), seen, aside, {})
+
+
+def write_vilbert(params: Any, meta: Mapping[str, Any], aside: Tensors) -> dict[str, np.ndarray]:
+    """Writes an official ViLBERT.
+
+    Args:
+        params: our parameters as a pure nested dict.
+        meta: of their checkpoint.
+        aside: tensors to add, by official name.
+    """
+    model = meta["config"]["model"]
+    if model.get("kind") != "vilbert":
+        raise ValueError(f"config.model.kind={model.get('kind')!r} is no ViLBERT")
+    return to_official(params, official_places(model), aside)

@@ -16,7 +16,7 @@ from vlmo_jax.layers.blocks import PostNormBlock, Stack, split_key
 from vlmo_jax.layers.co_attention import CoAttentionBlock, Stream, Streams
 from vlmo_jax.layers.embeddings import TextEmbedding
 from vlmo_jax.layers.heads import MaskedLanguageHead, TiedLanguageHead
-from vlmo_jax.layers.linear import INIT_STD, LayerNorm, Linear, gelu
+from vlmo_jax.layers.linear import INIT_STD, LayerNorm, Linear, gelu, param, truncated_normal
 from vlmo_jax.layers.regions import RegionEmbedding, Regions, add_global_region, grid_regions
 from vlmo_jax.models.vilbert_fields import HEADS, PRETRAIN_HEADS
 
@@ -32,10 +32,12 @@ class Pair(NamedTuple):
 
     Attributes:
         tokens: of both streams after the last blocks.
-        fused: [B, C], the pooled first tokens of both as one.
+        pooled: [B, C] each, of their first tokens.
+        fused: [B, C], both as one.
     """
 
     tokens: Streams
+    pooled: Streams
     fused: jax.Array
 
 
@@ -61,6 +63,8 @@ class ViLBERT(nnx.Module):
         fusion: a name in FUSIONS.
         heads: names out of `vilbert_fields.HEADS`.
         num_answers: classes of the VQA head.
+        num_tasks: rows of the table of tasks, of 12-in-1; 0: none.
+        task_row: the one that stands behind the first token of every text.
         dropout_rate: of embeddings and of what each half of a block adds.
         init_std: deviation of the cut normal that matrices and embeddings start from.
         remat, scan_layers: see layers.blocks.Stack.
@@ -100,6 +104,8 @@ class ViLBERT(nnx.Module):
         fusion: str = "product",
         heads: Sequence[str] = PRETRAIN_HEADS,
         num_answers: int = 3129,
+        num_tasks: int = 0,
+        task_row: int = 0,
         dropout_rate: float = 0.0,
         remat: str = "none",
         scan_layers: bool = True,
@@ -137,6 +143,12 @@ class ViLBERT(nnx.Module):
             ),
             **stacked,
         )
+        self.task_rows = (
+            param(truncated_normal(init_std), (num_tasks, width), (None, "embed"), rngs)
+            if num_tasks
+            else None
+        )
+        self.task_row = task_row
         self.text_pooler = Linear(width, co_width, **layers, rngs=rngs)
         self.vision_pooler = Linear(vision_width, co_width, **layers, rngs=rngs)
         make: dict[str, Callable[[], nnx.Module]] = {
@@ -177,14 +189,21 @@ class ViLBERT(nnx.Module):
             segments: [B, T], rows of the segment table; None: row 0.
         """
         keys = split_key(key, 5)
+        second = None
+        if self.task_rows is not None:
+            second = self.task_rows[self.task_row]
+            token_mask = jnp.concatenate([token_mask[:, :1], token_mask], axis=1)
         tokens = Streams(
             vision=self.region_embedding(regions, keys[0]),
-            text=self.text_embedding(token_ids, keys[1], segments=segments),
+            text=self.text_embedding(token_ids, keys[1], segments=segments, second=second),
         )
         tokens = self._run_streams(tokens, regions.mask, token_mask, keys[2:])
+        if second is not None:
+            text = jnp.concatenate([tokens.text[:, :1], tokens.text[:, 2:]], axis=1)
+            tokens = tokens._replace(text=text)
         vision = jax.nn.relu(self.vision_pooler(tokens.vision[:, 0]))
         text = jax.nn.relu(self.text_pooler(tokens.text[:, 0]))
-        return Pair(tokens, self.fuse(vision, text))
+        return Pair(tokens, Streams(vision, text), self.fuse(vision, text))
 
     def _run_streams(self, tokens, region_mask, token_mask, keys):
         """Blocks of both streams up to each co-attention block, that block, and the rest."""

@@ -47,6 +47,8 @@ FIELDS: dict[str, Kind] = {
         Several(Text(), what="names in brackets with a comma behind each", distinct=True)
     ),
     "num_answers": Extra(SIZE),
+    "num_tasks": Extra(Whole(low=0)),
+    "task_row": Extra(Whole(low=0)),
     "dropout_rate": Number(low=0, below=1),
     "init_std": Number(above=0, high=100),
     "dtype": DTYPE,
@@ -180,6 +182,12 @@ def _check_text(fields: Fields) -> None:
         f"config.model.text_length={length} is more than config.model.text_positions={positions};"
         " raise text_positions or shorten the texts",
     )
+    row, rows = fields.get("task_row", 0), fields.get("num_tasks", 0)
+    require(
+        row < max(rows, 1),
+        f"config.model.task_row={row} is none of the config.model.num_tasks={rows} rows; use 0 to"
+        f" {max(rows, 1) - 1}",
+    )
 
 
 def count_params(fields: Fields) -> int:
@@ -188,7 +196,8 @@ def count_params(fields: Fields) -> int:
     co, vocab_size = fields["co_width"], fields["vocab_size"]
     heads, answers = fields.get("heads", PRETRAIN_HEADS), fields.get("num_answers", NUM_ANSWERS)
     regions = region_sizes(fields)
-    embeddings = (vocab_size + fields["text_positions"] + 4) * text.width
+    rows = vocab_size + fields["text_positions"] + fields.get("num_tasks", 0) + 4
+    embeddings = rows * text.width
     embeddings += (regions.width + BOX + 4) * vision.width
     blocks = sum(
         stream.depth * (4 * stream.width**2 + 6 * stream.width + _count_feed_forward(stream))
