@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 from vlmo_jax.bench import device
 from vlmo_jax.bench.report import Report, gibibytes, quantity, setting
 from vlmo_jax.commands.config_errors import ConfigError
-from vlmo_jax.models.build import abstract_model, compute_dtype, random_params
-from vlmo_jax.models.flops import TRAINING_FACTOR, model_flops
+from vlmo_jax.models.build import abstract_model, compute_dtype, pass_flops, random_params
+from vlmo_jax.models.flops import TRAINING_FACTOR
 from vlmo_jax.parallel import sharding
 from vlmo_jax.parallel.memory import device_bytes
 from vlmo_jax.recipes import Recipe
@@ -95,7 +95,7 @@ def benchmark_encode(config: ConfigDict, *, steps: int, warmup: int) -> Report:
     retrieval = _retrieval(recipe)
     recipe.check(jax.device_count(), device_bytes())
     mesh, dtype = sharding.make_mesh(config.mesh), compute_dtype(config.model.dtype)
-    flops, peak = model_flops(config.model), device.find_peak(dtype)
+    flops, peak = pass_flops(config.model), device.find_peak(dtype)
     config.batch_size = retrieval.fields.batch_size
     with jax.set_mesh(mesh):
         graphdef, params = init_params(recipe, mesh)
@@ -106,11 +106,13 @@ def benchmark_encode(config: ConfigDict, *, steps: int, warmup: int) -> Report:
             {name: batch[name] for name in ("token_ids", "token_mask")},
         )
         rows, record = [], {"benchmark": "encode", **setting(config, dtype)}
-        for name, function, inputs, flops_each in (
+        passes = [
             ("images", encoders.encode_image, image, flops.image),
             ("texts", encoders.encode_text, text, flops.text),
-            ("pairs", encoders.match, {**image, **text}, flops.match),
-        ):
+        ]
+        if flops.match:
+            passes.append(("pairs", encoders.match, {**image, **text}, flops.match))
+        for name, function, inputs, flops_each in passes:
             start = time.perf_counter()
             compiled = function.lower(params, inputs).compile()
             compile_seconds = time.perf_counter() - start

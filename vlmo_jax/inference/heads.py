@@ -3,19 +3,21 @@
 from collections.abc import Container
 
 from vlmo_jax.commands.endings import UserError
-from vlmo_jax.models.vlmo_fields import HEADS
 
-# What a head is for, and the recipes that train it.
+# The outermost module of a head, in every model that has it; what it is for, and the recipes that
+# train it.
 _TAUGHT_BY = {
     "retrieval": (
+        "itc",
         "encodes images and texts for search",
         "configs/stage3.py or configs/finetune_retrieval.py",
     ),
     "itm": (
+        "itm_head",
         "says whether an image and a text match",
         "configs/stage3.py or configs/finetune_retrieval.py (with matching)",
     ),
-    "vqa": ("answers questions", "configs/finetune_vqa.py"),
+    "vqa": ("vqa_head", "answers questions", "configs/finetune_vqa.py"),
 }
 
 
@@ -27,15 +29,15 @@ def require_head(head: str, parts: Container[str], name: str) -> None:
     """Refuses a model that lacks a head.
 
     Args:
-        head: of `models.vlmo_fields.HEADS`.
+        head: of _TAUGHT_BY.
         parts: what the model has: the names of its outermost parameters.
         name: of the model, for the message.
 
     Raises:
         UnfitModelError: it lacks the head; says which recipe trains it.
     """
-    if any(part not in parts for part in HEADS[head]):
-        what, recipes = _TAUGHT_BY[head]
+    part, what, recipes = _TAUGHT_BY[head]
+    if part not in parts:
         raise UnfitModelError(
             f"{name} has no part that {what}; train one with {recipes}, or load another model"
         )

@@ -29,6 +29,7 @@ from vlmo_jax.input.text.masked_rows import (
     check_text_sizes,
 )
 from vlmo_jax.input.text.tokenizer import Tokenizer, check_text_length
+from vlmo_jax.input.text.word_dropping import WordDropping, check_dropped
 
 
 def check_caption_sizes(text_length: int, max_masked_tokens: int) -> None:
@@ -136,6 +137,8 @@ class PairMaker(ReplacesBroken):
         seed: 0 to 2**32 - 1.
         captions: "text" or "text_and_keywords" (see `captions.draw_caption`).
         mask_rate: share of the words that are masked.
+        dropped_words: share of the words that are hidden, replaced or left out, see
+            `WordDropping`.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -147,9 +150,13 @@ class PairMaker(ReplacesBroken):
     seed: int
     captions: str = "text"
     mask_rate: float = 0.15
+    dropped_words: float = 0.0
 
     def __post_init__(self) -> None:
         captions.check_captions(self.captions)
+        check_dropped("data.dropped_words", self.dropped_words)
+        if self.dropped_words:
+            check_masking_tokenizer(self.tokenizer)
         if self.rows.max_masked_tokens:
             masking.check_mask_rate(self.mask_rate)
             check_masking_tokenizer(self.tokenizer)
@@ -157,6 +164,10 @@ class PairMaker(ReplacesBroken):
     @functools.cached_property
     def _masker(self) -> TextMasker:
         return TextMasker(self.tokenizer, self.rows.masked_texts, self.mask_rate)
+
+    @functools.cached_property
+    def _drop_words(self) -> WordDropping:
+        return WordDropping(self.tokenizer, self.dropped_words)
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -202,6 +213,8 @@ class PairMaker(ReplacesBroken):
         """
         caption = captions.draw_caption(record, self.captions, rng)
         ids, words = captions.encode_cached(self.tokenizer, caption)
+        if self.dropped_words:
+            ids, words = self._drop_words(ids, words, rng)
         token_ids = batch["token_ids"][row]
         kept = captions.pack_tokens(ids, self.tokenizer, token_ids, batch["token_mask"][row])
         if self.rows.max_masked_tokens:
@@ -215,7 +228,8 @@ class PairExamples(PairMaker):
     """The rows of images with texts.
 
     Args:
-        source, tokenizer, rows, seed, captions, mask_rate: as of `PairMaker`.
+        source, tokenizer, rows, seed, captions, mask_rate, dropped_words: as of
+            `PairMaker`.
         augmentation: how views of the images are drawn.
 
     Raises:

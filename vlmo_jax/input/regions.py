@@ -19,6 +19,7 @@ from vlmo_jax.input.attempts import (
 )
 from vlmo_jax.input.pairs import PairColumns, PairMaker, check_caption_sizes
 from vlmo_jax.input.schema import INDEX_COLUMNS, Batch, Column
+from vlmo_jax.input.text.word_dropping import check_dropped
 
 BOX = 5  # x1 / W, y1 / H, x2 / W, y2 / H, and the share of the image's area
 WHOLE_IMAGE = (0.0, 0.0, 1.0, 1.0, 1.0)  # stands for the box of a region whose place is not known
@@ -152,14 +153,38 @@ class RegionPairRows(PairColumns):
 
 @dataclasses.dataclass(frozen=True)
 class RegionPairExamples(PairMaker):
-    """The rows of regions with texts; arguments as of `PairMaker`."""
+    """The rows of regions with texts.
+
+    Args:
+        source, tokenizer, rows, seed, captions, mask_rate, dropped_words: as of `PairMaker`.
+        dropped_regions: share of the regions that are left out, each on its own, but not all.
+
+    Raises:
+        ConfigError: an argument is out of range.
+    """
 
     source: Sequence[RegionsRecord]
     rows: RegionPairRows
+    dropped_regions: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_dropped("data.dropped_regions", self.dropped_regions)
 
     def write_image(self, batch: Batch, row: int, record: Any, rng: np.random.Generator) -> None:
-        """See `PairMaker.write_image`: all regions of the record."""
+        """See `PairMaker.write_image`: the regions of the record that are not dropped."""
+        if self.dropped_regions:
+            record = leave_out(record, rng.random(len(record.features)) < self.dropped_regions)
         self.rows.regions.write(batch, row, record)
+
+
+def leave_out(record: RegionsRecord, dropped: np.ndarray) -> RegionsRecord:
+    """The record without some of its regions [R] bool; as it is, where all would be left out."""
+    if dropped.all():
+        return record
+    arrays = {name: getattr(record, name) for name in ("features", "boxes", "classes")}
+    kept = {name: array[~dropped] for name, array in arrays.items() if len(array) == len(dropped)}
+    return dataclasses.replace(record, **kept)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,11 @@ NAME.json alone where it has no arrays:
   vqa, nlvr2, irtr   heads of fine-tuning: outputs, loss, gradients
   resize             position tables at another image size, and outputs there
   beit, dalle        siblings without a kind, known by their source
+  clip               states, vectors, logits, loss, gradients of a CLIP
   vqa_eval           normal forms of answers, accuracies of VQA
   vqa_vocab          vocabulary of answers, soft targets
   bert_wordpiece     tokens, rows of them, and whole words to hide
+  clip_bpe           ids that CLIP's tokenizers give texts
   nlvr2_consistency  accuracy and consistency
   layer_decay        factors of the rate by layer, and which parameters decay
   mixup              boxes, images and soft targets of mixup and CutMix
@@ -42,6 +44,8 @@ from jax.typing import ArrayLike
 from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.interop.checks.beit import check_beit
+from vlmo_jax.interop.checks.byte_pairs import check_byte_pairs
+from vlmo_jax.interop.checks.clip import check_clip
 from vlmo_jax.interop.checks.dalle import check_dalle
 from vlmo_jax.interop.checks.finetune import check_finetune
 from vlmo_jax.interop.checks.layer_decay import check_layer_decay
@@ -68,6 +72,8 @@ CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], N
     "resize": check_resize,
     "beit": check_beit,
     "dalle": check_dalle,
+    "clip": check_clip,
+    "clip_bpe": check_byte_pairs,
     "vqa_eval": check_vqa_eval,
     "vqa_vocab": check_vqa_vocab,
     "bert_wordpiece": check_wordpiece,

@@ -1,7 +1,7 @@
 """Converts checkpoints of others to ours and back.
 
-    python -m vlmo_jax.interop.convert SRC OUT --from=vlmo|beit|dalle [--tokenizer=vocab.txt]
-    python -m vlmo_jax.interop.convert CHECKPOINT OUT.safetensors --to=vlmo|beit|dalle
+    python -m vlmo_jax.interop.convert SRC OUT --from=vlmo|beit|dalle|clip [--tokenizer=vocab.txt]
+    python -m vlmo_jax.interop.convert CHECKPOINT OUT.safetensors --to=vlmo|beit|dalle|clip|clip_hf
 
 The first makes a folder OUT with a checkpoint of parameters, step 0, and in its meta the config,
 the preprocessing and the tokenizer, so that `--config.init_from=OUT`, evaluation and
@@ -54,6 +54,7 @@ from vlmo_jax.interop.tensor_files import (
     write_safetensors,
     write_torch,
 )
+from vlmo_jax.models.clip import ACTIVATIONS
 
 ASIDE = "aside.safetensors"
 EXPORT_SUFFIXES = (".safetensors", ".pt", ".pth")
@@ -74,9 +75,13 @@ TARGET = flags.DEFINE_enum("to", None, list(FORMATS), "Format to write from a ch
 TOKENIZER = flags.DEFINE_string(
     "tokenizer",
     None,
-    "BERT's vocab.txt of the checkpoint; default: vocab.txt beside or in SRC, if there is one",
+    "BERT's vocab.txt of the checkpoint; default: vocab.txt beside or in SRC, if there is one; of a"
+    " CLIP with its 49,408 tokens: clip",
 )
-HINTS = {
+HINTS: dict[str, flags.FlagHolder] = {
+    "activation": flags.DEFINE_enum(
+        "activation", None, list(ACTIVATIONS), "Of a CLIP, where no file beside it tells"
+    ),
     "image_size": flags.DEFINE_integer(
         "image_size", None, "Pixels a side, where shapes do not tell", lower_bound=1
     ),
@@ -89,7 +94,7 @@ HINTS = {
     "num_heads": flags.DEFINE_integer(
         "num_heads",
         None,
-        "Attention heads, where shapes do not tell (absolute positions)",
+        "Attention heads, where shapes do not tell (absolute positions; of a CLIP both towers')",
         lower_bound=1,
     ),
     "num_upper": flags.DEFINE_integer(
@@ -107,7 +112,7 @@ def convert(
     format_name: str,
     *,
     tokenizer: str | None = None,
-    **hints: int | None,
+    **hints: int | str | None,
 ) -> dict[str, Any]:
     """Makes a checkpoint of ours from one of others.
 
@@ -166,7 +171,7 @@ def convert(
 
 
 def _read(
-    source: pathlib.Path, format_name: str, hints: Mapping[str, int | None]
+    source: pathlib.Path, format_name: str, hints: Mapping[str, int | str | None]
 ) -> tuple[Converted, dict[str, str]]:
     """The checkpoint in our terms, and the types of its tensors that float32 took the place of."""
     with tqdm.tqdm(unit=" tensors", desc="Reading", disable=None) as bar:
@@ -176,8 +181,9 @@ def _read(
         check_whole(source)
         if tensors.taken_off:
             tqdm.tqdm.write(f"{source}: {tensors.taken_off}")
+        known, given = FORMATS[format_name], {k: v for k, v in hints.items() if v is not None}
         try:
-            converted = FORMATS[format_name].read(tensors, **hints)
+            converted = known.read(tensors, **{**known.hints_beside(source), **given})
         except ValueError as error:
             raise TensorFileError(f"{source}: {error}") from error
     # What is kept aside without change needs no type to go back to.
@@ -325,7 +331,7 @@ def main(argv: list[str]) -> None:
             meta = convert(source, target, SOURCE.value, tokenizer=TOKENIZER.value, **hints)
             print(f"Wrote {target}: {_described(meta['config']['model'])}")
         else:
-            raise app.UsageError("give --from=vlmo, beit or dalle, or --to=vlmo, beit or dalle")
+            raise app.UsageError(f"give --from=FORMAT or --to=FORMAT, one of {', '.join(FORMATS)}")
     except (ImportError, ValueError) as error:
         sys.exit(f"error: {error}")
 

@@ -41,7 +41,7 @@ def preprocessing(image_size: int, statistics: Mapping[str, list[float]]) -> dic
     return {"image_size": image_size, "resize": "square bicubic", **statistics}
 
 
-def refuse_hints(name: str, hints: Mapping[str, int | None]) -> None:
+def refuse_hints(name: str, hints: Mapping[str, Any]) -> None:
     """Raises ValueError if there is a hint that a format has no use for.
 
     Args:

@@ -5,13 +5,14 @@ Each format is a pair of functions. `read` takes the tensors of a file and gives
 `write` takes parameters and the meta of a checkpoint of ours and gives the tensors of a file.
 """
 
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from vlmo_jax.checkpoints.earlier import upgrade_config
-from vlmo_jax.interop import beit, dalle, vilbert, vlmo
+from vlmo_jax.interop import beit, clip, dalle, vilbert, vlmo
 from vlmo_jax.interop.converted import (
     CENTRED,
     RUNTIME,
@@ -37,13 +38,15 @@ def _vlmo_places(model: Mapping[str, Any]) -> dict[str, Place]:
     return vlmo.official_places(**sizes, layer_scale=bool(model["layer_scale"]))
 
 
-def read_vlmo(tensors: Tensors, **hints: int | None) -> Converted:
+def read_vlmo(tensors: Tensors, *, activation: None = None, **hints: int | None) -> Converted:
     """Reads an official VLMo of any stage or task.
 
     Args:
         tensors: official name -> array.
+        activation: a hint that is of no use here.
         hints: those of `vlmo_sizes.find_sizes`.
     """
+    refuse_hints("vlmo", {"activation": activation})
     sizes = find_sizes(tensors, **hints)
     model = {"kind": "vlmo", **RUNTIME, **sizes}
     places = _vlmo_places(model)
@@ -144,10 +147,17 @@ def write_dalle(params: Any, meta: Mapping[str, Any], aside: Tensors) -> dict[st
 
 
 class Format(NamedTuple):
-    """How tensors are read and written."""
+    """How tensors are read and written.
+
+    Attributes:
+        read: tensors and hints, by name, to a Converted.
+        write: parameters, the meta of their checkpoint and what was kept aside to tensors.
+        hints_beside: hints that files beside the tensors give, by a path of these.
+    """
 
     read: Callable[..., Converted]
     write: Callable[[Any, Mapping[str, Any], Tensors], dict[str, np.ndarray]]
+    hints_beside: Callable[[pathlib.Path], dict[str, Any]] = lambda source: {}
 
 
 FORMATS = {
@@ -155,4 +165,7 @@ FORMATS = {
     "beit": Format(read_beit, write_beit),
     "dalle": Format(read_dalle, write_dalle),
     "vilbert": Format(vilbert.read_vilbert, vilbert.write_vilbert),
+    # One reader for all names; each spelling has its writer.
+    "clip": Format(clip.read_clip, clip.write_clip, clip.hints_beside),
+    "clip_hf": Format(clip.read_clip, clip.write_clip_hf, clip.hints_beside),
 }

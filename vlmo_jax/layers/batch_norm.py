@@ -1,6 +1,6 @@
 """Batch normalisation over the rows of the whole batch, on every mesh."""
 
-from typing import NamedTuple
+from typing import TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,11 @@ MOMENTUM = 0.1  # share of a batch in the running statistics, torch's default
 EPSILON = 1e-5
 
 
-class Statistics(NamedTuple):
-    """Mean and variance of each feature, [D] float32."""
+class Statistics(TypedDict):
+    """Mean and variance of each feature, [D] float32, as they lie among the parameters."""
 
-    mean: jax.Array
-    variance: jax.Array
+    running_mean: jax.Array
+    running_variance: jax.Array
 
 
 class BatchNorm(nnx.Module):
@@ -53,13 +53,13 @@ class BatchNorm(nnx.Module):
         rows = x.size // x.shape[-1]
         variance = variance * rows / max(rows - 1, 1)
         return Statistics(
-            (1 - MOMENTUM) * self.running_mean[...] + MOMENTUM * mean,
-            (1 - MOMENTUM) * self.running_variance[...] + MOMENTUM * variance,
+            running_mean=(1 - MOMENTUM) * self.running_mean[...] + MOMENTUM * mean,
+            running_variance=(1 - MOMENTUM) * self.running_variance[...] + MOMENTUM * variance,
         )
 
 
-def batch_statistics(x: jax.Array) -> Statistics:
+def batch_statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and biased variance of each feature over all rows of `x` [..., D]."""
     rows = tuple(range(x.ndim - 1))
     mean = x.mean(rows)
-    return Statistics(mean, jnp.square(x - per_row(mean, x)).mean(rows))
+    return mean, jnp.square(x - per_row(mean, x)).mean(rows)

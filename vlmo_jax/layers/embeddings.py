@@ -69,9 +69,7 @@ class TextEmbedding(nnx.Module):
         Returns:
             [B, T, D] in the compute type; [B, 1 + T, D] with a `second`.
         """
-        # Gathered before rows of it are taken: else the rows change places.
-        table = constrain(self.word[...], "vocab", None)
-        x = constrain(jnp.take(table, token_ids, axis=0), "batch")
+        x = look_up(self.word[...], token_ids)
         x = jnp.where(token_ids[..., None] == self.pad_id, jax.lax.stop_gradient(x), x)
         x = x + (per_row(self.segment[0], x) if segments is None else self.segment[...][segments])
         if self.position is not None:
@@ -82,6 +80,45 @@ class TextEmbedding(nnx.Module):
         return dropout(self.norm(x), self.dropout_rate, key).astype(self.dtype)
 
 
+class TokenEmbedding(nnx.Module):
+    """word + position: the text embedding of CLIP.
+
+    Args:
+        vocab_size: V.
+        width: D.
+        positions: rows of the position table, the longest text.
+        dtype: type of the result.
+        init_std: deviation that the words start from; positions start from half of it.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        width: int,
+        *,
+        positions: int,
+        dtype: DTypeLike = jnp.float32,
+        init_std: float = INIT_STD,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.dtype = dtype
+        normal, half = truncated_normal(init_std), truncated_normal(init_std / 2)
+        self.word = param(normal, (vocab_size, width), ("vocab", "embed"), rngs)
+        self.position = param(half, (positions, width), (None, "embed"), rngs)
+
+    def __call__(self, token_ids: jax.Array) -> jax.Array:
+        """Embeds `token_ids` [B, T] int32 to [B, T, D]."""
+        x = look_up(self.word[...], token_ids)
+        return (x + per_row(self.position[: token_ids.shape[1]], x)).astype(self.dtype)
+
+
+def look_up(table: jax.Array, token_ids: jax.Array) -> jax.Array:
+    """The rows of a word table [V, D] for tokens [B, T] int32: [B, T, D]."""
+    # Gathered before rows of it are taken: else the rows change places.
+    table = constrain(table, "vocab", None)
+    return constrain(jnp.take(table, token_ids, axis=0), "batch")
+
+
 class ImageEmbedding(nnx.Module):
     """[class token; linear patches] [+ position], as in ViT.
 
@@ -90,6 +127,7 @@ class ImageEmbedding(nnx.Module):
         width: D.
         positions: whether learned positions are added.
         mask_token: whether there is a token for patches that are hidden, as in BEiT.
+        bias: whether patches have a bias; CLIP's have none.
         dtype: compute type.
         init_std: deviation that the parameters start from.
     """
@@ -102,6 +140,7 @@ class ImageEmbedding(nnx.Module):
         *,
         positions: bool = False,
         mask_token: bool = False,
+        bias: bool = True,
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
         rngs: nnx.Rngs,
@@ -110,7 +149,7 @@ class ImageEmbedding(nnx.Module):
         self.dtype, self.patch_size = dtype, patch_size
         num_tokens = (image_size // patch_size) ** 2 + 1
         self.patch = param(normal, (patch_size * patch_size * 3, width), (None, "embed"), rngs)
-        self.patch_bias = param(nnx.initializers.zeros, (width,), (None,), rngs)
+        self.patch_bias = param(nnx.initializers.zeros, (width,), (None,), rngs) if bias else None
         self.class_token = param(normal, (width,), (None,), rngs)
         self.position = (
             param(normal, (num_tokens, width), (None, "embed"), rngs) if positions else None
@@ -130,7 +169,8 @@ class ImageEmbedding(nnx.Module):
         """
         patches = split_patches(image, self.patch_size).astype(self.dtype)
         x = patches @ self.patch[...].astype(self.dtype)
-        x = x + per_row(self.patch_bias[...].astype(self.dtype), x)
+        if self.patch_bias is not None:
+            x = x + per_row(self.patch_bias[...].astype(self.dtype), x)
         if hidden is not None:
             assert self.mask_token is not None, "this embedding was made without a mask token"
             x = jnp.where(hidden[..., None], self.mask_token[...].astype(self.dtype), x)

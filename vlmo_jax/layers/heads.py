@@ -105,28 +105,38 @@ class Classifier(nnx.Module):
 class ContrastiveProjection(nnx.Module):
     """Projections of image and text to one space, where they have length 1, and their temperature.
 
-    `logit_scale` holds the logarithm of the scale, initially log(1/0.07), never clamped.
+    `logit_scale` holds the logarithm of the scale, initially log(1/0.07); what keeps it in bounds
+    is `config.optimizer.limits`.
+
+    Args:
+        width: D of the image's states.
+        text_width: of the text's; None: D too.
+        out_width: of the space; None: D too.
+        dtype: compute type.
+        init_std: deviation that matrices start from.
     """
 
     def __init__(
         self,
         width: int,
         *,
+        text_width: int | None = None,
+        out_width: int | None = None,
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
         rngs: nnx.Rngs,
     ) -> None:
         layers: dict[str, Any] = dict(use_bias=False, dtype=dtype, init_std=init_std, rngs=rngs)
-        self.image = Linear(width, width, **layers)
-        self.text = Linear(width, width, **layers)
+        self.image = Linear(width, out_width or width, **layers)
+        self.text = Linear(text_width or width, out_width or width, **layers)
         self.logit_scale = param(nnx.initializers.constant(math.log(1 / 0.07)), (), (), rngs)
 
     def project_image(self, first_token: jax.Array) -> jax.Array:
-        """[B, D] -> [B, D] float32 of length 1."""
+        """[B, D] -> [B, D of the space] float32 of length 1."""
         return l2_normalize(self.image(first_token))
 
     def project_text(self, first_token: jax.Array) -> jax.Array:
-        """[B, D] -> [B, D] float32 of length 1."""
+        """[B, D of the text] -> [B, D of the space] float32 of length 1."""
         return l2_normalize(self.text(first_token))
 
 

@@ -97,8 +97,7 @@ class RegionEncoder(nnx.Module):
             y = self.mlp(x, by_batch=by_batch) + y
         return unit_length(self.pooling(y, mask))
 
-    def moved_statistics(self, x: jax.Array) -> dict[str, Statistics]:
-        """The running statistics after a batch [B, R, F], by the name of their module; none
-        without an MLP.
-        """
-        return {} if self.mlp is None else {"mlp": self.mlp.norm.moved(self.mlp.up(x))}
+    def moved_statistics(self, x: jax.Array) -> Statistics:
+        """The running statistics after a batch [B, R, F], of an encoder with an MLP."""
+        assert self.mlp is not None, "this encoder has no BatchNorm"
+        return self.mlp.norm.moved(self.mlp.up(x))

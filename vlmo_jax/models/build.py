@@ -12,13 +12,17 @@ from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.fields import Anything, Kind, check_fields
 from vlmo_jax.models import (
     beit,
+    clip,
     dual_vlmo,
     dvae,
+    flops,
     memory,
     vilbert,
     vilbert_fields,
     vlmo,
     vlmo_fields,
+    vse_flops,
+    vse_infinity,
 )
 from vlmo_jax.models.sizes import DTYPES, MeshShape
 
@@ -32,6 +36,8 @@ class ModelKind(NamedTuple):
         check_sizes: function of such fields and a mesh's shape that refuses what does not go
             together.
         num_params, num_values: of memory.py, what it takes at least.
+        pass_flops: function of such fields, what its passes cost; None for a model that is not
+            searched with or asked.
     """
 
     module: type[nnx.Module]
@@ -39,6 +45,7 @@ class ModelKind(NamedTuple):
     check_sizes: Callable[[Mapping[str, Any], MeshShape], None]
     num_params: Callable[[Mapping[str, Any]], int]
     num_values: Callable[..., tuple[int, int]]
+    pass_flops: Callable[[Mapping[str, Any]], flops.PassFlops] | None = None
 
 
 # What `config.model.kind` may be.
@@ -49,6 +56,7 @@ MODELS = {
         vlmo_fields.check_sizes,
         memory.count_vlmo,
         memory.values_of_transformer,
+        flops.vlmo_passes,
     ),
     "dual_vlmo": ModelKind(
         dual_vlmo.DualVLMo,
@@ -56,6 +64,7 @@ MODELS = {
         dual_vlmo.check_sizes,
         memory.count_dual_vlmo,
         memory.values_of_dual_vlmo,
+        flops.vlmo_passes,
     ),
     "beit": ModelKind(
         beit.BEiT,
@@ -77,6 +86,23 @@ MODELS = {
         vilbert_fields.check_sizes,
         vilbert_fields.count_params,
         vilbert_fields.num_values,
+        vilbert_fields.pass_flops,
+    ),
+    "vse_infinity": ModelKind(
+        vse_infinity.VSEInfinity,
+        vse_infinity.FIELDS,
+        vse_infinity.check_sizes,
+        vse_infinity.count_params,
+        vse_infinity.values_at_once,
+        vse_flops.pass_flops,
+    ),
+    "clip": ModelKind(
+        clip.CLIP,
+        clip.FIELDS,
+        clip.check_sizes,
+        clip.count_params,
+        clip.num_values,
+        clip.pass_flops,
     ),
 }
 
@@ -119,6 +145,17 @@ def check_model(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
     kind = _find_kind(fields.get("kind"))
     check_fields("model", fields, {"kind": Anything(), **kind.fields}, closed=True)
     kind.check_sizes(fields, mesh_shape)
+
+
+def pass_flops(fields: Mapping[str, Any]) -> flops.PassFlops:
+    """What an example's passes through a model cost.
+
+    Args:
+        fields: mapping like `config.model`, of a kind that is searched with or asked.
+    """
+    count = _find_kind(fields.get("kind")).pass_flops
+    assert count is not None, "a model of another kind is refused before"
+    return count(fields)
 
 
 def _find_kind(kind: str | None) -> ModelKind:

@@ -17,6 +17,23 @@ from typing import Any, NamedTuple
 TRAINING_FACTOR = 3
 
 
+class PassFlops(NamedTuple):
+    """Floating-point operations of an example's passes through a model, the embedding of patches
+    included.
+
+    Attributes:
+        image: one image through the dual encoder; 0 for a model that is none.
+        text: one text through the dual encoder; 0 likewise.
+        match: one pair through the fusion encoder; 0 for a model without one.
+        answer: one question about an image, with the head.
+    """
+
+    image: int
+    text: int
+    match: int
+    answer: int
+
+
 class ForwardFlops(NamedTuple):
     """Floating-point operations of forward passes.
 
@@ -88,6 +105,13 @@ def model_flops(model: Mapping[str, Any]) -> ForwardFlops:
     )
 
 
+def vlmo_passes(model: Mapping[str, Any]) -> PassFlops:
+    """FLOPs of the passes of a VLMo or of a dual one: see `model_flops`."""
+    flops = model_flops(model)
+    answer = _answering_flops(model, images=1, classes=model.get("num_answers", 1))
+    return PassFlops(flops.image, flops.text, flops.match, answer)
+
+
 def pair_pretrain_flops(
     model: Mapping[str, Any], data: Mapping[str, Any], fused_share: float = 1.0
 ) -> int:
@@ -96,25 +120,9 @@ def pair_pretrain_flops(
     return round(flops.contrast + fused_share * (flops.pretrain - flops.contrast))
 
 
-def retrieval_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
-    """FLOPs of a pair's way through the dual encoder: see `model_flops`."""
-    flops = model_flops(model)
-    return flops.image + flops.text
-
-
-def retrieval_matching_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
-    """The same and three passes through the fusion encoder: the pair and its hard negatives."""
-    return retrieval_flops(model, data) + 3 * model_flops(model).match
-
-
 def text_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
     """FLOPs of stage 2 on a text: see `model_flops`."""
     return model_flops(model).text_pretrain
-
-
-def vqa_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
-    """FLOPs of VQA on a question: see `_answering_flops`."""
-    return _answering_flops(model, images=1, classes=model["num_answers"])
 
 
 def nlvr2_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:

@@ -9,7 +9,7 @@ from vlmo_jax.commands.config_errors import multiple, require
 from vlmo_jax.commands.fields import Choice, Extra, Flag, Kind, Number, Several, Text, Whole
 from vlmo_jax.layers.regions import BOX
 from vlmo_jax.layers.transformer import REMAT_POLICIES
-from vlmo_jax.models.flops import block_flops
+from vlmo_jax.models.flops import PassFlops, block_flops
 from vlmo_jax.models.sizes import DEEPEST, DTYPE, SIZE, MeshShape, check_vocabulary
 
 Fields = Mapping[str, Any]
@@ -236,6 +236,13 @@ def num_values(fields: Fields, *, images: int, text: bool) -> tuple[int, int]:
     inputs = sum((stream.depth + co_blocks) * stream.tokens * stream.width for stream in streams)
     attention = max((stream.num_heads * stream.tokens**2 for stream in streams), default=0)
     return passes * inputs, passes * attention
+
+
+def pass_flops(fields: Fields) -> PassFlops:
+    """FLOPs of a ViLBERT's passes, which has none of images or texts alone."""
+    match, co = match_flops(fields), fields["co_width"]
+    head = 4 * co * (co + fields.get("num_answers", NUM_ANSWERS))
+    return PassFlops(image=0, text=0, match=match, answer=match + head)
 
 
 def match_flops(fields: Fields) -> int:

@@ -143,6 +143,16 @@ class TaskRecipe(Protocol):
     def describe(self) -> str:
         """What is learned, in a few words behind those of the data; may be empty."""
 
+    def watch(self, metrics: Mapping[str, float]) -> str:
+        """What people should know of a training that goes wrong, in words; "" if nothing does.
+
+        Args:
+            metrics: of the steps since it was last asked, their means by name.
+
+        Raises:
+            UserError: the run should end.
+        """
+
     def next_step(self, workdir: Path) -> str:
         """What to do with the finished run in `workdir`, in words and commands."""
 

@@ -5,6 +5,7 @@ that it keeps from step to step (`extra`), and what never changes (`frozen`).
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -21,11 +22,14 @@ class Prepared(NamedTuple):
         batch: arrays [B, ...], which may be cut into parts by rows.
         context: what the losses read beside it, the same for all parts, such as queued features.
         extra: the task's state after this step.
+        settled: those of the parameters that the task sets itself, a part of their tree with the
+            values after this step, such as running statistics; they should have no gradient.
     """
 
     batch: Batch
     context: Any
     extra: Mapping[str, Any]
+    settled: Mapping[str, Any] = MappingProxyType({})
 
 
 class Task(Protocol):
@@ -164,6 +168,24 @@ class LearnsToRetrieve(Protocol):
 
     def retrieval_scale(self) -> jax.Array:
         """The logarithm of the scale."""
+
+
+@runtime_checkable
+class PoolsPairs(DualEncoder, Protocol):
+    """A dual encoder that may have running statistics, as it is trained."""
+
+    def retrieval_text(
+        self, token_ids: jax.Array, token_mask: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, T] -> [B, D] of length 1."""
+
+    def learn_image(
+        self, image: Any, *, dropped: float = 0.0, key: jax.Array | None = None
+    ) -> jax.Array:
+        """What it sees -> [B, D] of length 1, by the statistics of this batch."""
+
+    def moved_statistics(self, image: Any) -> Mapping[str, Any]:
+        """The running statistics after a batch: a part of the tree of parameters."""
 
 
 @runtime_checkable

@@ -144,6 +144,7 @@ class Loop:
         self.steps_in_window = 0
         self.stop, self.held = StopRequests(_say), contextlib.ExitStack()
         self.last_save = time.monotonic()
+        self.warned = False  # whether the task found something wrong at the last log line
         self.long_texts = 0.0  # share of the texts so far that were too long for a row
 
     def run(self) -> bool:
@@ -265,6 +266,13 @@ class Loop:
         line = {f"train/{name}": value for name, value in means.items()}
         speed = {"train/samples_per_second": rate, "train/data_wait": wait}
         self.writer.write(step, {**line, **speed}, seconds_left=left)
+        self._warn(step, self.program.recipe.task.watch(means))
+
+    def _warn(self, step: int, warning: str) -> None:
+        """Says what goes wrong, once as long as it does."""
+        if warning and not self.warned:
+            _say(f"step {step}: {warning}")
+        self.warned = bool(warning)
 
     def _missing_evaluations(self) -> tuple[str, ...]:
         """The evaluations that are due before the first step: all of them at step 0; later those

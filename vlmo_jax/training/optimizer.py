@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +13,17 @@ import optax
 from flax import nnx
 
 from vlmo_jax.commands.config_errors import ConfigError, one_of, require
-from vlmo_jax.commands.fields import Choice, Kind, Number, Regex, Rule, Several, Whole, check_fields
+from vlmo_jax.commands.fields import (
+    Choice,
+    Extra,
+    Kind,
+    Number,
+    Regex,
+    Rule,
+    Several,
+    Whole,
+    check_fields,
+)
 from vlmo_jax.training.layer_decay import layer_factors
 from vlmo_jax.training.partition import Partition
 
@@ -40,6 +51,12 @@ FIELDS: dict[str, Kind] = {
     "frozen": _REGEXES,
     "layer_decay": Number(above=0, high=1),
     "ema_decay": Number(low=0, below=1, zero="no averages"),
+    "limits": Extra(
+        Several(
+            Rule(Several(Number(), 2, "two numbers, least and most")),
+            what="pairs (regular expression, (least, most)) with a comma behind each",
+        )
+    ),
 }
 
 
@@ -191,6 +208,22 @@ def adamw(
     return optax.GradientTransformation(init, update)
 
 
+def keep_within(least: Any, most: Any) -> optax.GradientTransformation:
+    """Cuts updates so that no parameter leaves its range; comes last.
+
+    Args:
+        least, most: trees like the parameters, of numbers, infinite where there is no bound.
+    """
+
+    def update(updates: Any, state: optax.EmptyState, params: Any) -> tuple[Any, optax.EmptyState]:
+        def cut(u, p, low, high):
+            return u if low == -math.inf and high == math.inf else jnp.clip(p + u, low, high) - p
+
+        return jax.tree.map(cut, updates, params, least, most), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
     """How parameters are updated.
@@ -234,6 +267,7 @@ def make_optimizer(
     frozen: Sequence[str] = (),
     layer_decay: float = 1.0,
     ema_decay: float = 0.0,
+    limits: Sequence[tuple[str, tuple[float, float]]] = (),
 ) -> Optimizer:
     """Builds the optimizer of a recipe; arguments are the fields of `config.optimizer`.
 
@@ -250,6 +284,8 @@ def make_optimizer(
         layer_decay: each layer learns that much slower than the one above it, on top of
             `rate_multipliers` (see layer_decay.py); 1: all alike.
         ema_decay: see `Optimizer`.
+        limits: (regex, (least, most)) pairs, between which every update leaves a parameter: a
+            contrast's scale, say.
 
     Raises:
         ConfigError: names the field that makes no sense, or rules that match nothing.
@@ -276,4 +312,22 @@ def make_optimizer(
     update = adamw(rates, betas=(beta1, beta2), epsilon=epsilon, decay=decay, multiplier=multiplier)
     if clip_norm:
         update = optax.chain(optax.clip_by_global_norm(clip_norm), update)
+    if limits:
+        update = optax.chain(update, _limits_of(params, limits, partition))
     return Optimizer(update, rates, partition, ema_decay)
+
+
+def _limits_of(
+    params: Any, limits: Sequence[tuple[str, tuple[float, float]]], partition: Partition | None
+) -> optax.GradientTransformation:
+    for regex, (low, high) in limits:
+        require(
+            low <= high,
+            f"config.optimizer.limits: {regex!r} has least {low} above most {high}; swap them",
+        )
+    bounds = []
+    for which, everywhere in ((0, -math.inf), (1, math.inf)):
+        rules = [(regex, float(bound[which])) for regex, bound in limits] + [(".*", everywhere)]
+        matched = match_rules(params, rules, key="optimizer.limits")
+        bounds.append(matched if partition is None else partition.select(matched))
+    return keep_within(*bounds)

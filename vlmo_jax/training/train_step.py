@@ -87,11 +87,19 @@ class Update:
         metrics["learning_rate"] = optimizer.schedule(state.step)
         updated = optax.apply_updates(trainable, updates)
         metrics[FINITE] = _all_finite(updated)
-        params = optimizer.insert(state.params, updated)
+        params = _settle(optimizer.insert(state.params, updated), prepared.settled)
         extra = dict(prepared.extra)
         if optimizer.ema_decay:
             extra[AVERAGED] = update_average(state.extra[AVERAGED], params, optimizer.ema_decay)
         return TrainState(state.step + 1, params, moments, extra), metrics
+
+
+def _settle(params: Any, settled: Mapping[str, Any]) -> Any:
+    """`params` with those that the task sets itself in their places."""
+    if not settled:
+        return params
+    flatten, unflatten = nnx.traversals.flatten_mapping, nnx.traversals.unflatten_mapping
+    return unflatten({**flatten(params), **flatten(settled)})
 
 
 def _all_finite(tree: Any) -> jax.Array:

@@ -1,12 +1,12 @@
-"""Text to token ids: SentencePiece models trained by us, BERT WordPiece vocabularies for official
-weights.
+"""Text to token ids: SentencePiece models trained by us, BERT WordPiece vocabularies and byte pairs of
+CLIP for official weights.
 """
 
 import hashlib
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import sentencepiece
 import tokenizers
@@ -14,28 +14,17 @@ import tokenizers
 from vlmo_jax.commands.config_errors import require
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import sources
-from vlmo_jax.datasets.errors import DataError, MissingDataError
+from vlmo_jax.datasets.errors import MissingDataError
+from vlmo_jax.input.text.byte_pairs import BytePairTokenizer
+from vlmo_jax.input.text.encoding import Encoding, TokenizerError
 
 # The special tokens of BERT's vocabularies, and of those that we train: padding, unknown, begin,
 # end, mask.
 BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-EMBEDDED = {"emoji": sources.EMBEDDED["emoji"] / "sentencepiece.model"}
-
-
-class TokenizerError(DataError):
-    """A file that is no tokenizer, or not one that can be used here."""
-
-
-class Encoding(NamedTuple):
-    """The tokens of one text, without special tokens around them.
-
-    Attributes:
-        ids: token ids in [0, vocab_size).
-        words: for each token the running number, from 0, of the whole word it belongs to.
-    """
-
-    ids: list[int]
-    words: list[int]
+EMBEDDED = {
+    "emoji": sources.EMBEDDED["emoji"] / "sentencepiece.model",
+    "clip": pathlib.Path(__file__).parent / "clip" / "bpe_simple_vocab_16e6.txt.gz",
+}
 
 
 class Tokenizer(Protocol):
@@ -217,8 +206,9 @@ def load_tokenizer(path_or_name: str) -> Tokenizer:
     """Loads the tokenizer in a file.
 
     Args:
-        path_or_name: a SentencePiece ".model" file, a BERT vocabulary ".txt" file, or "emoji" for
-            the SentencePiece model that comes with the package.
+        path_or_name: a SentencePiece ".model" file, a BERT vocabulary ".txt" file, a ".gz" file of
+            merges as CLIP's, or one that comes with the package: "emoji", a SentencePiece model,
+            or "clip".
 
     Returns:
         An object with the attributes and methods of `Tokenizer`.
@@ -229,7 +219,7 @@ def load_tokenizer(path_or_name: str) -> Tokenizer:
     """
     path_or_name = str(path_or_name).removeprefix(sources.EMBEDDED_PREFIX)
     if path_or_name in EMBEDDED:
-        return SentencePieceTokenizer(EMBEDDED[path_or_name])
+        path_or_name = str(EMBEDDED[path_or_name])
     path = user_path(path_or_name)
     kind = _kind_of(path)
     if not path.is_file():
@@ -254,11 +244,13 @@ def _kind_of(path: pathlib.Path) -> Callable[..., Tokenizer]:
     kinds: dict[str, Callable[..., Tokenizer]] = {
         ".model": SentencePieceTokenizer,
         ".txt": WordPieceTokenizer,
+        ".gz": BytePairTokenizer,
     }
     if path.suffix not in kinds:
         raise TokenizerError(
             f"tokenizer={str(path)!r} is not a tokenizer file: give a SentencePiece .model"
-            " file, a BERT vocabulary .txt file or the name of one that comes with the package"
+            " file, a BERT vocabulary .txt file, CLIP's merges as .txt.gz or the name of one that"
+            " comes with the package"
             f" ({', '.join(EMBEDDED)})"
         )
     return kinds[path.suffix]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlmo_jax.commands.config_errors import naming
-from vlmo_jax.commands.fields import Kind
+from vlmo_jax.commands.fields import Extra, Kind, Number
 from vlmo_jax.datasets import open_region_source
 from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.input.attempts import BrokenDataError, needed_record, read_record
@@ -12,6 +12,7 @@ from vlmo_jax.input.pairs import check_caption_sizes
 from vlmo_jax.input.pipeline import TrainBatches
 from vlmo_jax.input.regions import RegionPairExamples, RegionPairRows, RegionRows
 from vlmo_jax.input.schema import empty_batch
+from vlmo_jax.input.text.word_dropping import check_dropped
 from vlmo_jax.recipes.data import opening
 from vlmo_jax.recipes.data.texts_of_pairs import TEXTS_OF_PAIRS, TextsOfPairs
 from vlmo_jax.recipes.visual import region_rows
@@ -20,7 +21,11 @@ from vlmo_jax.recipes.visual import region_rows
 class RegionPairsData(TextsOfPairs):
     """Regions of images with captions, of which one is drawn each time; see `protocols.Data`."""
 
-    allowed: Mapping[str, Kind] = {**opening.LOADED, **TEXTS_OF_PAIRS}
+    allowed: Mapping[str, Kind] = {
+        **opening.LOADED,
+        **TEXTS_OF_PAIRS,
+        "dropped_regions": Extra(Number()),
+    }
 
     @property
     def rows(self) -> RegionPairRows:
@@ -40,6 +45,7 @@ class RegionPairsData(TextsOfPairs):
         region_rows(self.config)
         check_caption_sizes(self.config.model.text_length, self.config.data.max_masked_tokens)
         self.check_texts()
+        check_dropped("data.dropped_regions", self.config.data.get("dropped_regions", 0.0))
         opening.check_loading(self.config)
 
     def open(self, *, training: bool) -> None:
@@ -54,7 +60,12 @@ class RegionPairsData(TextsOfPairs):
         """See `protocols.Data`."""
         assert self.tokenizer is not None  # the data are open
         maker = RegionPairExamples(
-            self.source, self.tokenizer, self.rows, self.config.seed, **self.drawing
+            self.source,
+            self.tokenizer,
+            self.rows,
+            self.config.seed,
+            dropped_regions=self.config.data.get("dropped_regions", 0.0),
+            **self.drawing,
         )
         return opening.stream(self.config, maker, start_step)
 

@@ -5,12 +5,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vlmo_jax.commands.fields import Kind, Number, Text, Whole
+from vlmo_jax.commands.fields import Extra, Kind, Number, Text, Whole
 from vlmo_jax.datasets.identity import identify
 from vlmo_jax.input.text.captions import check_captions
 from vlmo_jax.input.text.coverage import describe_coverage
 from vlmo_jax.input.text.masking import check_mask_rate
 from vlmo_jax.input.text.tokenizer import Tokenizer
+from vlmo_jax.input.text.word_dropping import check_dropped
 from vlmo_jax.recipes.data import opening
 
 # What the fields of the texts may be.
@@ -18,6 +19,7 @@ TEXTS_OF_PAIRS: dict[str, Kind] = {
     "captions": Text(),
     "mask_rate": Number(),
     "max_masked_tokens": Whole(),
+    "dropped_words": Extra(Number()),
 }
 
 
@@ -66,11 +68,17 @@ class TextsOfPairs(DescribesTexts):
         if data.max_masked_tokens:
             check_mask_rate(data.mask_rate)
         check_captions(data.captions)
+        check_dropped("data.dropped_words", data.get("dropped_words", 0.0))
 
     @property
     def drawing(self) -> Mapping[str, Any]:
         """How captions are drawn and masked: arguments of a `PairMaker`."""
-        return {"captions": self.config.data.captions, "mask_rate": self.config.data.mask_rate}
+        data = self.config.data
+        return {
+            "captions": data.captions,
+            "mask_rate": data.mask_rate,
+            "dropped_words": data.get("dropped_words", 0.0),
+        }
 
     def identity(self) -> dict[str, Any]:
         """See `protocols.Data`."""

@@ -12,6 +12,7 @@ from vlmo_jax.recipes.tasks.retrieval import RetrievalMatchingRecipe, RetrievalT
 from vlmo_jax.recipes.tasks.text_pretrain import TextPretrainRecipe
 from vlmo_jax.recipes.tasks.visual_tokenizer import VisualTokenizerRecipe
 from vlmo_jax.recipes.tasks.vqa import VqaRecipe
+from vlmo_jax.recipes.tasks.vse_infinity import TripletRecipe
 
 TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "pair_pretrain": PairPretrainRecipe,
@@ -22,4 +23,5 @@ TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "nlvr2": Nlvr2Recipe,
     "retrieval": RetrievalTaskRecipe,
     "retrieval_matching": RetrievalMatchingRecipe,
+    "vse_infinity": TripletRecipe,
 }

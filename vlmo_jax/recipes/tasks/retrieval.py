@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vlmo_jax.commands.config_errors import require
 from vlmo_jax.commands.fields import Flag, Kind
-from vlmo_jax.models.flops import retrieval_flops, retrieval_matching_flops
+from vlmo_jax.models.build import pass_flops
 from vlmo_jax.recipes.tasks.settings import WEIGHT, Settings, check_heads, check_init
 from vlmo_jax.tasks.protocols import LearnsToMatch, LearnsToRetrieve
 from vlmo_jax.tasks.retrieval_finetune import RetrievalMatchingTask, RetrievalTask
@@ -45,7 +45,8 @@ class RetrievalTaskRecipe(Settings):
 
     def forward_flops(self) -> int:
         """See `protocols.TaskRecipe`."""
-        return retrieval_flops(self.config.model, self.config.data)
+        passes = pass_flops(self.config.model)
+        return passes.image + passes.text
 
     def next_step(self, workdir: Path) -> str:
         """See `protocols.TaskRecipe`."""
@@ -65,4 +66,5 @@ class RetrievalMatchingRecipe(RetrievalTaskRecipe):
 
     def forward_flops(self) -> int:
         """See `protocols.TaskRecipe`."""
-        return retrieval_matching_flops(self.config.model, self.config.data)
+        # The pair and its hard negatives take three passes through the fusion encoder.
+        return super().forward_flops() + 3 * pass_flops(self.config.model).match

@@ -34,7 +34,7 @@ class Settings:
     @property
     def dropout(self) -> bool:
         """Whether dropout and drop-path draw anything."""
-        return self.config.model.drop_path_rate > 0
+        return self.config.model.get("drop_path_rate", 0.0) > 0
 
     def check_inputs(self) -> None:
         """Nothing is needed."""
@@ -59,6 +59,10 @@ class Settings:
 
     def describe(self) -> str:
         """Nothing beside the data."""
+        return ""
+
+    def watch(self, metrics: Mapping[str, float]) -> str:
+        """Nothing is known that can go wrong."""
         return ""
 
     def next_step(self, workdir: Path) -> str:

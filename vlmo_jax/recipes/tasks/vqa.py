@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vlmo_jax.models.flops import vqa_flops
+from vlmo_jax.models.build import pass_flops
 from vlmo_jax.recipes.tasks.settings import Settings, check_heads, check_init
 from vlmo_jax.tasks.protocols import AnswersQuestions
 from vlmo_jax.tasks.vqa import VqaTask
@@ -29,7 +29,7 @@ class VqaRecipe(Settings):
 
     def forward_flops(self) -> int:
         """See `protocols.TaskRecipe`."""
-        return vqa_flops(self.config.model, self.config.data)
+        return pass_flops(self.config.model).answer
 
     def next_step(self, workdir: Path) -> str:
         """See `protocols.TaskRecipe`."""
