@@ -3,6 +3,7 @@
 `config.model.num_regions` says so: models without it, or with 0, see images.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -51,7 +52,8 @@ def region_rows(config: ConfigDict) -> RegionRows:
 def seen_by(config: ConfigDict) -> Seen:
     """What the model of a recipe sees."""
     if sees_regions(config):
-        maker = functools.partial(EvalRegions, rows=region_rows(config))
+        rows = dataclasses.replace(region_rows(config), num_classes=0)  # which nothing scores
+        maker = functools.partial(EvalRegions, rows=rows)
         return Seen(visual.REGIONS, open_region_source, maker, normalised=False)
     images = functools.partial(EvalImages, rows=ImageRows(config.model.image_size))
     return Seen(visual.IMAGES, open_source, images, normalised=True)

@@ -10,6 +10,7 @@ from vlmo_jax.recipes.tasks.nlvr2 import Nlvr2Recipe
 from vlmo_jax.recipes.tasks.pair_pretrain import PairPretrainRecipe
 from vlmo_jax.recipes.tasks.retrieval import RetrievalMatchingRecipe, RetrievalTaskRecipe
 from vlmo_jax.recipes.tasks.text_pretrain import TextPretrainRecipe
+from vlmo_jax.recipes.tasks.vilbert_pretrain import VilbertPretrainRecipe
 from vlmo_jax.recipes.tasks.visual_tokenizer import VisualTokenizerRecipe
 from vlmo_jax.recipes.tasks.vqa import VqaRecipe
 from vlmo_jax.recipes.tasks.vse_infinity import TripletRecipe
@@ -24,4 +25,5 @@ TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "retrieval": RetrievalTaskRecipe,
     "retrieval_matching": RetrievalMatchingRecipe,
     "vse_infinity": TripletRecipe,
+    "vilbert_pretrain": VilbertPretrainRecipe,
 }
