@@ -153,11 +153,13 @@ class Format(NamedTuple):
         read: tensors and hints, by name, to a Converted.
         write: parameters, the meta of their checkpoint and what was kept aside to tensors.
         hints_beside: hints that files beside the tensors give, by a path of these.
+        tokenizer: name of the one that all published models have, kept where no other is given.
     """
 
     read: Callable[..., Converted]
     write: Callable[[Any, Mapping[str, Any], Tensors], dict[str, np.ndarray]]
     hints_beside: Callable[[pathlib.Path], dict[str, Any]] = lambda source: {}
+    tokenizer: str = ""
 
 
 FORMATS = {
@@ -166,6 +168,6 @@ FORMATS = {
     "dalle": Format(read_dalle, write_dalle),
     "vilbert": Format(vilbert.read_vilbert, vilbert.write_vilbert),
     # One reader for all names; each spelling has its writer.
-    "clip": Format(clip.read_clip, clip.write_clip, clip.hints_beside),
-    "clip_hf": Format(clip.read_clip, clip.write_clip_hf, clip.hints_beside),
+    "clip": Format(clip.read_clip, clip.write_clip, clip.hints_beside, "clip"),
+    "clip_hf": Format(clip.read_clip, clip.write_clip_hf, clip.hints_beside, "clip"),
 }
