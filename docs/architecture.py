@@ -75,7 +75,11 @@ FLOORS = (
     ),
     (
         _room("main", "the command of a run"),
-        Room("encode, match, answer", "their commands", ("encode", "match", "answer")),
+        Room(
+            "encode, match, answer",
+            "their commands",
+            ("encode", "match", "answer", "grid_features"),
+        ),
         _room("bench", "how fast it is"),
         _room("doctor", "is all well"),
     ),

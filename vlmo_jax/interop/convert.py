@@ -1,7 +1,7 @@
 """Converts checkpoints of others to ours and back.
 
-    python -m vlmo_jax.interop.convert SRC OUT --from=vlmo|beit|dalle|clip [--tokenizer=vocab.txt]
-    python -m vlmo_jax.interop.convert CHECKPOINT OUT.safetensors --to=vlmo|beit|dalle|clip|clip_hf
+    python -m vlmo_jax.interop.convert SRC OUT --from=FORMAT [--tokenizer=vocab.txt]
+    python -m vlmo_jax.interop.convert CHECKPOINT OUT.safetensors --to=FORMAT
 
 The first makes a folder OUT with a checkpoint of parameters, step 0, and in its meta the config,
 the preprocessing and the tokenizer, so that `--config.init_from=OUT`, evaluation and

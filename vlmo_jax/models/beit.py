@@ -130,6 +130,10 @@ class BEiT(nnx.Module):
             x, (("image", x.shape[1]),), ("image",), index=index, read=read, key=key
         )[:, 0]
 
+    def patch_states(self, image: jax.Array) -> jax.Array:
+        """[B, S, S, 3] -> states of the patches, row by row, after the last norm [B, P - 1, D]."""
+        return self.encode_image(image)[:, 1:]
+
     def predict_masked(
         self, image: jax.Array, masked_positions: jax.Array, key: jax.Array | None = None
     ) -> jax.Array:

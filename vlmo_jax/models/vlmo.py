@@ -214,6 +214,10 @@ class VLMo(nnx.Module):
             x, spans, ("vision_language",), mask=mask, index=index, read=read, key=key
         )[:, 0]
 
+    def patch_states(self, image: jax.Array) -> jax.Array:
+        """[B, S, S, 3] -> states of the patches, row by row, after the last norm [B, P - 1, D]."""
+        return self.encode_image(self.embed_image(image))[:, 0, 1:]
+
     def image_features(
         self, image: jax.Array, key: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:

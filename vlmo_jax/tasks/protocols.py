@@ -300,6 +300,14 @@ class PretrainsOnRegions(Protocol):
 
 
 @runtime_checkable
+class EncodesPatches(Protocol):
+    """A model that says something of each patch of an image."""
+
+    def patch_states(self, image: jax.Array) -> jax.Array:
+        """[B, S, S, 3] -> states of the patches, row by row, after the last norm [B, P, D]."""
+
+
+@runtime_checkable
 class EncodesToCodes(Protocol):
     """A visual tokenizer."""
 

@@ -234,7 +234,7 @@ def _state_dict(path: pathlib.Path, content: Any) -> tuple[dict[Any, Any], str]:
         if not inner:
             break
         left_out += [shown(key) for key in content if key != inner[0]]
-        content = content[inner[0]]
+        content = _one_dict(content[inner[0]])
     if is_tensor(content):
         raise TensorFileError(f"{path}: holds a Tensor, not named tensors")
     if not isinstance(content, dict):
@@ -254,8 +254,21 @@ def _state_dict(path: pathlib.Path, content: Any) -> tuple[dict[Any, Any], str]:
     return tensors, few(left_out)
 
 
+def _one_dict(value: Any) -> Any:
+    """Several state dicts in a list, one a tower, as one: "0." before the names of the first."""
+    if not isinstance(value, list):
+        return value
+    return {
+        f"{number}.{key}": item for number, part in enumerate(value) for key, item in part.items()
+    }
+
+
 def _holds_tensors(value: Any, depth: int = MAX_DEPTH) -> bool:
-    """Whether this is a dict with a tensor in it, or with a wrapper that has one."""
+    """Whether this is a dict with a tensor in it, or with a wrapper that has one, or a list of
+    dicts of tensors.
+    """
+    if isinstance(value, list) and value and depth == MAX_DEPTH:
+        return all(isinstance(part, dict) and any(map(is_tensor, part.values())) for part in value)
     if not isinstance(value, dict) or not depth:
         return False
     if any(is_tensor(item) for item in value.values()):

@@ -1,0 +1,10 @@
+"""Features of a grid of patches, in records of regions: `python -m vlmo_jax.grid_features`."""
+
+from vlmo_jax.commands.console import log_to_console
+from vlmo_jax.commands.endings import told_in_one_line
+from vlmo_jax.inference.commands.grid_features import main
+
+if __name__ == "__main__":
+    with told_in_one_line():
+        log_to_console()
+        main()
