@@ -75,6 +75,9 @@ FORMATS: dict[str, Format] = {
     "webdataset_images": Format(
         f"{_HERE}.webdataset:WebdatasetImagesReader", "the same without captions"
     ),
+    "vilbert_lmdb": Format(
+        f"{_HERE}.vilbert_lmdb:VilbertLmdbReader", "ViLBERT's regions in LMDB, with captions"
+    ),
     "image_files": Format(
         f"{_HERE}.image_files:ImageFilesReader",
         "images without captions in folders and tars, such as ImageNet",
