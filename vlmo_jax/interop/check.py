@@ -13,6 +13,7 @@ NAME.json alone where it has no arrays:
   resize             position tables at another image size, and outputs there
   beit, dalle        siblings without a kind, known by their source
   clip               states, vectors, logits, loss, gradients of a CLIP
+  vilt, vilt_ipot    a step of ViLT's pre-training, its alignment of words with patches alone
   vqa_eval           normal forms of answers, accuracies of VQA
   vqa_vocab          vocabulary of answers, soft targets
   bert_wordpiece     tokens, rows of them, and whole words to hide
@@ -59,6 +60,7 @@ from vlmo_jax.interop.checks.segmentation import check_segment_eval
 from vlmo_jax.interop.checks.textmlm import check_textmlm
 from vlmo_jax.interop.checks.train import check_train
 from vlmo_jax.interop.checks.vilbert import check_vilbert
+from vlmo_jax.interop.checks.vilt import check_ipot, check_vilt
 from vlmo_jax.interop.checks.vse_infinity import check_vse_infinity
 from vlmo_jax.interop.checks.wordpiece import check_wordpiece
 
@@ -74,6 +76,8 @@ CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], N
     "dalle": check_dalle,
     "clip": check_clip,
     "clip_bpe": check_byte_pairs,
+    "vilt": check_vilt,
+    "vilt_ipot": check_ipot,
     "vqa_eval": check_vqa_eval,
     "vqa_vocab": check_vqa_vocab,
     "bert_wordpiece": check_wordpiece,

@@ -19,6 +19,8 @@ from vlmo_jax.models import (
     memory,
     vilbert,
     vilbert_fields,
+    vilt,
+    vilt_fields,
     vlmo,
     vlmo_fields,
     vse_flops,
@@ -87,6 +89,14 @@ MODELS = {
         vilbert_fields.count_params,
         vilbert_fields.num_values,
         vilbert_fields.pass_flops,
+    ),
+    "vilt": ModelKind(
+        vilt.ViLT,
+        vilt_fields.FIELDS,
+        vilt_fields.check_sizes,
+        vilt_fields.count_params,
+        vilt_fields.num_values,
+        vilt_fields.pass_flops,
     ),
     "vse_infinity": ModelKind(
         vse_infinity.VSEInfinity,

@@ -171,7 +171,7 @@ class ViLBERT(nnx.Module):
         assert not isinstance(visual, tuple), "this model was made for images, not for regions"
         return grid_regions(visual, self.patch_size)
 
-    def encode_pair(
+    def encode_regions(
         self,
         regions: Regions,
         token_ids: jax.Array,
@@ -276,7 +276,7 @@ class ViLBERT(nnx.Module):
 
     def _fused(self, image, token_ids, token_mask, key):
         regions = add_global_region(self.see(image))
-        return self.encode_pair(regions, token_ids, token_mask, key).fused
+        return self.encode_regions(regions, token_ids, token_mask, key).fused
 
 
 class AnswerHead(nnx.Module):

@@ -213,6 +213,20 @@ class LearnsToMatch(LearnsToRetrieve, FusesPairs, Protocol):
 
 
 @runtime_checkable
+class LearnsToRank(Protocol):
+    """A fusion encoder that gives pairs one score, by which they are ranked."""
+
+    def rank_scores(
+        self,
+        image: Any,
+        token_ids: jax.Array,
+        token_mask: jax.Array,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """What is seen and [B, T] -> [B] float32."""
+
+
+@runtime_checkable
 class AnswersQuestions(Protocol):
     """A model that answers questions about images out of a list of answers."""
 
@@ -275,10 +289,32 @@ class PretrainsOnPairs(EncodesText, Protocol):
 
 
 @runtime_checkable
+class AlignsWordsAndPatches(Protocol):
+    """A fusion encoder whose states of words and patches are all to be had, and can be aligned."""
+
+    def encode_pair(
+        self,
+        image: Any,
+        token_ids: jax.Array,
+        token_mask: jax.Array,
+        key: jax.Array | None = None,
+    ) -> Any:
+        """What is seen and [B, T] -> `text` [B, T, D], `image` [B, P, D], `image_mask` [B, P]; the
+        first of both is no word and no patch.
+        """
+
+    def match_logits(self, first_tokens: jax.Array) -> jax.Array:
+        """[..., D] -> logits of "no match" and "match" [..., 2]."""
+
+    def predict_words(self, states: jax.Array) -> jax.Array:
+        """[..., D] -> logits of tokens [..., V]."""
+
+
+@runtime_checkable
 class PretrainsOnRegions(Protocol):
     """A model that reads regions beside a text, and says what is masked of both."""
 
-    def encode_pair(
+    def encode_regions(
         self,
         regions: Any,
         token_ids: jax.Array,

@@ -204,7 +204,7 @@ class VilbertPretrainTask(Stateless):
         """
         regions = self.regions(batch)
         seen = add_global_region(regions, batch["hidden"])
-        pair = model.encode_pair(seen, batch["mlm_token_ids"], batch["token_mask"], key)
+        pair = model.encode_regions(seen, batch["mlm_token_ids"], batch["token_mask"], key)
         labels = batch["aligned"].astype(jnp.int32)
         logits = model.match_logits(pair.fused)
         words = model.predict_words(read_tokens(pair.tokens.text, batch["mlm_positions"]))

@@ -78,6 +78,12 @@ FORMATS: dict[str, Format] = {
     "vilbert_lmdb": Format(
         f"{_HERE}.vilbert_lmdb:VilbertLmdbReader", "ViLBERT's regions in LMDB, with captions"
     ),
+    "precomp": Format(
+        f"{_HERE}.region_arrays:PrecompReader", "SCAN's arrays of 36 regions an image"
+    ),
+    "bottom_up_tsv": Format(
+        f"{_HERE}.region_tables:BottomUpReader", "regions of bottom-up attention's tables"
+    ),
     "image_files": Format(
         f"{_HERE}.image_files:ImageFilesReader",
         "images without captions in folders and tars, such as ImageNet",

@@ -163,6 +163,29 @@ def coco_evaluation_images(path: pathlib.Path) -> dict[int, str]:
     return found
 
 
+def numbered_captions(path: pathlib.Path) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """The captions of a file by the numbers that detectors call its images by.
+
+    Args:
+        path: of dataset_coco.json, whose images have a `cocoid`, or of another one, in which the
+            number is the file's name.
+
+    Returns:
+        {number: (split, captions)}.
+
+    Raises:
+        MissingDataError, DataError: there is no such file, or it is another.
+    """
+    found = {}
+    for _, where, image in read_items(path, "images"):
+        name = get(image, "filename", str, where)
+        number = str(image["cocoid"]) if "cocoid" in image else _stem(name)
+        sentences = get(image, "sentences", list, where)
+        texts = tuple(caption(_raw(sentence, where), where) for sentence in sentences)
+        found[number] = (_split(image, where), texts)
+    return found
+
+
 def _split(image: Any, where: str) -> str:
     name = get(image, "split", str, where)
     if name not in SPLITS:

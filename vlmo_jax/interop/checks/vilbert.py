@@ -98,7 +98,7 @@ def losses_and_outputs(
     """
     model = nnx.merge(graphdef, params)
     boxes, seen = batch["image_loc"], batch["image_attention_mask"].astype(bool)
-    pair = model.encode_pair(
+    pair = model.encode_regions(
         Regions(batch["image_feat"], boxes, seen),
         batch["input_ids"],
         batch["attention_mask"].astype(bool),
