@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vlmo_jax.checkpoints.earlier import upgrade_config
-from vlmo_jax.interop import beit, clip, dalle, vilbert, vilt, vlmo, vse_infinity
+from vlmo_jax.interop import albef, beit, clip, dalle, vilbert, vilt, vlmo, vse_infinity
 from vlmo_jax.interop.converted import (
     CENTRED,
     RUNTIME,
@@ -167,6 +167,7 @@ FORMATS = {
     "beit": Format(read_beit, write_beit),
     "dalle": Format(read_dalle, write_dalle),
     "vilbert": Format(vilbert.read_vilbert, vilbert.write_vilbert),
+    "albef": Format(albef.read_albef, albef.write_albef),
     # One reader for all names; each spelling has its writer.
     "clip": Format(clip.read_clip, clip.write_clip, clip.hints_beside, "clip"),
     "clip_hf": Format(clip.read_clip, clip.write_clip_hf, clip.hints_beside, "clip"),
