@@ -51,7 +51,7 @@ ASIDE = (
     r"bert\.encoder\.c_layer\.\d+\.biOutput\.q_dense[12]\.(weight|bias)",
     r"bert\.embeddings\.position_ids",
     re.escape(DECODER),
-    r"(vil_prediction_gqa|vil_tri_prediction|vil_logit|vision_logit|linguisic_logit)\..*",
+    r"(vil_prediction_gqa|vil_tri_prediction|vision_logit|linguisic_logit)\..*",
 )
 # Width of a head of every published stream, for files, which do not tell it.
 TEXT_HEAD, OTHER_HEADS = 64, 128
@@ -102,6 +102,7 @@ HEADS: dict[str, dict[str, Place]] = {
         CLASSES: Place(("region_head", "decoder", "kernel"), (), LINEAR),
         "cls.imagePredictions.decoder.bias": Place(("region_head", "decoder", "bias"), (), SAME),
     },
+    "rank": dict(dense_places("vil_logit", ("rank_head",))),
     "vqa": dict(_answer_places(VQA, "vqa_head")),
     "nlvr2": dict(_answer_places(NLVR2, "nlvr2_head")),
 }

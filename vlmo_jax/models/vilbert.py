@@ -75,6 +75,7 @@ class ViLBERT(nnx.Module):
     mlm_head: Any
     region_head: Any
     itm_head: Any
+    rank_head: Any
     vqa_head: Any
     nlvr2_head: Any
 
@@ -157,6 +158,7 @@ class ViLBERT(nnx.Module):
                 vision_width, region_classes or seen_width, **layers, rngs=rngs
             ),
             "itm": lambda: Linear(co_width, 2, **layers, rngs=rngs),
+            "rank": lambda: Linear(co_width, 1, **layers, rngs=rngs),
             "vqa": lambda: AnswerHead(co_width, 2 * co_width, num_answers, **layers, rngs=rngs),
             "nlvr2": lambda: AnswerHead(2 * co_width, 2 * co_width, 2, **layers, rngs=rngs),
         }
@@ -245,8 +247,24 @@ class ViLBERT(nnx.Module):
         token_mask: jax.Array,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """A visual input and [B, T] -> logits of "no match" and "match" [B, 2] float32."""
+        """A visual input and [B, T] -> logits of "no match" and "match" [B, 2] float32; of a model
+        that ranks, 0 and its score.
+        """
+        if self.rank_head is not None:
+            scores = self.rank_scores(image, token_ids, token_mask, key)
+            return jnp.stack([jnp.zeros_like(scores), scores], axis=-1)
         return self.match_logits(self._fused(image, token_ids, token_mask, key))
+
+    def rank_scores(
+        self,
+        image: jax.Array | Regions,
+        token_ids: jax.Array,
+        token_mask: jax.Array,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """A visual input and [B, T] -> scores by which pairs are ranked [B] float32."""
+        fused = self._fused(image, token_ids, token_mask, key)
+        return self.rank_head(fused).astype(jnp.float32)[:, 0]
 
     def answer(
         self,

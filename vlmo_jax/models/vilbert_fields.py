@@ -15,7 +15,7 @@ from vlmo_jax.models.sizes import DEEPEST, DTYPE, SIZE, MeshShape, check_vocabul
 Fields = Mapping[str, Any]
 
 # What a model may have; each is one module.
-HEADS = ("itm", "mlm", "region", "vqa", "nlvr2")
+HEADS = ("itm", "mlm", "region", "rank", "vqa", "nlvr2")
 PRETRAIN_HEADS = ("itm", "mlm", "region")
 NUM_ANSWERS = 3129
 
@@ -215,6 +215,7 @@ def count_params(fields: Fields) -> int:
         "itm": 2 * co + 2,
         "mlm": text.width**2 + 3 * text.width + vocab_size,
         "region": vision.width**2 + 3 * vision.width + (vision.width + 1) * regions.targets,
+        "rank": co + 1,
         "vqa": 2 * co**2 + 6 * co + (2 * co + 1) * answers,
         "nlvr2": 4 * co**2 + 10 * co + 2,
     }
@@ -241,8 +242,9 @@ def num_values(fields: Fields, *, images: int, text: bool) -> tuple[int, int]:
 def pass_flops(fields: Fields) -> PassFlops:
     """FLOPs of a ViLBERT's passes, which has none of images or texts alone."""
     match, co = match_flops(fields), fields["co_width"]
-    head = 4 * co * (co + fields.get("num_answers", NUM_ANSWERS))
-    return PassFlops(image=0, text=0, match=match, answer=match + head)
+    answer = match + 4 * co * (co + fields.get("num_answers", NUM_ANSWERS))
+    compare = 2 * match + 4 * co * (2 * co + 2)
+    return PassFlops(image=0, text=0, match=match, answer=answer, compare=compare)
 
 
 def match_flops(fields: Fields) -> int:

@@ -41,8 +41,8 @@ class RankingRecipe(Settings):
         """See `protocols.TaskRecipe`."""
         data = self.config.data
         return RankingTask(
-            mean=tuple(data.mean),
-            std=tuple(data.std),
+            mean=tuple(data.get("mean", ())),
+            std=tuple(data.get("std", ())),
             dropout=self.dropout,
             seen=seen_by(self.config).columns,
             **self.weights,
