@@ -99,14 +99,20 @@ FIRST = "text_encoder.bert.encoder.layer.1."
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"text_decoder.cls.predictions.bias": np.zeros(3)}, "of VQA: it writes answers with a dec"),
+        (
+            {"text_decoder.cls.predictions.bias": np.zeros(3)},
+            "of VQA: it writes answers with a dec",
+        ),
         ({"cls_head.0.weight": np.zeros((3, 3))}, "of NLVR2 or visual entailment"),
         ({"ta_head.weight": np.zeros((3, 3))}, "of the second pre-training for NLVR2"),
         ({"temp": None}, r"missing \['temp'\]; unexpected none"),
         ({f"{FIRST}crossattention.self.key.bias": None}, "missing .*crossattention.self.key.bias"),
         ({"visual_encoder.blocks.1.attn.qkv.bias": None}, "missing .*blocks.1.attn.k_bias"),
         ({"prompt.weight": np.zeros(3)}, r"unexpected \['prompt.weight'\]"),
-        ({"itm_head.weight": np.zeros((3, 32))}, r"itm_head.weight: shape \(3, 32\), not \(2, 32\)"),
+        (
+            {"itm_head.weight": np.zeros((3, 32))},
+            r"itm_head.weight: shape \(3, 32\), not \(2, 32\)",
+        ),
         ({"visual_encoder.pos_embed": np.zeros((1, 16, 32))}, "no square grid"),
         ({f"{PREDICTIONS}decoder.bias": np.ones(200)}, "decoder.bias differs from"),
         ({"vision_proj.weight": None}, r"no ALBEF: missing .*names of LAVIS are not read"),

@@ -29,7 +29,9 @@ def assert_same(state, metrics, alone):
     for found, wanted in zip(metrics, its_metrics, strict=True):
         assert found.keys() == wanted.keys()
         for name in wanted:
-            np.testing.assert_allclose(found[name], wanted[name], rtol=1e-5, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(
+                found[name], wanted[name], rtol=1e-5, atol=1e-5, err_msg=name
+            )
     compare = lambda path, a, b: np.testing.assert_allclose(
         a, b, atol=1e-5, err_msg=jax.tree_util.keystr(path)
     )
