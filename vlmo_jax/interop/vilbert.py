@@ -209,14 +209,14 @@ def find_sizes(tensors: Tensors) -> dict[str, Any]:
         "vocab_size": len(tensors[WORDS]),
         "width": width,
         "depth": depth,
-        "num_heads": max(1, width // TEXT_HEAD),
+        "num_heads": _heads("text", width, TEXT_HEAD),
         "mlp_dim": len(tensors[TEXT_MLP]),
         "vision_width": vision_width,
         "vision_depth": vision_depth,
-        "vision_num_heads": max(1, vision_width // OTHER_HEADS),
+        "vision_num_heads": _heads("vision", vision_width, OTHER_HEADS),
         "vision_mlp_dim": len(tensors[VISION_MLP]),
         "co_width": co_width,
-        "co_num_heads": max(1, co_width // OTHER_HEADS),
+        "co_num_heads": _heads("co-attention", co_width, OTHER_HEADS),
         "co_blocks": list(range(depth - co_depth, depth)),
         "vision_co_blocks": list(range(co_depth)),
         "heads": [head for head, places in HEADS.items() if set(places) & set(tensors)],
@@ -224,6 +224,16 @@ def find_sizes(tensors: Tensors) -> dict[str, Any]:
         "num_tasks": len(tensors[TASK_ROWS]) if TASK_ROWS in tensors else 0,
         "task_row": VQA_ROW if TASK_ROWS in tensors else 0,
     }
+
+
+def _heads(stream: str, width: int, of_one: int) -> int:
+    """How many attention heads a stream has, whose files do not tell them: as published."""
+    if width > of_one and width % of_one:
+        raise ValueError(
+            f"the {stream} stream is {width} wide, which is no multiple of the {of_one} of a head"
+            " in every published ViLBERT"
+        )
+    return max(1, width // of_one)
 
 
 def _depth(tensors: Tensors, name: str) -> int:
