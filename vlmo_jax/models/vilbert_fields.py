@@ -71,12 +71,12 @@ class RegionSizes(NamedTuple):
     """Of what is seen.
 
     Attributes:
-        count: R, most regions of an image.
+        number: R, most regions of an image.
         width: F of their features.
         targets: numbers that are predicted of a masked one.
     """
 
-    count: int
+    number: int
     width: int
     targets: int
 
@@ -85,17 +85,17 @@ def region_sizes(fields: Fields) -> RegionSizes:
     """Sizes of the regions that a ViLBERT reads, of a detector's or of patches."""
     patch = fields["patch_size"]
     if patch:
-        count, width = (fields["image_size"] // patch) ** 2, 3 * patch**2
+        number, width = (fields["image_size"] // patch) ** 2, 3 * patch**2
     else:
-        count, width = fields["num_regions"], fields["region_width"]
-    return RegionSizes(count, width, fields["region_classes"] or width)
+        number, width = fields["num_regions"], fields["region_width"]
+    return RegionSizes(number, width, fields["region_classes"] or width)
 
 
 def _streams(fields: Fields) -> tuple[Sizes, Sizes]:
     """The text stream and the vision stream, whose first token is the whole image."""
     names = ("width", "depth", "num_heads", "mlp_dim")
     text, vision = ([fields[prefix + name] for name in names] for prefix in ("", "vision_"))
-    return Sizes(*text, fields["text_length"]), Sizes(*vision, region_sizes(fields).count + 1)
+    return Sizes(*text, fields["text_length"]), Sizes(*vision, region_sizes(fields).number + 1)
 
 
 def check_sizes(fields: Fields, mesh_shape: MeshShape) -> None:
@@ -110,9 +110,9 @@ def check_sizes(fields: Fields, mesh_shape: MeshShape) -> None:
     """
     _, fsdp, tensor = mesh_shape
     for stream in ("", "vision_", "co_"):
-        width, heads = f"{stream}width", f"{stream}num_heads"
-        multiple(f"model.{width}", fields[width], fields[heads], f"config.model.{heads}")
-        multiple(f"model.{heads}", fields[heads], tensor, "config.mesh.tensor")
+        width, count = f"{stream}width", f"{stream}num_heads"
+        multiple(f"model.{width}", fields[width], fields[count], f"config.model.{count}")
+        multiple(f"model.{count}", fields[count], tensor, "config.mesh.tensor")
     for stream in ("", "vision_"):
         multiple(f"model.{stream}width", fields[f"{stream}width"], fsdp, "config.mesh.fsdp")
         multiple(f"model.{stream}mlp_dim", fields[f"{stream}mlp_dim"], tensor, "config.mesh.tensor")

@@ -202,8 +202,8 @@ def _record(
     record = RegionsRecord(
         features=_rows(item, "features", count, where),
         boxes=boxes,
-        width=np.int32(_whole(item, "image_w", where)),
-        height=np.int32(_whole(item, "image_h", where)),
+        width=np.asarray(_whole(item, "image_w", where), np.int32),
+        height=np.asarray(_whole(item, "image_h", where), np.int32),
         classes=classes,
         texts=texts,
         keywords=(),
