@@ -12,8 +12,9 @@ with a detector's regions: those of base are refused.
 
 Published recipe (facebookresearch/vilbert-multi-task): Conceptual Captions, 3.1 M pairs, batch 512,
 10 epochs, rate 1e-4 (BERT's weights a tenth of it), AdamW (0.9, 0.98), linear warm-up over 10 %,
-texts of 36 tokens. For retrieval batch 128, rate 2e-5, four choices. The small one predicts the codes of configs/visual_tokenizer.py; with
---config.model.region_classes=0 it predicts the pixels of patches, and needs no tokenizer.
+texts of 36 tokens. For retrieval batch 128, rate 2e-5, four choices. The small one predicts the
+codes of configs/visual_tokenizer.py; with --config.model.region_classes=0 it predicts the pixels of
+patches, and needs no tokenizer.
 """
 
 from ml_collections import ConfigDict
