@@ -61,7 +61,6 @@ def get_config(arg="tiny"):
     )
     config.model = _model(size)
     config.optimizer.no_decay = NO_DECAY
-    # every pair is scored: config.evals.retrieval.scoring="vectors" is for models with vectors
     config = _tiny(config) if size == "tiny" else _paper(config)
     return _fine_tune(config, size, task) if task else config
 
@@ -172,7 +171,8 @@ def _rank(config, size):
         config.evals.retrieval.update(splits=("test",), every_steps=config.steps)
         config.checkpoint.best_metric = None
         return config
-    config.batch_size, config.steps = 64, 300
+    # Each image with 16 captions; in parts for the memory.
+    config.batch_size, config.accumulation, config.steps = 64, 4, 300
     config.optimizer.update(learning_rate=5e-4, warmup_steps=30)
     config.evals.retrieval.every_steps = config.steps // 2
     return config

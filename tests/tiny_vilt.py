@@ -72,3 +72,9 @@ def params(seed=0, task="", **fields):
 
     abstract = nnx.to_pure_dict(_model(task, tuple(fields.items()))[1])
     return jax.tree_util.tree_map_with_path(draw, abstract)
+
+
+def on_one_device(shapes):
+    """Shapes laid out on the first device, as a warm start wants them."""
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)

@@ -102,5 +102,7 @@ def test_a_checkpoint_says_what_images_become():
 
 
 def test_sizes_that_cannot_be():
-    with pytest.raises(ConfigError, match="must be of rising size"):
+    with pytest.raises(ConfigError, match="longest_side=8 is less than config.model.image_size=16"):
         CanvasRows(16, 8, 8)
+    with pytest.raises(ConfigError, match="patch_size=32 must be 1 to config.model.image_size=16"):
+        CanvasRows(16, 30, 32)

@@ -20,10 +20,10 @@ from vlmo_jax.input.evaluation import split_batches
 from vlmo_jax.input.images.pixels import resize_square
 from vlmo_jax.input.plain_images import EvalImages, ImageRows
 from vlmo_jax.input.schema import Batch, Column
-from vlmo_jax.layers.embeddings import normalize_image
 from vlmo_jax.models.build import MODELS, abstract_model, model_maker
 from vlmo_jax.parallel import sharding
 from vlmo_jax.tasks.protocols import EncodesPatches
+from vlmo_jax.tasks.visual import visual_input
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ class GridEncoder:
 
         def encode(params: Any, image: jax.Array) -> jax.Array:
             model = nnx.merge(graphdef, params)
-            states = model.patch_states(jnp.asarray(normalize_image(image, mean, std)))
+            states = model.patch_states(visual_input({"image": image}, mean, std))
             return states.astype(jnp.float32)
 
         self._encode = jax.jit(encode)

@@ -43,9 +43,14 @@ class CanvasRows:
     def __post_init__(self) -> None:
         check_image_size(self.image_size)
         require(
-            1 <= self.patch_size <= self.image_size <= self.longest_side,
-            f"config.model.patch_size={self.patch_size}, image_size={self.image_size} and"
-            f" longest_side={self.longest_side} must be of rising size",
+            1 <= self.patch_size <= self.image_size,
+            f"config.model.patch_size={self.patch_size} must be 1 to config.model.image_size="
+            f"{self.image_size}",
+        )
+        require(
+            self.longest_side >= self.image_size,
+            f"config.model.longest_side={self.longest_side} is less than config.model.image_size="
+            f"{self.image_size}, the most that the shorter side has; use at least as much",
         )
 
     @property

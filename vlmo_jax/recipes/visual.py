@@ -5,7 +5,6 @@
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -68,8 +67,8 @@ def seen_by(config: ConfigDict) -> Seen:
     """What the model of a recipe sees."""
     if sees_regions(config):
         rows = dataclasses.replace(region_rows(config), num_classes=0)  # which nothing scores
-        maker = functools.partial(EvalRegions, rows=rows)
-        return Seen(visual.REGIONS, open_region_source, maker, normalised=False)
+        regions = lambda source: EvalRegions(source, rows)
+        return Seen(visual.REGIONS, open_region_source, regions, normalised=False)
     form = image_form_of(config)
-    images = functools.partial(EvalImages, rows=form)
+    images = lambda source: EvalImages(source, form)
     return Seen(tuple(form.columns), open_source, images, normalised=True)

@@ -2,6 +2,7 @@
 the triplet loss, with all gradients.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -76,14 +77,19 @@ def _check_pooling(arrays: Arrays, config: Info, report: Any) -> None:
 def _check_triplet(arrays: Arrays, margin: float, report: Any) -> None:
     images, texts = (jnp.asarray(arrays[f"triplet/{name}"]) for name in ("im", "s"))
     report.compare("triplet/scores", images @ texts.T, arrays["triplet/scores"], TOLERANCE)
+    run = jax.jit(
+        lambda images, texts, hardest: jax.value_and_grad(_loss, (0, 1))(
+            images, texts, margin, hardest
+        )
+    )
     for name, hardest in (("triplet_max", True), ("triplet_sum", False)):
-        loss, slopes = jax.value_and_grad(_loss, (0, 1))(images, texts, margin, hardest)
+        loss, slopes = run(images, texts, jnp.asarray(hardest))
         _compare_loss(name, loss, arrays, report)
         for key, slope in zip(("grad_im", "grad_s"), slopes, strict=True):
             _compare_gradient(f"{name}/{key}", slope, arrays[f"{name}/{key}"], report)
 
 
-def _loss(images: jax.Array, texts: jax.Array, margin: float, hardest: bool) -> jax.Array:
+def _loss(images: jax.Array, texts: jax.Array, margin: float, hardest: Any) -> jax.Array:
     scores = images @ texts.T
     return triplet_loss(scores, scores.T, margin, hardest=hardest)
 
@@ -101,39 +107,28 @@ def _check_encoder(arrays: Arrays, info: Info, report: Any) -> None:
     params = jax.tree.map(jnp.asarray, fill_places(read, places))
     images, captions = (jnp.asarray(arrays[f"enc/{name}"]) for name in ("images", "captions"))
     mask = _mask(arrays["enc/lengths"], images.shape[1])
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(by_batch: bool, arguments: Any, hardest: jax.Array) -> Any:
+        def loss(params: Any, images: jax.Array, captions: jax.Array) -> Any:
+            embeddings = nnx.merge(graphdef, params)(images, mask, by_batch=by_batch)
+            return _loss(embeddings, captions, info["margin"], hardest), embeddings
+
+        return jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(*arguments)
+
+    trained = {name: place for name, place in places.items() if "running" not in name}
     for mode, by_batch in (("eval", False), ("train", True)):
-
-        def embed(params: Any, images: jax.Array, by_batch: bool = by_batch) -> jax.Array:
-            return nnx.merge(graphdef, params)(images, mask, by_batch=by_batch)
-
-        report.compare(
-            f"enc_{mode}/embeddings",
-            jax.jit(embed)(params, images),
-            arrays[f"enc_{mode}/embeddings"],
-            TOLERANCE,
-        )
         for kind, hardest in (("max", True), ("sum", False)):
             name = f"enc_{mode}_{kind}"
-
-            def loss(
-                params: Any,
-                images: jax.Array,
-                captions: jax.Array,
-                embed: Any = embed,
-                hardest: bool = hardest,
-            ) -> Any:
-                return _loss(embed(params, images), captions, info["margin"], hardest)
-
-            found, slopes = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(params, images, captions)
-            _compare_loss(name, found, arrays, report)
-            _compare_gradient(
-                f"{name}/grad_images", slopes[1], arrays[f"{name}/grad_images"], report
+            (loss, embeddings), (grads, *slopes) = run(
+                by_batch, (params, images, captions), jnp.asarray(hardest)
             )
-            _compare_gradient(
-                f"{name}/grad_captions", slopes[2], arrays[f"{name}/grad_captions"], report
-            )
-            trained = {n: p for n, p in places.items() if "running" not in n}
-            _compare_gradients(name, slopes[0], trained, group(arrays, f"{name}/grad"), report)
+            _compare_loss(name, loss, arrays, report)
+            for key, slope in zip(("grad_images", "grad_captions"), slopes, strict=True):
+                _compare_gradient(f"{name}/{key}", slope, arrays[f"{name}/{key}"], report)
+            _compare_gradients(name, grads, trained, group(arrays, f"{name}/grad"), report)
+        theirs = arrays[f"enc_{mode}/embeddings"]
+        report.compare(f"enc_{mode}/embeddings", embeddings, theirs, TOLERANCE)
     moved = nnx.merge(graphdef, params).moved_statistics(images)
     after = group(arrays, "enc_train")
     report.compare(

@@ -23,8 +23,9 @@ from vlmo_jax.recipes.visual import seen_by
 from vlmo_jax.tasks.protocols import DualEncoder, FusesPairs, Matcher
 from vlmo_jax.tasks.retrieval import Encoders, make_encoders
 
-# How pairs are scored: by vectors of images and texts, or each by a pass of its own.
-SCORINGS = ("vectors", "pairs")
+# How pairs are scored: by vectors of images and texts, each by a pass of its own, or by what the
+# model is made for.
+SCORINGS = ("auto", "vectors", "pairs")
 
 
 class RetrievalRecipe(SplitsRecipe):
@@ -56,10 +57,10 @@ class RetrievalRecipe(SplitsRecipe):
     @property
     def _scores_pairs(self) -> bool:
         """Whether every pair is scored: what is asked for, or else what the model is made for."""
-        chosen = self.fields.get("scoring", None)
+        chosen = self.fields.get("scoring", "auto")
         module = MODELS[self.config.model.kind].module
         only_fuses = issubclass(module, FusesPairs) and not issubclass(module, DualEncoder)
-        return chosen == "pairs" or chosen is None and only_fuses
+        return chosen == "pairs" or chosen == "auto" and only_fuses
 
     def check(self, batch_shards: int) -> None:
         """See `protocols.EvaluationRecipe`."""
