@@ -77,8 +77,8 @@ FLOORS = (
         _room("main", "the command of a run"),
         Room(
             "encode, match, answer",
-            "their commands",
-            ("encode", "match", "answer", "grid_features"),
+            "their commands, and more",
+            ("encode", "match", "answer", "grid_features", "zero_shot"),
         ),
         _room("bench", "how fast it is"),
         _room("doctor", "is all well"),

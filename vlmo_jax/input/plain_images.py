@@ -21,6 +21,8 @@ from vlmo_jax.input.images import pixels
 from vlmo_jax.input.images.augmentation import Augmentation
 from vlmo_jax.input.schema import INDEX_COLUMNS, Batch, Column, Rows
 
+CROPPED = "centre crop bicubic"
+
 
 def check_image_size(image_size: int) -> None:
     """Raises ConfigError unless images of `config.model.image_size` have pixels."""
@@ -108,6 +110,22 @@ class ImageRows:
     ) -> None:
         """Writes a random view of a picture into a row."""
         batch[name][row] = augmentation.view(picture, self.image_size, rng)
+
+
+@dataclasses.dataclass(frozen=True)
+class CroppedRows(ImageRows):
+    """The same with the middle of an image in the place of all of it, which keeps its shape: as
+    CLIP does; an `ImageForm`.
+    """
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """How images become arrays: plain JSON values."""
+        return {"image_size": self.image_size, "resize": CROPPED}
+
+    def write(self, batch: Batch, row: int, picture: Image.Image, name: str = "image") -> None:
+        """Writes the middle of a picture, its shorter side resized, into a row."""
+        batch[name][row] = np.asarray(pixels.resize_centre(picture, self.image_size))
 
 
 @dataclasses.dataclass(frozen=True)

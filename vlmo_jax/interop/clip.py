@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vlmo_jax.checkpoints.param_names import flatten
+from vlmo_jax.input.plain_images import CROPPED
 from vlmo_jax.interop import clip_names as names
 from vlmo_jax.interop.clip_names import HUGGINGFACE, OPENAI, Between, Row, name_rows, spelled
 from vlmo_jax.interop.converted import Converted, Tensors, preprocessing, refuse_hints
@@ -324,11 +325,11 @@ def hints_beside(source: pathlib.Path) -> dict[str, Any]:
             f" {', '.join(ACTIVATIONS)}, one for both towers"
         )
     # Where they are left out, they are those of the library's own defaults.
-    heads = [
+    heads = tuple(
         tower.get("num_attention_heads", usual)
         for tower, usual in zip(towers, (12, 8), strict=True)
-    ]
-    return {"activation": activations.pop(), "num_heads": tuple(heads)}
+    )
+    return {"activation": activations.pop(), "num_heads": heads}
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -372,7 +373,7 @@ def read_clip(
         )
     model = {"kind": "clip", **RUNTIME, **sizes, "activation": activation}
     config = whole_config("clip:b32", model, **STATISTICS)
-    ready = preprocessing(sizes["image_size"], STATISTICS)
+    ready = {**preprocessing(sizes["image_size"], STATISTICS), "resize": CROPPED}
     return Converted(params, config, ready, aside, {"spelling": spelling})
 
 

@@ -13,9 +13,12 @@ from ml_collections import ConfigDict
 from vlmo_jax.datasets import open_region_source, open_source
 from vlmo_jax.evals.retrieval import PicturedMaker
 from vlmo_jax.input.canvas import CanvasRows
-from vlmo_jax.input.plain_images import EvalImages, ImageForm, ImageRows
+from vlmo_jax.input.plain_images import CroppedRows, EvalImages, ImageForm, ImageRows
 from vlmo_jax.input.regions import EvalRegions, RegionRows
 from vlmo_jax.tasks import visual
+
+# What `config.data.resize` may be: all of an image as a square, or the square in its middle.
+RESIZES = {"square": ImageRows, "centre_crop": CroppedRows}
 
 
 class Seen(NamedTuple):
@@ -60,7 +63,8 @@ def canvas_of(config: ConfigDict) -> CanvasRows | None:
 
 def image_form_of(config: ConfigDict) -> ImageForm:
     """What images become for the model of a recipe that reads images."""
-    return canvas_of(config) or ImageRows(config.model.image_size)
+    squares = RESIZES[config.data.get("resize", "square")]
+    return canvas_of(config) or squares(config.model.image_size)
 
 
 def seen_by(config: ConfigDict) -> Seen:

@@ -48,6 +48,31 @@ def resize_square(
     return image.resize((size, size), resample)
 
 
+def resize_centre(image: Image.Image, size: int) -> Image.Image:
+    """Resizes the shorter side to `size`, bicubic, and keeps the square in the middle: CLIP's
+    transform of evaluation.
+
+    Args:
+        image: RGB image.
+        size: side in pixels.
+
+    Returns:
+        RGB image [size, size].
+
+    Source: torchvision's Resize and CenterCrop, as in openai/CLIP's `_transform`. What is cut off
+    is never computed.
+    """
+    shorter = min(image.size)
+    # The sides once resized, in whole pixels, and where the square begins in them.
+    sides = [int(size * side / shorter) for side in image.size]
+    starts = [round((side - size) / 2) for side in sides]
+    scales = [whole / side for whole, side in zip(image.size, sides, strict=True)]
+    left, top = (start * scale for start, scale in zip(starts, scales, strict=True))
+    right, bottom = ((start + size) * s for start, s in zip(starts, scales, strict=True))
+    box = left, top, min(right, image.width), min(bottom, image.height)
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+
+
 def draw_crop(
     width: int,
     height: int,

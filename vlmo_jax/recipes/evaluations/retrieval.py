@@ -66,13 +66,7 @@ class RetrievalRecipe(SplitsRecipe):
         """See `protocols.EvaluationRecipe`."""
         super().check(batch_shards)
         self.require_texts()
-        normalised = ("mean", "std") if seen_by(self.config).normalised else ()
-        missing = [name for name in normalised if name not in self.config.data]
-        require(
-            not missing,
-            f"config.evals.{self.name} scores images, of which"
-            f" config.data.kind={self.config.data.kind!r} does not say {' and '.join(missing)}",
-        )
+        self.require_statistics()
         heads = self.config.model.get("heads", None) or ()
         if self._scores_pairs:
             require(
