@@ -93,9 +93,13 @@ def region_sizes(fields: Fields) -> RegionSizes:
 
 def _streams(fields: Fields) -> tuple[Sizes, Sizes]:
     """The text stream and the vision stream, whose first token is the whole image."""
+    regions = region_sizes(fields).number
+    return _stream(fields, "", fields["text_length"]), _stream(fields, "vision_", regions + 1)
+
+
+def _stream(fields: Fields, prefix: str, tokens: int) -> Sizes:
     names = ("width", "depth", "num_heads", "mlp_dim")
-    text, vision = ([fields[prefix + name] for name in names] for prefix in ("", "vision_"))
-    return Sizes(*text, fields["text_length"]), Sizes(*vision, region_sizes(fields).number + 1)
+    return Sizes(**{name: fields[prefix + name] for name in names}, tokens=tokens)
 
 
 def check_sizes(fields: Fields, mesh_shape: MeshShape) -> None:
