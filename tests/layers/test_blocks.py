@@ -79,3 +79,12 @@ def test_dropout_is_drawn_by_key_in_every_block(kind):
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - stack(x, **given)).max() > 0.01
     assert np.abs(first - stack(x, key=jax.random.key(2), **given)).max() > 0.01
+
+
+@pytest.mark.parametrize("fields", [{}, {"scan_layers": False}, {"remat": "block"}], ids=str)
+def test_parts_of_a_stack_one_after_the_other_are_the_whole(fields):
+    x, given = inputs("after")
+    stack = make_stack("after", **fields)
+    half = stack(x, part=range(0, 2), **given)
+    np.testing.assert_allclose(stack(half, part=range(2, 3), **given), stack(x, **given), atol=2e-5)
+    np.testing.assert_array_equal(stack(x, part=range(1, 1), **given), x)

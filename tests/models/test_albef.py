@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests import tiny, tiny_albef
-from vlmo_jax.tasks import protocols
+from vlmo_jax.tasks import abilities
 
 HEADS = ("itc", "itm", "mlm", "vqa")
 
@@ -29,10 +29,10 @@ def batch():
 
 
 def test_it_serves_what_asks_for_its_methods(model):
-    assert isinstance(model, protocols.LearnsToMatch)
-    assert isinstance(model, protocols.AnswersQuestions)
-    assert isinstance(model, protocols.AlignsAndFuses)
-    assert not isinstance(model, protocols.PretrainsOnPairs)
+    assert isinstance(model, abilities.LearnsToMatch)
+    assert isinstance(model, abilities.AnswersQuestions)
+    assert isinstance(model, abilities.AlignsAndFuses)
+    assert not isinstance(model, abilities.PretrainsOnPairs)
 
 
 def test_vectors_have_length_one_and_matching_starts_from_the_same_states(model, batch):

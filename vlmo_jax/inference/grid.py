@@ -22,7 +22,7 @@ from vlmo_jax.input.plain_images import EvalImages, ImageRows
 from vlmo_jax.input.schema import Batch, Column
 from vlmo_jax.models.build import MODELS, abstract_model, model_maker
 from vlmo_jax.parallel import sharding
-from vlmo_jax.tasks.protocols import EncodesPatches
+from vlmo_jax.tasks.abilities import EncodesPatches
 from vlmo_jax.tasks.visual import visual_input
 
 

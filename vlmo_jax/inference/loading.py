@@ -19,7 +19,10 @@ from vlmo_jax.inference.parts import Loaded
 from vlmo_jax.inference.vocabularies import find_list_of_answers, find_tokenizer
 from vlmo_jax.models.build import MODELS, abstract_model, model_maker
 from vlmo_jax.parallel import sharding
-from vlmo_jax.tasks.protocols import AnswersQuestions, DualEncoder
+from vlmo_jax.tasks.abilities import (
+    AnswersQuestions,
+    DualEncoder,
+)
 
 # Rows of a batch on each device: what fills it, and leaves room for the large models.
 _ROWS = {"cpu": 16}

@@ -26,6 +26,7 @@ NAME.json alone where it has no arrays:
   segment_eval       accuracies and intersections over unions, logits of sliding windows
   retrieval_metrics  recalls, median and mean ranks
   retrieval_folds    the same in folds, and re-ranked by matching in two ways
+  vilbert            outputs, losses and every gradient of one step of its pre-training
 
 Tolerances: outputs and losses 2e-5; gradients 1e-4 of the tensor's largest entry, at least 1e-6;
 the losses of ten steps 1e-4; their parameters 1e-5; position tables 1e-4. All comparisons are
@@ -61,6 +62,7 @@ from vlmo_jax.interop.checks.scores import check_consistency, check_vqa_eval, ch
 from vlmo_jax.interop.checks.segmentation import check_segment_eval
 from vlmo_jax.interop.checks.textmlm import check_textmlm
 from vlmo_jax.interop.checks.train import check_train
+from vlmo_jax.interop.checks.vilbert import check_vilbert
 from vlmo_jax.interop.checks.vilt import check_ipot, check_vilt
 from vlmo_jax.interop.checks.vse_infinity import check_vse_infinity
 from vlmo_jax.interop.checks.wordpiece import check_wordpiece
@@ -90,6 +92,7 @@ CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], N
     "segment_eval": check_segment_eval,
     "retrieval_metrics": check_retrieval_metrics,
     "retrieval_folds": check_folds,
+    "vilbert": check_vilbert,
     "vse_infty": check_vse_infinity,
 }
 # Fixtures of siblings have no `kind`; their `source` names the code they were made with, or their

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vlmo_jax.checkpoints.earlier import upgrade_config
-from vlmo_jax.interop import albef, beit, clip, dalle, vilt, vlmo, vse_infinity
+from vlmo_jax.interop import albef, beit, clip, dalle, vilbert, vilt, vlmo, vse_infinity
 from vlmo_jax.interop.converted import (
     CENTRED,
     RUNTIME,
@@ -166,6 +166,7 @@ FORMATS = {
     "vlmo": Format(read_vlmo, write_vlmo),
     "beit": Format(read_beit, write_beit),
     "dalle": Format(read_dalle, write_dalle),
+    "vilbert": Format(vilbert.read_vilbert, vilbert.write_vilbert),
     "albef": Format(albef.read_albef, albef.write_albef),
     # One reader for all names; each spelling has its writer.
     "clip": Format(clip.read_clip, clip.write_clip, clip.hints_beside, "clip"),

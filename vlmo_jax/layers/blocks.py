@@ -167,31 +167,38 @@ class Stack(nnx.Module):
 
         self.blocks = make_all(rngs)
 
-    def __call__(self, x: jax.Array, *, key: jax.Array | None = None, **inputs: Any) -> jax.Array:
-        """Runs all blocks.
+    def __call__(
+        self, x: Any, *, key: jax.Array | None = None, part: range | None = None, **inputs: Any
+    ) -> Any:
+        """Runs all blocks, or some that follow each other.
 
         Args:
-            x: [B, N, D].
+            x: [B, N, D], or whatever the blocks take and give.
             key: turns dropout on; each block draws its own.
+            part: numbers of the blocks to run; None: all.
             inputs: what every block is given beside them, such as `mask`.
 
         Returns:
-            [B, N, D].
+            As `x`.
         """
+        part = range(self.depth) if part is None else part
+        scanned = self.scan_layers and len(part) > 1
         graphdef, blocks = nnx.split(self.blocks)
 
-        def apply(x: jax.Array, layer: tuple) -> tuple[jax.Array, None]:
+        def apply(x: Any, layer: tuple) -> tuple[Any, None]:
             params, number = layer
             block_key = None if key is None else jax.random.fold_in(key, number)
             return nnx.merge(graphdef, params)(x, key=block_key, **inputs), None
 
         if self.remat != "none":
             policy = REMAT_POLICIES[self.remat]
-            apply = jax.checkpoint(apply, policy=policy, prevent_cse=not self.scan_layers)
+            apply = jax.checkpoint(apply, policy=policy, prevent_cse=not scanned)
         layers = (blocks, np.arange(self.depth))
-        if self.scan_layers:
+        if scanned:
+            if len(part) < self.depth:
+                layers = jax.tree.map(lambda leaf: leaf[part.start : part.stop], layers)
             return jax.lax.scan(apply, x, layers)[0]
-        for number in range(self.depth):
+        for number in part:
             x, _ = apply(x, layer_of(layers, number))
         return x
 

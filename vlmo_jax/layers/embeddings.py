@@ -55,6 +55,7 @@ class TextEmbedding(nnx.Module):
         key: jax.Array | None = None,
         *,
         segments: jax.Array | None = None,
+        second: jax.Array | None = None,
     ) -> jax.Array:
         """Embeds texts.
 
@@ -62,15 +63,20 @@ class TextEmbedding(nnx.Module):
             token_ids: [B, T] int32.
             key: turns dropout on.
             segments: [B, T] int32 of 0 and 1, which segment row is added; None: row 0.
+            second: [D], what stands behind the first token, without position or segment; None:
+                nothing.
 
         Returns:
-            [B, T, D] in the compute type.
+            [B, T, D] in the compute type; [B, 1 + T, D] with a `second`.
         """
         x = look_up(self.word[...], token_ids)
         x = jnp.where(token_ids[..., None] == self.pad_id, jax.lax.stop_gradient(x), x)
         x = x + (per_row(self.segment[0], x) if segments is None else self.segment[...][segments])
         if self.position is not None:
             x = x + per_row(self.position[: token_ids.shape[1]], x)
+        if second is not None:
+            row = jnp.broadcast_to(second, (len(x), 1, x.shape[-1]))
+            x = jnp.concatenate([x[:, :1], row, x[:, 1:]], axis=1)
         return dropout(self.norm(x), self.dropout_rate, key).astype(self.dtype)
 
 

@@ -19,6 +19,8 @@ from vlmo_jax.models import (
     dvae,
     flops,
     memory,
+    vilbert,
+    vilbert_fields,
     vilt,
     vilt_fields,
     vlmo,
@@ -81,6 +83,14 @@ MODELS = {
         dvae.check_sizes,
         memory.count_discrete_vae,
         memory.values_of_discrete_vae,
+    ),
+    "vilbert": ModelKind(
+        vilbert.ViLBERT,
+        vilbert_fields.FIELDS,
+        vilbert_fields.check_sizes,
+        vilbert_fields.count_params,
+        vilbert_fields.num_values,
+        vilbert_fields.pass_flops,
     ),
     "vilt": ModelKind(
         vilt.ViLT,

@@ -106,7 +106,7 @@ class TaskRecipe(Protocol):
 
     @property
     def needs(self) -> type:
-        """Protocol of tasks/protocols.py that the model must fulfil."""
+        """Protocol of tasks/abilities.py that the model must fulfil."""
 
     def check_inputs(self) -> None:
         """Refuses configs that do not say what to start from; opens nothing."""
@@ -178,7 +178,7 @@ class EvaluationRecipe(Protocol):
 
     @property
     def needs(self) -> type:
-        """Protocol of tasks/protocols.py that the model must fulfil."""
+        """Protocol of tasks/abilities.py that the model must fulfil."""
 
     def check(self, batch_shards: int) -> None:
         """Refuses impossible values, on a mesh that splits a batch so many ways."""

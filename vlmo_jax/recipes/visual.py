@@ -4,6 +4,7 @@
 `longest_side` see images of their own shape, others squares.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -69,7 +70,8 @@ def image_form_of(config: ConfigDict) -> ImageForm:
 def seen_by(config: ConfigDict) -> Seen:
     """What the model of a recipe sees."""
     if sees_regions(config):
-        regions = lambda source: EvalRegions(source, region_rows(config))
+        rows = dataclasses.replace(region_rows(config), num_classes=0)  # which nothing scores
+        regions = lambda source: EvalRegions(source, rows)
         return Seen(visual.REGIONS, open_region_source, regions, normalised=False)
     form = image_form_of(config)
     images = lambda source: EvalImages(source, form)

@@ -33,9 +33,14 @@ from vlmo_jax.objectives.masked_language import (
 )
 from vlmo_jax.objectives.matching import matching_loss, sample_hard_negatives
 from vlmo_jax.parallel.sharding import all_gather, constrain
+from vlmo_jax.tasks.abilities import AlignsAndFuses
 from vlmo_jax.tasks.encoded_gradients import encoded_gradients
 from vlmo_jax.tasks.pair_pretrain import PAIR_ARRAYS, Negatives
-from vlmo_jax.tasks.protocols import AlignsAndFuses, Batch, Metrics, Prepared
+from vlmo_jax.tasks.protocols import (
+    Batch,
+    Metrics,
+    Prepared,
+)
 
 # Parts that momentum towers have none of: what judges pairs, and the temperature.
 _JUDGES = ("itm_head", "vqa_head")

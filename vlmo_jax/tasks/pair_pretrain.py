@@ -25,8 +25,12 @@ from vlmo_jax.objectives.contrastive import (
 from vlmo_jax.objectives.masked_language import masked_counts, masked_totals
 from vlmo_jax.objectives.matching import matching_loss, sample_hard_negatives
 from vlmo_jax.parallel.sharding import constrain
+from vlmo_jax.tasks.abilities import PretrainsOnPairs
 from vlmo_jax.tasks.gradients import contrastive_gradients
-from vlmo_jax.tasks.protocols import Batch, Metrics, PretrainsOnPairs
+from vlmo_jax.tasks.protocols import (
+    Batch,
+    Metrics,
+)
 from vlmo_jax.tasks.stateless import Stateless
 
 # The arrays of a batch that the losses read, and those that tell duplicates.

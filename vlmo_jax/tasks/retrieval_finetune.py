@@ -23,9 +23,16 @@ from vlmo_jax.objectives.contrastive import (
     retrieval_accuracy,
 )
 from vlmo_jax.objectives.matching import matching_loss, sample_hard_negatives
+from vlmo_jax.tasks.abilities import (
+    FusesPairs,
+    LearnsToRetrieve,
+)
 from vlmo_jax.tasks.gradients import contrastive_gradients
 from vlmo_jax.tasks.pair_pretrain import PAIR_IDS, Negatives, fetch_negatives
-from vlmo_jax.tasks.protocols import Batch, FusesPairs, LearnsToRetrieve, Metrics
+from vlmo_jax.tasks.protocols import (
+    Batch,
+    Metrics,
+)
 from vlmo_jax.tasks.stateless import Stateless
 
 

@@ -15,8 +15,14 @@ from vlmo_jax.objectives.masked_language import masked_counts, masked_totals
 from vlmo_jax.objectives.matching import matching_loss
 from vlmo_jax.objectives.word_patch import transport_distance
 from vlmo_jax.parallel.sharding import constrain
+from vlmo_jax.tasks.abilities import AlignsWordsAndPatches
 from vlmo_jax.tasks.gradients import summed_gradients
-from vlmo_jax.tasks.protocols import AlignsWordsAndPatches, Batch, Build, Metrics, Prepared
+from vlmo_jax.tasks.protocols import (
+    Batch,
+    Build,
+    Metrics,
+    Prepared,
+)
 from vlmo_jax.tasks.stateless import Stateless
 from vlmo_jax.tasks.visual import IMAGES, visual_input
 

@@ -75,6 +75,9 @@ FORMATS: dict[str, Format] = {
     "webdataset_images": Format(
         f"{_HERE}.webdataset:WebdatasetImagesReader", "the same without captions"
     ),
+    "vilbert_lmdb": Format(
+        f"{_HERE}.vilbert_lmdb:VilbertLmdbReader", "ViLBERT's regions in LMDB, with captions"
+    ),
     "precomp": Format(
         f"{_HERE}.region_arrays:PrecompReader", "SCAN's arrays of 36 regions an image"
     ),

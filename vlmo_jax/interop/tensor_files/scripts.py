@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from vlmo_jax.datasets.pickles import Call
 from vlmo_jax.interop.tensor_files.errors import TensorFileError, shown
-from vlmo_jax.interop.tensor_files.pickles import Call
 from vlmo_jax.interop.tensor_files.torch_tensors import is_tensor
 
 # Modules of the program itself, and what marks lists of one type.

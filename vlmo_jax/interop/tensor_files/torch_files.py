@@ -13,10 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vlmo_jax.interop.tensor_files.archive import Archive
-from vlmo_jax.interop.tensor_files.errors import TensorFileError, check_name, damaged, few, shown
-from vlmo_jax.interop.tensor_files.names import is_counter_name
-from vlmo_jax.interop.tensor_files.pickles import (
+from vlmo_jax.datasets.pickles import (
     MAX_BYTES,
     BrokenPickleError,
     CodeInPickleError,
@@ -24,6 +21,9 @@ from vlmo_jax.interop.tensor_files.pickles import (
     Pickled,
     read_pickle,
 )
+from vlmo_jax.interop.tensor_files.archive import Archive
+from vlmo_jax.interop.tensor_files.errors import TensorFileError, check_name, damaged, few, shown
+from vlmo_jax.interop.tensor_files.names import is_counter_name
 from vlmo_jax.interop.tensor_files.scripts import in_scripts, is_script, module_tensors
 from vlmo_jax.interop.tensor_files.torch_tensors import (
     DTYPES,

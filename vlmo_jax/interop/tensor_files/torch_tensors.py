@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from vlmo_jax.datasets.pickles import Call, Global, Persistent
 from vlmo_jax.interop.tensor_files.errors import shown
-from vlmo_jax.interop.tensor_files.pickles import Call, Global, Persistent
 
 DTYPES = {
     "float64": np.dtype("<f8"),

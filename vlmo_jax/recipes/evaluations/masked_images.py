@@ -11,8 +11,8 @@ from vlmo_jax.recipes.data.masked_images import MaskedImagesData
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
 from vlmo_jax.recipes.tasks.image_pretrain import ImagePretrainRecipe
+from vlmo_jax.tasks.abilities import PredictsMaskedImages
 from vlmo_jax.tasks.image_pretrain import make_masked_image_model
-from vlmo_jax.tasks.protocols import PredictsMaskedImages
 
 
 class MaskedImagesRecipe(SplitsRecipe):

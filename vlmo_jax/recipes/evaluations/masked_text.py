@@ -13,7 +13,7 @@ from vlmo_jax.evals.masked_text import (
 from vlmo_jax.input.text.masked_rows import TextRows
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.recipes.tasks.settings import check_heads
-from vlmo_jax.tasks.protocols import EncodesText
+from vlmo_jax.tasks.abilities import EncodesText
 from vlmo_jax.tasks.text_pretrain import make_masked_text_model
 
 

@@ -11,8 +11,8 @@ from vlmo_jax.recipes.data.statements import StatementsData, open_statements
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
 from vlmo_jax.recipes.tasks.settings import check_heads
+from vlmo_jax.tasks.abilities import ComparesImages
 from vlmo_jax.tasks.nlvr2 import make_comparer
-from vlmo_jax.tasks.protocols import ComparesImages
 
 
 class Nlvr2EvaluationRecipe(SplitsRecipe):

@@ -6,7 +6,7 @@ from flax import nnx
 from vlmo_jax.datasets import open_image_source
 from vlmo_jax.evals.reconstruction import ReconstructionEvaluation, ReconstructionEvaluator
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
-from vlmo_jax.tasks.protocols import EncodesToCodes
+from vlmo_jax.tasks.abilities import EncodesToCodes
 from vlmo_jax.tasks.visual_tokenizer import make_visual_tokenizer_model
 
 

@@ -13,7 +13,7 @@ from vlmo_jax.recipes.data.questions import QuestionsData, open_questions
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
 from vlmo_jax.recipes.tasks.settings import check_heads
-from vlmo_jax.tasks.protocols import AnswersQuestions
+from vlmo_jax.tasks.abilities import AnswersQuestions
 from vlmo_jax.tasks.vqa import make_answerer
 
 

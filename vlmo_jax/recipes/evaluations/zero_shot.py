@@ -17,7 +17,7 @@ from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
 from vlmo_jax.recipes.tasks.settings import check_heads
 from vlmo_jax.recipes.visual import seen_by
-from vlmo_jax.tasks.protocols import DualEncoder
+from vlmo_jax.tasks.abilities import DualEncoder
 from vlmo_jax.tasks.retrieval import make_encoders
 
 

@@ -12,6 +12,7 @@ from vlmo_jax.recipes.tasks.pair_pretrain import PairPretrainRecipe
 from vlmo_jax.recipes.tasks.ranking import RankingRecipe
 from vlmo_jax.recipes.tasks.retrieval import RetrievalMatchingRecipe, RetrievalTaskRecipe
 from vlmo_jax.recipes.tasks.text_pretrain import TextPretrainRecipe
+from vlmo_jax.recipes.tasks.vilbert_pretrain import VilbertPretrainRecipe
 from vlmo_jax.recipes.tasks.vilt_pretrain import ViltPretrainRecipe
 from vlmo_jax.recipes.tasks.visual_tokenizer import VisualTokenizerRecipe
 from vlmo_jax.recipes.tasks.vqa import VqaRecipe
@@ -30,4 +31,5 @@ TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "retrieval": RetrievalTaskRecipe,
     "retrieval_matching": RetrievalMatchingRecipe,
     "vse_infinity": TripletRecipe,
+    "vilbert_pretrain": VilbertPretrainRecipe,
 }

@@ -11,8 +11,8 @@ from vlmo_jax.input.text.masked_rows import check_text_sizes
 from vlmo_jax.models.albef_fields import pretrain_flops
 from vlmo_jax.models.build import abstract_model, model_maker
 from vlmo_jax.recipes.tasks.settings import WEIGHT, Settings, check_heads
+from vlmo_jax.tasks.abilities import AlignsAndFuses
 from vlmo_jax.tasks.albef_pretrain import AlbefPretrainTask
-from vlmo_jax.tasks.protocols import AlignsAndFuses
 
 MOST_QUEUED = 2**24  # vectors
 

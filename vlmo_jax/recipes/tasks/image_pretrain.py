@@ -9,8 +9,8 @@ from vlmo_jax.models.flops import image_pretrain_flops
 from vlmo_jax.recipes.data.opening import SYNTHETIC
 from vlmo_jax.recipes.tasks.saved_visual_tokenizer import SyntheticVisualTokenizer, VisualTokenizer
 from vlmo_jax.recipes.tasks.settings import Settings
+from vlmo_jax.tasks.abilities import PredictsMaskedImages
 from vlmo_jax.tasks.image_pretrain import ImagePretrainTask
-from vlmo_jax.tasks.protocols import PredictsMaskedImages
 
 
 class ImagePretrainRecipe(Settings):

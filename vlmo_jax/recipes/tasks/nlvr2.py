@@ -5,8 +5,8 @@ from pathlib import Path
 from vlmo_jax.models.build import pass_flops
 from vlmo_jax.recipes.tasks.settings import Settings, check_heads, check_init
 from vlmo_jax.recipes.visual import seen_by
+from vlmo_jax.tasks.abilities import ComparesImages
 from vlmo_jax.tasks.nlvr2 import Nlvr2Task
-from vlmo_jax.tasks.protocols import ComparesImages
 
 
 class Nlvr2Recipe(Settings):

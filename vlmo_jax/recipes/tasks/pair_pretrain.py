@@ -8,8 +8,8 @@ from vlmo_jax.commands.fields import Extra, Flag, Kind, Number, Whole
 from vlmo_jax.input.text.masked_rows import check_text_sizes
 from vlmo_jax.models.flops import pair_pretrain_flops
 from vlmo_jax.recipes.tasks.settings import WEIGHT, Settings, check_heads
+from vlmo_jax.tasks.abilities import PretrainsOnPairs
 from vlmo_jax.tasks.pair_pretrain import PairPretrainTask
-from vlmo_jax.tasks.protocols import PretrainsOnPairs
 
 
 class PairPretrainRecipe(Settings):

@@ -8,7 +8,7 @@ from vlmo_jax.commands.fields import Kind, Whole
 from vlmo_jax.models.build import pass_flops
 from vlmo_jax.recipes.tasks.settings import Settings, check_heads, check_init
 from vlmo_jax.recipes.visual import seen_by
-from vlmo_jax.tasks.protocols import LearnsToRank
+from vlmo_jax.tasks.abilities import LearnsToRank
 from vlmo_jax.tasks.ranking import RankingTask
 
 
@@ -41,8 +41,8 @@ class RankingRecipe(Settings):
         """See `protocols.TaskRecipe`."""
         data = self.config.data
         return RankingTask(
-            mean=tuple(data.mean),
-            std=tuple(data.std),
+            mean=tuple(data.get("mean", ())),
+            std=tuple(data.get("std", ())),
             dropout=self.dropout,
             seen=seen_by(self.config).columns,
             **self.weights,

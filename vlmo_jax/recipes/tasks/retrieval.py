@@ -7,7 +7,10 @@ from vlmo_jax.commands.config_errors import require
 from vlmo_jax.commands.fields import Flag, Kind
 from vlmo_jax.models.build import pass_flops
 from vlmo_jax.recipes.tasks.settings import WEIGHT, Settings, check_heads, check_init
-from vlmo_jax.tasks.protocols import LearnsToMatch, LearnsToRetrieve
+from vlmo_jax.tasks.abilities import (
+    LearnsToMatch,
+    LearnsToRetrieve,
+)
 from vlmo_jax.tasks.retrieval_finetune import RetrievalMatchingTask, RetrievalTask
 
 

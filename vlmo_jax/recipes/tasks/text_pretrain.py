@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vlmo_jax.models.flops import text_pretrain_flops
 from vlmo_jax.recipes.tasks.settings import Settings, check_heads, check_init
-from vlmo_jax.tasks.protocols import EncodesText
+from vlmo_jax.tasks.abilities import EncodesText
 from vlmo_jax.tasks.text_pretrain import TextPretrainTask
 
 

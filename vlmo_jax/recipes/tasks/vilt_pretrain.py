@@ -9,7 +9,7 @@ from vlmo_jax.input.text.masked_rows import check_text_sizes
 from vlmo_jax.models.vilt_fields import pretrain_flops
 from vlmo_jax.recipes.tasks.settings import WEIGHT, Settings, check_heads
 from vlmo_jax.recipes.visual import seen_by
-from vlmo_jax.tasks.protocols import AlignsWordsAndPatches
+from vlmo_jax.tasks.abilities import AlignsWordsAndPatches
 from vlmo_jax.tasks.vilt_pretrain import ViltPretrainTask
 
 

@@ -7,7 +7,7 @@ from vlmo_jax.commands.config_errors import require
 from vlmo_jax.commands.fields import Flag, Kind, Number
 from vlmo_jax.models.flops import visual_tokenizer_flops
 from vlmo_jax.recipes.tasks.settings import WEIGHT, Settings
-from vlmo_jax.tasks.protocols import EncodesToCodes
+from vlmo_jax.tasks.abilities import EncodesToCodes
 from vlmo_jax.tasks.visual_tokenizer import VisualTokenizerTask
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from vlmo_jax.models.build import pass_flops
 from vlmo_jax.recipes.tasks.settings import Settings, check_heads, check_init
 from vlmo_jax.recipes.visual import seen_by
-from vlmo_jax.tasks.protocols import AnswersQuestions
+from vlmo_jax.tasks.abilities import AnswersQuestions
 from vlmo_jax.tasks.vqa import VqaTask
 
 

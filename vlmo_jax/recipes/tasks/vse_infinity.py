@@ -11,7 +11,7 @@ from vlmo_jax.commands.fields import Choice, Flag, Kind, Number, Whole
 from vlmo_jax.models.build import abstract_model, model_maker, pass_flops
 from vlmo_jax.recipes.tasks.settings import Settings, check_heads
 from vlmo_jax.recipes.visual import seen_by, sees_regions
-from vlmo_jax.tasks.protocols import PoolsPairs
+from vlmo_jax.tasks.abilities import PoolsPairs
 from vlmo_jax.tasks.vse_infinity import COLLAPSED, TripletTask
 
 ON_COLLAPSE = ("warn", "stop")
