@@ -76,9 +76,9 @@ FLOORS = (
     (
         _room("main", "the command of a run"),
         Room(
-            "encode, match, answer",
+            "encode, match, answer, zero_shot",
             "their commands",
-            ("encode", "match", "answer", "grid_features"),
+            ("encode", "match", "answer", "zero_shot", "grid_features"),
         ),
         _room("bench", "how fast it is"),
         _room("doctor", "is all well"),

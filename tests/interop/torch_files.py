@@ -48,6 +48,11 @@ def call(name, *args):
     return Code(named(name) + value(args) + b"R")
 
 
+def module(name, **parts):
+    """A module of TorchScript, as torch.jit.save pickles it: an object whose attributes are set."""
+    return Code(named(f"__torch__.{name}") + b")\x81" + value(parts) + b"b")
+
+
 def whole(item, protocol=2):
     """A pickle of a value."""
     return b"\x80" + bytes([protocol]) + value(item) + b"."
@@ -86,6 +91,18 @@ class TorchFile:
             call("collections.OrderedDict"),
             *more,
         )
+
+    def write_script(self, path, module):
+        """Writes an archive of TorchScript, whose data are a module: see `module`."""
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("model/data.pkl", whole(module))
+            archive.writestr("model/constants.pkl", whole(()))
+            archive.writestr("model/code/__torch__/clip.py", "def forward(self): raise SystemExit")
+            archive.writestr("model/code/__torch__/clip.py.debug_pkl", b"\x80\x02).")
+            for key, array in self.storages.items():
+                archive.writestr(f"model/data/{key}", array.tobytes())
+            archive.writestr("model/version", "3\n")
+        return path
 
     def write(self, path, content, *, old=False, compression=zipfile.ZIP_STORED, protocol=2):
         """Writes a checkpoint in the format of today, or in that before torch 1.6."""

@@ -14,18 +14,21 @@ from tests.paths import ROOT
 from tests.recipes.full_size import build
 
 STAGES, SIZES = ("stage1", "stage2", "stage3"), ("tiny", "base", "base_plus", "large", "base,384")
+CLIP = ("clip:tiny", "clip:b32", "clip:l14_336")
 FINE_TUNING = ("finetune_retrieval", "finetune_vqa", "finetune_nlvr2")
 LOSSES = {
     "visual_tokenizer": {"loss", "reconstruction_loss", "usage_loss", "certainty_loss"},
     "stage1": {"loss", "mim_loss"},
     "stage2": {"loss", "mlm_loss"},
     "stage3": {"loss", "itc_loss", "itm_loss", "mlm_loss"},
+    "clip": {"loss", "itc_loss"},
     "finetune_retrieval": {"loss", "itc_loss"},
     "finetune_vqa": {"loss", "vqa_loss"},
     "finetune_nlvr2": {"loss", "nlvr2_loss"},
 }
 KNOWN = {
     "visual_tokenizer": "tiny, dalle",
+    "clip": "tiny, b32, b16, l14, l14_336",
     **dict.fromkeys((*STAGES, *FINE_TUNING), "tiny, .*base, base_plus, large"),
 }
 
@@ -36,6 +39,7 @@ KNOWN = {
         "visual_tokenizer:tiny",
         "visual_tokenizer:dalle",
         "stage3:tiny_long",
+        *CLIP,
         *(f"{stage}:{size}" for stage in STAGES for size in SIZES),
         "finetune_retrieval:tiny",
         "finetune_retrieval:base,coco,384",
@@ -56,7 +60,8 @@ def test_builds_at_full_size(name):
     bound = 0.51 if kind == "visual_tokenizer" else 0.4 if size.startswith("tiny") else 0.32
     assert held / sum(math.prod(leaf.shape) for leaf in leaves) < bound
     if kind != "visual_tokenizer":
-        wanted = 384 if size.endswith("384") else 64 if size.startswith("tiny") else 224
+        wanted = next((int(n) for n in ("384", "336") if size.endswith(n)), 224)
+        wanted = 64 if size.startswith("tiny") else wanted
         assert recipe.config.model.image_size == wanted
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from configs import common
 from tests.paths import DATA
+from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.training.optimizer import adamw, learning_rate_schedule, make_optimizer, match_rules
 
 TOY = np.load(DATA / "vlmo" / "adamw_toy.npz")
@@ -59,6 +60,29 @@ def test_clip_norm(clip_norm, length):
     _, state = optimizer.update({"x": jnp.asarray([6.0, 8.0])}, state, {"x": np.zeros(2)})
     first = state[1] if clip_norm else state
     np.testing.assert_allclose(np.linalg.norm(first.mean["x"]) / 0.1, length, rtol=1e-6)
+
+
+def test_parameters_stay_within_their_limits():
+    fields = {**FIELDS, "schedule": "constant", "warmup_steps": 0, "no_decay": (".*",)}
+    fields |= {"weight_decay": 0.0, "limits": (("scale", (1.8, 2.1)),)}
+    made = make_optimizer(PARAMS, **fields)
+    up = jax.tree.map(lambda x: -np.ones_like(x), PARAMS)
+    path = run(made.transform, PARAMS, [up] * 4 + [jax.tree.map(np.negative, up)] * 12)
+    scales = np.array([float(step["scale"]) for step in path])
+    free = np.array([float(step["dense"]["bias"][0]) for step in path])
+    assert scales[:4].max() == np.float32(2.1) and free[:4].max() > 1.3
+    # It comes back at once when the gradient turns, as nothing was stored up beyond the bound.
+    assert scales.min() == np.float32(1.8) and free.min() < 1
+    frozen = make_optimizer(PARAMS, **fields | {"frozen": ("dense/.*",)})
+    moved = run(frozen.transform, frozen.trainable(PARAMS), [frozen.trainable(up)] * 4)
+    assert float(jax.tree.leaves(moved[-1])[0]) == np.float32(2.1)
+
+
+def test_limits_that_make_no_sense():
+    with pytest.raises(ConfigError, match="least 3.0 above most 1.0"):
+        make_optimizer(PARAMS, **FIELDS | {"no_decay": ()}, limits=(("scale", (3.0, 1.0)),))
+    with pytest.raises(ConfigError, match="config.optimizer.limits: 'no' matches no parameter"):
+        make_optimizer(PARAMS, **FIELDS | {"no_decay": ()}, limits=(("no", (1.0, 2.0)),))
 
 
 @pytest.mark.parametrize(

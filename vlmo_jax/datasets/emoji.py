@@ -28,9 +28,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import tqdm
 
-from vlmo_jax.datasets import embedding, images, records, writer
+from vlmo_jax.datasets import embedding, images, labels, records, writer
 
-GROUPS = "groups.json"
+GROUPS = labels.GROUPS
 TEST_ARTIST = "twemoji"
 UNSEEN_ARTIST = "unseen_artist"  # the split
 CONCEPT_ARTIST = "noto"

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from vlmo_jax.checkpoints.digests import digest_tree
-from vlmo_jax.inference import portable, zero_shot
+from vlmo_jax.inference import portable
 from vlmo_jax.inference.batches import Batches, Collected, Function, OnError
 from vlmo_jax.inference.heads import UnfitModelError, require_head
 from vlmo_jax.inference.inputs import (
@@ -29,6 +29,8 @@ from vlmo_jax.inference.several import as_items, how_many, is_single, pair_up
 from vlmo_jax.input.plain_images import ImageRows
 from vlmo_jax.input.schema import Column
 from vlmo_jax.input.text.plain_texts import text_columns
+from vlmo_jax.input.text.prompts import fill_templates
+from vlmo_jax.tasks import zero_shot
 from vlmo_jax.tasks.retrieval import make_encoders
 from vlmo_jax.tasks.vqa import make_answerer
 
@@ -229,8 +231,8 @@ class Model:
             BrokenInputError: an image cannot be used.
             UnfitModelError: the model has no dual encoder, or no tokenizer.
         """
-        texts = zero_shot.fill_templates(labels, templates)
-        prototypes = zero_shot.average(self.encode_text(texts), len(labels))
+        texts = fill_templates(labels, templates)
+        prototypes = zero_shot.average(self.encode_text(texts), [len(templates)] * len(labels))
         vectors = self.encode_image(images, on_error=on_error)
         return zero_shot.probabilities(vectors, prototypes, self._scale)
 

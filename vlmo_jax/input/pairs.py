@@ -137,6 +137,7 @@ class PairMaker(ReplacesBroken):
         seed: 0 to 2**32 - 1.
         captions: "text" or "text_and_keywords" (see `captions.draw_caption`).
         mask_rate: share of the words that are masked.
+        masking_unit: of `masking.UNITS`.
         dropped_words: share of the words that are hidden, replaced or left out, see
             `WordDropping`.
 
@@ -150,6 +151,7 @@ class PairMaker(ReplacesBroken):
     seed: int
     captions: str = "text"
     mask_rate: float = 0.15
+    masking_unit: str = masking.WHOLE_WORDS
     dropped_words: float = 0.0
 
     def __post_init__(self) -> None:
@@ -163,7 +165,7 @@ class PairMaker(ReplacesBroken):
 
     @functools.cached_property
     def _masker(self) -> TextMasker:
-        return TextMasker(self.tokenizer, self.rows.masked_texts, self.mask_rate)
+        return TextMasker(self.tokenizer, self.rows.masked_texts, self.mask_rate, self.masking_unit)
 
     @functools.cached_property
     def _drop_words(self) -> WordDropping:
@@ -228,8 +230,8 @@ class PairExamples(PairMaker):
     """The rows of images with texts.
 
     Args:
-        source, tokenizer, rows, seed, captions, mask_rate, dropped_words: as of
-            `PairMaker`.
+        source, tokenizer, rows, seed, captions, mask_rate, masking_unit,
+            dropped_words: as of `PairMaker`.
         augmentation: how views of the images are drawn.
 
     Raises:

@@ -156,7 +156,8 @@ class RegionPairExamples(PairMaker):
     """The rows of regions with texts.
 
     Args:
-        source, tokenizer, rows, seed, captions, mask_rate, dropped_words: as of `PairMaker`.
+        source, tokenizer, rows, seed, captions, mask_rate, masking_unit,
+            dropped_words: as of `PairMaker`.
         dropped_regions: share of the regions that are left out, each on its own, but not all.
 
     Raises:

@@ -12,6 +12,8 @@ NAME.json alone where it has no arrays:
   vqa, nlvr2, irtr   heads of fine-tuning: outputs, loss, gradients
   resize             position tables at another image size, and outputs there
   beit, dalle        siblings without a kind, known by their source
+  albef              states, logits, losses, gradients and queues of a step of ALBEF
+  albef_momentum_after  the momentum towers after it; its fixture lies beside this one
   clip               states, vectors, logits, loss, gradients of a CLIP
   vqa_eval           normal forms of answers, accuracies of VQA
   vqa_vocab          vocabulary of answers, soft targets
@@ -42,6 +44,7 @@ from jax.typing import ArrayLike
 
 from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
+from vlmo_jax.interop.checks.albef import check_albef, check_momentum_after, join_step_before
 from vlmo_jax.interop.checks.beit import check_beit
 from vlmo_jax.interop.checks.byte_pairs import check_byte_pairs
 from vlmo_jax.interop.checks.clip import check_clip
@@ -70,6 +73,8 @@ CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], N
     "resize": check_resize,
     "beit": check_beit,
     "dalle": check_dalle,
+    "albef": check_albef,
+    "albef_momentum_after": check_momentum_after,
     "clip": check_clip,
     "clip_bpe": check_byte_pairs,
     "vqa_eval": check_vqa_eval,
@@ -156,6 +161,8 @@ def check(path: str | pathlib.Path) -> int:
     """
     arrays, info = load_fixture(path)
     report, kind = Report(), fixture_kind(path, info)
+    if kind == "albef_momentum_after":
+        arrays, info = join_step_before(pathlib.Path(path), arrays, info)
     with jax.default_matmul_precision("highest"):
         CHECKS[kind](arrays, info, report)
     print(f"{path}: {'all hold' if not report.failed else f'{report.failed} do not hold'}")

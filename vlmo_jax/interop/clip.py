@@ -324,11 +324,11 @@ def hints_beside(source: pathlib.Path) -> dict[str, Any]:
             f" {', '.join(ACTIVATIONS)}, one for both towers"
         )
     # Where they are left out, they are those of the library's own defaults.
-    heads = [
+    heads = tuple(
         tower.get("num_attention_heads", usual)
         for tower, usual in zip(towers, (12, 8), strict=True)
-    ]
-    return {"activation": activations.pop(), "num_heads": tuple(heads)}
+    )
+    return {"activation": activations.pop(), "num_heads": heads}
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:

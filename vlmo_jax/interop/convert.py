@@ -137,7 +137,8 @@ def convert(
         converted, types = _read(source, format_name, hints)
         aside = _cast(converted.aside, types)
         config, saved_tokenizer, files = dict(converted.config), None, {}
-        if vocabulary := _vocabulary(source, tokenizer, config["model"]):
+        usual = FORMATS[format_name].tokenizer
+        if vocabulary := _vocabulary(source, tokenizer, usual, config["model"]):
             shutil.copyfile(vocabulary, folder / vocabulary.name)
             contents = vocabulary.read_bytes()
             files[f"tokenizer{vocabulary.suffix}"] = contents
@@ -208,29 +209,39 @@ def _dtype(name: str) -> np.dtype:
 
 
 def _vocabulary(
-    source: pathlib.Path, tokenizer: str | None, model: Mapping[str, Any]
+    source: pathlib.Path, tokenizer: str | None, usual: str, model: Mapping[str, Any]
 ) -> pathlib.Path | None:
-    """Path of the vocabulary to keep with a checkpoint of this model, or None."""
+    """Path of the vocabulary to keep with a checkpoint of this model, or None.
+
+    Args:
+        source: of the checkpoint.
+        tokenizer: that a person names, or None.
+        usual: the tokenizer of published models of this format, "" where there is none.
+        model: fields of `config.model`.
+    """
     if "text_length" not in model:
         if tokenizer:
             raise ConversionError(
                 f"--tokenizer={tokenizer}: this checkpoint reads no texts; leave the flag out"
             )
         return None
-    folder = source if source.is_dir() else source.parent
-    path = user_path(tokenizer) if tokenizer else folder / "vocab.txt"
-    if not tokenizer and not path.is_file():
+    beside = (source if source.is_dir() else source.parent) / "vocab.txt"
+    if not tokenizer and usual and load_tokenizer(usual).vocab_size == model["vocab_size"]:
+        tokenizer = usual
+    elif not tokenizer and beside.is_file():
+        tokenizer = str(beside)
+    if not tokenizer:
         print(
             "No tokenizer is kept with the checkpoint, and evaluation will ask for it; give"
-            " --tokenizer=vocab.txt",
+            f" --tokenizer={usual or 'vocab.txt'}",
             file=sys.stderr,
         )
         return None
-    loaded, rows = load_tokenizer(str(path)), model["vocab_size"]
+    loaded, rows = load_tokenizer(tokenizer), model["vocab_size"]
     if loaded.vocab_size > rows:
         raise ConversionError(
-            f"{path}: {loaded.vocab_size} tokens, but the checkpoint has words for {rows}; give the"
-            " vocabulary it was trained with"
+            f"{loaded.path}: {loaded.vocab_size} tokens, but the checkpoint has words for {rows};"
+            " give the vocabulary it was trained with"
         )
     return loaded.path
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vlmo_jax.checkpoints.earlier import upgrade_config
-from vlmo_jax.interop import beit, clip, dalle, vlmo, vse_infinity
+from vlmo_jax.interop import albef, beit, clip, dalle, vlmo, vse_infinity
 from vlmo_jax.interop.converted import (
     CENTRED,
     RUNTIME,
@@ -153,19 +153,22 @@ class Format(NamedTuple):
         read: tensors and hints, by name, to a Converted.
         write: parameters, the meta of their checkpoint and what was kept aside to tensors.
         hints_beside: hints that files beside the tensors give, by a path of these.
+        tokenizer: name of the one that all published models have, kept where no other is given.
     """
 
     read: Callable[..., Converted]
     write: Callable[[Any, Mapping[str, Any], Tensors], dict[str, np.ndarray]]
     hints_beside: Callable[[pathlib.Path], dict[str, Any]] = lambda source: {}
+    tokenizer: str = ""
 
 
 FORMATS = {
     "vlmo": Format(read_vlmo, write_vlmo),
     "beit": Format(read_beit, write_beit),
     "dalle": Format(read_dalle, write_dalle),
+    "albef": Format(albef.read_albef, albef.write_albef),
     # One reader for all names; each spelling has its writer.
-    "clip": Format(clip.read_clip, clip.write_clip, clip.hints_beside),
-    "clip_hf": Format(clip.read_clip, clip.write_clip_hf, clip.hints_beside),
+    "clip": Format(clip.read_clip, clip.write_clip, clip.hints_beside, "clip"),
+    "clip_hf": Format(clip.read_clip, clip.write_clip_hf, clip.hints_beside, "clip"),
     "vse_infinity": Format(vse_infinity.read_vse_infinity, vse_infinity.write_vse_infinity),
 }

@@ -29,8 +29,8 @@ class Place(NamedTuple):
 
     Attributes:
         path: of the array in our tree.
-        at: index on the array's first axes: (), (layer,) or (layer, expert); None stands for an axis
-            of the tensor's own, as in (layer, None, 0), the queries of stacked [layers, D, 3, H, K].
+        at: index on the array's first axes: (), (layer,) or (layer, expert); None stands for an
+            axis of the tensor's own, as in (layer, None, 0) of stacked [layers, D, 3, H, K].
         layout: how the tensor lies there.
     """
 
@@ -231,7 +231,7 @@ def _index(at: tuple[int | None, ...]) -> tuple[int | slice, ...]:
 
 
 def _stacked_sizes(places: Iterable[Place]) -> dict[ParamPath, tuple[int, ...]]:
-    """How many layers, and experts, the array at each path holds; 0 for axes of the tensors' own."""
+    """How many layers, and experts, the array at each path holds; 0 for a tensor's own axes."""
     sizes: dict[ParamPath, tuple[int, ...]] = {}
     for place in places:
         size = tuple(0 if number is None else number + 1 for number in place.at)

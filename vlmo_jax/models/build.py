@@ -11,6 +11,8 @@ from flax import nnx
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.fields import Anything, Kind, check_fields
 from vlmo_jax.models import (
+    albef,
+    albef_fields,
     beit,
     clip,
     dual_vlmo,
@@ -85,6 +87,14 @@ MODELS = {
         vse_infinity.count_params,
         vse_infinity.values_at_once,
         vse_flops.pass_flops,
+    ),
+    "albef": ModelKind(
+        albef.ALBEF,
+        albef_fields.FIELDS,
+        albef_fields.check_sizes,
+        albef_fields.count_params,
+        albef_fields.num_values,
+        albef_fields.pass_flops,
     ),
     "clip": ModelKind(
         clip.CLIP,

@@ -221,9 +221,9 @@ def check_sizes(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
     )
     _, fsdp, tensor = mesh_shape
     for tower in ("", "text_"):
-        width, heads = f"{tower}width", f"{tower}num_heads"
-        multiple(f"model.{width}", fields[width], fields[heads], f"config.model.{heads}")
-        multiple(f"model.{heads}", fields[heads], tensor, "config.mesh.tensor")
+        width, number = f"{tower}width", f"{tower}num_heads"
+        multiple(f"model.{width}", fields[width], fields[number], f"config.model.{number}")
+        multiple(f"model.{number}", fields[number], tensor, "config.mesh.tensor")
         multiple(f"model.{tower}mlp_dim", fields[f"{tower}mlp_dim"], tensor, "config.mesh.tensor")
         multiple(f"model.{width}", fields[width], fsdp, "config.mesh.fsdp")
     check_vocabulary(fields, mesh_shape)

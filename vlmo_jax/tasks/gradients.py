@@ -1,7 +1,8 @@
 """Gradients of a task over a batch: in one piece, or part by part with the update of the whole.
 
 A SummedTask adds up the gradients of the parts. A ContrastiveTask, whose loss
-compares each example with all others, goes through gradient caching. See protocols.py for both.
+compares each example with all others, goes through gradient caching. See protocols.py for both; a
+third kind has a room of its own, encoded_gradients.py.
 """
 
 from typing import Any
@@ -50,7 +51,7 @@ def summed_gradients(
         return jax.tree.map(jnp.add, grads, part_grads), metrics
 
     zeros = jax.tree.map(jnp.zeros_like, params)
-    grads, metrics = jax.lax.scan(accumulate, zeros, (_split_rows(batch, parts), jnp.arange(parts)))
+    grads, metrics = jax.lax.scan(accumulate, zeros, (split_rows(batch, parts), jnp.arange(parts)))
     return grads, jax.tree.map(lambda x: x.sum(0), metrics)
 
 
@@ -69,7 +70,7 @@ def contrastive_gradients(
 
 def _whole_batch_gradients(task, build, params, prepared, model_key, negatives_key):
     batch, context = prepared.batch, prepared.context
-    feature_key, fuse_key = _keys(model_key)
+    feature_key, fuse_key = two_keys(model_key)
 
     def loss(params):
         model = build(params)
@@ -95,16 +96,16 @@ def _cached_gradients(task, build, params, prepared, model_key, negatives_key, p
     batch, context = prepared.batch, prepared.context
     numbers = jnp.arange(parts)
 
-    def part_keys(number):
-        return _keys(None if model_key is None else jax.random.fold_in(model_key, number))
+    def parttwo_keys(number):
+        return two_keys(None if model_key is None else jax.random.fold_in(model_key, number))
 
     def part_features(params, part, number):
-        feature_key, _ = part_keys(number)
+        feature_key, _ = parttwo_keys(number)
         return task.features(build(params), part, feature_key)
 
-    rows = _split_rows(batch, parts)
+    rows = split_rows(batch, parts)
     features = jax.lax.map(lambda part: part_features(params, *part), (rows, numbers))
-    features = jax.tree.map(lambda x: _join_rows(x) if x.ndim > 1 else x[0], features)
+    features = jax.tree.map(lambda x: join_rows(x) if x.ndim > 1 else x[0], features)
 
     def contrast(features):
         loss, negatives, metrics = task.contrast(features, batch, context, negatives_key)
@@ -116,7 +117,7 @@ def _cached_gradients(task, build, params, prepared, model_key, negatives_key, p
     # Every part sees the scalar features (temperatures) again: each carries its share of their
     # gradient.
     slopes = jax.tree.map(
-        lambda g: _split_rows(g, parts) if g.ndim else jnp.full((parts,), g / parts), slopes
+        lambda g: split_rows(g, parts) if g.ndim else jnp.full((parts,), g / parts), slopes
     )
     pairs = task.fused_pairs(batch, negatives)
     counts = task.counts(pairs)
@@ -125,7 +126,7 @@ def _cached_gradients(task, build, params, prepared, model_key, negatives_key, p
         part, part_pairs, part_slopes, number = inputs
 
         def loss(params):
-            _, fuse_key = part_keys(number)
+            _, fuse_key = parttwo_keys(number)
             sums = task.fused_sums(build(params), part_pairs, context, fuse_key)
             fused = weighted_total(sums, counts, task.weights)
             products = jax.tree.map(jnp.vdot, part_features(params, part, number), part_slopes)
@@ -135,13 +136,13 @@ def _cached_gradients(task, build, params, prepared, model_key, negatives_key, p
         return jax.tree.map(jnp.add, grads, part_grads), aux
 
     zeros = jax.tree.map(jnp.zeros_like, params)
-    inputs = (rows, _split_rows(pairs, parts), slopes, numbers)
+    inputs = (rows, split_rows(pairs, parts), slopes, numbers)
     grads, aux = jax.lax.scan(accumulate, zeros, inputs)
     fused, fused_metrics = jax.tree.map(lambda x: x.sum(0), aux)
     return grads, {"loss": contrast_loss + fused, **metrics, **fused_metrics}
 
 
-def _split_rows(tree: Any, parts: int) -> Any:
+def split_rows(tree: Any, parts: int) -> Any:
     """[B, ...] -> [parts, B / parts, ...], taking every parts-th row, so that each part lies on all
     shards.
     """
@@ -150,13 +151,13 @@ def _split_rows(tree: Any, parts: int) -> Any:
     )
 
 
-def _join_rows(x: jax.Array) -> jax.Array:
-    """The inverse of `_split_rows` for one array."""
+def join_rows(x: jax.Array) -> jax.Array:
+    """The inverse of `split_rows` for one array."""
     x = x.swapaxes(0, 1)
     return constrain(x.reshape(-1, *x.shape[2:]), "batch")
 
 
-def _keys(key: jax.Array | None) -> tuple[jax.Array | None, jax.Array | None]:
+def two_keys(key: jax.Array | None) -> tuple[jax.Array | None, jax.Array | None]:
     """Two keys of one, or none of none."""
     if key is None:
         return None, None

@@ -112,6 +112,42 @@ class ContrastiveTask(Task, Protocol):
         """Losses and metrics of the fused passes of a batch and its negatives, or of a part."""
 
 
+class EncodedTask(Task, Protocol):
+    """A task as a ContrastiveTask, whose fused passes go on from what was encoded before it.
+
+    Attributes:
+        dropout: whether the model draws anything.
+        weights: name of a loss of the fused passes -> its weight in the total.
+    """
+
+    dropout: bool
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Name of a loss of the fused passes -> its weight in the total."""
+
+    def features(self, model: Any, batch: Batch, key: jax.Array | None) -> Any:
+        """A tree of what a batch, or a part of it, is encoded to: floats [B, ...] and scalars."""
+
+    def contrast(
+        self, features: Any, batch: Batch, context: Any, key: jax.Array
+    ) -> tuple[jax.Array, Any, Metrics]:
+        """The weighted loss of the whole batch, the negatives drawn (a tree [B]), and metrics."""
+
+    def fused_rows(self, features: Any, batch: Batch, negatives: Any) -> tuple[Any, Batch]:
+        """What the fused passes read: a tree of floats [B, ...] made of the features, by which is
+        differentiated, and the other arrays [B, ...].
+        """
+
+    def counts(self, batch: Batch) -> Mapping[str, Any]:
+        """What each of `fused_sums` is divided by: numbers of all these rows."""
+
+    def fused_sums(
+        self, model: Any, states: Any, batch: Batch, context: Any, key: jax.Array | None
+    ) -> Metrics:
+        """Losses and metrics of the fused passes of a batch and its negatives, or of a part."""
+
+
 @runtime_checkable
 class PredictsMaskedImages(Protocol):
     """A model for masked image modelling."""
@@ -272,6 +308,43 @@ class PretrainsOnPairs(EncodesText, Protocol):
 
     def match_logits(self, first_tokens: jax.Array) -> jax.Array:
         """[..., D] -> logits of "no match" and "match" [..., 2]."""
+
+
+@runtime_checkable
+class AlignsAndFuses(Protocol):
+    """A model that aligns states of images and texts and fuses them from there."""
+
+    def encode_image(self, image: jax.Array) -> jax.Array:
+        """[B, S, S, 3] -> [B, P, D']."""
+
+    def encode_text(
+        self, token_ids: jax.Array, token_mask: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, T] -> [B, T, D]."""
+
+    def fuse(
+        self,
+        text: jax.Array,
+        token_mask: jax.Array,
+        image: jax.Array,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """[B, T, D] and [B, P, D'] -> [B, T, D]."""
+
+    def image_vector(self, states: jax.Array) -> jax.Array:
+        """[B, P, D'] -> [B, E] of length 1."""
+
+    def text_vector(self, states: jax.Array) -> jax.Array:
+        """[B, T, D] -> [B, E] of length 1."""
+
+    def temperature(self) -> jax.Array:
+        """By which similarities are divided."""
+
+    def match_logits(self, first_tokens: jax.Array) -> jax.Array:
+        """[..., D] -> logits of "no match" and "match" [..., 2]."""
+
+    def predict_words(self, states: jax.Array) -> jax.Array:
+        """[..., D] -> logits of tokens [..., V]."""
 
 
 @runtime_checkable

@@ -92,3 +92,48 @@ def test_nothing_is_masked_where_no_word_fits(ids, words):
     row = pack(ids, 8)
     masked, positions, labels = mask(row, words, max_masked_tokens=2)
     assert (masked == row).all() and not positions.any() and (labels == -1).all()
+
+
+def test_single_tokens_are_hidden_each_with_the_same_probability():
+    ids, length = np.asarray([1, 10, 11, 12, 13, 2, 0, 0], np.int32), 6
+    rng, counts, shown = np.random.default_rng(0), np.zeros(8), []
+    for _ in range(3000):
+        masked, positions, labels = masking.mask_tokens(
+            ids,
+            length,
+            rng,
+            mask_id=4,
+            random_ids=np.arange(20, 30, dtype=np.int32),
+            mask_rate=0.3,
+            max_masked_tokens=5,
+        )
+        used = labels != -1
+        assert (labels[used] == ids[positions[used]]).all() and (positions[~used] == 0).all()
+        assert (np.diff(positions[used]) > 0).all()
+        kept = np.setdiff1d(np.arange(8), positions[used])
+        assert (masked[kept] == ids[kept]).all()
+        counts[positions[used]] += 1
+        shown += list(masked[positions[used]])
+    # Every token but that of the begin, that of the end too, and no padding.
+    assert counts[[0, 6, 7]].sum() == 0
+    np.testing.assert_allclose(counts[1:6] / 3000, 0.3, atol=0.03)
+    shown = np.asarray(shown)
+    np.testing.assert_allclose((shown == 4).mean(), 0.8, atol=0.03)
+    np.testing.assert_allclose((shown >= 20).mean(), 0.1, atol=0.03)
+
+
+def test_of_more_tokens_than_fit_a_random_choice_is_hidden():
+    ids, rng, counts = np.arange(12, dtype=np.int32), np.random.default_rng(0), np.zeros(12)
+    for _ in range(600):
+        _, positions, labels = masking.mask_tokens(
+            ids,
+            12,
+            rng,
+            mask_id=4,
+            random_ids=np.arange(20, 30, dtype=np.int32),
+            mask_rate=0.99,
+            max_masked_tokens=3,
+        )
+        assert (labels != -1).all()
+        counts[positions] += 1
+    np.testing.assert_allclose(counts[1:] / 600, 3 / 11, atol=0.08)

@@ -211,7 +211,7 @@ def test_archives_of_programs_and_of_others(tmp_path, write):
     path = write(lambda file: {"x": file.tensor(X)})
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("archive/code/__torch__.py", "")
-    refused(path, "a TorchScript program, not a state dict")
+    refused(path, "TorchScript without a module")
     np.savez(tmp_path / "b.npz", x=X)
     (tmp_path / "b.npz").rename(tmp_path / "b.pt")
     refused(tmp_path / "b.pt", "0 members data.pkl")

@@ -100,6 +100,7 @@ class TextMasker:
         tokenizer: of the texts.
         sizes: of the rows.
         mask_rate: share of the words that are masked.
+        unit: of masking.UNITS.
 
     Raises:
         ConfigError: the share is impossible, or the tokenizer is not made for masking.
@@ -108,6 +109,7 @@ class TextMasker:
     tokenizer: Tokenizer
     sizes: TextRows
     mask_rate: float
+    unit: str = masking.WHOLE_WORDS
 
     def __post_init__(self) -> None:
         masking.check_mask_rate(self.mask_rate)
@@ -136,14 +138,15 @@ class TextMasker:
             words: as in `masking.mask_whole_words`.
             rng: source of randomness.
         """
-        batch["mlm_token_ids"][row], batch["mlm_positions"][row], batch["mlm_labels"][row] = (
-            masking.mask_whole_words(
-                token_ids,
-                words,
-                rng,
-                mask_id=_mask_id_of(self.tokenizer),
-                random_ids=self._random_ids,
-                mask_rate=self.mask_rate,
-                max_masked_tokens=self.sizes.max_masked_tokens,
-            )
-        )
+        sizes = {
+            "mask_id": _mask_id_of(self.tokenizer),
+            "random_ids": self._random_ids,
+            "mask_rate": self.mask_rate,
+            "max_masked_tokens": self.sizes.max_masked_tokens,
+        }
+        if self.unit == masking.TOKENS:  # those of begin and end stand around the words
+            masked = masking.mask_tokens(token_ids, len(words) + 2, rng, **sizes)
+        else:
+            masked = masking.mask_whole_words(token_ids, words, rng, **sizes)
+        for name, values in zip(("token_ids", "positions", "labels"), masked, strict=True):
+            batch[f"mlm_{name}"][row] = values

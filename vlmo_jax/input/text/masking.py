@@ -1,4 +1,4 @@
-"""Whole-word masking for masked language modelling."""
+"""Masking of words, or of tokens one by one, for masked language modelling."""
 
 import collections
 from collections.abc import Iterable, Sequence
@@ -11,6 +11,8 @@ from vlmo_jax.input.schema import UNUSED
 NO_WORD = -1
 _MASK_SHARE = 0.8
 _RANDOM_SHARE = 0.1
+# What `config.data.masking` may be: words with all their tokens, or tokens one by one.
+WHOLE_WORDS, TOKENS = UNITS = ("whole_words", "tokens")
 
 
 def check_mask_rate(mask_rate: float) -> None:
@@ -61,10 +63,53 @@ def mask_whole_words(
     among the padding, too, and hides a share of all positions, so that short texts often have
     nothing hidden; and it never asks for a hidden token that is [UNK].
     """
+    chosen = _choose_words(words, rng, mask_rate, max_masked_tokens)
+    return _hide(token_ids, chosen, rng, mask_id, random_ids, max_masked_tokens)
+
+
+def mask_tokens(
+    token_ids: np.ndarray,
+    length: int,
+    rng: np.random.Generator,
+    *,
+    mask_id: int,
+    random_ids: np.ndarray,
+    mask_rate: float = 0.15,
+    max_masked_tokens: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hides single tokens of a packed text, each with the same probability, the token of the end
+    among them and that of the begin never.
+
+    Of more than fit a random choice is hidden, and where none is drawn none is.
+
+    Args:
+        token_ids, rng, mask_id, random_ids, max_masked_tokens: as of `mask_whole_words`.
+        length: tokens of the text, begin and end included; padding behind them is never hidden.
+        mask_rate: probability of each token.
+
+    Returns:
+        As `mask_whole_words`.
+
+    Source: the official `mask` of ALBEF, whose random tokens may be special ones, too.
+    """
+    drawn = 1 + np.flatnonzero(rng.random(length - 1) < mask_rate)
+    if len(drawn) > max_masked_tokens:
+        drawn = np.sort(rng.permutation(drawn)[:max_masked_tokens])
+    return _hide(token_ids, drawn.tolist(), rng, mask_id, random_ids, max_masked_tokens)
+
+
+def _hide(
+    token_ids: np.ndarray,
+    chosen: list[int],
+    rng: np.random.Generator,
+    mask_id: int,
+    random_ids: np.ndarray,
+    max_masked_tokens: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The masked copy, the positions and the labels of chosen tokens."""
     masked = token_ids.copy()
     positions = np.zeros(max_masked_tokens, np.int32)
     labels = np.full(max_masked_tokens, UNUSED, np.int32)
-    chosen = _choose_words(words, rng, mask_rate, max_masked_tokens)
     count = len(chosen)
     if count:
         positions[:count] = chosen

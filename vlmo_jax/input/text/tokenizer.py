@@ -1,5 +1,5 @@
-"""Text to token ids: SentencePiece models trained by us, BERT WordPiece vocabularies and byte pairs of
-CLIP for official weights.
+"""Text to token ids: SentencePiece models trained by us, BERT WordPiece vocabularies and byte pairs
+of CLIP for official weights.
 """
 
 import hashlib

@@ -37,12 +37,15 @@ class Global:
     name: str
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(eq=False)
 class Call:
-    """What a pickle would have called, with which arguments."""
+    """What a pickle would have called, with which arguments, and the state that it gives to what
+    came of it.
+    """
 
     name: str
     args: tuple
+    state: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -294,8 +297,9 @@ class _Machine:
             self._stack.append(Call(function.name, args))
 
     def _build(self, _: None) -> None:
-        self.pop()  # attributes, of which nothing here is asked
-        self._top()
+        state, top = self.pop(), self._top()
+        if isinstance(top, Call):
+            top.state = state
 
     def _binpersid(self, _: None) -> None:
         self.persistent.append(Persistent(self.pop()))

@@ -1,6 +1,7 @@
 """Torch's files, without torch: the zip format, and the one before torch 1.6.
 
-Both hold a pickle of containers whose tensors point to storages beside it. Pickles are followed
+Both hold a pickle of containers whose tensors point to storages beside it, and archives of
+TorchScript one of modules. Pickles are followed
 without calling anything (see `pickles`); storages are mapped.
 """
 
@@ -23,6 +24,7 @@ from vlmo_jax.interop.tensor_files.pickles import (
     Pickled,
     read_pickle,
 )
+from vlmo_jax.interop.tensor_files.scripts import in_scripts, is_script, module_tensors
 from vlmo_jax.interop.tensor_files.torch_tensors import (
     DTYPES,
     TENSOR_CALLS,
@@ -106,11 +108,7 @@ ReadStorage = Callable[[Persistent], np.ndarray]
 def _open_zip(path: pathlib.Path) -> tuple[Any, ReadStorage]:
     """What the pickle of a zip file holds, and the function that reads its storages."""
     archive = Archive(path)
-    if any("/code/" in name or name.endswith("constants.pkl") for name in archive):
-        raise TensorFileError(
-            f"{path}: this is a TorchScript program, not a state dict, and programs are not run"
-            " here. If you trust it: torch.save(torch.jit.load(FILE).state_dict(), OTHER_FILE)"
-        )
+    script = is_script(archive)
     pickles = [name for name in archive if name.split("/")[-1] == "data.pkl"]
     if len(pickles) != 1:
         raise damaged(path, f"a zip file with {len(pickles)} members data.pkl, not one of torch's")
@@ -135,7 +133,10 @@ def _open_zip(path: pathlib.Path) -> tuple[Any, ReadStorage]:
         return values
 
     with zipfile.ZipFile(path) as opened, opened.open(pickles[0]) as file:
-        return _read(path, file).content, read_storage
+        if not script:
+            return _read(path, file).content, read_storage
+        found = _read(path, file, lambda name: _allowed(name) or in_scripts(name))
+        return module_tensors(path, found.content), read_storage
 
 
 def _other_order(path: pathlib.Path) -> TensorFileError:
@@ -145,10 +146,10 @@ def _other_order(path: pathlib.Path) -> TensorFileError:
     )
 
 
-def _read(path: pathlib.Path, file: Any) -> Pickled:
+def _read(path: pathlib.Path, file: Any, allowed: Callable[[str], bool] = _allowed) -> Pickled:
     """One pickle of a file, refused in words that name what it asks for."""
     try:
-        return read_pickle(file, _allowed)
+        return read_pickle(file, allowed)
     except CodeInPickleError as error:
         raise TensorFileError(
             f"{path}: its pickle asks for code beside tensors, `{shown(error.name)}`, which could"

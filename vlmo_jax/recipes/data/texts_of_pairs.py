@@ -5,12 +5,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vlmo_jax.commands.fields import Extra, Kind, Number, Text, Whole
+from vlmo_jax.commands.fields import Choice, Extra, Kind, Number, Text, Whole
 from vlmo_jax.datasets.identity import identify
 from vlmo_jax.input.text.captions import check_captions
 from vlmo_jax.input.text.coverage import describe_coverage
 from vlmo_jax.input.text.masked_rows import check_masking_tokenizer
-from vlmo_jax.input.text.masking import check_mask_rate
+from vlmo_jax.input.text.masking import UNITS, WHOLE_WORDS, check_mask_rate
 from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.input.text.word_dropping import check_dropped
 from vlmo_jax.recipes.data import opening
@@ -20,6 +20,7 @@ TEXTS_OF_PAIRS: dict[str, Kind] = {
     "captions": Text(),
     "mask_rate": Number(),
     "max_masked_tokens": Whole(),
+    "masking": Extra(Choice(UNITS)),
     "dropped_words": Extra(Number()),
 }
 
@@ -88,6 +89,7 @@ class TextsOfPairs(DescribesTexts):
         return {
             "captions": data.captions,
             "mask_rate": data.mask_rate,
+            "masking_unit": data.get("masking", WHOLE_WORDS),
             "dropped_words": data.get("dropped_words", 0.0),
         }
 

@@ -10,6 +10,7 @@ from vlmo_jax.recipes.evaluations.nlvr2 import Nlvr2EvaluationRecipe
 from vlmo_jax.recipes.evaluations.reconstruction import ReconstructionRecipe
 from vlmo_jax.recipes.evaluations.retrieval import RetrievalRecipe
 from vlmo_jax.recipes.evaluations.vqa import VqaEvaluationRecipe
+from vlmo_jax.recipes.evaluations.zero_shot import ZeroShotRecipe
 from vlmo_jax.recipes.protocols import Data, EvaluationRecipe, TaskRecipe
 
 EVALUATIONS: dict[str, Callable[[str, ConfigDict, Data, TaskRecipe], EvaluationRecipe]] = {
@@ -19,4 +20,5 @@ EVALUATIONS: dict[str, Callable[[str, ConfigDict, Data, TaskRecipe], EvaluationR
     "reconstruction": ReconstructionRecipe,
     "vqa": VqaEvaluationRecipe,
     "nlvr2": Nlvr2EvaluationRecipe,
+    "zero_shot": ZeroShotRecipe,
 }

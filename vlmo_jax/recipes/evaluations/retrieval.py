@@ -13,24 +13,24 @@ from vlmo_jax.evals.protocols import PROTOCOLS, Captions, read_captions
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
 from vlmo_jax.evals.retrieval_evaluation import RetrievalEvaluation
 from vlmo_jax.evals.retrieval_search import RERANKINGS
-from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
+from vlmo_jax.recipes.evaluations.dual_encoders import DualEncoderRecipe
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
-from vlmo_jax.recipes.tasks.settings import check_heads
 from vlmo_jax.recipes.visual import seen_by
 from vlmo_jax.tasks.protocols import DualEncoder, Matcher
-from vlmo_jax.tasks.retrieval import Encoders, make_encoders
+from vlmo_jax.tasks.retrieval import MATCH_SCORES, Encoders, make_encoders
 
 
-class RetrievalRecipe(SplitsRecipe):
+class RetrievalRecipe(DualEncoderRecipe):
     """Recall both ways of a dual encoder, re-ranked by a fusion encoder on wish; see
     `protocols.EvaluationRecipe`.
     """
 
     allowed: Mapping[str, Kind] = {
-        **SplitsRecipe.allowed,
+        **DualEncoderRecipe.allowed,
         "protocol": Choice(tuple(PROTOCOLS)),
         "rerank_top_k": Whole(low=0, zero="no re-ranking"),
         "rerank": Extra(Choice(tuple(RERANKINGS))),
+        "match_score": Extra(Choice(tuple(MATCH_SCORES))),
     }
 
     def __init__(self, name: str, config: ConfigDict, data: Data, task: TaskRecipe) -> None:
@@ -42,21 +42,10 @@ class RetrievalRecipe(SplitsRecipe):
         """A model that matches, too, where it is to rank again."""
         return Matcher if self.fields.rerank_top_k > 0 else DualEncoder
 
-    def check(self, batch_shards: int) -> None:
-        """See `protocols.EvaluationRecipe`."""
-        super().check(batch_shards)
-        self.require_texts()
-        normalised = ("mean", "std") if seen_by(self.config).normalised else ()
-        missing = [name for name in normalised if name not in self.config.data]
-        require(
-            not missing,
-            f"config.evals.{self.name} scores images, of which"
-            f" config.data.kind={self.config.data.kind!r} does not say {' and '.join(missing)}",
-        )
-        heads = self.config.model.get("heads", None) or ()
-        contrast = "retrieval" if "retrieval" in heads else "itc"
-        ranking = ("itm",) if self.fields.rerank_top_k else ()
-        check_heads(self.config, f"evals.{self.name}", (contrast, *ranking))
+    @property
+    def heads(self) -> tuple[str, ...]:  # type: ignore[override]  # by the fields
+        """The head that ranks again, where one does."""
+        return ("itm",) if self.fields.rerank_top_k else ()
 
     def open(self) -> None:
         """See `protocols.EvaluationRecipe`."""
@@ -101,12 +90,12 @@ class RetrievalRecipe(SplitsRecipe):
 
     def encoders(self, graphdef: nnx.GraphDef) -> Encoders:
         """The model's functions."""
-        data, score = self.config.data, "logit" if self._rerank == "add" else "log_odds"
+        data, usual = self.config.data, "logit" if self._rerank == "add" else "log_odds"
         return make_encoders(
             graphdef,
             mean=tuple(data.get("mean", ())),
             std=tuple(data.get("std", ())),
-            match_score=score,
+            match_score=self.fields.get("match_score", usual),
         )
 
     def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> RetrievalEvaluation:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from vlmo_jax.recipes.protocols import TaskRecipe
+from vlmo_jax.recipes.tasks.albef_pretrain import AlbefPretrainRecipe
 from vlmo_jax.recipes.tasks.image_pretrain import ImagePretrainRecipe
 from vlmo_jax.recipes.tasks.nlvr2 import Nlvr2Recipe
 from vlmo_jax.recipes.tasks.pair_pretrain import PairPretrainRecipe
@@ -16,6 +17,7 @@ from vlmo_jax.recipes.tasks.vse_infinity import TripletRecipe
 
 TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "pair_pretrain": PairPretrainRecipe,
+    "albef_pretrain": AlbefPretrainRecipe,
     "text_pretrain": TextPretrainRecipe,
     "image_pretrain": ImagePretrainRecipe,
     "visual_tokenizer": VisualTokenizerRecipe,

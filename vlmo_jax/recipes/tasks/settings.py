@@ -34,7 +34,8 @@ class Settings:
     @property
     def dropout(self) -> bool:
         """Whether dropout and drop-path draw anything."""
-        return self.config.model.get("drop_path_rate", 0.0) > 0
+        draws = ("drop_path_rate", "dropout_rate")
+        return any(self.config.model.get(name, 0.0) > 0 for name in draws)
 
     def check_inputs(self) -> None:
         """Nothing is needed."""

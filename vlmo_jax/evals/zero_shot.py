@@ -1,0 +1,278 @@
+"""Zero-shot classification: which class's texts lie nearest to an image, without training for it.
+
+Source: CLIP, arXiv 2103.00020, section 3.1: the vectors of a class's texts are averaged.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from vlmo_jax.datasets import Record
+from vlmo_jax.evals import collect
+from vlmo_jax.evals.answered_split import answer_split
+from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
+from vlmo_jax.evals.predictions import write_predictions
+from vlmo_jax.input.evaluation import text_batches
+from vlmo_jax.input.hosts import Host
+from vlmo_jax.input.pipeline import Loading
+from vlmo_jax.input.plain_images import EvalImages, ImageRows
+from vlmo_jax.input.text.prompts import fill_templates
+from vlmo_jax.input.text.tokenizer import Tokenizer
+from vlmo_jax.reports.metrics import announce
+from vlmo_jax.reports.pages.confusions import confusions_page
+from vlmo_jax.tasks.retrieval import Encoders
+from vlmo_jax.tasks.zero_shot import average
+
+_TOP, _LISTED = 5, 20
+
+
+class Classes(NamedTuple):
+    """What is chosen from.
+
+    Attributes:
+        labels: [C], as the data call the classes.
+        names: [C], the names of each.
+        templates: that the names are put into.
+    """
+
+    labels: list[str]
+    names: list[tuple[str, ...]]
+    templates: tuple[str, ...]
+
+
+class Classified(NamedTuple):
+    """A split with what a model takes its images for.
+
+    Attributes:
+        truth: int [N], numbers of classes.
+        best: int [N, up to 5], likeliest first.
+        scores: float [N, up to 5], their similarities.
+        confusion: int [C, C], images of a class (row) that were taken for another (column).
+    """
+
+    truth: np.ndarray
+    best: np.ndarray
+    scores: np.ndarray
+    confusion: np.ndarray
+
+
+def classify(vectors: np.ndarray, prototypes: np.ndarray, truth: np.ndarray) -> Classified:
+    """Takes each image for the classes whose vectors are nearest.
+
+    Args:
+        vectors: float [N, D] of images, of length 1.
+        prototypes: float [C, D] of classes, of length 1.
+        truth: int [N], their classes.
+    """
+    count, similarity = len(prototypes), vectors.astype(np.float64) @ prototypes.T
+    best = np.argsort(-similarity, axis=1, kind="stable")[:, :_TOP]
+    confusion = np.zeros((count, count), np.int64)
+    np.add.at(confusion, (truth, best[:, 0]), 1)
+    return Classified(truth, best, np.take_along_axis(similarity, best, axis=1), confusion)
+
+
+def class_metrics(classified: Classified) -> dict[str, float]:
+    """accuracy, with more than five classes accuracy_top_5, class_accuracy (the mean over classes
+    that occur) and baseline_accuracy, that of naming the most frequent class: all 0 to 1.
+    """
+    truth, best, _, confusion = classified
+    right, counts = best == truth[:, None], confusion.sum(axis=1)
+    occurring = counts > 0
+    metrics = {"accuracy": float(right[:, 0].mean())}
+    if len(counts) > _TOP:
+        metrics["accuracy_top_5"] = float(right.any(axis=1).mean())
+    shares = np.diagonal(confusion)[occurring] / counts[occurring]
+    baseline = float(counts.max() / counts.sum())
+    return {**metrics, "class_accuracy": float(shares.mean()), "baseline_accuracy": baseline}
+
+
+def class_table(classes: Sequence[str], confusion: np.ndarray) -> list[dict[str, Any]]:
+    """Of each class that occurs its images, the share that is right, and what the others are taken
+    for most often, the most frequent first: plain values.
+    """
+    rows = []
+    for number in np.argsort(-confusion.sum(axis=1), kind="stable"):
+        row, count = confusion[number].copy(), int(confusion[number].sum())
+        if not count:
+            continue
+        right, row[number] = int(row[number]), 0
+        other = int(row.argmax())
+        rows.append(
+            {
+                "class": classes[number],
+                "images": count,
+                "accuracy": right / count,
+                "taken_for": classes[other] if row[other] else "",
+                "taken_for_images": int(row[other]),
+            }
+        )
+    return rows
+
+
+def format_table(rows: Sequence[Mapping[str, Any]], limit: int = _LISTED) -> list[str]:
+    """`class_table` as lines, the first `limit` of it."""
+    lines = [
+        f"  {row['class'][:28]:<28} {row['images']:6,} images  {row['accuracy']:7.2%}"
+        + (f"  {row['taken_for']} {row['taken_for_images']:,}" if row["taken_for"] else "")
+        for row in rows[:limit]
+    ]
+    return lines + ([f"  and {len(rows) - limit:,} more classes"] if len(rows) > limit else [])
+
+
+class ZeroShotEvaluator:
+    """Classifies the images of one split.
+
+    Args:
+        source: the records.
+        truth: [N], numbers of their classes.
+        classes: what is chosen from.
+        tokenizer: of `load_tokenizer`.
+        name: what the result is called.
+        image_size, text_length: of the model.
+        batch_size: rows of a batch over all processes; a multiple of the batch shards of the mesh.
+        mesh: the mesh of the job.
+        loading: how batches are made.
+
+    Raises:
+        ValueError: a size is impossible, or the split is empty.
+    """
+
+    def __init__(
+        self,
+        source: Sequence[Record],
+        truth: Sequence[int],
+        classes: Classes,
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        image_size: int,
+        text_length: int,
+        batch_size: int,
+        mesh: jax.sharding.Mesh,
+        loading: Loading,
+    ) -> None:
+        check_batch_size(name, batch_size, mesh)
+        self.name, self.num_records, self.classes = name, len(source), classes
+        self.source = source
+        self._truth, self._tokenizer = np.asarray(truth), tokenizer
+        self._maker = EvalImages(source, ImageRows(image_size))
+        self._text_length, self._batch_size = text_length, batch_size
+        self._mesh, self._loading = mesh, loading
+
+    def evaluate(
+        self, encoders: Encoders, params: Any, step: int
+    ) -> tuple[dict[str, float], Classified]:
+        """Classifies every image, prints the result and returns it.
+
+        Args:
+            encoders: the model.
+            params: its parameters.
+            step: optimizer updates that made them, for messages.
+
+        Returns:
+            See `class_metrics`; and what the images are taken for.
+
+        Raises:
+            RuntimeError: anything failed; it names the evaluator and the step.
+        """
+        vectors = answer_split(
+            lambda batch: encoders.encode_image(params, batch),
+            self._maker,
+            name=self.name,
+            batch_size=self._batch_size,
+            mesh=self._mesh,
+            loading=self._loading,
+            step=step,
+            unit="images",
+        )
+        classified = classify(vectors, self._prototypes(encoders, params), self._truth)
+        metrics = class_metrics(classified)
+        if jax.process_index() == 0:
+            announce("\n".join(self._describe(metrics, classified, step)))
+        return metrics, classified
+
+    def _prototypes(self, encoders: Encoders, params: Any) -> np.ndarray:
+        texts, counts = class_texts(self.classes)
+        host = Host(jax.process_index(), jax.process_count())
+        batches = text_batches(
+            texts,
+            self._tokenizer,
+            text_length=self._text_length,
+            batch_size=self._batch_size,
+            host=host,
+        )
+        encode = lambda arrays: encoders.encode_text(params, arrays)
+        results = (collect.apply_to_batch(encode, batch, self._mesh) for batch in batches)
+        vectors = collect.collect_rows(results, len(texts))
+        collect.require_finite(vectors, "vectors of class names")
+        return average(vectors, counts)
+
+    def _describe(
+        self, metrics: Mapping[str, float], classified: Classified, step: int
+    ) -> Iterator[str]:
+        yield (
+            f"{self.name} at step {step}: {self.num_records:,} images of"
+            f" {len(self.classes.labels):,} classes, zero-shot with"
+            f" {len(self.classes.templates)} templates"
+        )
+        for name, value in metrics.items():
+            yield f"  {name.replace('_', ' '):<24}{100 * value:6.2f} %"
+        yield from format_table(class_table(self.classes.labels, classified.confusion))
+
+
+def class_texts(classes: Classes) -> tuple[list[str], list[int]]:
+    """The texts of all classes, and how many each has."""
+    texts = [fill_templates(names, classes.templates) for names in classes.names]
+    return [text for its in texts for text in its], [len(its) for its in texts]
+
+
+@dataclasses.dataclass
+class ZeroShotEvaluation:
+    """The evaluators of a run; see `evaluation.Evaluation`.
+
+    Attributes:
+        name: of the evaluation.
+        evaluators: one a split.
+        encoders: functions of the model.
+    """
+
+    name: str
+    evaluators: list[ZeroShotEvaluator]
+    encoders: Encoders
+
+    def run(
+        self,
+        params: Any,
+        step: int,
+        page: Path | None = None,
+        predictions: Path | None = None,
+    ) -> dict[str, float]:
+        """Evaluates every split; draws what the classes of the largest are taken for."""
+        metrics: dict[str, float] = {}
+        shown = largest(self.evaluators)
+        for evaluator in self.evaluators:
+            scores, classified = evaluator.evaluate(self.encoders, params, step)
+            metrics |= metric_names(self.name, evaluator.name, scores)
+            lines = _lines(evaluator, classified)
+            write_predictions(predictions, self.name, evaluator.name, lines)
+            if page is not None and evaluator is shown and jax.process_index() == 0:
+                page.parent.mkdir(parents=True, exist_ok=True)
+                title = f"{evaluator.name}: {scores['accuracy']:.1%} right"
+                confusions_page(evaluator.classes.labels, classified.confusion, page, title=title)
+        return metrics
+
+
+def _lines(evaluator: ZeroShotEvaluator, classified: Classified) -> Iterator[dict[str, Any]]:
+    """The predictions of a split, an object an image."""
+    labels = evaluator.classes.labels
+    for row in range(evaluator.num_records):
+        best = zip(classified.best[row], classified.scores[row], strict=True)
+        yield {
+            "image_id": evaluator.source[row].image_id,
+            "class": labels[classified.truth[row]],
+            "top": [[labels[number], round(float(score), 6)] for number, score in best],
+        }

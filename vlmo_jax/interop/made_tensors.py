@@ -1,0 +1,28 @@
+"""Tensors that are made of others when they are asked for: parts of one, or several joined."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+
+class MadeTensors(Mapping[str, np.ndarray]):
+    """Tensors by name, none of which is held.
+
+    Args:
+        makers: name -> function that gives the tensor.
+    """
+
+    def __init__(self, makers: Mapping[str, Callable[[], np.ndarray]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._makers[name]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._makers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
