@@ -2,7 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vlmo_jax.objectives.masked_language import masked_language_accuracy, masked_language_loss
+from vlmo_jax.objectives.masked_language import (
+    masked_language_accuracy,
+    masked_language_loss,
+    soft_language_loss,
+)
 
 LABELS = np.array([[3, 0, -1, -1], [-1, 6, -1, 2]], np.int32)
 LOGITS = np.random.default_rng(0).normal(size=(2, 4, 7)).astype(np.float32)
@@ -41,3 +45,11 @@ def test_accuracy_counts_used_places_only():
     logits[0, 0, 3], logits[0, 1, 5], logits[1, 1, 6] = 1, 1, 1
     found = masked_language_accuracy(jnp.asarray(logits), jnp.asarray(LABELS))
     np.testing.assert_array_equal(found, [[1, 0, 0, 0], [0, 1, 0, 0]])
+
+
+def test_soft_labels_count_where_a_place_is_used():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4)), jnp.float32)
+    labels = jnp.asarray([[1, -1, 2], [0, 0, -1]])
+    losses = soft_language_loss(logits, logits, labels)
+    entropy = -(jax.nn.softmax(logits) * jax.nn.log_softmax(logits)).sum(-1)
+    np.testing.assert_allclose(losses, np.where(labels < 0, 0, entropy), rtol=1e-6)

@@ -53,11 +53,3 @@ def test_the_newest_stand_from_the_pointer_on(pointer, places):
     expected[places] = newest
     found = momentum.enqueue(jnp.asarray(queue[:, None]), jnp.asarray(newest[:, None]), pointer)
     np.testing.assert_array_equal(found[:, 0], expected)
-
-
-def test_soft_labels_count_where_a_place_is_used():
-    logits = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4)), jnp.float32)
-    labels = jnp.asarray([[1, -1, 2], [0, 0, -1]])
-    losses = momentum.soft_language_loss(logits, logits, labels)
-    entropy = -(jax.nn.softmax(logits) * jax.nn.log_softmax(logits)).sum(-1)
-    np.testing.assert_allclose(losses, np.where(labels < 0, 0, entropy), rtol=1e-6)

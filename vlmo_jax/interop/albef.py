@@ -142,7 +142,7 @@ def read_albef(
     copies = [name for name in COPIES if name in tensors]
     aside = sorted(name for name in tensors if re.fullmatch(ASIDE, name))
     # Towers of momentum keep their names, which `split_biases` would change.
-    kept = set(split_biases(dict.fromkeys(aside))) | set(copies)
+    kept = set(split_biases(dict.fromkeys(aside, np.zeros(3)))) | set(copies)
     missing, unexpected = sorted(set(places) - set(split)), sorted(set(split) - set(places) - kept)
     if missing or unexpected:
         raise ValueError(

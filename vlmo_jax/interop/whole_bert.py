@@ -51,7 +51,7 @@ def cross_attention_places(
         num_heads: H.
     """
     path, matrix, bias = (*root, "cross_attention"), heads_in(num_heads), heads_bias(num_heads)
-    matrices = {"query": ("q", (number,))}
+    matrices: dict[str, tuple[str, tuple[int | None, ...]]] = {"query": ("q", (number,))}
     matrices |= {name: ("kv", (number, None, i)) for i, name in enumerate(("key", "value"))}
     for name, (ours, at) in matrices.items():
         yield f"{prefix}self.{name}.weight", Place((*path, ours), at, matrix)

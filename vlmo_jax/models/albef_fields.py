@@ -67,9 +67,9 @@ def check_sizes(fields: Fields, mesh_shape: MeshShape) -> None:
     )
     _, fsdp, tensor = mesh_shape
     for tower in ("vision_", ""):
-        width, heads, mlp_dim = (f"{tower}{name}" for name in ("width", "num_heads", "mlp_dim"))
-        multiple(f"model.{width}", fields[width], fields[heads], f"config.model.{heads}")
-        multiple(f"model.{heads}", fields[heads], tensor, "config.mesh.tensor")
+        width, count, mlp_dim = (f"{tower}{name}" for name in ("width", "num_heads", "mlp_dim"))
+        multiple(f"model.{width}", fields[width], fields[count], f"config.model.{count}")
+        multiple(f"model.{count}", fields[count], tensor, "config.mesh.tensor")
         multiple(f"model.{mlp_dim}", fields[mlp_dim], tensor, "config.mesh.tensor")
         multiple(f"model.{width}", fields[width], fsdp, "config.mesh.fsdp")
     check_vocabulary(fields, mesh_shape)

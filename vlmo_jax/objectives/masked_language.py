@@ -26,6 +26,20 @@ def masked_language_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.where(used, -picked, 0.0)
 
 
+def soft_language_loss(logits: jax.Array, soft: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross-entropy of predicted tokens with what another model holds probable.
+
+    Args:
+        logits, soft: [..., M, V] float32, of the model and of the other one.
+        labels: [..., M] int32, UNUSED where a place is not used.
+
+    Returns:
+        [..., M] float32, zero where unused.
+    """
+    losses = -(jax.nn.softmax(soft) * jax.nn.log_softmax(logits)).sum(-1)
+    return jnp.where(labels != UNUSED, losses, 0.0)
+
+
 def masked_language_accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Of the used places of [..., M], which are predicted right: [..., M] float32."""
     return ((jnp.argmax(logits, axis=-1) == labels) & (labels != UNUSED)).astype(jnp.float32)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vlmo_jax.input.schema import UNUSED
 from vlmo_jax.parallel.sharding import all_gather, constrain
 
 
@@ -68,7 +67,8 @@ def soft_contrast(logits: Similarities, targets: Similarities) -> jax.Array:
     """The mean over rows of the cross-entropy with soft targets: scalar float32."""
     found = log_probabilities(logits)
     products = (part * target for part, target in zip(found, targets, strict=True))
-    return -sum(product.sum(1) for product in products).mean()
+    batch, queue = (product.sum(1) for product in products)
+    return -(batch + queue).mean()
 
 
 def enqueue(queue: jax.Array, vectors: jax.Array, pointer: jax.Array) -> jax.Array:
@@ -88,17 +88,3 @@ def enqueue(queue: jax.Array, vectors: jax.Array, pointer: jax.Array) -> jax.Arr
 def moving_average(average: Any, params: Any, momentum: float) -> Any:
     """Of two trees, leaf by leaf: momentum * average + (1 - momentum) * params."""
     return jax.tree.map(lambda old, new: old * momentum + new * (1.0 - momentum), average, params)
-
-
-def soft_language_loss(logits: jax.Array, soft: jax.Array, labels: jax.Array) -> jax.Array:
-    """Cross-entropy of predicted tokens with what another model holds probable.
-
-    Args:
-        logits, soft: [..., M, V] float32, of the model and of the other one.
-        labels: [..., M] int32, UNUSED where a place is not used.
-
-    Returns:
-        [..., M] float32, zero where unused.
-    """
-    losses = -(jax.nn.softmax(soft) * jax.nn.log_softmax(logits)).sum(-1)
-    return jnp.where(labels != UNUSED, losses, 0.0)

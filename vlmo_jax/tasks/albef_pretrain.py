@@ -29,6 +29,7 @@ from vlmo_jax.objectives.masked_language import (
     masked_counts,
     masked_language_accuracy,
     masked_language_loss,
+    soft_language_loss,
 )
 from vlmo_jax.objectives.matching import matching_loss, sample_hard_negatives
 from vlmo_jax.parallel.sharding import all_gather, constrain
@@ -195,10 +196,8 @@ class AlbefPretrainTask:
             Weighted loss, Negatives, and metrics name -> scalar.
         """
         image_to_text, text_to_image = both = self.similarities(features, batch, context)
-        loss = 0.5 * sum(
-            objectives.soft_contrast(logits, targets)
-            for logits, targets in zip(both, self.targets(features, batch, context), strict=True)
-        )
+        losses = map(objectives.soft_contrast, both, self.targets(features, batch, context))
+        loss = jnp.stack(list(losses)).mean()
         image_key, text_key = jax.random.split(key)
         soften = (lambda logits: 0.0 * logits) if self.random_negatives else (lambda logits: logits)
         negatives = Negatives(
@@ -323,7 +322,7 @@ class AlbefPretrainTask:
         labels, alpha = batch["mlm_labels"], context.alpha
         momentum = nnx.merge(self.graphdef, context.momentum)
         soft = momentum.predict_words(batch["momentum_words"])
-        distilled = objectives.soft_language_loss(words, soft, labels)
+        distilled = soft_language_loss(words, soft, labels)
         return (1.0 - alpha) * masked_language_loss(words, labels) + alpha * distilled
 
     def _normalize(self, image):

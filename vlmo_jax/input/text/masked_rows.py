@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -138,7 +139,7 @@ class TextMasker:
             words: as in `masking.mask_whole_words`.
             rng: source of randomness.
         """
-        sizes = {
+        sizes: dict[str, Any] = {
             "mask_id": _mask_id_of(self.tokenizer),
             "random_ids": self._random_ids,
             "mask_rate": self.mask_rate,

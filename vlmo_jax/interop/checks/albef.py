@@ -114,7 +114,7 @@ class AlbefReference:
         """Tensors by official name of parameters, or of gradients, in our layout."""
         return join_biases(empty_places(params, self.places))
 
-    def extra(self, momentum: Any) -> dict[str, jax.Array]:
+    def extra(self, momentum: Any) -> dict[str, Any]:
         """The state of the task before the step."""
         queue = lambda name: jnp.asarray(self.arrays[f"buffer/{name}"].T)
         return {
@@ -145,7 +145,7 @@ def step_outputs(
     params: Any,
     task: AlbefPretrainTask,
     batch: dict[str, jax.Array],
-    extra: dict[str, jax.Array],
+    extra: dict[str, Any],
     negatives: Negatives | None,
 ) -> tuple[jax.Array, dict[str, Any]]:
     """Losses, states and logits of one step by their official names.
@@ -162,7 +162,7 @@ def step_outputs(
     prepared = task.prepare(batch, jax.lax.stop_gradient(params), extra, {})
     model = nnx.merge(task.graphdef, params)
     momentum = nnx.merge(task.graphdef, prepared.context.momentum)
-    batch, context = prepared.batch, prepared.context
+    batch, context = dict(prepared.batch), prepared.context
     features = task.features(model, batch, None)
     contrast, drawn, metrics = task.contrast(features, batch, context, jax.random.key(0))
     rows = drawn if negatives is None else negatives
