@@ -3,6 +3,7 @@
     --config=configs/clip.py           a small one on the drawings, minutes on 2 CPU cores
     --config=configs/clip.py:b32       the paper's ViT-B/32 (also b16, l14, l14_336)
     --config=configs/clip.py:b32,384   at another image size
+    --config=configs/clip.py:tiny,vqa  with a head for questions on both vectors (also b32, ...)
 
 Paper recipe: arXiv 2103.00020: 400 M pairs of the web, 32 epochs, batch 32,768, AdamW (0.9, 0.98,
 1e-6), weight decay 0.2 on all but gains and biases, peak rate 5e-4 after 2,000 steps, cosine decay
@@ -13,7 +14,7 @@ set of pairs.
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs import common, stage3
+from configs import common, finetune_vqa, stage3
 
 # Image tower, text tower: width, depth, heads; the space they meet in; pixels.
 SIZES = {
@@ -24,16 +25,36 @@ SIZES = {
 }
 SIZES["l14_336"] = {**SIZES["l14"], "image_size": 336}
 NO_DECAY = (r".*(bias|scale)", r"image_embedding/class_token")
+VQA = "vqa"
 LIMITS = ((r"itc/logit_scale", (0.0, 4.605170)),)  # the scale from 1 to 100, by its logarithm
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 PAIRS, EPOCHS, BATCH = 400_000_000, 32, 32_768  # of the paper
 
 
 def get_config(arg="tiny"):
-    size, image_size = common.read_argument("configs/clip.py", arg, SIZES)
-    config = stage3.get_config("tiny" if size == "tiny" else "base")
-    config.init_fresh = ()
+    parts = [part for part in arg.split(",") if part != VQA]
+    size, image_size = common.read_argument("configs/clip.py", ",".join(parts), SIZES)
+    tiny, answers = size == "tiny", len(parts) < len(arg.split(","))
+    source = finetune_vqa if answers else stage3
+    config = source.get_config("tiny" if tiny else "base")
     config.model = _model(SIZES[size], image_size)
+    if tiny:
+        config.model.update(text_length=16, vocab_size=4000, scan_layers=False)
+    else:
+        config.model.remat = "block"
+        config.tokenizer = "clip"
+        config.data.update(crop_scale=(0.9, 1.0), flip=False, randaugment=(), mean=MEAN, std=STD)
+        # An evaluation sees the square in the middle of an image: square | centre_crop
+        config.data.resize = "centre_crop"
+    if answers:
+        return _answering(config)
+    config = _contrast(config)
+    return _tiny(config) if tiny else _paper(config)
+
+
+def _contrast(config):
+    config.init_fresh = ()
+    config.init_from = "none"  # from random parameters; or a work folder, or a converted CLIP
     config.task = ConfigDict(
         dict(
             kind="retrieval",  # of recipes.tasks.TASKS: the contrast alone
@@ -41,7 +62,6 @@ def get_config(arg="tiny"):
             mask_duplicates=False,
         )
     )
-    config.init_from = "none"  # from random parameters; or a work folder, or a converted CLIP
     config.data.max_masked_tokens = 0
     config.optimizer.update(
         schedule="cosine",
@@ -52,7 +72,15 @@ def get_config(arg="tiny"):
         rate_multipliers=(),
         limits=LIMITS,  # (path regex, (least, most)) pairs that no update leaves
     )
-    return _tiny(config) if size == "tiny" else _paper(config)
+    return config
+
+
+def _answering(config):
+    """A head on both vectors, which no token of one ever meets: of one's own trying, not CLIP's."""
+    config.model.update(heads=("vqa",), num_answers=384 if config.tokenizer == "emoji" else 3129)
+    config.init_rules = ((r"itc/.*", "skip"), *common.INIT_RULES)
+    config.optimizer.no_decay = NO_DECAY
+    return config
 
 
 def _model(sizes, image_size):
@@ -85,16 +113,12 @@ def _model(sizes, image_size):
 
 def _paper(config):
     config.batch_size, config.steps = BATCH, EPOCHS * PAIRS // BATCH
-    config.model.remat = "block"
-    config.tokenizer = "clip"
     config.optimizer.update(learning_rate=5e-4, warmup_steps=2000)
-    config.data.update(crop_scale=(0.9, 1.0), flip=False, randaugment=(), mean=MEAN, std=STD)
     config.data.prefetch = 2  # a batch has 5 GB
     return config
 
 
 def _tiny(config):
-    config.model.update(text_length=16, vocab_size=4000, scan_layers=False)
     # A word comes up rarely: without it a drawing by another hand is found less often.
     config.optimizer.rate_multipliers = ((r"text_embedding/word", 10.0),)
     config.evals.zero_shot = dict(

@@ -83,7 +83,11 @@ def _paper(config, size, dataset, matching):
     config.data.prefetch = 2  # a batch has 1.4 GB
     config.evals.validation = common.evaluation("retrieval", every_steps=250, batch_size=512)
     config.evals.validation.update(
-        splits=("validation",), protocol="all_captions", rerank_top_k=0, rerank="replace"
+        splits=("validation",),
+        protocol="all_captions",
+        rerank_top_k=0,
+        rerank="replace",
+        scoring="auto",
     )
     config.evals.retrieval.update(
         splits=("test",), protocol=PROTOCOLS[dataset], every_steps=steps, batch_size=512

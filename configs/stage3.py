@@ -69,6 +69,8 @@ def get_config(arg="tiny"):
                 rerank_top_k=0,
                 # its score in place of the dual encoder's, or added to it: replace | add
                 rerank="replace",
+                # vectors, or pairs: each in a pass of its own; auto: by what the model is made for
+                scoring="auto",
             )
         )
     )

@@ -73,18 +73,22 @@ FLOORS = (
         _room("training", "the loop of a run"),
         _room("inference", "a model, asked"),
     ),
+    (_room("search", "pictures, found"),),
     (
         _room("main", "the command of a run"),
         Room(
-            "encode, match, answer, zero_shot",
-            "their commands",
-            ("encode", "match", "answer", "zero_shot", "grid_features"),
+            "encode, match, answer",
+            "their commands, and more",
+            ("encode", "match", "answer", "grid_features", "halve", "zero_shot"),
         ),
         _room("bench", "how fast it is"),
         _room("doctor", "is all well"),
     ),
     (_room("experiments", "several runs, compared"),),
-    (Room("chain, compare, fusion", "their commands", ("chain", "compare", "fusion")),),
+    (
+        Room("chain, compare, fusion", "their commands", ("chain", "compare", "fusion")),
+        Room("vlmo", "all commands, by name", ("__main__",)),
+    ),
 )
 
 # (who, whom, why): imports that do not run down.

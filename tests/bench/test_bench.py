@@ -171,10 +171,11 @@ def test_topology_says_what_to_install(monkeypatch):
 REFUSED = [
     (
         ["fly", "--config=configs/stage3.py"],
-        "'fly' is no benchmark; name one of train, peer, encode, input, topology",
+        "'fly' is no benchmark; name one of train, peer, encode, input, topology, search",
     ),
     ([], "'nothing' is no benchmark"),
     (["train"], "train needs a recipe"),
+    (["search", "--vectors=5"], "--top_k=10 must be at most --vectors=5"),
     (["train", "--config=configs/stage4.py"], "configs/stage4.py"),
     (["train", "--config=configs/stage3.py", "--config.batchsize=4"], 'Did you mean "batch_size"'),
     (["train", "--config=configs/stage3.py", "--config.mesh.fsdp=3"], "config.mesh.fsdp=3"),

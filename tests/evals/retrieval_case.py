@@ -78,16 +78,14 @@ def match(params, batch):
 ENCODERS = Encoders(encode_image, encode_text, match)
 
 
-def make_evaluator(mesh, source=None, **options):
+def make_evaluator(mesh, source=None, kind=RetrievalEvaluator, **options):
     options = {
         "name": "drawings",
         "images": functools.partial(EvalImages, rows=ImageRows(SIZE)),
         "text_length": LENGTH,
         "batch_size": 8,
     } | options
-    return RetrievalEvaluator(
-        source or make_source(), load_tokenizer("emoji"), mesh=mesh, **options
-    )
+    return kind(source or make_source(), load_tokenizer("emoji"), mesh=mesh, **options)
 
 
 def main():

@@ -19,7 +19,7 @@ from vlmo_jax.evals.zero_shot import (
     format_table,
 )
 from vlmo_jax.input.pipeline import Loading
-from vlmo_jax.input.plain_images import thumbnail
+from vlmo_jax.input.plain_images import EvalImages, ImageRows, thumbnail
 from vlmo_jax.input.text.tokenizer import load_tokenizer
 from vlmo_jax.tasks.zero_shot import average
 
@@ -73,7 +73,7 @@ def evaluator(mesh, truth, classes=CLASSES):
         classes,
         load_tokenizer("emoji"),
         name="drawings",
-        image_size=case.SIZE,
+        images=lambda source: EvalImages(source, ImageRows(case.SIZE)),
         text_length=case.LENGTH,
         batch_size=8,
         mesh=mesh,

@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.interop.torch_files import TorchFile, module
 from tests.paths import DATA
 from vlmo_jax.checkpoints.carried import carried_files
 from vlmo_jax.checkpoints.saved_params import SavedParams
 from vlmo_jax.inference.loading import load
+from vlmo_jax.input.images.pixels import resize_centre
 from vlmo_jax.interop import convert as conversion
 from vlmo_jax.interop.clip import from_clip, to_clip, write_clip
 from vlmo_jax.interop.clip_names import HUGGINGFACE, OPENAI
@@ -84,6 +86,8 @@ def test_openai_archives_in_halves_go_in_and_come_back(tmp_path, openai):
     assert (model["kind"], model["activation"]) == ("clip", "quick_gelu")
     check_model(model, (1, 1, 1))
     assert meta["preprocessing"]["mean"] == [0.48145466, 0.4578275, 0.40821073]
+    assert meta["preprocessing"]["resize"] == "centre crop bicubic"
+    assert meta["config"]["data"]["resize"] == "centre_crop"
     back = conversion.export(tmp_path / "ours", tmp_path / "back", "clip")
     same(read_tensors(back), tensors)
     other = conversion.export(tmp_path / "ours", tmp_path / "hf", "clip_hf")
@@ -149,7 +153,9 @@ def test_a_converted_one_with_its_words_answers(tmp_path, source, openai):
         320,
         2368,
     ]
-    image = np.zeros((40, 40, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
+    middle = resize_centre(Image.fromarray(image), 32)
+    np.testing.assert_array_equal(model.preprocess(image)[0], np.asarray(middle))
     assert model.encode_image(image).shape == (1, 24)
     np.testing.assert_allclose(model.classify(image, ["cat", "dog"]).sum(), 1, atol=1e-6)
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.paths import ROOT
+from vlmo_jax.parallel import compilation_cache
 
 PROGRAM = """
 import jax, jax.numpy as jnp
@@ -33,3 +34,27 @@ def test_several_cpu_devices_do_without(tmp_path, devices, kept):
     assert "2016" in ended.stdout, ended.stderr
     entries = [path.name for path in tmp_path.rglob("jit__lambda*")]
     assert bool(entries) == kept
+
+
+@pytest.mark.parametrize(
+    "environ, folder",
+    [
+        ({"XDG_CACHE_HOME": "HERE/caches"}, "HERE/caches/vlmo_jax/compiled"),
+        ({"HOME": "HERE"}, "HERE/.cache/vlmo_jax/compiled"),
+        ({"XDG_CACHE_HOME": "HERE/a_file"}, None),
+        ({"XDG_CACHE_HOME": "HERE/caches", "JAX_COMPILATION_CACHE_DIR": ""}, None),
+        ({"XDG_CACHE_HOME": "HERE/caches", "JAX_COMPILATION_CACHE_DIR": "other"}, None),
+    ],
+)
+def test_commands_keep_programs_in_the_cache_folder(tmp_path, monkeypatch, environ, folder):
+    (tmp_path / "a_file").write_text("")
+    for name in ("XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value.replace("HERE", str(tmp_path)))
+    updates = {}
+    monkeypatch.setattr(compilation_cache.jax.config, "update", updates.__setitem__)
+    compilation_cache.keep_programs()
+    found = updates.get("jax_compilation_cache_dir")
+    assert found == (folder and folder.replace("HERE", str(tmp_path)))
+    assert not folder or os.path.isdir(found)

@@ -18,6 +18,10 @@ SETTINGS = {
     "albef": ("data.source=emoji", "tokenizer=emoji", "init_from=none"),
     "clip": ("data.source=emoji", "tokenizer=emoji"),
     "finetune_retrieval": ("data.source=emoji", "tokenizer=emoji", "init_from=none"),
+    "vilt": ("data.source=emoji", "tokenizer=emoji"),
+    "vilt:base,vqa": ("data.source=emoji_questions", "tokenizer=emoji", "init_from=none"),
+    "vilt:base,nlvr2": ("data.source=emoji_statements", "tokenizer=emoji", "init_from=none"),
+    "vilt:base,rank": ("data.source=emoji", "tokenizer=emoji", "init_from=none"),
     "finetune_vqa": ("data.source=emoji_questions", "tokenizer=emoji", "init_from=none"),
     "finetune_nlvr2": ("data.source=emoji_statements", "tokenizer=emoji", "init_from=none"),
 }
@@ -35,9 +39,8 @@ class Built(NamedTuple):
 @functools.lru_cache
 def build(name):
     """Builds a recipe such as "stage3:base,384" on a mesh 2 x 2 x 2."""
-    config = tiny.parse(
-        name, "mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2", *SETTINGS[name.partition(":")[0]]
-    )
+    settings = SETTINGS.get(name, SETTINGS[name.partition(":")[0]])
+    config = tiny.parse(name, "mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2", *settings)
     recipe = Recipe(config)
     recipe.check(8)
     mesh = tiny.mesh_of((2, 2, 2))

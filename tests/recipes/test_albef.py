@@ -6,7 +6,11 @@ import jax
 import pytest
 
 from configs import albef
+from tests import tiny
 from tests.recipes.full_size import build
+from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.recipes import Recipe
+from vlmo_jax.recipes.evaluations import retrieval
 
 LOSSES = {
     "": {"loss", "itc_loss", "itm_loss", "mlm_loss"},
@@ -44,3 +48,12 @@ def test_builds_at_full_size(name):
 def test_what_is_unknown_is_refused(name, message):
     with pytest.raises(ValueError, match=f"configs/albef.py:{name}: .*{message}"):
         albef.get_config(name)
+
+
+def test_pairs_are_ranked_by_the_logit_of_match_as_in_the_official_code(monkeypatch):
+    monkeypatch.setattr(retrieval, "make_encoders", lambda graphdef, **given: given["match_score"])
+    for name, expected in (("albef:tiny", "logit"), ("stage3:tiny", "log_odds")):
+        recipe = Recipe(tiny.parse(name))
+        assert recipe.evaluations["retrieval"].encoders(None) == expected
+    with pytest.raises(ConfigError, match="evals.retrieval.match_score='odds'"):
+        Recipe(tiny.parse("albef:tiny", "evals.retrieval.match_score=odds"))

@@ -1,16 +1,18 @@
-"""Measures a recipe.
+"""Measures a recipe, and search.
 
     python -m vlmo_jax.bench train    --config=configs/stage3.py:base [--config.batch_size=4 ...]
     python -m vlmo_jax.bench peer     --config=configs/stage3.py:base --config.batch_size=4
     python -m vlmo_jax.bench encode   --config=configs/stage3.py:base [--config.evals...=...]
     python -m vlmo_jax.bench input    --config=configs/stage3.py:base
     python -m vlmo_jax.bench topology --config=configs/stage3.py:large --topology=v5e:4x4
+    python -m vlmo_jax.bench search   [--vectors=1000000 --dimension=768 --queries=64 --top_k=10]
 
 train: seconds a step, samples/s, share of the device's peak, compile time, memory. peer: the same
 step in plain PyTorch on CPU (needs torch, extra `convert`). encode: images/s, texts/s, fused
 pairs/s, in batches of config.evals.retrieval.batch_size. input: the input pipeline alone, on the
 recipe's data set or on 640x480 JPEGs. topology: what the train step needs and sends on a TPU pod
-that one does not have.
+that one does not have. search: exact queries a second among made vectors, which lie in a temporary
+file of 1.5 GB, beside what memory and arithmetic allow, and recall against float64.
 """
 
 from vlmo_jax.commands.huge_pages import restart_with_huge_pages
@@ -27,9 +29,11 @@ from absl import app, flags
 
 from vlmo_jax.bench.data import benchmark_data
 from vlmo_jax.bench.report import Report, append_record, format_report
+from vlmo_jax.bench.search import benchmark_search
 from vlmo_jax.bench.steps import benchmark_encode, benchmark_train
 from vlmo_jax.bench.topology import benchmark_topology
 from vlmo_jax.commands.command_line import CONFIG, parse_flags
+from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.commands.signals import ending_at_once
@@ -37,10 +41,10 @@ from vlmo_jax.parallel.distributed import leaving_alone, start_distributed
 
 JSON = flags.DEFINE_string("json", None, "File to which the result is added as one line of JSON")
 STEPS = flags.DEFINE_integer(
-    "steps", 10, "train, peer, encode: steps or batches to measure", lower_bound=1
+    "steps", 10, "train, peer, encode, search: steps or batches to measure", lower_bound=1
 )
 WARMUP = flags.DEFINE_integer(
-    "warmup", 2, "train, peer, encode: steps or batches before them", lower_bound=1
+    "warmup", 2, "train, peer, encode, search: steps or batches before them", lower_bound=1
 )
 SECONDS = flags.DEFINE_float(
     "seconds", 2.0, "input: how long to measure each stage", lower_bound=0.0
@@ -48,6 +52,10 @@ SECONDS = flags.DEFINE_float(
 TOPOLOGY = flags.DEFINE_string(
     "topology", "v5e:4x4", "topology: TPU slice, such as v4:2x2x2, v5e:4x4, v6e:16x16"
 )
+VECTORS = flags.DEFINE_integer("vectors", 1_000_000, "search: how many", lower_bound=1)
+DIMENSION = flags.DEFINE_integer("dimension", 768, "search: of each vector", lower_bound=1)
+QUERIES = flags.DEFINE_integer("queries", 64, "search: in a batch", lower_bound=1)
+TOP_K = flags.DEFINE_integer("top_k", 10, "search: vectors to find for each", lower_bound=1)
 
 
 def run_train() -> Report:
@@ -80,13 +88,29 @@ def run_topology() -> Report:
     return benchmark_topology(CONFIG.value, topology=TOPOLOGY.value)
 
 
+def run_search() -> Report:
+    """Exact search."""
+    if TOP_K.value > VECTORS.value:
+        raise ConfigError(f"--top_k={TOP_K.value} must be at most --vectors={VECTORS.value}")
+    return benchmark_search(
+        rows=VECTORS.value,
+        width=DIMENSION.value,
+        batch=QUERIES.value,
+        top_k=TOP_K.value,
+        steps=STEPS.value,
+        warmup=WARMUP.value,
+    )
+
+
 BENCHMARKS = {
     "train": run_train,
     "peer": run_peer,
     "encode": run_encode,
     "input": run_input,
     "topology": run_topology,
+    "search": run_search,
 }
+WITHOUT_RECIPE = ("search",)
 
 
 @told_in_one_line()
@@ -98,7 +122,7 @@ def main(argv: list[str]) -> None:
             f"error: {given!r} is no benchmark; name one of {', '.join(BENCHMARKS)}, then"
             " --config=FILE and other flags"
         )
-    if CONFIG.value is None:
+    if CONFIG.value is None and argv[1] not in WITHOUT_RECIPE:
         sys.exit(f"error: {argv[1]} needs a recipe: --config=configs/stage3.py or another")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("absl").setLevel(logging.WARNING)
@@ -106,7 +130,8 @@ def main(argv: list[str]) -> None:
         report = BENCHMARKS[argv[1]]()
     if jax.process_index() == 0:
         recipe: Any = flags.FLAGS["config"]  # ml_collections adds the file's name to absl's flag
-        print(f"{recipe.config_filename}, {format_report(report)}")
+        of_what = f"{recipe.config_filename}, " if argv[1] not in WITHOUT_RECIPE else ""
+        print(f"{of_what}{format_report(report)}")
         if JSON.value:
             append_record(report, user_path(JSON.value))
 

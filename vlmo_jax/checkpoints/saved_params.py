@@ -130,7 +130,8 @@ class SavedParams:
         saved = self._restore(
             {
                 path: (
-                    leaf,
+                    # In the type they were saved in, of which the digests are.
+                    self.shapes[path],
                     ocp.ArrayRestoreArgs(sharding=leaf.sharding, global_shape=leaf.shape),
                 )
                 for path, leaf in wanted.items()

@@ -1,9 +1,40 @@
 """Folders that a command is about to write to."""
 
 import contextlib
+import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Iterator
+
+from vlmo_jax.commands.endings import UserError
+
+
+class TargetExistsError(UserError, FileExistsError):
+    """Something stands where a file or a folder should go."""
+
+
+@contextlib.contextmanager
+def whole_or_nothing(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder to work in that becomes `target` if all goes well and vanishes if not.
+
+    Raises:
+        TargetExistsError: there is something.
+    """
+    refuse_existing(target)
+    folder = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        folder.rename(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def refuse_existing(target: pathlib.Path) -> None:
+    """Raises TargetExistsError where there is something."""
+    if target.exists():
+        raise TargetExistsError(f"{target} exists; choose another name or remove it")
 
 
 def require_writable(folder: pathlib.Path) -> None:

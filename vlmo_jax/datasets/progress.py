@@ -46,17 +46,18 @@ def map_in_order(
 
 
 class RecordBar:
-    """Context manager that shows how many records are done, how fast, and how long it takes: a bar
-    on a terminal, elsewhere, as in a log, a line a minute.
+    """Context manager that shows how many records, or other things, are done, how fast, and how
+    long it takes: a bar on a terminal, elsewhere, as in a log, a line a minute.
 
     Args:
-        total: number of records.
+        total: number of them.
         done: of them, before.
+        unit: what is counted.
     """
 
-    def __init__(self, total: int, done: int = 0) -> None:
-        self._total, self._before, self._done = total, done, done
-        self._bar = tqdm.tqdm(total=total, initial=done, unit=" records", disable=None)
+    def __init__(self, total: int, done: int = 0, unit: str = "records") -> None:
+        self._total, self._before, self._done, self._unit = total, done, done, unit
+        self._bar = tqdm.tqdm(total=total, initial=done, unit=f" {unit}", disable=None)
         self._begun = self._told = time.monotonic()
 
     def __enter__(self) -> "RecordBar":
@@ -76,7 +77,7 @@ class RecordBar:
         rate = (self._done - self._before) / (now - self._begun)
         minutes = (self._total - self._done) / rate / 60
         print(
-            f"{self._done:,} of {self._total:,} records, {rate:,.0f} a second,"
+            f"{self._done:,} of {self._total:,} {self._unit}, {rate:,.0f} a second,"
             f" {minutes:,.0f} min left",
             file=sys.stderr,
             flush=True,

@@ -114,6 +114,35 @@ def best_ranks(
     return Ranks(*np.asarray(counts).T)
 
 
+def scored_ranks(
+    scores: np.ndarray,
+    query_groups: np.ndarray,
+    candidate_groups: np.ndarray,
+    *,
+    slab_entries: int = SLAB_ENTRIES,
+) -> Ranks:
+    """As `best_ranks`, of queries whose scores [Q, C] float32 with all candidates are known."""
+    rows = max(1, slab_entries // scores.shape[1])
+    query_groups, candidate_groups = (
+        np.asarray(groups, np.int32) for groups in (query_groups, candidate_groups)
+    )
+    slabs = [
+        np.asarray(
+            _ranks_of_slab(
+                scores[row : row + rows], query_groups[row : row + rows], candidate_groups
+            )
+        )
+        for row in range(0, len(scores), rows)
+    ]
+    return Ranks(*np.concatenate(slabs).T)
+
+
+def top_scored(scores: np.ndarray, top_k: int) -> Found:
+    """As `top_candidates`, by scores [Q, C] float32."""
+    rows = np.argsort(-scores, axis=1, kind="stable")[:, :top_k].astype(np.int32)
+    return Found(rows, np.take_along_axis(scores, rows, axis=1))
+
+
 def top_candidates(
     queries: np.ndarray, candidates: np.ndarray, top_k: int, *, slab_entries: int = SLAB_ENTRIES
 ) -> Found:
@@ -205,6 +234,26 @@ def split_folds(image_groups: np.ndarray, text_groups: np.ndarray, folds: int) -
         raise ValueError(f"{len(image_groups)} images do not divide into {folds} folds")
     parts = np.split(np.arange(len(image_groups)), folds)
     return [Fold(rows, np.flatnonzero(np.isin(text_groups, image_groups[rows]))) for rows in parts]
+
+
+def both_scored_ranks(
+    scores: np.ndarray,
+    image_groups: np.ndarray,
+    text_groups: np.ndarray,
+    folds: Sequence[Fold],
+) -> tuple[Ranks, Ranks]:
+    """As `both_ranks`, by scores [I, T] float32 of images with texts."""
+    to_text, to_image = Ranks.empty(len(scores)), Ranks.empty(scores.shape[1])
+    for rows, here in folds:
+        part = scores[np.ix_(rows, here)]
+        groups = image_groups[rows], text_groups[here]
+        for whole, places, ranks in (
+            (to_text, rows, scored_ranks(part, *groups)),
+            (to_image, here, scored_ranks(part.T, *groups[::-1])),
+        ):
+            for old, new in zip(whole, ranks, strict=True):
+                old[places] = new
+    return to_text, to_image
 
 
 def both_ranks(
@@ -325,16 +374,23 @@ def _similarities(queries, candidates):
 @functools.partial(jax.jit, static_argnames="slabs")
 def _best_ranks(queries, candidates, query_groups, candidate_groups, *, slabs):
     def ranks_of(queries, query_groups):
-        scores = _similarities(queries, candidates)
-        right = query_groups[:, None] == candidate_groups[None, :]
-        best = jnp.max(scores, axis=1, where=right, initial=-jnp.inf)[:, None]
-        same = scores == best
-        # "neither lower nor the same" instead of "higher": true wherever there is a NaN.
-        masks = (~right & ~same & ~(scores < best), ~right & same, right & same)
-        before, tied, tied_right = (mask.sum(axis=1, dtype=jnp.int32) for mask in masks)
-        return jnp.stack([before, tied, jnp.maximum(tied_right, 1)], axis=1)
+        return _ranks_of(_similarities(queries, candidates), query_groups, candidate_groups)
 
     return _map_slabs(ranks_of, slabs, queries, query_groups)
+
+
+def _ranks_of(scores, query_groups, candidate_groups):
+    """The parts of Ranks, [Q, 3] int32, by scores [Q, C]."""
+    right = query_groups[:, None] == candidate_groups[None, :]
+    best = jnp.max(scores, axis=1, where=right, initial=-jnp.inf)[:, None]
+    same = scores == best
+    # "neither lower nor the same" instead of "higher": true wherever there is a NaN.
+    masks = (~right & ~same & ~(scores < best), ~right & same, right & same)
+    before, tied, tied_right = (mask.sum(axis=1, dtype=jnp.int32) for mask in masks)
+    return jnp.stack([before, tied, jnp.maximum(tied_right, 1)], axis=1)
+
+
+_ranks_of_slab = jax.jit(_ranks_of)
 
 
 @functools.partial(jax.jit, static_argnames=("top_k", "slabs"))

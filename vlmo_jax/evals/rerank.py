@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from vlmo_jax.input.schema import INDEX_COLUMNS
+
 
 class PairPlan:
     """Which pairs are scored, and in which batches.
@@ -70,8 +72,8 @@ class PairPlan:
             host_index: its number.
 
         Yields:
-            image uint8 [b, S, S, 3], token_ids, token_mask [b, T], index int32 [b] (place in the
-            plan), valid bool [b].
+            what is seen, such as image uint8 [b, S, S, 3], token_ids, token_mask [b, T], index
+            int32 [b] (place in the plan), valid bool [b].
         """
         for number, (block, count) in enumerate(zip(blocks, self.batches_of_block, strict=True)):
             first_image = (number * self._host_count + host_index) * self._local
@@ -82,7 +84,7 @@ class PairPlan:
                 images = np.pad(self.image_rows[places] - first_image, padding)
                 texts = np.pad(self.text_rows[places], padding)
                 yield {
-                    "image": block["image"][images],
+                    **{name: block[name][images] for name in block if name not in INDEX_COLUMNS},
                     **{name: array[texts] for name, array in tokens.items()},
                     "index": np.pad(places, padding).astype(np.int32),
                     "valid": np.arange(self._local) < len(places),

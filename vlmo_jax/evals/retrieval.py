@@ -14,6 +14,7 @@ from vlmo_jax.evals.evaluation import check_batch_size
 from vlmo_jax.evals.retrieval_search import (
     RERANKINGS,
     Search,
+    Vectors,
     Way,
     best_candidates,
     describe_ties,
@@ -215,7 +216,7 @@ class RetrievalEvaluator:
         ranks = recall.both_ranks(
             image, text, np.arange(self.num_records), self.text_image, self.folds
         )
-        return Search(Way(image, text, ranks[0]), Way(text, image, ranks[1]))
+        return Search(Way(Vectors(image, text), ranks[0]), Way(Vectors(text, image), ranks[1]))
 
     def _rerank(self, encoders, params, search, rerank_top_k) -> Search:
         """Ranks both ways after matching; a pair that both ways want is scored once."""
@@ -301,8 +302,8 @@ class RetrievalEvaluator:
         top_k: int = 5,
         seed: int = 0,
     ) -> RetrievalExamples:
-        """What some queries retrieve by their embeddings: half of them hits, half of them misses,
-        as far as there are so many.
+        """What some queries retrieve before any candidate is matched: half of them hits, half of
+        them misses, as far as there are so many.
 
         Args:
             search: of `search`.
@@ -312,11 +313,13 @@ class RetrievalEvaluator:
             seed: of the draw.
         """
         rng = np.random.default_rng(seed)
-        (image, text, image_ranks, *_), (_, _, text_ranks, *_) = search
+        text_ranks, image_ranks = search.to_image.ranks, search.to_text.ranks
         queries = draw_queries(text_ranks, num_captions, rng)
         image_queries = draw_queries(image_ranks, num_images, rng)
-        found_images = recall.top_candidates(text[queries], image, min(top_k, len(image))).rows
-        found_texts = recall.top_candidates(image[image_queries], text, min(top_k, len(text))).rows
+        images, texts = np.arange(self.num_records), np.arange(len(self.texts))
+        top = min(top_k, len(images)), min(top_k, len(texts))
+        found_images = search.to_image.similar.top(queries, images, top[0]).rows
+        found_texts = search.to_text.similar.top(image_queries, texts, top[1]).rows
         pixels = self.pixels(np.concatenate([found_images.ravel(), image_queries]))
         return RetrievalExamples(
             captions=[self.texts[row] for row in queries],

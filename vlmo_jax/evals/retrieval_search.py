@@ -14,18 +14,42 @@ RERANKINGS = {
 }
 
 
+class Vectors(NamedTuple):
+    """Similarities that are products of embeddings [Q, D] and [C, D] float32, on every process."""
+
+    queries: np.ndarray
+    candidates: np.ndarray
+
+    def top(self, queries: np.ndarray, candidates: np.ndarray, top_k: int) -> recall.Found:
+        """The best of some candidates for some queries, by their rows; found are numbers of
+        candidates, which are those of `candidates`.
+        """
+        found = recall.top_candidates(self.queries[queries], self.candidates[candidates], top_k)
+        return recall.Found(candidates[found.rows], found.scores)
+
+
+class Scores(NamedTuple):
+    """Similarities [Q, C] float32 that are known one by one, on every process."""
+
+    scores: np.ndarray
+
+    def top(self, queries: np.ndarray, candidates: np.ndarray, top_k: int) -> recall.Found:
+        """As of `Vectors`."""
+        found = recall.top_scored(self.scores[np.ix_(queries, candidates)], top_k)
+        return recall.Found(candidates[found.rows], found.scores)
+
+
 class Way(NamedTuple):
     """One way of search, images for captions or captions for images.
 
     Attributes:
-        queries, candidates: embeddings [Q, D] and [C, D] float32, on every process.
+        similar: how similar queries and candidates are.
         ranks: of the queries.
         reranked: of the queries after matching; None: nothing was matched.
         matched: the candidates that were matched, in their new order; None as well.
     """
 
-    queries: np.ndarray
-    candidates: np.ndarray
+    similar: Vectors | Scores
     ranks: recall.Ranks
     reranked: recall.Ranks | None = None
     matched: recall.Found | None = None
@@ -46,7 +70,7 @@ class Best(NamedTuple):
 
 
 def best_candidates(search: Search, folds: Sequence[recall.Fold], top_k: int) -> Best:
-    """The best candidates of every query by the dual encoder, both ways, in the query's fold.
+    """The best candidates of every query before any is matched, both ways, in the query's fold.
 
     Args:
         search: of a split.
@@ -78,11 +102,10 @@ def reorder(way: Way, found: recall.Found, right: np.ndarray, scores: np.ndarray
 def _best(way: Way, parts: Sequence[tuple[np.ndarray, np.ndarray]], top_k: int) -> recall.Found:
     """The best candidates of every query among those of its part: pairs of rows of both."""
     top_k = min([top_k, *(len(candidates) for _, candidates in parts)])
-    shape = (len(way.queries), top_k)
+    shape = (len(way.ranks.before), top_k)
     whole = recall.Found(np.zeros(shape, np.int32), np.zeros(shape, np.float32))
     for rows, candidates in parts:
-        found = recall.top_candidates(way.queries[rows], way.candidates[candidates], top_k)
-        whole.rows[rows], whole.scores[rows] = candidates[found.rows], found.scores
+        whole.rows[rows], whole.scores[rows] = way.similar.top(rows, candidates, top_k)
     return whole
 
 
@@ -102,7 +125,7 @@ def draw_queries(ranks: recall.Ranks, count: int, rng: np.random.Generator) -> n
 def describe_ties(search: Search) -> list[str]:
     """A line for people where scores tie, as those of equal captions do."""
     tied = sum(int(np.count_nonzero(way.ranks.tied)) for way in search)
-    total = sum(len(way.queries) for way in search)
+    total = sum(len(way.ranks.before) for way in search)
     if not tied:
         return []
     return [

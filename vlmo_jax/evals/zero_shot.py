@@ -4,22 +4,20 @@ Source: CLIP, arXiv 2103.00020, section 3.1: the vectors of a class's texts are 
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from vlmo_jax.datasets import Record
 from vlmo_jax.evals import collect
 from vlmo_jax.evals.answered_split import answer_split
 from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
 from vlmo_jax.evals.predictions import write_predictions
 from vlmo_jax.input.evaluation import text_batches
 from vlmo_jax.input.hosts import Host
-from vlmo_jax.input.pipeline import Loading
-from vlmo_jax.input.plain_images import EvalImages, ImageRows
+from vlmo_jax.input.pipeline import Loading, RowMaker
 from vlmo_jax.input.text.prompts import fill_templates
 from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.reports.metrics import announce
@@ -132,7 +130,9 @@ class ZeroShotEvaluator:
         classes: what is chosen from.
         tokenizer: of `load_tokenizer`.
         name: what the result is called.
-        image_size, text_length: of the model.
+        images: function of the records that makes the rows of an evaluation, such as `EvalImages`
+            with its rows.
+        text_length: of the model.
         batch_size: rows of a batch over all processes; a multiple of the batch shards of the mesh.
         mesh: the mesh of the job.
         loading: how batches are made.
@@ -143,13 +143,13 @@ class ZeroShotEvaluator:
 
     def __init__(
         self,
-        source: Sequence[Record],
+        source: Sequence[Any],
         truth: Sequence[int],
         classes: Classes,
         tokenizer: Tokenizer,
         *,
         name: str,
-        image_size: int,
+        images: Callable[[Sequence[Any]], RowMaker],
         text_length: int,
         batch_size: int,
         mesh: jax.sharding.Mesh,
@@ -159,7 +159,7 @@ class ZeroShotEvaluator:
         self.name, self.num_records, self.classes = name, len(source), classes
         self.source = source
         self._truth, self._tokenizer = np.asarray(truth), tokenizer
-        self._maker = EvalImages(source, ImageRows(image_size))
+        self._maker = images(source)
         self._text_length, self._batch_size = text_length, batch_size
         self._mesh, self._loading = mesh, loading
 

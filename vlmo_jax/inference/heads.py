@@ -3,6 +3,10 @@
 from collections.abc import Container
 
 from vlmo_jax.commands.endings import UserError
+from vlmo_jax.models import vilt_fields
+
+# The outermost module that serves in the place of another, where a model lacks that.
+_INSTEAD = {"itm_head": vilt_fields.HEADS["rank"][-1]}
 
 # The outermost module of a head, in every model that has it; what it is for, and the recipes that
 # train it.
@@ -37,7 +41,7 @@ def require_head(head: str, parts: Container[str], name: str) -> None:
         UnfitModelError: it lacks the head; says which recipe trains it.
     """
     part, what, recipes = _TAUGHT_BY[head]
-    if part not in parts:
+    if part not in parts and _INSTEAD.get(part) not in parts:
         raise UnfitModelError(
             f"{name} has no part that {what}; train one with {recipes}, or load another model"
         )

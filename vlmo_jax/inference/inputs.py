@@ -14,7 +14,7 @@ from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.images import BrokenImageError, decode_image, upright_rgb
 from vlmo_jax.datasets.sources import BrokenRecordError
-from vlmo_jax.input.images.pixels import resize_square
+from vlmo_jax.input.plain_images import ImageForm
 from vlmo_jax.input.schema import empty_batch
 from vlmo_jax.input.text.plain_texts import text_columns, write_text
 from vlmo_jax.input.text.tokenizer import Tokenizer
@@ -76,15 +76,15 @@ def make_row(make: RowMaker, position: int, item: Any) -> Row | BrokenInputError
         return broken
 
 
-def image_row(image: ImageInput, size: int) -> Row:
-    """Decodes an image as evaluation does: upright, over white, resized to a square.
+def image_row(image: ImageInput, form: ImageForm) -> Row:
+    """Decodes an image as evaluation does: upright, over white, resized.
 
     Args:
         image: in any form.
-        size: S.
+        form: what it becomes.
 
     Returns:
-        image uint8 [S, S, 3].
+        The columns of the form, such as image uint8 [S, S, 3].
     """
     try:
         picture = _open_image(image)
@@ -94,7 +94,9 @@ def image_row(image: ImageInput, size: int) -> Row:
         if error.errno in SHORTAGES:
             raise
         raise _UnusableError(name_of(image), error.strerror or error) from error
-    return Row({"image": np.asarray(resize_square(picture, size))})
+    batch = empty_batch(form.columns, 1)
+    form.write(batch, 0, picture)
+    return Row({name: values[0] for name, values in batch.items()})
 
 
 def text_row(text: str, tokenizer: Tokenizer, length: int) -> Row:

@@ -26,7 +26,7 @@ from vlmo_jax.inference.inputs import (
 )
 from vlmo_jax.inference.parts import Loaded, Tokens
 from vlmo_jax.inference.several import as_items, how_many, is_single, pair_up
-from vlmo_jax.input.plain_images import ImageRows
+from vlmo_jax.input.image_form import image_form
 from vlmo_jax.input.schema import Column
 from vlmo_jax.input.text.plain_texts import text_columns
 from vlmo_jax.input.text.prompts import fill_templates
@@ -34,7 +34,8 @@ from vlmo_jax.tasks import zero_shot
 from vlmo_jax.tasks.retrieval import make_encoders
 from vlmo_jax.tasks.vqa import make_answerer
 
-_PIXELS = ("image_size", "resize", "mean", "std")  # what a checkpoint says of images
+# What a checkpoint says of images.
+_PIXELS = ("image_size", "longest_side", "patch_size", "resize", "mean", "std")
 _log = logging.getLogger(__name__)
 
 
@@ -72,6 +73,7 @@ class Model:
         self.texts_cut = 0
         self._graphdef, self._mesh = loaded.graphdef, loaded.mesh
         self.preprocessing = {k: v for k, v in loaded.meta["preprocessing"].items() if k in _PIXELS}
+        self._images = image_form(self.preprocessing)
         self._mean, self._std = (tuple(self.preprocessing[key]) for key in ("mean", "std"))
         self._encoders = make_encoders(self._graphdef, mean=self._mean, std=self._std)
         self._answerers: dict[int, Function] = {}  # by how many answers they give
@@ -237,18 +239,19 @@ class Model:
         return zero_shot.probabilities(vectors, prototypes, self._scale)
 
     def preprocess(self, images: Iterable[ImageInput] | ImageInput) -> np.ndarray:
-        """Images as the model reads them: decoded, upright, over white, resized to squares. They
-        are normalised on the device.
+        """Images as the model reads them: decoded, upright, over white, resized to squares, or, of
+        a model that reads images of any shape, each in the corner of a black canvas. They are
+        normalised on the device.
 
         Args:
             images: see the class.
 
         Returns:
-            uint8 [N, S, S, 3].
+            uint8 [N, S, S, 3], S pixels a side of the squares or of the canvases.
         """
         made = self._batches.make(as_items(images), self._image_row, self._image_columns)
         rows = [batch.arrays["image"][: len(batch.usable)] for batch in made]
-        shape = (0, self.image_size, self.image_size, 3)
+        shape = (0, *self._image_columns["image"].shape)
         return np.concatenate(rows) if rows else np.zeros(shape, np.uint8)
 
     def tokenize(self, texts: Iterable[str] | str) -> Tokens:
@@ -309,14 +312,18 @@ class Model:
 
     @functools.cached_property
     def _image_columns(self) -> dict[str, Column]:
-        return ImageRows(self.image_size).columns
+        return self._images.columns
 
     @functools.cached_property
     def _text_columns(self) -> dict[str, Column]:
         return text_columns(self.text_length)
 
     def _image_row(self, image: Any) -> Row:
-        return image_row(image, self.image_size)
+        return image_row(image, self._images)
+
+    def _read_once(self, image: ImageInput) -> Row:
+        [made] = self._batches.make([image], self._image_row, self._image_columns)
+        return Row({name: values[0] for name, values in made.arrays.items()})
 
     def _text_row(self) -> RowMaker:
         if self.tokenizer is None:
@@ -337,15 +344,17 @@ class Model:
         self, function: Function, images: Any, texts: Any, on_error: OnError, description: str
     ) -> Collected:
         to_text = self._text_row()
-
-        def make(pair: tuple[Any, Any]) -> Row:
-            image, text = self._image_row(pair[0]), to_text(pair[1])
-            return Row({**image.arrays, **text.arrays}, text.cut)
-
+        to_image: RowMaker = self._image_row
         if is_single(images) and not is_single(texts):
             # Read once for all texts; where it is broken, each pair is.
             with contextlib.suppress(BrokenInputError):
-                images = self.preprocess(images)[0]
+                once = self._read_once(images)
+                to_image = lambda _: once
+
+        def make(pair: tuple[Any, Any]) -> Row:
+            image, text = to_image(pair[0]), to_text(pair[1])
+            return Row({**image.arrays, **text.arrays}, text.cut)
+
         columns = {**self._image_columns, **self._text_columns}
         count = how_many(images, texts)
         return self._run(

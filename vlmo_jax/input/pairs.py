@@ -18,8 +18,9 @@ from vlmo_jax.input.attempts import (
     decode_image,
     read_record,
 )
+from vlmo_jax.input.canvas import CanvasRows
 from vlmo_jax.input.images.augmentation import Augmentation
-from vlmo_jax.input.plain_images import ImageRows, check_image_size
+from vlmo_jax.input.plain_images import ImageForm, ImageRows, check_image_size
 from vlmo_jax.input.schema import Batch, Column, Rows
 from vlmo_jax.input.text import captions, masking
 from vlmo_jax.input.text.masked_rows import (
@@ -106,6 +107,7 @@ class PairRows(PairColumns):
     Args:
         image_size: S, side of the images in pixels.
         text_length, max_masked_tokens: as of `PairColumns`.
+        canvas: of images that keep their shape; None: they become squares.
 
     Raises:
         ConfigError: a size is impossible.
@@ -114,15 +116,16 @@ class PairRows(PairColumns):
     image_size: int
     text_length: int
     max_masked_tokens: int
+    canvas: CanvasRows | None = None
 
     def __post_init__(self) -> None:
         check_image_size(self.image_size)
         check_caption_sizes(self.text_length, self.max_masked_tokens)
 
     @property
-    def images(self) -> ImageRows:
-        """Sizes of the images: image uint8 [S, S, 3]."""
-        return ImageRows(self.image_size)
+    def images(self) -> ImageForm:
+        """What the images become."""
+        return self.canvas or ImageRows(self.image_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,11 +247,12 @@ class PairExamples(PairMaker):
 
     def write_image(self, batch: Batch, row: int, record: Any, rng: np.random.Generator) -> None:
         """See `PairMaker.write_image`: a random view."""
-        batch["image"][row] = self.view(self.decode(record), rng)
+        image = self.decode(record)
+        self.rows.images.write_view(batch, row, image, self.augmentation, rng)
 
     def decode(self, record: Record) -> Image.Image:
         """Returns a record's image in RGB, of at least the pixels that a crop needs."""
-        least = self.augmentation.min_pixels(self.rows.image_size)
+        least = self.rows.images.min_pixels(self.augmentation)
         return decode_image(record.image, record.image_id, min_pixels=least)
 
     def view(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:

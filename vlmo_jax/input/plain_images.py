@@ -2,8 +2,10 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
+from PIL import Image
 
 from vlmo_jax.commands.config_errors import require
 from vlmo_jax.datasets import Record, images
@@ -17,7 +19,9 @@ from vlmo_jax.input.attempts import (
 )
 from vlmo_jax.input.images import pixels
 from vlmo_jax.input.images.augmentation import Augmentation
-from vlmo_jax.input.schema import INDEX_COLUMNS, Batch, Column
+from vlmo_jax.input.schema import INDEX_COLUMNS, Batch, Column, Rows
+
+CROPPED = "centre crop bicubic"
 
 
 def check_image_size(image_size: int) -> None:
@@ -25,9 +29,38 @@ def check_image_size(image_size: int) -> None:
     require(image_size >= 1, f"config.model.image_size={image_size} must be at least 1 pixel")
 
 
+class ImageForm(Rows, Protocol):
+    """What images become in a batch: the sizes of their columns, and how these are written."""
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of a side by which pictures are shown to people."""
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """How images become arrays: plain JSON values."""
+
+    def min_pixels(self, augmentation: Augmentation) -> float:
+        """How many pixels a decoded image must keep for random views."""
+
+    def write(self, batch: Batch, row: int, picture: Image.Image, name: str = "image") -> None:
+        """Writes a whole RGB picture into the columns of a name."""
+
+    def write_view(
+        self,
+        batch: Batch,
+        row: int,
+        picture: Image.Image,
+        augmentation: Augmentation,
+        rng: np.random.Generator,
+        name: str = "image",
+    ) -> None:
+        """Writes a random view of an RGB picture into the columns of a name."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ImageRows:
-    """Sizes of rows that hold an image.
+    """Sizes of rows that hold an image as a square; an `ImageForm`.
 
     Args:
         image_size: S, side of the images in pixels.
@@ -52,6 +85,47 @@ class ImageRows:
         """See `schema.Rows.synthetic`."""
         shape = (rows, self.image_size, self.image_size, 3)
         return {"image": rng.integers(0, 256, shape, np.uint8)}
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """How images become arrays: plain JSON values."""
+        return {"image_size": self.image_size, "resize": "square bicubic"}
+
+    def min_pixels(self, augmentation: Augmentation) -> float:
+        """`min_pixels` of `datasets.images.decode_image` for a random view."""
+        return augmentation.min_pixels(self.image_size)
+
+    def write(self, batch: Batch, row: int, picture: Image.Image, name: str = "image") -> None:
+        """Writes a picture, resized without regard to its aspect ratio, into a row."""
+        batch[name][row] = np.asarray(pixels.resize_square(picture, self.image_size))
+
+    def write_view(
+        self,
+        batch: Batch,
+        row: int,
+        picture: Image.Image,
+        augmentation: Augmentation,
+        rng: np.random.Generator,
+        name: str = "image",
+    ) -> None:
+        """Writes a random view of a picture into a row."""
+        batch[name][row] = augmentation.view(picture, self.image_size, rng)
+
+
+@dataclasses.dataclass(frozen=True)
+class CroppedRows(ImageRows):
+    """The same with the middle of an image in the place of all of it, which keeps its shape: as
+    CLIP does; an `ImageForm`.
+    """
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """How images become arrays: plain JSON values."""
+        return {"image_size": self.image_size, "resize": CROPPED}
+
+    def write(self, batch: Batch, row: int, picture: Image.Image, name: str = "image") -> None:
+        """Writes the middle of a picture, its shorter side resized, into a row."""
+        batch[name][row] = np.asarray(pixels.resize_centre(picture, self.image_size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,25 +159,25 @@ class ImageExamples(ReplacesBroken):
 
 @dataclasses.dataclass(frozen=True)
 class EvalImages:
-    """Makes the rows of an evaluation, for `evaluation.split_batches`: images resized to squares.
+    """Makes the rows of an evaluation, for `evaluation.split_batches`: images whole.
 
     Args:
         source: the records.
-        rows: sizes.
+        rows: what images become.
 
     Raises:
         ValueError: there are no records.
     """
 
     source: Sequence[Record]
-    rows: ImageRows
+    rows: ImageForm
 
     def __post_init__(self) -> None:
         require_records(self.source)
 
     @property
     def columns(self) -> dict[str, Column]:
-        """Those of `ImageRows`, and index int32 and valid bool."""
+        """Those of the rows, and index int32 and valid bool."""
         return {**self.rows.columns, **INDEX_COLUMNS}
 
     def write(self, batch: Batch, row: int, position: int, index: int) -> Report:
@@ -114,13 +188,12 @@ class EvalImages:
         """
         with needed_record(index):
             record = read_record(self.source, index)
-            image = square_image(record.image, record.image_id, self.rows.image_size)
-        batch["image"][row] = image
+            self.rows.write(batch, row, decode_image(record.image, record.image_id))
         batch["index"][row], batch["valid"][row] = position, True
         return Report(seen=1)
 
     def picture(self, index: int) -> np.ndarray:
-        """Record `index` as the model sees it, uint8 [S, S, 3]."""
+        """Record `index` as a square, uint8 [S, S, 3]."""
         with needed_record(index):
             record = read_record(self.source, index)
             return square_image(record.image, record.image_id, self.rows.image_size)

@@ -20,9 +20,10 @@ from vlmo_jax.input.attempts import (
     read_record,
     require_records,
 )
+from vlmo_jax.input.canvas import CanvasRows
 from vlmo_jax.input.images.augmentation import Augmentation
-from vlmo_jax.input.plain_images import ImageRows, check_image_size, square_image
-from vlmo_jax.input.schema import INDEX_COLUMNS, UNUSED, Batch, Column
+from vlmo_jax.input.plain_images import ImageForm, ImageRows, check_image_size
+from vlmo_jax.input.schema import INDEX_COLUMNS, UNUSED, Batch, Column, empty_batch
 from vlmo_jax.input.text.plain_texts import synthetic_texts, text_columns, write_text
 from vlmo_jax.input.text.tokenizer import Tokenizer, check_text_length
 
@@ -37,6 +38,7 @@ class QuestionRows:
         image_size: S, side of the images in pixels.
         text_length: T, tokens of a question, those of its begin and end included.
         num_answers: that the model chooses from; batches hold ids below it.
+        canvas: of images that keep their shape; None: they become squares.
 
     Raises:
         ConfigError: a size is impossible.
@@ -45,17 +47,23 @@ class QuestionRows:
     image_size: int
     text_length: int
     num_answers: int
+    canvas: CanvasRows | None = None
 
     def __post_init__(self) -> None:
         check_image_size(self.image_size)
         check_text_length(self.text_length)
 
     @property
+    def images(self) -> ImageForm:
+        """What the images become."""
+        return self.canvas or ImageRows(self.image_size)
+
+    @property
     def inputs(self) -> dict[str, Column]:
-        """The columns that a model reads: image uint8 [S, S, 3], token_ids int32 [T], token_mask
-        bool [T].
+        """The columns that a model reads: those of `images`, token_ids int32 [T], token_mask bool
+        [T].
         """
-        return {**ImageRows(self.image_size).columns, **text_columns(self.text_length)}
+        return {**self.images.columns, **text_columns(self.text_length)}
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -76,7 +84,7 @@ class QuestionRows:
         answer_ids[:, 0] = rng.integers(0, self.num_answers, rows)
         scores = (answer_ids != UNUSED).astype(np.float32)
         return {
-            **ImageRows(self.image_size).synthetic(rows, rng),
+            **self.images.synthetic(rows, rng),
             **synthetic_texts(rows, self.text_length, rng, vocab_size),
             "answer_ids": answer_ids,
             "answer_scores": scores,
@@ -116,10 +124,10 @@ class QuestionExamples(ReplacesBroken):
             raise UnusableRecordError(
                 record.question_ids[number], "none of its answers is among those of the model"
             )
-        size = self.rows.image_size
-        least = self.augmentation.min_pixels(size)
+        images = self.rows.images
+        least = images.min_pixels(self.augmentation)
         image = decode_image(record.image, record.image_id, min_pixels=least)
-        batch["image"][row] = self.augmentation.view(image, size, rng)
+        images.write_view(batch, row, image, self.augmentation, rng)
         whole = write_text(batch, row, record.questions[number], self.tokenizer, eager=True)
         write_scores(batch, row, scores)
         return Report(seen=1, texts=1, truncated=0 if whole else 1)
@@ -141,8 +149,8 @@ def write_scores(batch: Batch, row: int, scores: Mapping[int, float]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class EvalQuestions:
-    """Makes the rows of an evaluation, for `evaluation.split_batches`: every question once, its
-    image resized to a square.
+    """Makes the rows of an evaluation, for `evaluation.split_batches`: every question once, with
+    the whole image.
 
     Args:
         source: the questions.
@@ -175,14 +183,17 @@ class EvalQuestions:
         place, number = self.source.find(index)
         with needed_record(place):
             record, image = _seen(self, place)
-        batch["image"][row] = image
+        for name, values in image.items():
+            batch[name][row] = values[0]
         whole = write_text(batch, row, record.questions[number], self.tokenizer, eager=False)
         batch["index"][row], batch["valid"][row] = position, True
         return Report(seen=1, texts=1, truncated=0 if whole else 1)
 
 
 @functools.lru_cache(maxsize=64)
-def _seen(maker: EvalQuestions, place: int) -> tuple[QuestionsRecord, np.ndarray]:
-    """A record and its image in view, kept for its other questions, which come next."""
-    record = read_record(maker.source.records, place)
-    return record, square_image(record.image, record.image_id, maker.rows.image_size)
+def _seen(maker: EvalQuestions, place: int) -> tuple[QuestionsRecord, Batch]:
+    """A record and a batch of its image, kept for its other questions, which come next."""
+    record, images = read_record(maker.source.records, place), maker.rows.images
+    batch = empty_batch(images.columns, 1)
+    images.write(batch, 0, decode_image(record.image, record.image_id))
+    return record, batch

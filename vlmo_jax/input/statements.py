@@ -17,14 +17,20 @@ from vlmo_jax.input.attempts import (
     read_record,
     require_records,
 )
+from vlmo_jax.input.canvas import CanvasRows
 from vlmo_jax.input.images.augmentation import Augmentation
-from vlmo_jax.input.plain_images import check_image_size, square_image
+from vlmo_jax.input.plain_images import ImageForm, ImageRows, check_image_size
 from vlmo_jax.input.schema import INDEX_COLUMNS, Batch, Column
 from vlmo_jax.input.text.plain_texts import synthetic_texts, text_columns, write_text
 from vlmo_jax.input.text.tokenizer import Tokenizer, check_text_length
 
 SIDES = ("image_0", "image_1")
 UNKNOWN = -1  # label of a statement of which nobody says whether it is true
+
+
+def side_name(name: str, side: str) -> str:
+    """The name of a column of one of two images, by its name where there is one image."""
+    return side + name.removeprefix("image")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +40,7 @@ class StatementRows:
     Args:
         image_size: S, side of the images in pixels.
         text_length: T, tokens of a statement, those of its begin and end included.
+        canvas: of images that keep their shape; None: they become squares.
 
     Raises:
         ConfigError: a size is impossible.
@@ -41,18 +48,25 @@ class StatementRows:
 
     image_size: int
     text_length: int
+    canvas: CanvasRows | None = None
 
     def __post_init__(self) -> None:
         check_image_size(self.image_size)
         check_text_length(self.text_length)
 
     @property
+    def images(self) -> ImageForm:
+        """What the images become."""
+        return self.canvas or ImageRows(self.image_size)
+
+    @property
     def inputs(self) -> dict[str, Column]:
-        """The columns that a model reads: image_0 and image_1 uint8 [S, S, 3], token_ids int32 [T],
-        token_mask bool [T].
+        """The columns that a model reads: those of `images` as image_0 and image_1, token_ids int32
+        [T], token_mask bool [T].
         """
-        image = Column((self.image_size, self.image_size, 3), np.uint8)
-        return {**dict.fromkeys(SIDES, image), **text_columns(self.text_length)}
+        columns = self.images.columns
+        sides = {side_name(name, side): columns[name] for side in SIDES for name in columns}
+        return {**sides, **text_columns(self.text_length)}
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -63,9 +77,13 @@ class StatementRows:
         self, rows: int, rng: np.random.Generator, *, vocab_size: int = 0, first_row: int = 0
     ) -> Batch:
         """See `schema.Rows.synthetic`."""
-        shape = (rows, self.image_size, self.image_size, 3)
+        drawn = [self.images.synthetic(rows, rng) for _ in SIDES]
         return {
-            **{side: rng.integers(0, 256, shape, np.uint8) for side in SIDES},
+            **{
+                side_name(name, side): values
+                for side, batch in zip(SIDES, drawn, strict=True)
+                for name, values in batch.items()
+            },
             **synthetic_texts(rows, self.text_length, rng, vocab_size),
             "label": rng.integers(0, 2, rows).astype(np.int32),
         }
@@ -95,15 +113,15 @@ class StatementExamples(ReplacesBroken):
         return self.rows.columns
 
     def _write(self, batch: Batch, row: int, index: int, rng: np.random.Generator) -> Report:
-        record, size = read_record(self.source, index), self.rows.image_size
+        record, images = read_record(self.source, index), self.rows.images
         if int(record.label) == UNKNOWN:
             raise UnusableRecordError(
                 record.statement_id, "nobody says whether it is true; train on a split with labels"
             )
-        least = self.augmentation.min_pixels(size)
+        least = images.min_pixels(self.augmentation)
         for side in SIDES:
             image = decode_image(getattr(record, side), record.statement_id, min_pixels=least)
-            batch[side][row] = self.augmentation.view(image, size, rng)
+            images.write_view(batch, row, image, self.augmentation, rng, side)
         whole = write_text(batch, row, record.statement, self.tokenizer, eager=True)
         batch["label"][row] = record.label
         return Report(seen=1, texts=1, truncated=0 if whole else 1)
@@ -111,8 +129,8 @@ class StatementExamples(ReplacesBroken):
 
 @dataclasses.dataclass(frozen=True)
 class EvalStatements:
-    """Makes the rows of an evaluation, for `evaluation.split_batches`: every statement once, its
-    images resized to squares.
+    """Makes the rows of an evaluation, for `evaluation.split_batches`: every statement once, with
+    whole images.
 
     Args:
         source: the records.
@@ -145,8 +163,8 @@ class EvalStatements:
         with needed_record(index):
             record = read_record(self.source, index)
             for side in SIDES:
-                data = getattr(record, side)
-                batch[side][row] = square_image(data, record.statement_id, self.rows.image_size)
+                image = decode_image(getattr(record, side), record.statement_id)
+                self.rows.images.write(batch, row, image, side)
         whole = write_text(batch, row, record.statement, self.tokenizer, eager=False)
         batch["index"][row], batch["valid"][row] = position, True
         return Report(seen=1, texts=1, truncated=0 if whole else 1)

@@ -70,9 +70,7 @@ def find_sizes(tensors: Mapping[str, Any], *, num_heads: int | None = None) -> d
     Raises:
         ValueError: it is no ALBEF, one of another task, or the heads do not fit.
     """
-    for start, what in OTHERS.items():
-        if any(name.startswith(start) for name in tensors):
-            raise ValueError(f"this ALBEF has {start}*: it is {what}")
+    _refuse_other_tasks(tensors)
     bert = f"text_encoder.{bert_prefix(tensors)}"
     words, positions = (
         f"{bert}embeddings.{name}_embeddings.weight" for name in ("word", "position")
@@ -91,9 +89,7 @@ def find_sizes(tensors: Mapping[str, Any], *, num_heads: int | None = None) -> d
     if not crossed:
         raise ValueError(f"this is no ALBEF: none of {layer}* has a crossattention")
     vision_width, _, patch_size, _ = tensors[PATCH].shape
-    grid = math.isqrt(max(tensors[POSITIONS].shape[1] - 1, 0))
-    if not grid or grid**2 + 1 != tensors[POSITIONS].shape[1]:
-        raise ValueError(f"{POSITIONS}: {tensors[POSITIONS].shape} is of no square grid of patches")
+    grid = _grid(tensors[POSITIONS].shape)
     width, text_positions = tensors[words].shape[1], tensors[positions].shape[0]
     pretrained = any(name.startswith("text_encoder.cls.") for name in tensors)
     length = PRETRAIN_LENGTH if pretrained else RETRIEVAL_LENGTH
@@ -115,6 +111,20 @@ def find_sizes(tensors: Mapping[str, Any], *, num_heads: int | None = None) -> d
         embed_dim=tensors["vision_proj.weight"].shape[0],
         heads=("itc", "itm", "mlm") if pretrained else ("retrieval", "itm"),
     )
+
+
+def _refuse_other_tasks(names: Mapping[str, Any]) -> None:
+    for start, what in OTHERS.items():
+        if any(name.startswith(start) for name in names):
+            raise ValueError(f"this ALBEF has {start}*: it is {what}")
+
+
+def _grid(shape: tuple[int, ...]) -> int:
+    """Patches a side of a position table [1, 1 + patches, D]."""
+    grid = math.isqrt(max(shape[1] - 1, 0))
+    if not grid or grid**2 + 1 != shape[1]:
+        raise ValueError(f"{POSITIONS}: {shape} is of no square grid of patches")
+    return grid
 
 
 def bert_prefix(names: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ NAME.json alone where it has no arrays:
   albef              states, logits, losses, gradients and queues of a step of ALBEF
   albef_momentum_after  the momentum towers after it; its fixture lies beside this one
   clip               states, vectors, logits, loss, gradients of a CLIP
+  vilt, vilt_ipot    a step of ViLT's pre-training, its alignment of words with patches alone
   vqa_eval           normal forms of answers, accuracies of VQA
   vqa_vocab          vocabulary of answers, soft targets
   bert_wordpiece     tokens, rows of them, and whole words to hide
@@ -60,6 +61,7 @@ from vlmo_jax.interop.checks.scores import check_consistency, check_vqa_eval, ch
 from vlmo_jax.interop.checks.segmentation import check_segment_eval
 from vlmo_jax.interop.checks.textmlm import check_textmlm
 from vlmo_jax.interop.checks.train import check_train
+from vlmo_jax.interop.checks.vilt import check_ipot, check_vilt
 from vlmo_jax.interop.checks.vse_infinity import check_vse_infinity
 from vlmo_jax.interop.checks.wordpiece import check_wordpiece
 
@@ -77,6 +79,8 @@ CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], N
     "albef_momentum_after": check_momentum_after,
     "clip": check_clip,
     "clip_bpe": check_byte_pairs,
+    "vilt": check_vilt,
+    "vilt_ipot": check_ipot,
     "vqa_eval": check_vqa_eval,
     "vqa_vocab": check_vqa_vocab,
     "bert_wordpiece": check_wordpiece,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vlmo_jax.checkpoints.param_names import flatten
+from vlmo_jax.input.plain_images import CROPPED
 from vlmo_jax.interop import clip_names as names
 from vlmo_jax.interop.clip_names import HUGGINGFACE, OPENAI, Between, Row, name_rows, spelled
 from vlmo_jax.interop.converted import Converted, Tensors, preprocessing, refuse_hints
@@ -372,7 +373,7 @@ def read_clip(
         )
     model = {"kind": "clip", **RUNTIME, **sizes, "activation": activation}
     config = whole_config("clip:b32", model, **STATISTICS)
-    ready = preprocessing(sizes["image_size"], STATISTICS)
+    ready = {**preprocessing(sizes["image_size"], STATISTICS), "resize": CROPPED}
     return Converted(params, config, ready, aside, {"spelling": spelling})
 
 

@@ -16,7 +16,6 @@ Nothing is left behind by a conversion that fails: it works in a folder beside O
 at the end.
 """
 
-import contextlib
 import functools
 import hashlib
 import json
@@ -25,7 +24,7 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -39,6 +38,7 @@ from vlmo_jax.checkpoints.carried import pack_files
 from vlmo_jax.checkpoints.saved_params import SavedParams
 from vlmo_jax.checkpoints.store import save_params
 from vlmo_jax.commands.endings import UserError, told_in_one_line
+from vlmo_jax.commands.folders import refuse_existing, whole_or_nothing
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.input.text.tokenizer import load_tokenizer
 from vlmo_jax.interop.converted import Converted
@@ -62,10 +62,6 @@ EXPORT_SUFFIXES = (".safetensors", ".pt", ".pth")
 
 class ConversionError(UserError, ValueError):
     """What is asked for cannot be converted; the message says why and what would do."""
-
-
-class TargetExistsError(UserError, FileExistsError):
-    """There is something where the result should go."""
 
 
 SOURCE = flags.DEFINE_enum(
@@ -133,7 +129,7 @@ def convert(
             that does not fit.
     """
     source, target = user_path(source), user_path(target).absolute()
-    with _whole_or_nothing(target) as folder:
+    with whole_or_nothing(target) as folder:
         converted, types = _read(source, format_name, hints)
         aside = _cast(converted.aside, types)
         config, saved_tokenizer, files = dict(converted.config), None, {}
@@ -246,24 +242,6 @@ def _vocabulary(
     return loaded.path
 
 
-@contextlib.contextmanager
-def _whole_or_nothing(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder to work in that becomes `target` if all goes well and vanishes if not."""
-    _refuse_existing(target)
-    folder = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-        folder.rename(target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _refuse_existing(target: pathlib.Path) -> None:
-    if target.exists():
-        raise TargetExistsError(f"{target} exists; choose another name or remove it")
-
-
 def export(
     source: str | pathlib.Path, target: str | pathlib.Path, format_name: str
 ) -> pathlib.Path:
@@ -290,7 +268,7 @@ def export(
             f"{target}: suffix {target.suffix!r} is not known; use one of"
             f" {', '.join(EXPORT_SUFFIXES)}"
         )
-    _refuse_existing(target)
+    refuse_existing(target)
     if target.suffix != ".safetensors":
         import_torch(target)
     saved = SavedParams(source)

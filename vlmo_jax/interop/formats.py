@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vlmo_jax.checkpoints.earlier import upgrade_config
-from vlmo_jax.interop import albef, beit, clip, dalle, vlmo, vse_infinity
+from vlmo_jax.interop import albef, beit, clip, dalle, vilt, vlmo, vse_infinity
 from vlmo_jax.interop.converted import (
     CENTRED,
     RUNTIME,
@@ -171,4 +171,5 @@ FORMATS = {
     "clip": Format(clip.read_clip, clip.write_clip, clip.hints_beside, "clip"),
     "clip_hf": Format(clip.read_clip, clip.write_clip_hf, clip.hints_beside, "clip"),
     "vse_infinity": Format(vse_infinity.read_vse_infinity, vse_infinity.write_vse_infinity),
+    "vilt": Format(vilt.read_vilt, vilt.write_vilt),
 }

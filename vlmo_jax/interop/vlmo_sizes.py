@@ -166,6 +166,10 @@ def _relative_sizes(rows: int, grid: int | None, text_positions: int | None) -> 
 def _hint(tensors: Mapping[str, Any]) -> str:
     if "patch_embed.proj.weight" in tensors or any(name.startswith("beit.") for name in tensors):
         return "; it looks like a BEiT: use --from=beit"
+    if "transformer.blocks.0.mlp.fc1.weight" in tensors or any(
+        name.startswith("vilt.") for name in tensors
+    ):
+        return "; it looks like a ViLT: use --from=vilt"
     if any(re.match(r"((en|de)coder\.)?blocks\.(input|group_1)\.", name) for name in tensors):
         return "; it looks like DALL-E's discrete VAE: use --from=dalle"
     return f"; it has {', '.join(sorted(tensors)[:3])}, ..."

@@ -161,19 +161,27 @@ class ImageEmbedding(nnx.Module):
         Returns:
             [B, P, D] in the compute type.
         """
-        patches = split_patches(image, self.patch_size).astype(self.dtype)
-        x = patches @ self.patch[...].astype(self.dtype)
-        if self.patch_bias is not None:
-            x = x + per_row(self.patch_bias[...].astype(self.dtype), x)
+        x = self._project(split_patches(image, self.patch_size))
         if hidden is not None:
             assert self.mask_token is not None, "this embedding was made without a mask token"
             x = jnp.where(hidden[..., None], self.mask_token[...].astype(self.dtype), x)
-        shape = (x.shape[0], 1, x.shape[-1])
-        first = jnp.broadcast_to(self.class_token[...].astype(self.dtype), shape)
-        x = jnp.concatenate([first, x], axis=1)
+        x = self._after_class_token(x)
         if self.position is None:
             return x
         return x + per_row(self.position[...].astype(self.dtype), x)
+
+    def _project(self, patches: jax.Array) -> jax.Array:
+        """Pixels of patches [B, P, p*p*3] to [B, P, D]."""
+        x = patches.astype(self.dtype) @ self.patch[...].astype(self.dtype)
+        if self.patch_bias is None:
+            return x
+        return x + per_row(self.patch_bias[...].astype(self.dtype), x)
+
+    def _after_class_token(self, x: jax.Array) -> jax.Array:
+        """The class token before patches: [B, P, D] to [B, 1 + P, D]."""
+        shape = (x.shape[0], 1, x.shape[-1])
+        first = jnp.broadcast_to(self.class_token[...].astype(self.dtype), shape)
+        return jnp.concatenate([first, x], axis=1)
 
 
 def split_patches(image: jax.Array, patch_size: int) -> jax.Array:

@@ -19,6 +19,8 @@ from vlmo_jax.models import (
     dvae,
     flops,
     memory,
+    vilt,
+    vilt_fields,
     vlmo,
     vlmo_fields,
     vse_flops,
@@ -79,6 +81,14 @@ MODELS = {
         dvae.check_sizes,
         memory.count_discrete_vae,
         memory.values_of_discrete_vae,
+    ),
+    "vilt": ModelKind(
+        vilt.ViLT,
+        vilt_fields.FIELDS,
+        vilt_fields.check_sizes,
+        vilt_fields.count_params,
+        vilt_fields.num_values,
+        vilt_fields.pass_flops,
     ),
     "vse_infinity": ModelKind(
         vse_infinity.VSEInfinity,

@@ -26,12 +26,14 @@ class PassFlops(NamedTuple):
         text: one text through the dual encoder; 0 likewise.
         match: one pair through the fusion encoder; 0 for a model without one.
         answer: one question about an image, with the head.
+        compare: one statement about two images, with the head; 0 for a model without one.
     """
 
     image: int
     text: int
     match: int
     answer: int
+    compare: int = 0
 
 
 class ForwardFlops(NamedTuple):
@@ -109,7 +111,8 @@ def vlmo_passes(model: Mapping[str, Any]) -> PassFlops:
     """FLOPs of the passes of a VLMo or of a dual one: see `model_flops`."""
     flops = model_flops(model)
     answer = _answering_flops(model, images=1, classes=model.get("num_answers", 1))
-    return PassFlops(flops.image, flops.text, flops.match, answer)
+    compare = _answering_flops(model, images=2, classes=2)
+    return PassFlops(flops.image, flops.text, flops.match, answer, compare)
 
 
 def pair_pretrain_flops(
@@ -123,11 +126,6 @@ def pair_pretrain_flops(
 def text_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
     """FLOPs of stage 2 on a text: see `model_flops`."""
     return model_flops(model).text_pretrain
-
-
-def nlvr2_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
-    """FLOPs of NLVR2 on a statement: see `_answering_flops`."""
-    return _answering_flops(model, images=2, classes=2)
 
 
 def _answering_flops(model: Mapping[str, Any], *, images: int, classes: int) -> int:

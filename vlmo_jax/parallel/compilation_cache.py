@@ -1,11 +1,33 @@
 """Where JAX may keep compiled programs from one start to the next (JAX_COMPILATION_CACHE_DIR)."""
 
 import logging
+import os
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from vlmo_jax.commands.paths import NoHomeError, user_path
+
 log = logging.getLogger(__name__)
+
+_WORTH_KEEPING = 0.1  # seconds of compilation
+
+
+def keep_programs() -> None:
+    """Keeps compiled programs for the next start of a command that people wait for: in
+    vlmo_jax/compiled of their cache folder (XDG_CACHE_HOME, else ~/.cache), unless
+    JAX_COMPILATION_CACHE_DIR names another, or "" for none.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        try:
+            folder = user_path(caches) / "vlmo_jax" / "compiled"
+            folder.mkdir(parents=True, exist_ok=True)
+        except (OSError, NoHomeError):  # no home, or one that is not ours
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING)
+    disable_unsafe_cache()
 
 
 def disable_unsafe_cache() -> None:

@@ -1,6 +1,7 @@
 """What the model of a recipe sees: how its data are opened and put into rows.
 
-`config.model.num_regions` says so: models without it, or with 0, see images.
+`config.model.num_regions` says so: models without it, or with 0, see images. Those with a
+`longest_side` see images of their own shape, others squares.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,9 +11,13 @@ from ml_collections import ConfigDict
 
 from vlmo_jax.datasets import open_region_source, open_source
 from vlmo_jax.evals.retrieval import PicturedMaker
-from vlmo_jax.input.plain_images import EvalImages, ImageRows
+from vlmo_jax.input.canvas import CanvasRows
+from vlmo_jax.input.plain_images import CroppedRows, EvalImages, ImageForm, ImageRows
 from vlmo_jax.input.regions import EvalRegions, RegionRows
 from vlmo_jax.tasks import visual
+
+# What `config.data.resize` may be: all of an image as a square, or the square in its middle.
+RESIZES = {"square": ImageRows, "centre_crop": CroppedRows}
 
 
 class Seen(NamedTuple):
@@ -47,10 +52,25 @@ def region_rows(config: ConfigDict) -> RegionRows:
     return RegionRows(*sizes)
 
 
+def canvas_of(config: ConfigDict) -> CanvasRows | None:
+    """The canvas of images that keep their shape; None: the model of the recipe sees squares."""
+    model = config.model
+    if "longest_side" not in model:
+        return None
+    return CanvasRows(model.image_size, model.longest_side, model.patch_size)
+
+
+def image_form_of(config: ConfigDict) -> ImageForm:
+    """What images become for the model of a recipe that reads images."""
+    squares = RESIZES[config.data.get("resize", "square")]
+    return canvas_of(config) or squares(config.model.image_size)
+
+
 def seen_by(config: ConfigDict) -> Seen:
     """What the model of a recipe sees."""
     if sees_regions(config):
         regions = lambda source: EvalRegions(source, region_rows(config))
         return Seen(visual.REGIONS, open_region_source, regions, normalised=False)
-    images = lambda source: EvalImages(source, ImageRows(config.model.image_size))
-    return Seen(visual.IMAGES, open_source, images, normalised=True)
+    form = image_form_of(config)
+    images = lambda source: EvalImages(source, form)
+    return Seen(tuple(form.columns), open_source, images, normalised=True)

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vlmo_jax.layers.embeddings import normalize_image
 from vlmo_jax.objectives.answers import truth_losses
 from vlmo_jax.tasks.gradients import summed_gradients
 from vlmo_jax.tasks.protocols import Batch, ComparesImages, Metrics
 from vlmo_jax.tasks.stateless import Stateless
+from vlmo_jax.tasks.visual import IMAGES, visual_input
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,17 +23,28 @@ class Nlvr2Task(Stateless):
         mean, std: triples of [0, 1] that normalise the uint8 images of a batch. Float images are
             taken as normalised already.
         dropout: whether dropout and drop-path draw anything.
+        seen: names of the arrays by which an image is seen.
 
     Source: VLMo, section 4.2; the official `nlvr2` task.
     """
 
     gradients = summed_gradients
-    reads: ClassVar[tuple[str, ...]] = ("image_0", "image_1", "token_ids", "token_mask", "label")
     weights: ClassVar[Mapping[str, float]] = {"nlvr2_loss": 1.0}
 
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     dropout: bool = False
+    seen: tuple[str, ...] = IMAGES
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the arrays of a batch."""
+        sides = (
+            side + name.removeprefix("image")
+            for side in ("image_0", "image_1")
+            for name in self.seen
+        )
+        return (*sides, "token_ids", "token_mask", "label")
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """Statements of the whole batch."""
@@ -77,5 +88,5 @@ def make_comparer(
 
 
 def _compare(model, batch, mean, std, key):
-    images = (jnp.asarray(normalize_image(batch[f"image_{side}"], mean, std)) for side in (0, 1))
+    images = (visual_input(batch, mean, std, f"image_{side}") for side in (0, 1))
     return model.compare(*images, batch["token_ids"], batch["token_mask"], key)

@@ -249,6 +249,20 @@ class LearnsToMatch(LearnsToRetrieve, FusesPairs, Protocol):
 
 
 @runtime_checkable
+class LearnsToRank(Protocol):
+    """A fusion encoder that gives pairs one score, by which they are ranked."""
+
+    def rank_scores(
+        self,
+        image: Any,
+        token_ids: jax.Array,
+        token_mask: jax.Array,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """What is seen and [B, T] -> [B] float32."""
+
+
+@runtime_checkable
 class AnswersQuestions(Protocol):
     """A model that answers questions about images out of a list of answers."""
 
@@ -308,6 +322,28 @@ class PretrainsOnPairs(EncodesText, Protocol):
 
     def match_logits(self, first_tokens: jax.Array) -> jax.Array:
         """[..., D] -> logits of "no match" and "match" [..., 2]."""
+
+
+@runtime_checkable
+class AlignsWordsAndPatches(Protocol):
+    """A fusion encoder whose states of words and patches are all to be had, and can be aligned."""
+
+    def encode_pair(
+        self,
+        image: Any,
+        token_ids: jax.Array,
+        token_mask: jax.Array,
+        key: jax.Array | None = None,
+    ) -> Any:
+        """What is seen and [B, T] -> `text` [B, T, D], `image` [B, P, D], `image_mask` [B, P]; the
+        first of both is no word and no patch.
+        """
+
+    def match_logits(self, first_tokens: jax.Array) -> jax.Array:
+        """[..., D] -> logits of "no match" and "match" [..., 2]."""
+
+    def predict_words(self, states: jax.Array) -> jax.Array:
+        """[..., D] -> logits of tokens [..., V]."""
 
 
 @runtime_checkable

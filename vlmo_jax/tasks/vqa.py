@@ -11,7 +11,7 @@ from vlmo_jax.objectives.answers import answer_losses, chosen_scores, dense_scor
 from vlmo_jax.tasks.gradients import summed_gradients
 from vlmo_jax.tasks.protocols import AnswersQuestions, Batch, Metrics
 from vlmo_jax.tasks.stateless import Stateless
-from vlmo_jax.tasks.visual import visual_input
+from vlmo_jax.tasks.visual import IMAGES, visual_input
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,23 +22,23 @@ class VqaTask(Stateless):
         mean, std: triples of [0, 1] that normalise the uint8 images of a batch. Float images are
             taken as normalised already.
         dropout: whether dropout and drop-path draw anything.
+        seen: names of the arrays by which an image is seen.
 
     Source: VLMo, section 4.2; the official `vqa` task.
     """
 
     gradients = summed_gradients
-    reads: ClassVar[tuple[str, ...]] = (
-        "image",
-        "token_ids",
-        "token_mask",
-        "answer_ids",
-        "answer_scores",
-    )
     weights: ClassVar[Mapping[str, float]] = {"vqa_loss": 1.0}
 
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     dropout: bool = False
+    seen: tuple[str, ...] = IMAGES
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the arrays of a batch."""
+        return (*self.seen, "token_ids", "token_mask", "answer_ids", "answer_scores")
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """Questions of the whole batch."""

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.pictures import as_array, gradient, noise
@@ -63,3 +64,14 @@ def test_jpegs_are_shrunk_while_decoding_only_where_a_crop_has_pixels_to_spare(e
 def test_flip_is_the_mirror_image():
     image = noise(5, 4)
     assert (as_array(pixels.flip_horizontally(image)) == np.asarray(image)[:, ::-1]).all()
+
+
+@pytest.mark.parametrize("shape", [(20, 33, 3), (41, 16, 3), (24, 24, 3), (16, 400, 3)])
+def test_resize_centre_is_a_resize_of_the_shorter_side_and_a_crop(shape):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    shorter, size = min(image.size), 12
+    whole = image.resize([int(size * side / shorter) for side in image.size], Image.BICUBIC)
+    left, top = (round((side - size) / 2) for side in whole.size)
+    expected = np.asarray(whole.crop((left, top, left + size, top + size))).astype(int)
+    found = np.asarray(pixels.resize_centre(image, size)).astype(int)
+    assert found.shape == (size, size, 3) and np.abs(found - expected).max() <= 1

@@ -1,5 +1,5 @@
-"""The parameters that may change shape between two models: position tables and the table of
-modality types.
+"""The parameters that may change shape between two models: position tables, the table of modality
+types, and a head that ranks by what one that matches says.
 """
 
 from collections.abc import Callable
@@ -147,6 +147,16 @@ def _modality_types(shape, new_shape, *_):
     )
 
 
+def _of_match(shape, new_shape, *_):
+    if shape == new_shape:
+        return None
+    if (*shape[:-1], 1) != new_shape or shape[-1] != 2:
+        raise ValueError("the scores of a head with two classes may become that of the second")
+    return Resize(
+        "it starts as the second class", None, lambda values: (values[..., 1:], EVERYWHERE)
+    )
+
+
 # Name -> function of (shape, new shape, grid, new grid). A longer text has no learned positions to
 # take: its first rows are copied, and the others start fresh if config.init_fresh says so.
 RESIZES = {
@@ -154,4 +164,6 @@ RESIZES = {
     "image_embedding/position": _image_positions,
     "text_embedding/position": _text_rows,
     "modality_type": _modality_types,
+    "rank_head/kernel": _of_match,
+    "rank_head/bias": _of_match,
 }

@@ -67,7 +67,10 @@ class Augmentation:
         Returns:
             uint8 [S, S, 3].
         """
-        image = self.crop(image, size, rng)
+        return self.change(self.crop(image, size, rng), rng)
+
+    def change(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
+        """Returns a random change of an RGB image that was cropped, uint8 [H, W, 3]."""
         if self.flip and rng.random() < 0.5:
             image = pixels.flip_horizontally(image)
         if self.affine:

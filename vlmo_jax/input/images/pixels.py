@@ -48,6 +48,31 @@ def resize_square(
     return image.resize((size, size), resample)
 
 
+def resize_centre(image: Image.Image, size: int) -> Image.Image:
+    """Resizes the shorter side to `size`, bicubic, and keeps the square in the middle: CLIP's
+    transform of evaluation.
+
+    Args:
+        image: RGB image.
+        size: side in pixels.
+
+    Returns:
+        RGB image [size, size].
+
+    Source: torchvision's Resize and CenterCrop, as in openai/CLIP's `_transform`. What is cut off
+    is never computed.
+    """
+    shorter = min(image.size)
+    # The sides once resized, in whole pixels, and where the square begins in them.
+    sides = [int(size * side / shorter) for side in image.size]
+    starts = [round((side - size) / 2) for side in sides]
+    scales = [whole / side for whole, side in zip(image.size, sides, strict=True)]
+    left, top = (start * scale for start, scale in zip(starts, scales, strict=True))
+    right, bottom = ((start + size) * s for start, s in zip(starts, scales, strict=True))
+    box = left, top, min(right, image.width), min(bottom, image.height)
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+
+
 def draw_crop(
     width: int,
     height: int,
@@ -85,6 +110,26 @@ def draw_crop(
     return left, top, left + box_width, top + box_height
 
 
+def draw_similar_box(
+    width: int, height: int, rng: np.random.Generator, *, scale: Sequence[float]
+) -> tuple[int, int, int, int]:
+    """Draws a box of random area and place, and of the shape of the image.
+
+    Args:
+        width, height: of the image, in pixels.
+        rng: source of randomness.
+        scale: smallest and largest share of the image's area.
+
+    Returns:
+        (left, top, right, bottom) in pixels.
+    """
+    share = math.sqrt(scale[0] + (scale[1] - scale[0]) * rng.random())
+    box_width, box_height = (max(1, round(share * side)) for side in (width, height))
+    left = int(rng.random() * (width - box_width + 1))
+    top = int(rng.random() * (height - box_height + 1))
+    return left, top, left + box_width, top + box_height
+
+
 def random_resized_crop(
     image: Image.Image, size: int, rng: np.random.Generator, *, scale: Sequence[float]
 ) -> Image.Image:
@@ -112,12 +157,16 @@ def random_resized_crop(
 
 
 def resize_box(
-    image: Image.Image, box: tuple[int, int, int, int], size: int, resample: Image.Resampling
+    image: Image.Image,
+    box: tuple[int, int, int, int],
+    size: int | tuple[int, int],
+    resample: Image.Resampling,
 ) -> Image.Image:
-    """Resizes a box (left, top, right, bottom) of an image to a square of `size` pixels a side with
-    an antialiased filter.
+    """Resizes a box (left, top, right, bottom) of an image to `size` (width, height), or to a
+    square of so many pixels a side, with an antialiased filter.
     """
-    return image.resize((size, size), resample, box=box, reducing_gap=_REDUCING_GAP)
+    size = (size, size) if isinstance(size, int) else size
+    return image.resize(size, resample, box=box, reducing_gap=_REDUCING_GAP)
 
 
 def min_pixels_for_crop(size: int, scale: Sequence[float]) -> float:

@@ -42,8 +42,8 @@ WRAPPERS = (
 MAX_DEPTH = 8  # of wrappers in wrappers
 OLD_MAGIC, OLD_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
-# Beside the tensors themselves: plain containers, and the options of BEiT's and Lightning's
-# training.
+# Beside the tensors themselves: plain containers, and the options and callbacks of BEiT's and
+# Lightning's training.
 _HARMLESS = {
     *("collections.OrderedDict", "collections.defaultdict", "collections.Counter"),
     *("builtins.set", "builtins.frozenset", "builtins.list", "builtins.dict", "builtins.tuple"),
@@ -53,6 +53,12 @@ _HARMLESS = {
     "lightning_fabric.utilities.data.AttributeDict",
     "lightning.fabric.utilities.data.AttributeDict",
     "pytorch_lightning.utilities.parsing.AttributeDict",
+    # By its class Lightning names what a callback keeps; sacred makes configs of its own kinds.
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor",
+    "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
+    "sacred.config.custom_containers.ReadOnlyDict",
+    "sacred.config.custom_containers.ReadOnlyList",
     *(
         "torch.Size",
         "torch.device",

@@ -13,6 +13,7 @@ from vlmo_jax.input.hosts import Host
 from vlmo_jax.input.pipeline import ExampleMaker, Loading, TrainBatches, stream_batches
 from vlmo_jax.input.sampling import MixedOrder, Order, RecordOrder, count_places
 from vlmo_jax.input.text.tokenizer import Tokenizer, load_tokenizer
+from vlmo_jax.recipes.visual import image_form_of
 
 # What fields of `config.data` may be: those that all kinds of data have, and those of images.
 # Ranges of many stand beside what reads them, in input/.
@@ -180,8 +181,7 @@ def image_preprocessing(config: ConfigDict) -> dict:
     """How images become arrays: plain JSON values."""
     data = config.data
     return {
-        "image_size": config.model.image_size,
-        "resize": "square bicubic",
+        **image_form_of(config).preprocessing,
         "mean": list(data.mean) if "mean" in data else [0.0] * 3,
         "std": list(data.std) if "std" in data else [1.0] * 3,
     }

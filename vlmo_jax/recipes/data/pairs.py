@@ -9,6 +9,7 @@ from vlmo_jax.input.plain_images import check_image_size
 from vlmo_jax.recipes.data import opening
 from vlmo_jax.recipes.data.texts_of_pairs import TEXTS_OF_PAIRS, TextsOfPairs
 from vlmo_jax.recipes.data.views_and_texts import ViewsAndTexts
+from vlmo_jax.recipes.visual import canvas_of
 
 
 class PairsData(TextsOfPairs, ViewsAndTexts):
@@ -20,7 +21,9 @@ class PairsData(TextsOfPairs, ViewsAndTexts):
     def rows(self) -> PairRows:
         """Sizes that say what a batch consists of."""
         model, data = self.config.model, self.config.data
-        return PairRows(model.image_size, model.text_length, data.max_masked_tokens)
+        return PairRows(
+            model.image_size, model.text_length, data.max_masked_tokens, canvas_of(self.config)
+        )
 
     def check_inputs(self) -> None:
         """See `protocols.Data`."""

@@ -16,6 +16,7 @@ from vlmo_jax.input.pipeline import TrainBatches
 from vlmo_jax.input.questions import QuestionExamples, QuestionRows
 from vlmo_jax.recipes.data import opening
 from vlmo_jax.recipes.data.views_and_texts import ViewsAndTexts
+from vlmo_jax.recipes.visual import canvas_of
 
 
 def open_questions(source: str, split: str) -> Sequence:
@@ -41,7 +42,9 @@ class QuestionsData(ViewsAndTexts):
     def rows(self) -> QuestionRows:
         """Sizes that say what a batch consists of."""
         model = self.config.model
-        return QuestionRows(model.image_size, model.text_length, model.num_answers)
+        return QuestionRows(
+            model.image_size, model.text_length, model.num_answers, canvas_of(self.config)
+        )
 
     @property
     def targets(self) -> AnswerTargets:

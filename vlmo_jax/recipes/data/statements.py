@@ -10,6 +10,7 @@ from vlmo_jax.input.pipeline import TrainBatches
 from vlmo_jax.input.statements import StatementExamples, StatementRows
 from vlmo_jax.recipes.data import opening
 from vlmo_jax.recipes.data.views_and_texts import ViewsAndTexts
+from vlmo_jax.recipes.visual import canvas_of
 
 
 def open_statements(source: str, split: str) -> Sequence:
@@ -25,7 +26,8 @@ class StatementsData(ViewsAndTexts):
     @property
     def rows(self) -> StatementRows:
         """Sizes that say what a batch consists of."""
-        return StatementRows(self.config.model.image_size, self.config.model.text_length)
+        model = self.config.model
+        return StatementRows(model.image_size, model.text_length, canvas_of(self.config))
 
     def check_inputs(self) -> None:
         """See `protocols.Data`."""

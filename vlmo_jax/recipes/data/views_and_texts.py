@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vlmo_jax.commands.fields import Extra, Flag, Kind, Number
+from vlmo_jax.commands.fields import Choice, Extra, Flag, Kind, Number
 from vlmo_jax.input.images.affine import check_affine
 from vlmo_jax.input.images.augmentation import Augmentation
 from vlmo_jax.input.images.color_jitter import check_color_jitter
@@ -13,6 +13,7 @@ from vlmo_jax.input.images.pixels import check_crop
 from vlmo_jax.input.images.randaugment import check_randaugment
 from vlmo_jax.recipes.data import opening
 from vlmo_jax.recipes.data.texts_of_pairs import DescribesTexts
+from vlmo_jax.recipes.visual import RESIZES
 
 
 class ViewsAndTexts(DescribesTexts):
@@ -20,6 +21,7 @@ class ViewsAndTexts(DescribesTexts):
 
     allowed: Mapping[str, Kind] = {
         **opening.LOADED,
+        "resize": Extra(Choice(tuple(RESIZES))),
         "crop_scale": opening.CROP,
         "flip": Flag(),
         "randaugment": opening.RANDAUGMENT,

@@ -1,6 +1,7 @@
 """Image-text retrieval."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,27 +10,35 @@ from ml_collections import ConfigDict
 
 from vlmo_jax.commands.config_errors import naming, require
 from vlmo_jax.commands.fields import Choice, Extra, Kind, Whole
+from vlmo_jax.evals.pair_scoring import PairScoringEvaluator
 from vlmo_jax.evals.protocols import PROTOCOLS, Captions, read_captions
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
 from vlmo_jax.evals.retrieval_evaluation import RetrievalEvaluation
 from vlmo_jax.evals.retrieval_search import RERANKINGS
-from vlmo_jax.recipes.evaluations.dual_encoders import DualEncoderRecipe
+from vlmo_jax.models.build import MODELS, pass_flops
+from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
+from vlmo_jax.recipes.tasks.settings import check_heads
 from vlmo_jax.recipes.visual import seen_by
-from vlmo_jax.tasks.protocols import DualEncoder, Matcher
+from vlmo_jax.tasks.protocols import DualEncoder, FusesPairs, Matcher
 from vlmo_jax.tasks.retrieval import MATCH_SCORES, Encoders, make_encoders
 
+# How pairs are scored: by vectors of images and texts, each by a pass of its own, or by what the
+# model is made for.
+SCORINGS = ("auto", "vectors", "pairs")
 
-class RetrievalRecipe(DualEncoderRecipe):
-    """Recall both ways of a dual encoder, re-ranked by a fusion encoder on wish; see
-    `protocols.EvaluationRecipe`.
+
+class RetrievalRecipe(SplitsRecipe):
+    """Recall both ways of a dual encoder, re-ranked by a fusion encoder on wish, or of a model that
+    only fuses; see `protocols.EvaluationRecipe`.
     """
 
     allowed: Mapping[str, Kind] = {
-        **DualEncoderRecipe.allowed,
+        **SplitsRecipe.allowed,
         "protocol": Choice(tuple(PROTOCOLS)),
         "rerank_top_k": Whole(low=0, zero="no re-ranking"),
         "rerank": Extra(Choice(tuple(RERANKINGS))),
+        "scoring": Extra(Choice(SCORINGS)),
         "match_score": Extra(Choice(tuple(MATCH_SCORES))),
     }
 
@@ -39,13 +48,38 @@ class RetrievalRecipe(DualEncoderRecipe):
 
     @property
     def needs(self) -> type:
-        """A model that matches, too, where it is to rank again."""
+        """A model that matches, where pairs are scored; one that matches, too, where it is to rank
+        again.
+        """
+        if self._scores_pairs:
+            return FusesPairs
         return Matcher if self.fields.rerank_top_k > 0 else DualEncoder
 
     @property
-    def heads(self) -> tuple[str, ...]:  # type: ignore[override]  # by the fields
-        """The head that ranks again, where one does."""
-        return ("itm",) if self.fields.rerank_top_k else ()
+    def _scores_pairs(self) -> bool:
+        """Whether every pair is scored: what is asked for, or else what the model is made for."""
+        chosen = self.fields.get("scoring", "auto")
+        module = MODELS[self.config.model.kind].module
+        only_fuses = issubclass(module, FusesPairs) and not issubclass(module, DualEncoder)
+        return chosen == "pairs" or chosen == "auto" and only_fuses
+
+    def check(self, batch_shards: int) -> None:
+        """See `protocols.EvaluationRecipe`."""
+        super().check(batch_shards)
+        self.require_texts()
+        self.require_statistics()
+        heads = self.config.model.get("heads", None) or ()
+        if self._scores_pairs:
+            require(
+                not self.fields.rerank_top_k,
+                f"config.evals.{self.name}.rerank_top_k={self.fields.rerank_top_k} ranks again what"
+                " vectors have found, but every pair is scored here; use 0",
+            )
+            check_heads(self.config, f"evals.{self.name}", ("rank" if "rank" in heads else "itm",))
+            return
+        contrast = "retrieval" if "retrieval" in heads else "itc"
+        ranking = ("itm",) if self.fields.rerank_top_k else ()
+        check_heads(self.config, f"evals.{self.name}", (contrast, *ranking))
 
     def open(self) -> None:
         """See `protocols.EvaluationRecipe`."""
@@ -81,6 +115,7 @@ class RetrievalRecipe(DualEncoderRecipe):
             "texts": len(captions.texts),
             "rerank": self._rerank if top_k else None,
             "rerank_top_k": top_k,
+            **({"scoring": "every pair by the fused model"} if self._scores_pairs else {}),
         }
 
     @property
@@ -101,8 +136,12 @@ class RetrievalRecipe(DualEncoderRecipe):
     def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> RetrievalEvaluation:
         """See `protocols.EvaluationRecipe`."""
         model, maker = self.config.model, seen_by(self.config).maker
+        make_one: Callable[..., RetrievalEvaluator] = RetrievalEvaluator
+        if self._scores_pairs:
+            cost = pass_flops(model).match
+            make_one = functools.partial(PairScoringEvaluator, flops_of_pair=cost)
         evaluators = [
-            RetrievalEvaluator(
+            make_one(
                 source,
                 self.tokenizer,
                 name=name,

@@ -15,6 +15,7 @@ from vlmo_jax.input.pipeline import Loading
 from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.recipes.data import opening
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
+from vlmo_jax.recipes.visual import seen_by
 
 Part = TypeVar("Part")
 
@@ -112,6 +113,21 @@ class SplitsRecipe:
             "tokenizer" in self.config,
             f"config.evals.{self.name} reads texts, for which config.data.kind="
             f"{self.config.data.kind!r} has no tokenizer",
+        )
+
+    def require_statistics(self) -> None:
+        """Refuses a recipe whose model sees images, and whose data do not say how to normalise
+        them.
+
+        Raises:
+            ConfigError: there is no mean or no deviation.
+        """
+        normalised = ("mean", "std") if seen_by(self.config).normalised else ()
+        missing = [name for name in normalised if name not in self.config.data]
+        require(
+            not missing,
+            f"config.evals.{self.name} scores images, of which"
+            f" config.data.kind={self.config.data.kind!r} does not say {' and '.join(missing)}",
         )
 
     def require_part(self, field: str, part: Any, kind: type[Part]) -> Part:

@@ -13,30 +13,47 @@ from vlmo_jax.datasets import open_image_source
 from vlmo_jax.datasets.labels import TOLD_BY, read_labels
 from vlmo_jax.evals.zero_shot import Classes, ZeroShotEvaluation, ZeroShotEvaluator
 from vlmo_jax.input.text.prompts import names_of, read_names, read_templates
-from vlmo_jax.recipes.evaluations.dual_encoders import DualEncoderRecipe
+from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
+from vlmo_jax.recipes.tasks.settings import check_heads
+from vlmo_jax.recipes.visual import seen_by
+from vlmo_jax.tasks.protocols import DualEncoder
+from vlmo_jax.tasks.retrieval import make_encoders
 
 
-class ZeroShotRecipe(DualEncoderRecipe):
+class ZeroShotRecipe(SplitsRecipe):
     """How often the texts of its own class lie nearest to an image; see
     `protocols.EvaluationRecipe`.
     """
 
     allowed: Mapping[str, Kind] = {
-        **DualEncoderRecipe.allowed,
+        **SplitsRecipe.allowed,
         "classes": Choice(TOLD_BY),
         "templates": Text(),
         "names": Extra(Text(optional=True)),
     }
+
+    needs = DualEncoder
 
     def __init__(self, name: str, config: ConfigDict, data: Data, task: TaskRecipe) -> None:
         super().__init__(name, config, data, task)
         self._labels: dict[str, list[str]] = {}
         self._classes = Classes([], [], ())
 
+    def check(self, batch_shards: int) -> None:
+        """See `protocols.EvaluationRecipe`."""
+        super().check(batch_shards)
+        self.require_texts()
+        self.require_statistics()
+        heads = self.config.model.get("heads", None) or ()
+        contrast = "retrieval" if "retrieval" in heads else "itc"
+        check_heads(self.config, f"evals.{self.name}", (contrast,))
+
     def open(self) -> None:
         """See `protocols.EvaluationRecipe`."""
-        self.open_splits(open_image_source)
+        seen = seen_by(self.config)
+        # Images need no captions to be classified.
+        self.open_splits(open_image_source if seen.normalised else seen.open_split)
         part = f"evals.{self.name}"
         with naming(self.config, f"{part}.classes"):
             for split, source in self.splits.items():
@@ -68,7 +85,7 @@ class ZeroShotRecipe(DualEncoderRecipe):
 
     def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> ZeroShotEvaluation:
         """See `protocols.EvaluationRecipe`."""
-        model = self.config.model
+        data, make_images = self.config.data, seen_by(self.config).maker
         number_of = {label: number for number, label in enumerate(self._classes.labels)}
         evaluators = [
             ZeroShotEvaluator(
@@ -77,12 +94,14 @@ class ZeroShotRecipe(DualEncoderRecipe):
                 self._classes,
                 self.tokenizer,
                 name=name,
-                image_size=model.image_size,
-                text_length=model.text_length,
+                images=make_images,
+                text_length=self.config.model.text_length,
                 batch_size=self.fields.batch_size,
                 mesh=mesh,
                 loading=self.loading(),
             )
             for name, source in self.splits.items()
         ]
-        return ZeroShotEvaluation(self.name, evaluators, self.encoders(graphdef))
+        mean, std = tuple(data.get("mean", ())), tuple(data.get("std", ()))
+        encoders = make_encoders(graphdef, mean=mean, std=std)
+        return ZeroShotEvaluation(self.name, evaluators, encoders)

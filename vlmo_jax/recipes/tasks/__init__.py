@@ -9,8 +9,10 @@ from vlmo_jax.recipes.tasks.albef_pretrain import AlbefPretrainRecipe
 from vlmo_jax.recipes.tasks.image_pretrain import ImagePretrainRecipe
 from vlmo_jax.recipes.tasks.nlvr2 import Nlvr2Recipe
 from vlmo_jax.recipes.tasks.pair_pretrain import PairPretrainRecipe
+from vlmo_jax.recipes.tasks.ranking import RankingRecipe
 from vlmo_jax.recipes.tasks.retrieval import RetrievalMatchingRecipe, RetrievalTaskRecipe
 from vlmo_jax.recipes.tasks.text_pretrain import TextPretrainRecipe
+from vlmo_jax.recipes.tasks.vilt_pretrain import ViltPretrainRecipe
 from vlmo_jax.recipes.tasks.visual_tokenizer import VisualTokenizerRecipe
 from vlmo_jax.recipes.tasks.vqa import VqaRecipe
 from vlmo_jax.recipes.tasks.vse_infinity import TripletRecipe
@@ -21,8 +23,10 @@ TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "text_pretrain": TextPretrainRecipe,
     "image_pretrain": ImagePretrainRecipe,
     "visual_tokenizer": VisualTokenizerRecipe,
+    "vilt_pretrain": ViltPretrainRecipe,
     "vqa": VqaRecipe,
     "nlvr2": Nlvr2Recipe,
+    "ranking": RankingRecipe,
     "retrieval": RetrievalTaskRecipe,
     "retrieval_matching": RetrievalMatchingRecipe,
     "vse_infinity": TripletRecipe,

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from vlmo_jax.models.flops import nlvr2_flops
+from vlmo_jax.models.build import pass_flops
 from vlmo_jax.recipes.tasks.settings import Settings, check_heads, check_init
+from vlmo_jax.recipes.visual import seen_by
 from vlmo_jax.tasks.nlvr2 import Nlvr2Task
 from vlmo_jax.tasks.protocols import ComparesImages
 
@@ -12,7 +13,11 @@ class Nlvr2Recipe(Settings):
     """Whether a statement is true of two images; see `protocols.TaskRecipe`."""
 
     needs = ComparesImages
-    reads = Nlvr2Task.reads
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """See `protocols.TaskRecipe`."""
+        return self.make().reads
 
     def check_inputs(self) -> None:
         """See `protocols.TaskRecipe`."""
@@ -25,11 +30,16 @@ class Nlvr2Recipe(Settings):
     def make(self) -> Nlvr2Task:
         """See `protocols.TaskRecipe`."""
         data = self.config.data
-        return Nlvr2Task(mean=tuple(data.mean), std=tuple(data.std), dropout=self.dropout)
+        return Nlvr2Task(
+            mean=tuple(data.mean),
+            std=tuple(data.std),
+            dropout=self.dropout,
+            seen=seen_by(self.config).columns,
+        )
 
     def forward_flops(self) -> int:
         """See `protocols.TaskRecipe`."""
-        return nlvr2_flops(self.config.model, self.config.data)
+        return pass_flops(self.config.model).compare
 
     def next_step(self, workdir: Path) -> str:
         """See `protocols.TaskRecipe`."""

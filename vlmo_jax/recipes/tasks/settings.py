@@ -33,9 +33,9 @@ class Settings:
 
     @property
     def dropout(self) -> bool:
-        """Whether dropout and drop-path draw anything."""
-        draws = ("drop_path_rate", "dropout_rate")
-        return any(self.config.model.get(name, 0.0) > 0 for name in draws)
+        """Whether dropout, drop-path or a choice of patches draw anything."""
+        draws = ("drop_path_rate", "dropout_rate", "sampled_patches")
+        return any(self.config.model.get(name, 0) > 0 for name in draws)
 
     def check_inputs(self) -> None:
         """Nothing is needed."""

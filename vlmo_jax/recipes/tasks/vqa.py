@@ -4,6 +4,7 @@ from pathlib import Path
 
 from vlmo_jax.models.build import pass_flops
 from vlmo_jax.recipes.tasks.settings import Settings, check_heads, check_init
+from vlmo_jax.recipes.visual import seen_by
 from vlmo_jax.tasks.protocols import AnswersQuestions
 from vlmo_jax.tasks.vqa import VqaTask
 
@@ -12,7 +13,11 @@ class VqaRecipe(Settings):
     """Scores of answers, each on its own; see `protocols.TaskRecipe`."""
 
     needs = AnswersQuestions
-    reads = VqaTask.reads
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """See `protocols.TaskRecipe`."""
+        return self.make().reads
 
     def check_inputs(self) -> None:
         """See `protocols.TaskRecipe`."""
@@ -25,7 +30,12 @@ class VqaRecipe(Settings):
     def make(self) -> VqaTask:
         """See `protocols.TaskRecipe`."""
         data = self.config.data
-        return VqaTask(mean=tuple(data.mean), std=tuple(data.std), dropout=self.dropout)
+        return VqaTask(
+            mean=tuple(data.mean),
+            std=tuple(data.std),
+            dropout=self.dropout,
+            seen=seen_by(self.config).columns,
+        )
 
     def forward_flops(self) -> int:
         """See `protocols.TaskRecipe`."""

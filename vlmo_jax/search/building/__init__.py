@@ -1,0 +1,1 @@
+"""From a folder of pictures to an index: found, prepared, encoded, put in place."""

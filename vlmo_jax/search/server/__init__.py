@@ -1,0 +1,1 @@
+"""A search over pictures, in a browser and for programs."""
