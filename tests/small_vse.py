@@ -27,7 +27,7 @@ def config(*, images=False, model=(), task=(), **fields):
     else:
         config.model.update(num_regions=R, region_width=F, region_mlp=8)
     config.model.update(dict(model))
-    config.task.update(warmup_steps=1, **dict(task))
+    config.task.update({"warmup_steps": 1, "mask_duplicates": False, **dict(task)})
     config.optimizer = common.optimizer(learning_rate=1e-2, warmup_steps=0, no_decay=())
     config.optimizer.epsilon = 1e-3  # the noise of gradients that are zero stays noise
     config.update({"batch_size": BATCH, "steps": 10, **fields})

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from tests import small_vse
 from vlmo_jax.layers.generalized_pooling import GeneralizedPooling
@@ -43,8 +44,6 @@ def test_weights_of_each_number_are_those_of_the_examples_alone():
     graphdef, abstract = abstract_model(lambda rngs: GeneralizedPooling(6, 5, rngs=rngs))
     rng = np.random.default_rng(0)
     values = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.5, x.shape), jnp.float32), abstract)
-    from flax import nnx
-
     pool = nnx.merge(graphdef, values)
     whole = np.asarray(pool.weights(7))
     np.testing.assert_allclose(whole.sum(1), 1, atol=1e-5)
@@ -79,3 +78,13 @@ def test_answers_come_from_both_vectors():
     logits = model.answer(image, *texts)
     assert logits.shape == (small_vse.BATCH, 5)
     assert np.abs(model.answer(image[::-1], *texts) - logits).max() > 1e-3
+
+
+def test_no_gradient_reaches_running_statistics():
+    config = small_vse.config()
+    values, batch = small_vse.params(config), small_vse.make_batch()
+    seen = regions(batch["regions"], batch["region_mask"])
+    loss = lambda v: (small_vse.model(config, v).retrieval_image(seen) ** 3).sum()
+    norm = jax.jit(jax.grad(loss))(values)["itc"]["image"]["mlp"]["norm"]
+    assert np.abs(norm["scale"]).max() > 1e-3
+    assert not np.any(norm["running_mean"]) and not np.any(norm["running_variance"])

@@ -42,7 +42,8 @@ class BatchNorm(nnx.Module):
         if by_batch:
             mean, variance = batch_statistics(x)
         else:
-            mean, variance = self.running_mean[...], self.running_variance[...]
+            running = self.running_mean[...], self.running_variance[...]
+            mean, variance = jax.lax.stop_gradient(running)
         centred = x - per_row(mean, x)
         y = centred * per_row(jax.lax.rsqrt(variance + EPSILON) * self.scale[...], x)
         return y + per_row(self.bias[...], y)

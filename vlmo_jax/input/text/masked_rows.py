@@ -40,7 +40,8 @@ def _mask_id_of(tokenizer: Tokenizer) -> int:
     if tokenizer.mask_id is None:
         raise ConfigError(
             f"config.tokenizer={tokenizer.path} has no token that stands for a hidden one, which"
-            " masked language modelling needs; use a SentencePiece or BERT tokenizer"
+            " masked language modelling and config.data.dropped_words need; use a SentencePiece or"
+            " BERT tokenizer"
         )
     return tokenizer.mask_id
 

@@ -40,7 +40,7 @@ class PairsData(TextsOfPairs, ViewsAndTexts):
 
     def open(self, *, training: bool) -> None:
         """See `protocols.Data`."""
-        self.tokenizer = opening.open_tokenizer(self.config)
+        self.open_texts()
         if training:
             self.source = opening.open_train_source(self.config)
 

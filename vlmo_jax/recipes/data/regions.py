@@ -50,7 +50,7 @@ class RegionPairsData(TextsOfPairs):
 
     def open(self, *, training: bool) -> None:
         """See `protocols.Data`."""
-        self.tokenizer = opening.open_tokenizer(self.config)
+        self.open_texts()
         if training:
             self.source = opening.open_train_source(self.config, open_region_source)
             with naming(self.config, "data.source", "data.split"):

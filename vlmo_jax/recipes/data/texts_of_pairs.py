@@ -9,6 +9,7 @@ from vlmo_jax.commands.fields import Choice, Extra, Kind, Number, Text, Whole
 from vlmo_jax.datasets.identity import identify
 from vlmo_jax.input.text.captions import check_captions
 from vlmo_jax.input.text.coverage import describe_coverage
+from vlmo_jax.input.text.masked_rows import check_masking_tokenizer
 from vlmo_jax.input.text.masking import UNITS, WHOLE_WORDS, check_mask_rate
 from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.input.text.word_dropping import check_dropped
@@ -70,6 +71,16 @@ class TextsOfPairs(DescribesTexts):
             check_mask_rate(data.mask_rate)
         check_captions(data.captions)
         check_dropped("data.dropped_words", data.get("dropped_words", 0.0))
+
+    def open_texts(self) -> None:
+        """Opens the tokenizer.
+
+        Raises:
+            ConfigError: it does not fit the model, or has no token for the words that are dropped.
+        """
+        self.tokenizer = opening.open_tokenizer(self.config)
+        if self.config.data.get("dropped_words", 0.0):
+            check_masking_tokenizer(self.tokenizer)
 
     @property
     def drawing(self) -> Mapping[str, Any]:
