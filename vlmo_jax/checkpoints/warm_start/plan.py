@@ -4,15 +4,16 @@ compiled.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from vlmo_jax.checkpoints.param_names import NamedParameter, Path, group_names, towers_of
-from vlmo_jax.checkpoints.warm_start.resize import RESIZES, Resize, plan_resize
+from vlmo_jax.checkpoints.warm_start.resize import ADDED_ROWS, RESIZES, Resize, plan_resize
 from vlmo_jax.commands.config_errors import ConfigError, require
 from vlmo_jax.commands.fields import Regex, Several
 from vlmo_jax.layers.modality_experts import EXPERTS
 
-ACTIONS = ("copy", "resample", "skip")
+ACTIONS = ("copy", "resample", "skip", "add")
 # Parameters with an entry a token of the vocabulary.
 VOCABULARY = ("text_embedding/word", "mlm_head/decoder/kernel", "mlm_head/decoder/bias")
 ANSWERS = "vqa_head/out/kernel"  # with an entry an answer
@@ -32,7 +33,8 @@ class Fill(NamedTuple):
 class Plan(NamedTuple):
     """What is to happen.
 
-    `fills`: name in the model -> Fill. `fresh`: names in the model (or of some of their rows) that
+    `fills`: name in the model -> Fill. `added`: name in the model -> name in the checkpoint, of
+    which a row is added to what fills it (see resize.ADDED_ROWS). `fresh`: names in the model (or of some of their rows) that
     the seed fills. `unused`: names in the checkpoint that a rule skips. `idle`: rules and fresh
     patterns that match nothing.
     """
@@ -41,6 +43,7 @@ class Plan(NamedTuple):
     fresh: tuple[str, ...]
     unused: tuple[str, ...]
     idle: tuple[str, ...]
+    added: Mapping[str, str] = MappingProxyType({})
 
 
 class Rule(NamedTuple):
@@ -98,6 +101,7 @@ def make_plan(
     grid, new_grid = _grid(source_model), _grid(model)
     fills: dict[str, Fill] = {}
     problems = Problems([], [], {}, [])
+    added: dict[str, str] = {}
     unused, used = [], set()
     for name, saved in source.items():
         number = next((n for n, rule in enumerate(compiled) if rule.regex.fullmatch(name)), None)
@@ -109,6 +113,8 @@ def make_plan(
         place = _new_name(rule, name)
         if rule.action == "skip":
             unused.append(name)
+        elif rule.action == "add":
+            added |= _added(rule, name, saved, target)
         elif place not in target:
             problems.unexplained.append(name)
         elif place in fills or place in problems.misfits:
@@ -129,7 +135,23 @@ def make_plan(
     idle += [
         regex.pattern for regex in patterns if not any(regex.fullmatch(name) for name in started)
     ]
-    return Plan(fills, tuple(started), tuple(unused), tuple(idle))
+    return Plan(fills, tuple(started), tuple(unused), tuple(idle), added)
+
+
+def _added(
+    rule: Rule, name: str, saved: NamedParameter, target: Mapping[str, NamedParameter]
+) -> dict[str, str]:
+    """What a parameter of the checkpoint is added to: name in the model -> its name."""
+    regex = re.compile(rule.template or "")
+    places = [place for place in target if regex.fullmatch(place)]
+    row = ADDED_ROWS.get(name, len(saved.shape) and saved.shape[0])
+    fits = row < saved.shape[0] and all(target[p].shape == saved.shape[1:] for p in places)
+    if not places or not fits:
+        raise ValueError(
+            f"config.init_rules: {name} {list(saved.shape)} cannot be added to"
+            f" {rule.template!r}; only a row of {', '.join(ADDED_ROWS)} can, to parameters as long"
+        )
+    return dict.fromkeys(places, name)
 
 
 def _new_name(rule: Rule, name: str) -> str:
@@ -241,7 +263,8 @@ def _compile_rule(key: str, rule: Any) -> Rule:
     parts = tuple(rule) if isinstance(rule, (tuple, list)) and len(rule) in (2, 3) else ("", "")
     regex, action, *rest = parts
     template = rest[0] if rest else None
-    if action not in ACTIONS or not isinstance(template, str | None) or action == "skip" and rest:
+    wrong_parts = bool(rest) if action == "skip" else action == "add" and not rest
+    if action not in ACTIONS or not isinstance(template, str | None) or wrong_parts:
         shown = tuple(rule) if isinstance(rule, list) else rule
         raise ConfigError(
             f'config.{key}: {shown!r} is not a rule; write (regex, "skip"), (regex,'
@@ -250,6 +273,9 @@ def _compile_rule(key: str, rule: Any) -> Rule:
         )
     Regex().check(f"{key}[0]", regex)
     pattern = re.compile(regex)
+    if action == "add":
+        Regex().check(f"{key}[2]", template)
+        return Rule(pattern, action, template)
     if group := _unknown_group(pattern, template or ""):
         raise ConfigError(f"config.{key}: {parts!r} uses group {group}, which its regex has not")
     try:
