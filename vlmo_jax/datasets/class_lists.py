@@ -1,4 +1,6 @@
-"""The classes that a model chooses from, by id: a file, by default `classes.txt` beside the shards."""
+"""The classes that a model chooses from, by id, as a file: by default `classes.txt` beside the
+shards.
+"""
 
 import hashlib
 import pathlib

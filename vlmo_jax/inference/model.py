@@ -35,7 +35,7 @@ from vlmo_jax.tasks.retrieval import make_encoders
 from vlmo_jax.tasks.vqa import make_answerer
 
 # What a checkpoint says of images.
-_PIXELS = ("image_size", "longest_side", "patch_size", "resize", "mean", "std")
+_PIXELS = ("image_size", "longest_side", "patch_size", "resize", "crop_share", "mean", "std")
 _log = logging.getLogger(__name__)
 
 

@@ -1,5 +1,5 @@
-"""Mixup and CutMix on the devices: each image of a batch with its partner, of which nothing is drawn
-here. The draws come with the batch, see input/mixed_images.py.
+"""Mixup and CutMix on the devices: each image of a batch with its partner. The draws come with the
+batch, see input/mixed_images.py.
 """
 
 import jax

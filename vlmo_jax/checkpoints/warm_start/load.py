@@ -22,7 +22,7 @@ from vlmo_jax.checkpoints.param_names import (
     towers_of,
 )
 from vlmo_jax.checkpoints.saved_params import SavedParams
-from vlmo_jax.checkpoints.warm_start.plan import Plan, check_answers, check_tokenizer, make_plan
+from vlmo_jax.checkpoints.warm_start.plan import Plan, check_lists, check_tokenizer, make_plan
 from vlmo_jax.checkpoints.warm_start.resize import ADDED_ROWS, Resize
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def warm_start(
     fresh: Sequence[str],
     model: Mapping[str, Any],
     tokenizer: Mapping[str, str] | None = None,
-    answers: Mapping[str, Any] | None = None,
+    lists: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], WarmStartReport]:
     """Makes the first parameters of a run from those of a checkpoint.
 
@@ -98,7 +98,7 @@ def warm_start(
         model: mapping, `config.model` of the run.
         tokenizer: mapping with `file` and `sha256` of the run's tokenizer; None for a run without
             texts.
-        answers: mapping with `sha256` of the list that the run answers by; None for one without.
+        lists: preprocessing of the run, which says by what lists its heads answer.
 
     Returns:
         The parameters as a nested dict, and a WarmStartReport.
@@ -129,7 +129,7 @@ def warm_start(
         plan, saved=saved.meta.get("tokenizer"), wanted=tokenizer, checkpoint=saved.name
     )
     trained = saved.meta.get("preprocessing") or {}
-    check_answers(plan, saved=trained.get("answers"), wanted=answers, checkpoint=saved.name)
+    check_lists(plan, saved=trained, wanted=lists or {}, checkpoint=saved.name)
     arrays = _list_arrays(saved, source, target, wanted, plan)
     leaves = _fill(saved, arrays, initialise)
     params = {

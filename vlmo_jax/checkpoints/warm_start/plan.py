@@ -16,7 +16,22 @@ from vlmo_jax.layers.modality_experts import EXPERTS
 ACTIONS = ("copy", "resample", "skip", "add")
 # Parameters with an entry a token of the vocabulary.
 VOCABULARY = ("text_embedding/word", "mlm_head/decoder/kernel", "mlm_head/decoder/bias")
-ANSWERS = "vqa_head/out/kernel"  # with an entry an answer
+
+
+class ListHead(NamedTuple):
+    """A head with an entry for each line of a list: its `last` matrix, the `module` that it is of,
+    and the `field` of a config that names the list.
+    """
+
+    last: str
+    module: str
+    field: str
+
+
+HEADS_OF_LISTS = {
+    "answers": ListHead("vqa_head/out/kernel", "vqa_head", "config.data.answers"),
+    "classes": ListHead("head/kernel", "head", "config.data.class_list"),
+}
 KINDS_WITH_STAGES = ("vlmo", "beit")
 SIZES = ("patch_size", "width", "depth", "num_heads", "mlp_dim")
 
@@ -34,9 +49,9 @@ class Plan(NamedTuple):
     """What is to happen.
 
     `fills`: name in the model -> Fill. `added`: name in the model -> name in the checkpoint, of
-    which a row is added to what fills it (see resize.ADDED_ROWS). `fresh`: names in the model (or of some of their rows) that
-    the seed fills. `unused`: names in the checkpoint that a rule skips. `idle`: rules and fresh
-    patterns that match nothing.
+    which a row is added to what fills it (see resize.ADDED_ROWS). `fresh`: names in the model (or
+    of some of their rows) that the seed fills. `unused`: names in the checkpoint that a rule skips.
+    `idle`: rules and fresh patterns that match nothing.
     """
 
     fills: dict[str, Fill]
@@ -208,31 +223,29 @@ def _leave_out_vocabulary(tables):
     )
 
 
-def check_answers(
-    plan: Plan,
-    *,
-    saved: Mapping[str, Any] | None,
-    wanted: Mapping[str, Any] | None,
-    checkpoint: Any,
+def check_lists(
+    plan: Plan, *, saved: Mapping[str, Any], wanted: Mapping[str, Any], checkpoint: Any
 ) -> None:
-    """Refuses rows of a head that another list of answers numbers.
+    """Refuses rows of a head that another list of answers or classes numbers.
 
     Args:
         plan: Plan.
-        saved, wanted: mappings with `sha256` of the lists, of the checkpoint and of the run; None
-            where there is none.
+        saved, wanted: preprocessing of the checkpoint and of the run, with mappings with `sha256`
+            of the lists, where there are any.
         checkpoint: its name, for the message.
 
     Raises:
         ValueError: the lists differ, and the plan copies the head.
     """
-    if ANSWERS in plan.fills and saved and wanted and saved["sha256"] != wanted["sha256"]:
-        raise ValueError(
-            f"checkpoint {checkpoint} answers by another list (SHA-256 {saved['sha256'][:12]}...,"
-            f" this run's is {wanted['sha256'][:12]}...); give its list with"
-            ' config.data.answers=FILE, or start the head fresh: put ("vqa_head/.*", "skip") first'
-            " in config.init_rules"
-        )
+    for name, head in HEADS_OF_LISTS.items():
+        old, new = saved.get(name), wanted.get(name)
+        if head.last in plan.fills and old and new and old["sha256"] != new["sha256"]:
+            raise ValueError(
+                f"checkpoint {checkpoint} answers by another list (SHA-256"
+                f" {old['sha256'][:12]}..., this run's is {new['sha256'][:12]}...); give its list"
+                f" with {head.field}=FILE, or start the head fresh: put"
+                f' ("{head.module}/.*", "skip") first in config.init_rules'
+            )
 
 
 def check_rules(rules: Any, fresh: Any) -> None:
@@ -269,7 +282,7 @@ def _compile_rule(key: str, rule: Any) -> Rule:
         raise ConfigError(
             f'config.{key}: {shown!r} is not a rule; write (regex, "skip"), (regex,'
             ' "copy") or (regex, "resample"), the last two with the target\'s name as a third'
-            " part if it is another"
+            ' part if it is another, or (regex, "add", regex of the targets)'
         )
     Regex().check(f"{key}[0]", regex)
     pattern = re.compile(regex)

@@ -102,7 +102,7 @@ def _compare_outputs(
 
 @functools.partial(jax.jit, static_argnums=0)
 def outputs(graphdef: nnx.GraphDef, params: Any, image: jax.Array) -> dict[str, jax.Array]:
-    """logits [B, K], pooled [B, D] and hidden/0 to hidden/depth [B, 1 + P, D], the embedding first.
+    """Logits [B, K], pooled [B, D] and hidden/0 to hidden/depth [B, 1 + P, D], the embedding first.
 
     Args:
         graphdef: of an ImageClassifier.
