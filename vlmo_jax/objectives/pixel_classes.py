@@ -6,9 +6,8 @@ Source: mmsegmentation 0.11 (bilinear logits, label 255 left out), as BEiT is tr
 import jax
 import jax.numpy as jnp
 
+from vlmo_jax.datasets.masks import IGNORED
 from vlmo_jax.layers.grids import resize_bilinear
-
-IGNORED = 255  # label of pixels that do not count
 
 
 def pixel_losses(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:

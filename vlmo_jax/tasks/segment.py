@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vlmo_jax.datasets.masks import IGNORED
 from vlmo_jax.layers.batch_norm import running_statistics
 from vlmo_jax.layers.embeddings import normalize_image
-from vlmo_jax.objectives.pixel_classes import IGNORED, pixel_losses
+from vlmo_jax.objectives.pixel_classes import pixel_losses
 from vlmo_jax.tasks.abilities import SegmentsImages
 from vlmo_jax.tasks.gradients import summed_gradients
 from vlmo_jax.tasks.protocols import SETTLED, Batch, Metrics

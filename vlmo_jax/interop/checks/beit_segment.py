@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from vlmo_jax.datasets.masks import IGNORED
 from vlmo_jax.interop.beit_segmenter import (
     from_beit_segmenter,
     official_names,
@@ -23,7 +24,7 @@ from vlmo_jax.layers.batch_norm import EPSILON, MOMENTUM, running_statistics
 from vlmo_jax.layers.grids import resize_bilinear
 from vlmo_jax.models.build import abstract_model, model_maker
 from vlmo_jax.models.segmenter import ClassMaps, ImageSegmenter
-from vlmo_jax.objectives.pixel_classes import IGNORED, pixel_losses
+from vlmo_jax.objectives.pixel_classes import pixel_losses
 from vlmo_jax.tasks.protocols import SETTLED
 from vlmo_jax.tasks.segment import AUXILIARY, MAIN, SegmentTask
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vlmo_jax.evals.mean_iou import segmentation_scores, without_other
+from vlmo_jax.datasets.masks import without_other
+from vlmo_jax.evals.mean_iou import segmentation_scores
 from vlmo_jax.evals.sliding_windows import average_over_windows, windows_over
 from vlmo_jax.interop.checks.reference import OUTPUT_TOLERANCE, Arrays, Info
 from vlmo_jax.layers.grids import resize_bilinear
