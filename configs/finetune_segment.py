@@ -117,7 +117,7 @@ def _tiny(config, image_size):
     config.data.update(source="emoji_masks", reduce_zero_label=False, resize_range=(1.0, 1.4))
     config.data.update(num_workers=0, num_threads=1, prefetch=4, most_of_one=1.0)
     config.optimizer = _optimizer(config, learning_rate=1.5e-3, warmup_steps=60)
-    config.optimizer.layer_decay = 0.8
+    config.optimizer.layer_decay = 0.9
     config.evals.segmentation.update(stride=image_size * 2 // 3, every_steps=config.steps)
     config.checkpoint.update(every_steps=300, every_minutes=5.0)
     config.log_every = 20
@@ -127,9 +127,9 @@ def _tiny(config, image_size):
 def _optimizer(config, *, learning_rate, warmup_steps):
     no_decay = stage1.NO_DECAY + (stage1.NO_DECAY_SCALES if config.model.layer_scale else ())
     no_decay += stage1.NO_DECAY_POSITIONS if config.model.position == "absolute" else ()
-    no_decay += (r"(scales|head|auxiliary_head)/.*(norm/scale|running_.*)",)
+    no_decay += (r".*/(running_mean|running_variance)",)
     optimizer = common.optimizer(
         learning_rate=learning_rate, warmup_steps=warmup_steps, no_decay=no_decay
     )
-    optimizer.update(schedule="linear", betas=(0.9, 0.999), weight_decay=0.05)
+    optimizer.update(schedule="polynomial", betas=(0.9, 0.999), weight_decay=0.05)
     return optimizer

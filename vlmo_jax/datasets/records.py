@@ -128,8 +128,8 @@ class SegmentationRecord:
 
     Attributes:
         image: the encoded file, byte for byte.
-        mask: uint8 [bytes], the encoded file of the classes, byte for byte: see `masks.decode_mask`.
-            It is no image to whoever looks at images.
+        mask: uint8 [bytes], the encoded file of the classes, byte for byte: see
+            `masks.decode_mask`. It is no image to whoever looks at images.
         image_id: a name that no other image of the data set has.
     """
 

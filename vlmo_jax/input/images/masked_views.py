@@ -47,7 +47,7 @@ class MaskedViews:
         )
         require(
             0 < self.most_of_one <= 1,
-            f"config.data.most_of_one={self.most_of_one} must be a share, more than 0 and at most 1",
+            f"config.data.most_of_one={self.most_of_one} must be more than 0 and at most 1",
         )
 
     def view(
@@ -104,7 +104,7 @@ def resized_size(width: int, height: int, short: float) -> tuple[int, int]:
 def resize_both(
     image: Image.Image, mask: Image.Image, short: float
 ) -> tuple[Image.Image, Image.Image]:
-    """An image, bilinear, and its mask, by the nearest pixel, at another size: see `resized_size`."""
+    """An image, bilinear, and its mask, by the nearest pixel, at another size (`resized_size`)."""
     size = resized_size(*image.size, short)
     return (
         image.resize(size, Image.Resampling.BILINEAR),
