@@ -97,7 +97,7 @@ def check_beit_segment(arrays: Arrays, info: Info, report: Any) -> None:
             )
         else:
             evaluated = ours
-    evaluated |= _inside(params, graphdef, batch)
+    evaluated |= inside(params, graphdef, batch)
     theirs = dict(group(arrays, "eval"))
     _compare_classes(evaluated["logits"], theirs.pop("argmax"), report)
     _compare_outputs(evaluated, theirs, "eval", report)
@@ -174,7 +174,7 @@ def _losses(maps: ClassMaps, labels: jax.Array, weight: float) -> dict[str, jax.
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _inside(params: Any, graphdef: nnx.GraphDef, batch: Any) -> dict[str, jax.Array]:
+def inside(params: Any, graphdef: nnx.GraphDef, batch: Any) -> dict[str, jax.Array]:
     """What stands between image and logits in evaluation, and the logits of blocks read as
     HuggingFace numbers them.
     """
