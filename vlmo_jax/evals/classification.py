@@ -103,7 +103,9 @@ class ClassificationEvaluator:
         yield f"{said} of {len(self.classes):,} classes"
         for name, value in metrics.items():
             yield f"  {name.replace('_', ' '):<24}{100 * value:6.2f} %"
-        absent = [self.classes[n] for n in np.flatnonzero(classified.confusion.sum(axis=1) == 0)]
+        absent = [
+            self.classes[int(n)] for n in np.flatnonzero(classified.confusion.sum(axis=1) == 0)
+        ]
         if absent:
             named = ", ".join(absent[:_NAMED]) + (" and others" if len(absent) > _NAMED else "")
             yield f"  {len(absent):,} classes of the model have no image here: {named}"

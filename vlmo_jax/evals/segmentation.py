@@ -41,7 +41,7 @@ class Segmented(NamedTuple):
 class _Asked(NamedTuple):
     """A window that waits for its prediction: number of the image, of the view, place, pixels."""
 
-    index: int
+    number: int
     view: int
     place: Window
     pixels: np.ndarray
@@ -159,7 +159,7 @@ class SegmentationEvaluator:
         logits = collect.collect_examples(function, {"image": pixels}, self._mesh)
         collect.require_finite(logits, "windows")
         for row, asked in enumerate(queue):
-            images[asked.index][-1].add(asked.view, asked.place, logits[row])
+            images[asked.number][-1].add(asked.view, asked.place, logits[row])
         queue.clear()
 
     def _describe(
@@ -172,7 +172,7 @@ class SegmentationEvaluator:
         )
         for name, value in metrics.items():
             yield f"  {name.replace('_', ' '):<24}{100 * value:6.2f} %"
-        absent = [self.classes[n] for n in np.flatnonzero(segmented.counts[2] == 0)]
+        absent = [self.classes[int(n)] for n in np.flatnonzero(segmented.counts[2] == 0)]
         if absent:
             named = ", ".join(absent[:5]) + (" and others" if len(absent) > 5 else "")
             yield f"  {len(absent):,} classes of the model have no pixel here: {named}"

@@ -103,7 +103,7 @@ class PyramidPooling(nnx.Module):
 
     def __call__(self, x: jax.Array, *, learning: bool = False) -> jax.Array:
         """[B, h, w, in] -> [B, h, w, C]; `learning` as of ConvNorm."""
-        size, grids = x.shape[1:3], [x]
+        size, grids = (x.shape[1], x.shape[2]), [x]
         for parts, layer in zip(self.parts, self.pooled.values(), strict=True):
             pooled = layer(average_parts(x, parts), learning=learning)
             grids.append(resize_bilinear(pooled, size))
@@ -163,8 +163,10 @@ class UperNetHead(nnx.Module):
         sides.append(self.pyramid(coarsest, learning=learning))
         for number in range(SCALES - 1, 0, -1):
             above = sides[number - 1]
-            sides[number - 1] = above + resize_bilinear(sides[number], above.shape[1:3])
-        size = sides[0].shape[1:3]
+            sides[number - 1] = above + resize_bilinear(
+                sides[number], (above.shape[1], above.shape[2])
+            )
+        size = sides[0].shape[1], sides[0].shape[2]
         smoothed = [
             layer(side, learning=learning)
             for layer, side in zip(self.smooth.values(), sides[:-1], strict=True)

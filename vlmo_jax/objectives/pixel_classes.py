@@ -1,13 +1,12 @@
 """Segmentation: cross-entropy of the classes of pixels, of which some have no label.
 
-Source: mmsegmentation 0.11 (bilinear logits, label 255 left out), as BEiT is trained with.
+Source: mmsegmentation 0.11 (label 255 left out), as BEiT is trained with.
 """
 
 import jax
 import jax.numpy as jnp
 
 from vlmo_jax.datasets.masks import IGNORED
-from vlmo_jax.layers.grids import resize_bilinear
 
 
 def pixel_losses(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -15,10 +14,9 @@ def pixel_losses(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.A
     sums, float32.
 
     Args:
-        logits: [B, h, w, K] float32.
+        logits: [B, H, W, K] float32.
         labels: [B, H, W] integers, classes or IGNORED.
     """
-    logits = resize_bilinear(logits, labels.shape[1:3])
     labels = labels.astype(jnp.int32)
     labelled = labels != IGNORED
     classes = jnp.where(labelled, labels, 0)

@@ -11,6 +11,7 @@ from flax import nnx
 from vlmo_jax.datasets.masks import IGNORED
 from vlmo_jax.layers.batch_norm import running_statistics
 from vlmo_jax.layers.embeddings import normalize_image
+from vlmo_jax.layers.grids import resize_bilinear
 from vlmo_jax.objectives.pixel_classes import pixel_losses
 from vlmo_jax.tasks.abilities import SegmentsImages
 from vlmo_jax.tasks.gradients import summed_gradients
@@ -73,8 +74,10 @@ class SegmentTask(Stateless):
         """
         image = jnp.asarray(normalize_image(batch["image"], self.mean, self.std))
         maps = model.learn_class_maps(image, key if self.dropout else None)
-        loss, right = pixel_losses(maps.main, batch["mask"])
-        auxiliary, _ = pixel_losses(maps.auxiliary, batch["mask"])
+        mask = batch["mask"]
+        height, width = mask.shape[1:]
+        loss, right = pixel_losses(resize_bilinear(maps.main, (height, width)), mask)
+        auxiliary, _ = pixel_losses(resize_bilinear(maps.auxiliary, (height, width)), mask)
         statistics = running_statistics(model)  # type: ignore[arg-type]  # a module
         settled = jax.tree.map(lambda x: jax.lax.stop_gradient(x) * len(image), statistics)
         return {MAIN: loss, AUXILIARY: auxiliary, ACCURACY: right, SETTLED: settled}

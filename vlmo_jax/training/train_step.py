@@ -82,7 +82,8 @@ class Update:
             return nnx.merge(self.graphdef, optimizer.insert(state.params, trainable))
 
         grads, metrics = self.task.gradients(build, trainable, prepared, key, self.accumulation)
-        settled = {**prepared.settled, **metrics.pop(SETTLED, {})}
+        found: Any = metrics.pop(SETTLED, {})
+        settled = {**prepared.settled, **found}
         updates, moments = optimizer.transform.update(grads, state.opt_state, trainable)
         metrics["grad_norm"] = optax.tree.norm(grads)
         metrics["learning_rate"] = optimizer.schedule(state.step)

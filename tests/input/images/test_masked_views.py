@@ -41,7 +41,7 @@ def test_no_class_covers_too_much_where_others_are_near():
         views = MaskedViews((1.0, 1.0), share, flip=False, distortion=False)
         draws = [views.view(image, mask, 20, np.random.default_rng(n))[1] for n in range(100)]
         seen[share] = sum((draw == 1).mean() > 0.25 for draw in draws)
-    assert seen[0.75] > 2 * seen[1.0]
+    assert seen[0.75] > seen[1.0] + 10
 
 
 def test_sizes_keep_the_shape_and_end_at_four_times_the_shorter():

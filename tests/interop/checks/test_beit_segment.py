@@ -27,7 +27,7 @@ SMALL = {
     "patch_size": 8,
     "width": 8,
     "depth": 4,
-    "num_upper": 1,
+    "num_upper": 2,
     "num_heads": 2,
     "mlp_dim": 16,
     "num_classes": 5,

@@ -64,7 +64,7 @@ class MaskedViews:
         Returns:
             uint8 [S, S, 3], and uint8 [S, S] with IGNORED beyond the image.
         """
-        factor = rng.uniform(*self.resize)
+        factor = rng.uniform(self.resize[0], self.resize[1])
         image, masked = resize_both(image, Image.fromarray(mask), factor * size)
         pixels, labels = self._crop(np.asarray(image), np.asarray(masked), size, rng)
         if self.flip and rng.random() < 0.5:

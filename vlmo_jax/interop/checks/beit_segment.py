@@ -161,8 +161,9 @@ def _losses_and_gradients(
 
 
 def _losses(maps: ClassMaps, labels: jax.Array, weight: float) -> dict[str, jax.Array]:
-    main, _ = pixel_losses(maps.main, labels)
-    auxiliary, _ = pixel_losses(maps.auxiliary, labels)
+    height, width = labels.shape[1:]
+    main, _ = pixel_losses(resize_bilinear(maps.main, (height, width)), labels)
+    auxiliary, _ = pixel_losses(resize_bilinear(maps.auxiliary, (height, width)), labels)
     labelled = (labels != IGNORED).sum()
     return {
         "loss": (main + weight * auxiliary) / labelled,
@@ -175,7 +176,7 @@ def _losses(maps: ClassMaps, labels: jax.Array, weight: float) -> dict[str, jax.
 
 @functools.partial(jax.jit, static_argnums=1)
 def inside(params: Any, graphdef: nnx.GraphDef, batch: Any) -> dict[str, jax.Array]:
-    """What stands between image and logits in evaluation, and the logits of blocks read as
+    """What stands between image and logits in evaluation, these, and the logits of blocks read as
     HuggingFace numbers them.
     """
     model: ImageSegmenter = nnx.merge(graphdef, params)
@@ -185,6 +186,8 @@ def inside(params: Any, graphdef: nnx.GraphDef, batch: Any) -> dict[str, jax.Arr
     named = {f"feature/{number}": grid for number, grid in enumerate(features)}
     named |= {f"neck/{number}": grid for number, grid in enumerate(scales)}
     named["neck_sums"] = jnp.stack([grid.sum((1, 2)) for grid in scales])
+    maps = model.classify(features)
+    named |= {"logits": maps.main, "aux_logits": maps.auxiliary}
     named["pyramid"] = model.head.pyramid(scales[-1])
     named["hf_indexing_logits"] = model.classify(model.features(batch["image"], earlier)).main
     return named

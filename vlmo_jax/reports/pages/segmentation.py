@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vlmo_jax.datasets.masks import IGNORED
 from vlmo_jax.reports.canvas import GREY, INK
 from vlmo_jax.reports.pages.reconstruction import code_colours
 
@@ -27,7 +26,8 @@ def segmentation_page(
     mean.
 
     Args:
-        examples: (image uint8 [h, w, 3], truth uint8 [h, w], prediction uint8 [h, w]).
+        examples: (image uint8 [h, w, 3], truth uint8 [h, w], prediction uint8 [h, w]); what is no
+            class, such as pixels without a label, stays white.
         classes: names by number.
         png: the file to write.
         title: a line above all.
@@ -36,11 +36,10 @@ def segmentation_page(
     """
     colours = np.full((256, 3), _NONE, np.uint8)
     colours[: len(classes)] = code_colours(len(classes))
-    colours[IGNORED] = _NONE
     columns = max(1, min(columns, len(examples)))
     triple, rows = 3 * (cell + _GAP), -(-len(examples) // columns)
     head = _MARGIN + 2 * _LINE
-    used = _used(examples)
+    used = _used(examples, len(classes))
     per_row = max(1, columns * (triple + _MARGIN) // _LEGEND)
     legend = head + rows * (cell + _GAP) + _LINE
     size = 2 * _MARGIN + columns * (triple + _MARGIN), legend + _LINE * -(-len(used) // per_row)
@@ -67,7 +66,9 @@ def segmentation_page(
     page.save(png)
 
 
-def _used(examples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[int]:
+def _used(
+    examples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], num_classes: int
+) -> list[int]:
     """The classes that are seen on the page."""
     seen = {int(n) for _, truth, prediction in examples for n in np.unique([truth, prediction])}
-    return sorted(seen - {IGNORED})
+    return sorted(label for label in seen if label < num_classes)
