@@ -85,7 +85,7 @@ def check_beit_segment(arrays: Arrays, info: Info, report: Any) -> None:
     weight = config["auxiliary_weight"]
     evaluated, statistics = {}, {}
     for mode, learning in (("eval", False), ("train", True)):
-        (_, (ours, moved)), grads = _losses_and_gradients(params, graphdef, batch, weight, learning)
+        (_, (ours, moved)), grads = losses_and_gradients(params, graphdef, batch, weight, learning)
         named = to_beit_segmenter(grads, sizes, huggingface=huggingface)
         _compare_gradients(named, group(arrays, f"{mode}_grad"), mode, report)
         if learning:
@@ -129,10 +129,18 @@ def _compare_sizes(fields: Mapping[str, Any], config: Info, report: Any) -> None
 
 
 @functools.partial(jax.jit, static_argnums=(1, 3, 4))
-def _losses_and_gradients(
+def losses_and_gradients(
     params: Any, graphdef: nnx.GraphDef, batch: Any, weight: float, learning: bool
 ) -> Any:
-    """(loss, (logits and losses by name, running statistics)), gradients."""
+    """(loss, (logits and losses by name, running statistics)), gradients.
+
+    Args:
+        params: of an ImageSegmenter.
+        graphdef: of it.
+        batch: image and mask.
+        weight: of the auxiliary loss.
+        learning: normalise by the batch, as a step of training does.
+    """
 
     def losses(params: Any) -> Any:
         model = nnx.merge(graphdef, params)
