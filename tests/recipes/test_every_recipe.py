@@ -43,7 +43,7 @@ KNOWN = {
         *CLIP,
         *(f"{stage}:{size}" for stage in STAGES for size in SIZES),
         "finetune_retrieval:tiny",
-        "finetune_segment:base",
+        "finetune_segment:base,384",
         "finetune_retrieval:base,coco,384",
         "finetune_retrieval:large,flickr30k,384",
         *(f"finetune_{task}:{size}" for task in ("vqa", "nlvr2") for size in ("tiny", "base,384")),
