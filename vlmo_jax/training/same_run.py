@@ -22,7 +22,10 @@ RESUMABLE = (
     "evals",
     "accumulation",
 )
-RESUMABLE_DATA = ("num_workers", "num_threads", "prefetch", "max_broken_fraction")
+RESUMABLE_FIELDS = {
+    "data": ("num_workers", "num_threads", "prefetch", "max_broken_fraction"),
+    "task": ("contrast_chunk",),
+}
 
 Change = tuple[str, Any, Any]  # a field, its old value, its new one
 
@@ -90,7 +93,7 @@ def _changed_fields(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterabl
         if key in RESUMABLE or old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
-            skipped = RESUMABLE_DATA if key == "data" else ()
+            skipped = RESUMABLE_FIELDS.get(key, ())
             for field in sorted(set(new) | set(old)):
                 if field not in skipped and _differ(old, new, field):
                     yield f"{key}.{field}", old.get(field), new.get(field)
