@@ -72,6 +72,35 @@ def round_trip(visit: Visit, carry: Any, rows: Any) -> Any:
     return jax.lax.scan(hop, (carry, rows), jnp.arange(shards, dtype=jnp.int32))[0][0]
 
 
+def take_rows(rows: Any, numbers: jax.Array) -> Any:
+    """Takes rows of the whole batch as they come past, so that no device holds all of them.
+
+    Args:
+        rows: a tree of arrays [B, ...].
+        numbers: [F] integers below B, split over the shards as the batch is.
+
+    Returns:
+        A tree of arrays [F, ...].
+    """
+
+    def take(rows, numbers):
+        size = len(jax.tree.leaves(rows)[0])
+
+        def visit(taken, visitor, shard):
+            here = numbers // size == shard
+
+            def put(taken, visitor):
+                found = jnp.expand_dims(here, tuple(range(1, visitor.ndim)))
+                return jnp.where(found, visitor[numbers % size], taken)
+
+            return jax.tree.map(put, taken, visitor)
+
+        nothing = jax.tree.map(lambda x: jnp.zeros((len(numbers), *x.shape[1:]), x.dtype), rows)
+        return round_trip(visit, nothing, rows)
+
+    return map_shards(take, rows, numbers)
+
+
 def _num_shards() -> int:
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in AXES)

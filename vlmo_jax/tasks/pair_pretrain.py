@@ -20,6 +20,7 @@ from vlmo_jax.layers.embeddings import normalize_image
 from vlmo_jax.objectives.batch_contrast import compare_batch
 from vlmo_jax.objectives.masked_language import masked_counts, masked_totals
 from vlmo_jax.objectives.matching import matching_loss
+from vlmo_jax.parallel.ring import take_rows
 from vlmo_jax.parallel.sharding import constrain
 from vlmo_jax.tasks.abilities import PretrainsOnPairs
 from vlmo_jax.tasks.gradients import contrastive_gradients
@@ -76,7 +77,8 @@ class PairPretrainTask(Stateless):
         num_fused: F, pairs of a batch that take the fused passes, a divisor of the batch; 0: all.
         easier_negatives: 0 draws negatives from the softmax of the similarities, as the paper does,
             1 at random; in between, similarities are multiplied by 1 less this.
-        contrast_chunk: how many columns of the similarities are there at a time; 0: all.
+        contrast_chunk: how many columns of the similarities are there at a time, and images of
+            negatives come past shard by shard; 0: all.
         dropout: whether dropout and drop-path draw anything.
     """
 
@@ -149,7 +151,8 @@ class PairPretrainTask(Stateless):
         """
         step = len(batch["image"]) // (self.num_fused or len(batch["image"]))
         rows, negatives = jax.tree.map(lambda x: _every(x, step), (dict(batch), negatives))
-        return {**rows, **fetch_negatives(batch, negatives)}
+        fetch = pass_negatives if self.contrast_chunk else fetch_negatives
+        return {**rows, **fetch(batch, negatives)}
 
     def counts(self, batch: Batch) -> dict[str, Any]:
         """What the sums of the fused passes are divided by: 3 matches a pair, masked tokens."""
@@ -218,6 +221,15 @@ def fetch_negatives(batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
         for name in ("token_ids", "token_mask")
     }
     return {"negative_image": images, **texts}
+
+
+def pass_negatives(batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
+    """The same arrays as of `fetch_negatives`, and the same bytes between devices, of which none
+    holds more images than its own and those of one other shard.
+    """
+    images = take_rows({"negative_image": batch["image"]}, negatives.image)
+    texts = {f"negative_{name}": batch[name] for name in ("token_ids", "token_mask")}
+    return {**images, **take_rows(texts, negatives.text)}
 
 
 def _every(x, step):

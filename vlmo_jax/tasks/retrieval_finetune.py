@@ -23,7 +23,12 @@ from vlmo_jax.tasks.abilities import (
     LearnsToRetrieve,
 )
 from vlmo_jax.tasks.gradients import contrastive_gradients
-from vlmo_jax.tasks.pair_pretrain import PAIR_IDS, Negatives, fetch_negatives
+from vlmo_jax.tasks.pair_pretrain import (
+    PAIR_IDS,
+    Negatives,
+    fetch_negatives,
+    pass_negatives,
+)
 from vlmo_jax.tasks.protocols import (
     Batch,
     Metrics,
@@ -144,7 +149,8 @@ class RetrievalMatchingTask(RetrievalTask):
 
     def fused_pairs(self, batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
         """All pairs of the batch, and their negatives."""
-        return {**batch, **fetch_negatives(batch, negatives)}
+        fetch = pass_negatives if self.contrast_chunk else fetch_negatives
+        return {**batch, **fetch(batch, negatives)}
 
     def counts(self, batch: Batch) -> dict[str, Any]:
         """Three matches a pair."""
