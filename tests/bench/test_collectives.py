@@ -136,6 +136,8 @@ ENTRY %main (p: f32[4]) -> f32[8] {
   %b = f32[8]{0} all-reduce(f32[8]{0} %p), replica_groups=[4,2]<=[2,2,2]T(0,2,1), x=z
   %c = bf16[16]{0} all-gather(bf16[4]{0} %p), replica_groups=[2,4]<=[2,2,2]T(2,0,1), x=y
   %d = s32[8]{0} collective-permute(s32[8]{0} %p), source_target_pairs={{0,2},{2,4},{4,6},{6,0}}
+  %f = f16[8]{0} all-gather(f16[4]{0} %p), replica_groups=mesh['a'=4,'b'=2] {'a':(2)2}, x=y
+  %g = f64[8]{0} all-gather(f64[2]{0} %p), replica_groups=mesh['a'=4,'b'=2] {'a'}, x=y
   ROOT %e = u8[8]{0} all-gather(u8[1]{0} %p), replica_groups={}, x=y
 }
 """
@@ -148,6 +150,8 @@ def test_axes_of_the_mesh_that_collectives_go_along():
         ("all-reduce", "f32", ("fsdp",)): (1, 32),
         ("all-gather", "bf16", ("data", "fsdp")): (1, 32),
         ("collective-permute", "s32", ("data", "fsdp")): (1, 32),
+        ("all-gather", "f16", ("fsdp",)): (1, 16),
+        ("all-gather", "f64", ("data", "fsdp")): (1, 64),
         ("all-gather", "u8", ("data", "fsdp", "tensor")): (1, 8),
     }
     received = {c.kind + c.shapes[:2]: c.received(8) for c in read_collectives(GROUPS)}
@@ -155,5 +159,7 @@ def test_axes_of_the_mesh_that_collectives_go_along():
         "all-reducef3": 32,  # in a ring of two each chip receives half of it twice
         "all-gatherbf": 24,
         "collective-permutes3": 32,
+        "all-gatherf1": 8,
+        "all-gatherf6": 48,
         "all-gatheru8": 7,
     }

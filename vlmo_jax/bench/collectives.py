@@ -33,9 +33,13 @@ _CALLED = re.compile(
 )
 _TRIP_COUNT = re.compile(r'known_trip_count\\?":\{\\?"n\\?":\\?"(\d+)')
 _CONSTANT = re.compile(r"[su]\d+\[\].* constant\((\d+)\)")
-# Written out, or as a grid of all chips: [groups,members]<=[sizes]T(order).
+# Written out, or as a grid of all chips: [groups,members]<=[sizes]T(order), or as axes of a mesh,
+# of which a part may be meant: mesh['a'=4,'b'=4] {'b','a':(2)2}.
 _LISTED = re.compile(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}")
 _GRID = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
+_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")
+_MESH_AXIS = re.compile(r"'([^']+)'=(\d+)")
+_MESH_PART = re.compile(r"'([^']+)'(?::\((\d+)\)(\d+))?")
 
 
 class Collective(NamedTuple):
@@ -252,7 +256,25 @@ def _groups(line: str) -> tuple[tuple[int, ...], ...]:
         order = [int(axis) for axis in match[4].split(",")] if match[4] else None
         grid = np.arange(math.prod(sizes)).reshape(sizes).transpose(order)
         return tuple(map(tuple, grid.reshape(int(match[1]), int(match[2])).tolist()))
+    if match := _MESH.search(line):
+        return _groups_of_mesh(match[1], match[2])
     return ()
+
+
+def _groups_of_mesh(axes: str, joined: str) -> tuple[tuple[int, ...], ...]:
+    """The groups of chips that differ in the joined axes, or parts of axes, of a mesh alone."""
+    parts = {name: (before, size) for name, before, size in _MESH_PART.findall(joined)}
+    sizes: list[int] = []
+    moving: list[int] = []
+    for name, length in _MESH_AXIS.findall(axes):
+        before, size = parts.get(name, ("", ""))
+        before, size = int(before or 1), int(size or length)
+        if name in parts:
+            moving.append(len(sizes) + 1)
+        sizes += [before, size, int(length) // (before * size)]
+    grid = np.moveaxis(np.arange(math.prod(sizes)).reshape(sizes), moving, range(-len(moving), 0))
+    members = math.prod(sizes[axis] for axis in moving)
+    return tuple(map(tuple, grid.reshape(-1, members).tolist()))
 
 
 def _dimensions(shape: re.Match) -> tuple[int, ...]:
