@@ -103,7 +103,8 @@ class ClassificationEvaluator:
         yield f"{said} of {len(self.classes):,} classes"
         for name, value in metrics.items():
             yield f"  {name.replace('_', ' '):<24}{100 * value:6.2f} %"
-        absent = [self.classes[n] for n in np.flatnonzero(classified.confusion.sum(axis=1) == 0)]
+        empty = np.flatnonzero(classified.confusion.sum(axis=1) == 0).tolist()
+        absent = [self.classes[number] for number in empty]
         if absent:
             named = ", ".join(absent[:_NAMED]) + (" and others" if len(absent) > _NAMED else "")
             yield f"  {len(absent):,} classes of the model have no image here: {named}"
