@@ -14,10 +14,11 @@ from vlmo_jax.input.mixed_images import Mixing
 from vlmo_jax.input.pipeline import Loading, stream_batches
 from vlmo_jax.input.plain_images import CroppedRows, ImageRows
 
+PLAIN = Mixing()
 VIEWS = Augmentation(crop_scale=(1.0, 1.0), flip=False, randaugment=())
 
 
-def run(records, ids, *, mixing=Mixing(), batch_size=4, start=0, end=3):
+def run(records, ids, *, mixing=PLAIN, batch_size=4, start=0, end=3):
     rows = LabelledRows(ImageRows(8), len(ids), mixing.mixes)
     tell = ClassOf("text", {})
     maker = LabelledExamples(records, rows, 3, tell, ids, VIEWS, mixing, batch_size)
