@@ -131,7 +131,7 @@ def _official(config, size, image_size):
 
 
 def _tiny(config, size, image_size):
-    config.batch_size, config.steps = 128, 1200
+    config.batch_size, config.steps = 128, 800
     classes, count = TINY[size]
     config.model = _model("tiny", count, image_size=image_size, drop_path_rate=0.05, init_std=0.08)
     config.model.scan_layers = False

@@ -82,7 +82,14 @@ def test_a_classifier_that_was_trained_here_is_written():
 def test_names_beside_tensors_are_only_taken_where_they_are_names(tmp_path):
     file = tmp_path / "config.json"
     assert hints_beside(tmp_path / "model.safetensors") == {}
-    for text in ("{", "[]", '{"id2label": {"1": "a"}}', '{"id2label": {"0": "a", "1": "a"}}'):
+    unnamed = '{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}'
+    for text in (
+        unnamed,
+        "{",
+        "[]",
+        '{"id2label": {"1": "a"}}',
+        '{"id2label": {"0": "a", "1": "a"}}',
+    ):
         file.write_text(text)
         assert hints_beside(tmp_path) == {}
     file.write_text('{"id2label": {"0": "a", "1": "b"}}')

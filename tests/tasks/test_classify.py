@@ -11,6 +11,7 @@ from tests.paths import DATA
 from vlmo_jax.input.images.mixup import Box, Mix, mix_batch, smoothed_targets
 from vlmo_jax.models.build import abstract_model, model_maker, random_params
 from vlmo_jax.objectives.classes import class_losses
+from vlmo_jax.parallel.sharding import batch_sharding
 from vlmo_jax.tasks.classify import ClassifyTask, make_classifier, make_probabilities
 from vlmo_jax.tasks.mixing import mix_images, mix_targets
 
@@ -85,6 +86,24 @@ def test_gradients_in_parts_are_those_of_the_whole_mixed_batch(model, batch):
         path: float(np.abs(g).max()) for path, g in jax.tree_util.tree_leaves_with_path(whole[0])
     }
     assert min(largest.values()) > 0
+
+
+def test_a_mesh_changes_nothing(model, batch):
+    graphdef, params = model
+    task = ClassifyTask(num_classes=CLASSES, mixed=True)
+    doubled = {name: np.concatenate([value, value[:2]]) for name, value in batch.items()}
+    mesh = tiny.mesh_of((4, 2, 1))
+
+    def targets_and_loss(batch):
+        prepared = task.prepare(batch, params, {}, {})
+        sums = task.sums(nnx.merge(graphdef, params), prepared.batch, (), jax.random.key(0))
+        return prepared.batch["target"], prepared.batch["image"], sums["class_loss"]
+
+    alone = jax.jit(targets_and_loss)(doubled)
+    with jax.set_mesh(mesh):
+        spread = jax.jit(targets_and_loss, in_shardings=batch_sharding(mesh))(doubled)
+    for one, other in zip(alone, spread, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_no_text_parameter_is_in_the_tree(model):
