@@ -208,6 +208,8 @@ def test_another_list_of_classes_is_refused(run, folder, tmp_path):
     own = f"data.class_list={listed}"
     with pytest.raises(ConfigError, match="3 classes, which are not the 3 that .*class_list"):
         evaluate(parse(folder, *settings, own, "mode=eval"), workdir)
+    with pytest.raises(ConfigError, match="other contents of config.data.class_list .*'number': 3"):
+        train(parse(folder, *settings, own), workdir)
     with pytest.raises(ConfigError, match=r'answers by another list .*"head/..", "skip"'):
         train(parse(folder, f"init_from={workdir}", own), tmp_path / "again")
 
