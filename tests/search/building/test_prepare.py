@@ -16,7 +16,6 @@ from vlmo_jax.search.building import prepare
 from vlmo_jax.search.building.prepare import Preparer
 from vlmo_jax.search.building.walk import FoundFile
 
-
 SQUARES = ImageRows(16)
 
 
