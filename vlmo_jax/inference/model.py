@@ -58,6 +58,7 @@ class Model:
         params: the parameters, a nested dict of arrays on the devices.
         preprocessing: how images become arrays: plain JSON values.
         image_size: S, pixels a side.
+        image_form: what images become by that, such as squares or their middle.
         text_length: T, tokens of a text with those of its begin and end; 0 for one without texts.
         tokenizer: None where the checkpoint has none.
         answers: that it chooses from, by id; None where they are not known.
@@ -76,7 +77,7 @@ class Model:
         self.texts_cut = 0
         self._graphdef, self._mesh = loaded.graphdef, loaded.mesh
         self.preprocessing = {k: v for k, v in loaded.meta["preprocessing"].items() if k in _PIXELS}
-        self._images = image_form(self.preprocessing)
+        self.image_form = image_form(self.preprocessing)
         self._mean, self._std = (tuple(self.preprocessing[key]) for key in ("mean", "std"))
         self._encoders = make_encoders(self._graphdef, mean=self._mean, std=self._std)
         self._answerers: dict[int, Function] = {}  # by how many answers they give
@@ -323,14 +324,14 @@ class Model:
 
     @functools.cached_property
     def _image_columns(self) -> dict[str, Column]:
-        return self._images.columns
+        return self.image_form.columns
 
     @functools.cached_property
     def _text_columns(self) -> dict[str, Column]:
         return text_columns(self.text_length)
 
     def _image_row(self, image: Any) -> Row:
-        return image_row(image, self._images)
+        return image_row(image, self.image_form)
 
     def _read_once(self, image: ImageInput) -> Row:
         [made] = self._batches.make([image], self._image_row, self._image_columns)
