@@ -217,7 +217,7 @@ def _forecast(
         return
     yield "a step takes", f"{_seconds(bounds)} (all at once to one after another)"
     for name, seconds in bounds._asdict().items():
-        yield f"  {name}", f"{1e3 * seconds:,.1f} ms at the published peak"
+        yield f"  {name}", f"{1e3 * seconds:,.3g} ms at the published peak"
     share = peak / chip.memory
     along: collections.Counter[str] = collections.Counter()
     for collective in collectives:
@@ -233,7 +233,7 @@ def _forecast(
 
 
 def _seconds(bounds: Bounds) -> str:
-    return f"at least {max(bounds):.3f} to {sum(bounds):.3f} s"
+    return f"at least {max(bounds):.3g} to {sum(bounds):.3g} s"
 
 
 def topology_devices(name: str) -> Sequence[jax.Device]:
