@@ -29,7 +29,7 @@ scored and saved too.
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs import common, stage1
+from configs import common
 
 IMAGES = 1_281_167
 # batch, peak rate, epochs of warm-up, epochs, layer decay, drop-path, weight decay, mixup, cutmix
@@ -41,6 +41,11 @@ RECIPES = {
     "large_22k": (512, 2e-5, 5, 30, 0.9, 0.4, 1e-8, 0.0, 0.0),
 }
 TINY = {"tiny": ("group", 9), "tiny_subgroup": ("subgroup", 98)}  # what tells classes, how many
+# Biases, scales, class token and positions, whichever a model has; position tables do decay.
+NO_DECAY = (
+    r".*/((q_|v_|out_|patch_)?bias|(attention_|expert_)?scale)",
+    r"image_embedding/(class_token|position)",
+)
 WHOLE_FROM = 384  # pixels from which evaluation looks at the whole shorter side
 
 
@@ -114,7 +119,7 @@ def _official(config, size, image_size):
     config.data.update(mixup=mixup, cutmix=cutmix)
     if image_size >= WHOLE_FROM:
         config.data.crop_share = 1.0
-    config.optimizer = _optimizer(config, learning_rate=rate, warmup_steps=warm_up * epoch)
+    config.optimizer = _optimizer(learning_rate=rate, warmup_steps=warm_up * epoch)
     config.optimizer.update(
         end_learning_rate=1e-6, weight_decay=decay, layer_decay=layer_decay, ema_decay=0.9999
     )
@@ -145,7 +150,7 @@ def _tiny(config, size, image_size):
     )
     config.data.update(mean=(0.85, 0.82, 0.78), std=(0.27, 0.27, 0.32))  # as in stage 3
     config.data.update(num_workers=0, num_threads=1, prefetch=4)
-    config.optimizer = _optimizer(config, learning_rate=1e-3, warmup_steps=60)
+    config.optimizer = _optimizer(learning_rate=1e-3, warmup_steps=60)
     config.optimizer.update(weight_decay=0.05, layer_decay=0.75, ema_decay=0.99)
     for evaluation in config.evals.values():
         evaluation.update(batch_size=128, every_steps=config.steps // 2)
@@ -154,11 +159,9 @@ def _tiny(config, size, image_size):
     return config
 
 
-def _optimizer(config, *, learning_rate, warmup_steps):
-    no_decay = stage1.NO_DECAY + (stage1.NO_DECAY_SCALES if config.model.layer_scale else ())
-    no_decay += stage1.NO_DECAY_POSITIONS if config.model.position == "absolute" else ()
+def _optimizer(*, learning_rate, warmup_steps):
     optimizer = common.optimizer(
-        learning_rate=learning_rate, warmup_steps=warmup_steps, no_decay=no_decay
+        learning_rate=learning_rate, warmup_steps=warmup_steps, no_decay=NO_DECAY
     )
     optimizer.update(schedule="cosine", betas=(0.9, 0.999))
     return optimizer

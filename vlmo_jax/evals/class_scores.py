@@ -1,6 +1,6 @@
 """How often images are taken for what they are: scores and tables of classification."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,3 +82,16 @@ def format_table(rows: Sequence[Mapping[str, Any]], limit: int = _LISTED) -> lis
         for row in rows[:limit]
     ]
     return lines + ([f"  and {len(rows) - limit:,} more classes"] if len(rows) > limit else [])
+
+
+def prediction_lines(
+    source: Sequence[Any], classes: Sequence[str], classified: Classified
+) -> Iterator[dict[str, Any]]:
+    """The predictions of a split, an object an image."""
+    for row in range(len(source)):
+        best = zip(classified.best[row], classified.scores[row], strict=True)
+        yield {
+            "image_id": source[row].image_id,
+            "class": classes[classified.truth[row]],
+            "top": [[classes[number], round(float(score), 6)] for number, score in best],
+        }

@@ -16,6 +16,7 @@ from vlmo_jax.evals.class_scores import (
     class_table,
     confusion_of,
     format_table,
+    prediction_lines,
 )
 from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
 from vlmo_jax.evals.predictions import write_predictions
@@ -103,9 +104,8 @@ class ClassificationEvaluator:
         yield f"{said} of {len(self.classes):,} classes"
         for name, value in metrics.items():
             yield f"  {name.replace('_', ' '):<24}{100 * value:6.2f} %"
-        absent = [
-            self.classes[int(n)] for n in np.flatnonzero(classified.confusion.sum(axis=1) == 0)
-        ]
+        empty = np.flatnonzero(classified.confusion.sum(axis=1) == 0).tolist()
+        absent = [self.classes[number] for number in empty]
         if absent:
             named = ", ".join(absent[:_NAMED]) + (" and others" if len(absent) > _NAMED else "")
             yield f"  {len(absent):,} classes of the model have no image here: {named}"
@@ -146,16 +146,3 @@ class ClassificationEvaluation:
                 title = f"{evaluator.name}: {scores['accuracy']:.1%} right"
                 confusions_page(evaluator.classes, classified.confusion, page, title=title)
         return metrics
-
-
-def prediction_lines(
-    source: Sequence[Any], classes: Sequence[str], classified: Classified
-) -> Iterator[dict[str, Any]]:
-    """The predictions of a split, an object an image."""
-    for row in range(len(source)):
-        best = zip(classified.best[row], classified.scores[row], strict=True)
-        yield {
-            "image_id": source[row].image_id,
-            "class": classes[classified.truth[row]],
-            "top": [[classes[number], round(float(score), 6)] for number, score in best],
-        }

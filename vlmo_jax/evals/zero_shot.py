@@ -20,8 +20,8 @@ from vlmo_jax.evals.class_scores import (
     class_table,
     confusion_of,
     format_table,
+    prediction_lines,
 )
-from vlmo_jax.evals.classification import prediction_lines
 from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
 from vlmo_jax.evals.predictions import write_predictions
 from vlmo_jax.input.evaluation import text_batches

@@ -4,6 +4,7 @@ and of HuggingFace, and what is found beside them.
 
 import json
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -199,4 +200,6 @@ def hints_beside(source: pathlib.Path) -> dict[str, Any]:
         classes = [str(names[str(number)]) for number in range(len(names))]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return {"classes": classes} if len(set(classes)) == len(classes) and all(classes) else {}
+    unnamed = all(re.fullmatch(r"LABEL_\d+", name) for name in classes)  # what transformers puts
+    usable = len(set(classes)) == len(classes) and all(classes) and not unnamed
+    return {"classes": classes} if usable else {}

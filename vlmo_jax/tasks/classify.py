@@ -107,8 +107,26 @@ class Choices(NamedTuple):
     class_ids: jax.Array
 
 
+def make_probabilities(
+    graphdef: nnx.GraphDef, *, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Callable[[Any, Batch], jax.Array]:
+    """A jitted function of (params, batch of global arrays), rows in and rows out: image uint8
+    [B, S, S, 3] -> the probability of each class [B, K] float32.
+
+    Args:
+        graphdef: of the model.
+        mean, std: normalise images as in training.
+    """
+
+    def probabilities(params, batch):
+        image = normalize_image(batch["image"], mean, std)
+        return jax.nn.softmax(nnx.merge(graphdef, params).class_logits(image))
+
+    return jax.jit(probabilities)
+
+
 def make_classifier(
-    graphdef: nnx.GraphDef, *, mean: tuple[float, ...], std: tuple[float, ...], top_k: int | None
+    graphdef: nnx.GraphDef, *, mean: tuple[float, ...], std: tuple[float, ...], top_k: int
 ) -> Callable[[Any, Batch], Choices]:
     """A jitted function of (params, batch of global arrays), rows in and rows out: image uint8
     [B, S, S, 3] -> Choices.
@@ -116,13 +134,12 @@ def make_classifier(
     Args:
         graphdef: of the model.
         mean, std: normalise images as in training.
-        top_k: N; None: all classes.
+        top_k: N, or all classes where there are fewer.
     """
+    find = make_probabilities(graphdef, mean=mean, std=std)
 
     def classify(params, batch):
-        image = normalize_image(batch["image"], mean, std)
-        logits = nnx.merge(graphdef, params).class_logits(image)
-        count = min(top_k or logits.shape[-1], logits.shape[-1])
-        return Choices(*jax.lax.top_k(jax.nn.softmax(logits), count))
+        found = find(params, batch)
+        return Choices(*jax.lax.top_k(found, min(top_k, found.shape[-1])))
 
     return jax.jit(classify)

@@ -22,7 +22,8 @@ from vlmo_jax.checkpoints.param_names import (
     towers_of,
 )
 from vlmo_jax.checkpoints.saved_params import SavedParams
-from vlmo_jax.checkpoints.warm_start.plan import Plan, check_lists, check_tokenizer, make_plan
+from vlmo_jax.checkpoints.warm_start.numbered import check_lists, check_tokenizer
+from vlmo_jax.checkpoints.warm_start.plan import Plan, make_plan
 from vlmo_jax.checkpoints.warm_start.resize import ADDED_ROWS, Resize
 
 log = logging.getLogger(__name__)
@@ -126,10 +127,10 @@ def warm_start(
         checkpoint=saved.name,
     )
     check_tokenizer(
-        plan, saved=saved.meta.get("tokenizer"), wanted=tokenizer, checkpoint=saved.name
+        plan.fills, saved=saved.meta.get("tokenizer"), wanted=tokenizer, checkpoint=saved.name
     )
     trained = saved.meta.get("preprocessing") or {}
-    check_lists(plan, saved=trained, wanted=lists or {}, checkpoint=saved.name)
+    check_lists(plan.fills, saved=trained, wanted=lists or {}, checkpoint=saved.name)
     arrays = _list_arrays(saved, source, target, wanted, plan)
     leaves = _fill(saved, arrays, initialise)
     params = {

@@ -8,30 +8,13 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from vlmo_jax.checkpoints.param_names import NamedParameter, Path, group_names, towers_of
+from vlmo_jax.checkpoints.warm_start.numbered import VOCABULARY, leave_out_vocabulary
 from vlmo_jax.checkpoints.warm_start.resize import ADDED_ROWS, RESIZES, Resize, plan_resize
 from vlmo_jax.commands.config_errors import ConfigError, require
 from vlmo_jax.commands.fields import Regex, Several
 from vlmo_jax.layers.modality_experts import EXPERTS
 
 ACTIONS = ("copy", "resample", "skip", "add")
-# Parameters with an entry a token of the vocabulary.
-VOCABULARY = ("text_embedding/word", "mlm_head/decoder/kernel", "mlm_head/decoder/bias")
-
-
-class ListHead(NamedTuple):
-    """A head with an entry for each line of a list: its `last` matrix, the `module` that it is of,
-    and the `field` of a config that names the list.
-    """
-
-    last: str
-    module: str
-    field: str
-
-
-HEADS_OF_LISTS = {
-    "answers": ListHead("vqa_head/out/kernel", "vqa_head", "config.data.answers"),
-    "classes": ListHead("head/kernel", "head", "config.data.class_list"),
-}
 KINDS_WITH_STAGES = ("vlmo", "beit")
 SIZES = ("patch_size", "width", "depth", "num_heads", "mlp_dim")
 
@@ -187,67 +170,6 @@ def _any_matches(patterns: Iterable[re.Pattern], name: str) -> bool:
     return any(regex.fullmatch(name) for regex in patterns)
 
 
-def check_tokenizer(
-    plan: Plan,
-    *,
-    saved: Mapping[str, str] | None,
-    wanted: Mapping[str, str] | None,
-    checkpoint: Any,
-) -> None:
-    """Refuses rows of a vocabulary that another tokenizer numbers.
-
-    Args:
-        plan: Plan.
-        saved, wanted: mappings with `file` and `sha256`, of the checkpoint and of the run; None
-            where there is none.
-        checkpoint: its name, for the message.
-
-    Raises:
-        ValueError: the tokenizers differ, and the plan copies rows of the vocabulary.
-    """
-    tables = [name for name in VOCABULARY if name in plan.fills]
-    if tables and saved and wanted and saved["sha256"] != wanted["sha256"]:
-        raise ValueError(
-            f"checkpoint {checkpoint} was trained with the tokenizer {saved['file']} (SHA-256"
-            f" {saved['sha256'][:12]}...), this run has {wanted['file']}"
-            f" ({wanted['sha256'][:12]}...), so the rows of {', '.join(tables)} would be other"
-            f" words; use the checkpoint's tokenizer, or {_leave_out_vocabulary(tables)}"
-        )
-
-
-def _leave_out_vocabulary(tables):
-    pattern = "|".join(tables)
-    return (
-        f'start them fresh: put ("{pattern}", "skip") first in config.init_rules and add'
-        f' "{pattern}" to config.init_fresh'
-    )
-
-
-def check_lists(
-    plan: Plan, *, saved: Mapping[str, Any], wanted: Mapping[str, Any], checkpoint: Any
-) -> None:
-    """Refuses rows of a head that another list of answers or classes numbers.
-
-    Args:
-        plan: Plan.
-        saved, wanted: preprocessing of the checkpoint and of the run, with mappings with `sha256`
-            of the lists, where there are any.
-        checkpoint: its name, for the message.
-
-    Raises:
-        ValueError: the lists differ, and the plan copies the head.
-    """
-    for name, head in HEADS_OF_LISTS.items():
-        old, new = saved.get(name), wanted.get(name)
-        if head.last in plan.fills and old and new and old["sha256"] != new["sha256"]:
-            raise ValueError(
-                f"checkpoint {checkpoint} answers by another list (SHA-256"
-                f" {old['sha256'][:12]}..., this run's is {new['sha256'][:12]}...); give its list"
-                f" with {head.field}=FILE, or start the head fresh: put"
-                f' ("{head.module}/.*", "skip") first in config.init_rules'
-            )
-
-
 def check_rules(rules: Any, fresh: Any) -> None:
     """Refuses `config.init_rules` and `config.init_fresh` that make no sense for any checkpoint.
 
@@ -386,7 +308,7 @@ def _other_vocabulary(problems, checkpoint):
     return (
         f"config.model.vocab_size={new} does not fit the {old} tokens of checkpoint"
         f" {checkpoint} ({', '.join(tables)}); use its tokenizer and"
-        f" --config.model.vocab_size={old}, or {_leave_out_vocabulary(tables)}"
+        f" --config.model.vocab_size={old}, or {leave_out_vocabulary(tables)}"
     )
 
 

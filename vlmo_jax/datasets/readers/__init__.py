@@ -88,6 +88,9 @@ FORMATS: dict[str, Format] = {
         f"{_HERE}.image_masks:ImageMasksReader",
         "images with masks of classes in folders, such as ADE20K",
     ),
+    "imagenet": Format(
+        f"{_HERE}.imagenet:ImagenetReader", "ImageNet-1k, each image with its class"
+    ),
     "image_files": Format(
         f"{_HERE}.image_files:ImageFilesReader",
         "images without captions in folders and tars, such as ImageNet",
