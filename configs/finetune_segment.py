@@ -110,13 +110,13 @@ def _official(config, size, image_size):
 
 
 def _tiny(config, image_size):
-    config.batch_size, config.steps = 16, 900
-    config.model = _model("tiny", 10, 32, image_size=image_size, drop_path_rate=0.0, init_std=0.08)
+    config.batch_size, config.steps = 16, 1200
+    config.model = _model("tiny", 10, 48, image_size=image_size, drop_path_rate=0.0, init_std=0.08)
     config.model.scan_layers = False
     config.task.mean_over = "labelled"
     config.data.update(source="emoji_masks", reduce_zero_label=False, resize_range=(1.0, 1.4))
-    config.data.update(num_workers=0, num_threads=1, prefetch=4, most_of_one=1.0)
-    config.optimizer = _optimizer(config, learning_rate=1.5e-3, warmup_steps=60)
+    config.data.update(num_workers=0, num_threads=1, prefetch=4, most_of_one=1.0, distortion=False)
+    config.optimizer = _optimizer(config, learning_rate=2e-3, warmup_steps=60)
     config.optimizer.layer_decay = 0.9
     config.evals.segmentation.update(stride=image_size * 2 // 3, every_steps=config.steps)
     config.checkpoint.update(every_steps=300, every_minutes=5.0)

@@ -239,8 +239,8 @@ def read_beit_segmenter(
 ) -> Converted:
     """Reads a fine-tuned BEiT with UperNet.
 
-    The four blocks are those of the official models of 12 and 24 blocks, for others the third, the
-    half, two thirds and the last.
+    The four blocks are those of the official models of 12 and 24 blocks, for others the last of
+    each quarter.
 
     Args:
         tensors: name -> array.
@@ -255,8 +255,8 @@ def read_beit_segmenter(
     if pooled != len(POOLED_PARTS):
         raise NotASegmenterError(f"UperNet pools {len(POOLED_PARTS)} times, this model {pooled}")
     depth = sizes.depth
-    thirds = (depth // 3 - 1, depth // 2 - 1, 2 * depth // 3 - 1, depth - 1)
-    blocks = BLOCKS.get(depth, tuple(max(block, 0) for block in thirds))
+    quarters = tuple(max(part * depth // SCALES - 1, 0) for part in range(1, SCALES + 1))
+    blocks = BLOCKS.get(depth, quarters)
     fields = segmenter_fields(sizes, heads, blocks=blocks, parts=POOLED_PARTS)
     model = {**RUNTIME, **fields, "head_dropout": 0.0, "auxiliary_grid": AUXILIARY_GRID}
     config = whole_config(f"finetune_segment:base,{sizes.image_size}", model, **IMAGENET)

@@ -139,7 +139,7 @@ def test_changed_values_are_noticed(made):
 def test_both_spellings_lead_here_and_back():
     read = read_beit_segmenter(TENSORS, num_heads=3)
     meta = {"config": read.config}
-    assert read.config["model"]["blocks"] == (1, 2, 3, 5)
+    assert read.config["model"]["blocks"] == (0, 2, 3, 5)
     assert same_tensors(write_beit_segmenter_hf(read.params, meta, {}), TENSORS)
     with pytest.raises(NotASegmenterError, match="missing .*fpn1.0.weight"):
         read_beit_segmenter({n: x for n, x in TENSORS.items() if n != "fpn1.0.weight"}, num_heads=3)

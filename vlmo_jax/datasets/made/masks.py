@@ -1,6 +1,6 @@
 """Sheets of embedded drawings with the class of each pixel: the data set "emoji_masks".
 
-On a coloured, shaded or noisy background lie two to five drawings of several sizes, later ones over
+On a coloured, shaded or noisy background lie two to four drawings of several sizes, later ones over
 earlier ones. A pixel is of the group of the drawing whose silhouette covers it, or background. The
 silhouette is what is not joined to the border of the drawing by its white background. Record i of
 a split is always the same. `train` has five artists, `unseen_artist` one that nobody learns from,
@@ -38,8 +38,8 @@ GROUPS = (
 )
 CLASSES = (BACKGROUND, *GROUPS)
 SIDE = 128  # pixels of a sheet
-SMALLEST, LARGEST = 36, 64  # pixels of a drawing
-FEWEST, MOST = 2, 5  # drawings on a sheet
+SMALLEST, LARGEST = 48, 80  # pixels of a drawing
+FEWEST, MOST = 2, 4  # drawings on a sheet
 SIZES = {"train": 8000, "validation": 200, "unseen_artist": 400}
 _WHITE = 240  # the least that each channel of a white background has
 
