@@ -60,14 +60,3 @@ def _mean_weights(size: int, parts: int) -> np.ndarray:
         start, end = part * size // parts, -(-(part + 1) * size // parts)
         weights[part, start:end] = 1 / (end - start)
     return weights
-
-
-def halve_by_max(x: jax.Array) -> jax.Array:
-    """Largest values of 2x2 squares: [B, h, w, C] to [B, h / 2, w / 2, C], rounded down.
-
-    The gradient goes to one of each square, as torch's does. It never asks which values equal the
-    largest: where a compiler computes these twice, none may.
-    """
-    square = (1, 2, 2, 1)
-    lowest = np.array(-np.inf, x.dtype)  # known when traced, or there is no gradient
-    return jax.lax.reduce_window(x, lowest, jax.lax.max, square, square, "VALID")

@@ -14,8 +14,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from vlmo_jax.layers.batch_norm import BatchNorm
-from vlmo_jax.layers.conv import Conv, Doubling
-from vlmo_jax.layers.grids import average_parts, halve_by_max, resize_bilinear
+from vlmo_jax.layers.conv import Conv, Doubling, max_pool
+from vlmo_jax.layers.grids import average_parts, resize_bilinear
 from vlmo_jax.layers.linear import Linear, gelu
 
 SCALES = 4  # of a pyramid: grids of features
@@ -72,7 +72,7 @@ class Scales(nnx.Module):
         first, second, third, fourth = grids
         y = self.first(first)
         y = gelu(_normed(self.first_norm, y, learning).astype(y.dtype))
-        return [self.first_again(y), self.second(second), third, halve_by_max(fourth)]
+        return [self.first_again(y), self.second(second), third, max_pool(fourth)]
 
 
 class PyramidPooling(nnx.Module):
