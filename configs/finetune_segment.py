@@ -110,7 +110,7 @@ def _official(config, size, image_size):
 
 
 def _tiny(config, image_size):
-    config.batch_size, config.steps = 16, 1200
+    config.batch_size, config.steps = 16, 900
     config.model = _model("tiny", 10, 48, image_size=image_size, drop_path_rate=0.0, init_std=0.08)
     config.model.scan_layers = False
     config.task.mean_over = "labelled"

@@ -3,8 +3,9 @@
 On a coloured, shaded or noisy background lie two to four drawings of several sizes, later ones over
 earlier ones. A pixel is of the group of the drawing whose silhouette covers it, or background. The
 silhouette is what is not joined to the border of the drawing by its white background. Record i of
-a split is always the same. `train` has five artists, `unseen_artist` one that nobody learns from,
-`validation` the one of other validations.
+a split is always the same. Each split has artists of its own: `train` four, and one each have
+`validation`, to choose by, `unseen_artist`, by which the recipe was chosen, and `untouched_artist`,
+by which nothing was.
 """
 
 import functools
@@ -40,7 +41,9 @@ CLASSES = (BACKGROUND, *GROUPS)
 SIDE = 128  # pixels of a sheet
 SMALLEST, LARGEST = 48, 80  # pixels of a drawing
 FEWEST, MOST = 2, 4  # drawings on a sheet
-SIZES = {"train": 8000, "validation": 200, "unseen_artist": 400}
+UNTOUCHED_ARTIST = "emojione2"
+SIZES = {"train": 8000, "validation": 200, "unseen_artist": 400, "untouched_artist": 400}
+_SPLIT_OF = {VALIDATION_ARTIST: "validation", UNTOUCHED_ARTIST: "untouched_artist"}
 _WHITE = 240  # the least that each channel of a white background has
 
 
@@ -66,16 +69,13 @@ def silhouette_of(pixels: np.ndarray) -> np.ndarray:
 @functools.lru_cache(maxsize=1)
 def _drawings() -> dict[str, tuple[Sequence, list[tuple[int, int]]]]:
     """Split -> records of the drawings, and of those that are used their numbers and classes."""
-    name = f"{EMBEDDED_PREFIX}emoji"
-    pools = {}
-    for split, own in (("train", "train"), ("unseen_artist", "unseen_artist")):
-        source = open_source(name, own)
-        labels = read_labels(source, "group")
-        pools[split] = (source, [(n, CLASSES.index(g)) for n, g in enumerate(labels)])
-    source, drawn = pools["train"]
-    by_one = [pair for pair in drawn if _artist(source[pair[0]].image_id) == VALIDATION_ARTIST]
-    others = [pair for pair in drawn if pair not in set(by_one)]
-    return {**pools, "train": (source, others), "validation": (source, by_one)}
+    pools: dict[str, tuple[Sequence, list[tuple[int, int]]]] = {}
+    for stored in ("train", "unseen_artist"):
+        source = open_source(f"{EMBEDDED_PREFIX}emoji", stored)
+        for number, group in enumerate(read_labels(source, "group")):
+            split = _SPLIT_OF.get(_artist(source[number].image_id), stored)
+            pools.setdefault(split, (source, []))[1].append((number, CLASSES.index(group)))
+    return pools
 
 
 def _artist(image_id: str) -> str:
