@@ -77,7 +77,7 @@ class Doubling(nnx.Module):
     ) -> None:
         self.dtype = dtype
         normal = nnx.initializers.normal(1 / math.sqrt(in_features))
-        axes = (None, None, None, "embed")
+        axes = (None, None, "embed", "mlp")
         self.kernel = param(normal, (2, 2, in_features, out_features), axes, rngs)
         self.bias = param(nnx.initializers.zeros, (out_features,), axes[3:], rngs)
 

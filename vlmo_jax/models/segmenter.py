@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.commands.config_errors import require
+from vlmo_jax.commands.config_errors import multiple, require
 from vlmo_jax.commands.fields import Extra, Flag, Kind, Number, Several, Whole
 from vlmo_jax.layers import relative_position
 from vlmo_jax.layers.embeddings import ImageEmbedding
@@ -199,13 +199,10 @@ def check_sizes(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
         f"config.model.image_size={fields['image_size']} is one patch of"
         f" config.model.patch_size={fields['patch_size']}; half of the grid must be left",
     )
-    fsdp = mesh_shape[1]
     for name in ("head_channels", "auxiliary_channels"):
         size = fields.get(name, AUXILIARY_CHANNELS)
-        require(
-            size % fsdp == 0,
-            f"config.model.{name}={size} does not divide by config.mesh.fsdp={fsdp}",
-        )
+        multiple(f"model.{name}", size, mesh_shape[1], "config.mesh.fsdp")
+        multiple(f"model.{name}", size, mesh_shape[2], "config.mesh.tensor")
 
 
 def count_params(fields: Mapping[str, Any]) -> int:
