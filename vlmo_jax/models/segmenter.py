@@ -14,13 +14,9 @@ from jax.typing import DTypeLike
 
 from vlmo_jax.commands.config_errors import multiple, require
 from vlmo_jax.commands.fields import Extra, Flag, Kind, Number, Several, Whole
-from vlmo_jax.layers import relative_position
-from vlmo_jax.layers.embeddings import ImageEmbedding
-from vlmo_jax.layers.linear import INIT_STD
-from vlmo_jax.layers.transformer import MomeTransformer
 from vlmo_jax.layers.upernet import SCALES, ConvHead, Scales, UperNetHead
 from vlmo_jax.models import flops, memory
-from vlmo_jax.models.beit import POSITIONS, shrink_with_depth
+from vlmo_jax.models.image_transformer import ImageTransformer
 from vlmo_jax.models.sizes import SIZE, TRANSFORMER_FIELDS, MeshShape, check_transformer
 
 POOLED_PARTS = (1, 2, 3, 6)
@@ -53,10 +49,10 @@ class ClassMaps(NamedTuple):
     auxiliary: jax.Array
 
 
-class ImageSegmenter(nnx.Module):
-    """A MoME Transformer with image experts only; what four of its blocks give goes into UperNet.
+class ImageSegmenter(ImageTransformer):
+    """An image encoder; what four of its blocks give goes into UperNet.
 
-    Neither a norm nor the class token does. What VLMo and BEiT have too lies at the same paths.
+    Neither a norm nor the class token does.
 
     Args:
         num_classes: K.
@@ -66,67 +62,28 @@ class ImageSegmenter(nnx.Module):
         auxiliary_grid: which of the four scales the auxiliary head reads, from 0.
         pooled_parts: parts a side of each pooling of the coarsest scale.
         head_dropout: share of the channels that the last layers of the heads do not see.
-        image_size, patch_size, width, depth, num_heads, mlp_dim, num_upper, position, shared_table,
-            layer_scale, norm_epsilon, drop_path_rate, remat, scan_layers, dtype, init_std: see
-            models.beit.BEiT.
+        width, dtype, **encoder: see ImageTransformer.
     """
 
     def __init__(
         self,
         *,
-        image_size: int,
-        patch_size: int,
         num_classes: int,
         blocks: Sequence[int],
-        width: int,
-        depth: int,
-        num_heads: int,
-        mlp_dim: int,
-        num_upper: int,
         head_channels: int,
         auxiliary_channels: int = AUXILIARY_CHANNELS,
         auxiliary_grid: int = AUXILIARY_GRID,
         pooled_parts: Sequence[int] = POOLED_PARTS,
         head_dropout: float = 0.0,
-        position: str = "relative",
-        shared_table: bool = False,
-        layer_scale: float | None = None,
-        norm_epsilon: float = 1e-6,
-        drop_path_rate: float = 0.0,
-        remat: str = "none",
-        scan_layers: bool = True,
+        width: int,
         dtype: DTypeLike = jnp.float32,
-        init_std: float = INIT_STD,
         rngs: nnx.Rngs,
+        **encoder: Any,
     ) -> None:
-        assert position in POSITIONS
-        self.grid, self.relative = image_size // patch_size, position in ("relative", "both")
+        heads: dict[str, Any] = dict(dtype=dtype, rngs=rngs)
+        super().__init__(width=width, mask_token=False, final_norm=False, **heads, **encoder)
         self.blocks, self.auxiliary_grid = tuple(blocks), auxiliary_grid
         self.head_dropout = head_dropout
-        layers: dict[str, Any] = dict(dtype=dtype, init_std=init_std, rngs=rngs)
-        self.image_embedding = ImageEmbedding(
-            image_size, patch_size, width, positions=position in ("absolute", "both"), **layers
-        )
-        self.transformer = MomeTransformer(
-            depth,
-            num_upper,
-            width,
-            num_heads,
-            mlp_dim,
-            lower_experts=1,
-            upper_experts=1,
-            layer_scale=layer_scale,
-            table_rows=relative_position.num_image_rows(self.grid) if self.relative else None,
-            shared_table=shared_table,
-            norm_epsilon=norm_epsilon,
-            final_norm=False,
-            drop_path_rate=drop_path_rate,
-            remat=remat,
-            scan_layers=scan_layers,
-            **layers,
-        )
-        shrink_with_depth(self.transformer)
-        heads: dict[str, Any] = dict(dtype=dtype, rngs=rngs)
         self.scales = Scales(width, **heads)
         self.head = UperNetHead(width, head_channels, num_classes, pooled_parts, **heads)
         self.auxiliary_head = ConvHead(width, auxiliary_channels, num_classes, **heads)
@@ -144,15 +101,9 @@ class ImageSegmenter(nnx.Module):
         Returns:
             Grids [B, h, w, D] in their order.
         """
-        x = self.image_embedding(image)
-        index = relative_position.image_index(self.grid) if self.relative else None
-        chosen = [block for block in blocks if block >= 0]
-        states = self.transformer.block_states(
-            x, (("image", x.shape[1]),), "image", chosen, index=index, key=key
-        )
-        by_block = dict(zip(chosen, states, strict=True)) | {-1: x}
         shape = (len(image), self.grid, self.grid, -1)
-        return [by_block[block][:, 1:].reshape(shape) for block in blocks]
+        states = self.block_states(image, blocks, key)
+        return [state[:, 1:].reshape(shape) for state in states]
 
     def classify(
         self, features: Sequence[jax.Array], key: jax.Array | None = None, *, learning: bool = False
