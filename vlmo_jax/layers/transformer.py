@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.attention import SelfAttention, read_tokens
+from vlmo_jax.layers.attention import KeyValues, SelfAttention, read_tokens
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, drop_path, param, per_row
 from vlmo_jax.layers.modality_experts import ModalityExperts
 from vlmo_jax.layers.relative_position import position_bias
@@ -86,6 +86,23 @@ class MomeBlock(nnx.Module):
         y = self.attention(self.norm(x), mask=mask, bias=bias, read=read)
         x = x if read is None else read_tokens(x, read)
         return constrain(x + drop_path(_scaled(y, self.attention_scale), rate, key), "batch")
+
+    def extend(
+        self,
+        x: jax.Array,
+        expert: str,
+        cache: KeyValues,
+        position: int | jax.Array,
+        *,
+        mask: jax.Array,
+        bias: jax.Array | None,
+    ) -> tuple[jax.Array, KeyValues]:
+        """Both halves for the next tokens [B, S, D] of a sequence, all of one expert, without
+        drop-path; the other arguments, and what is returned, as of `SelfAttention.extend`.
+        """
+        y, cache = self.attention.extend(self.norm(x), cache, position, mask=mask, bias=bias)
+        x = constrain(x + _scaled(y, self.attention_scale), "batch")
+        return self.feed(x, ((expert, x.shape[1]),), rate=0.0, key=None), cache
 
     def feed(
         self, x: jax.Array, spans: Spans, *, rate: float | jax.Array, key: jax.Array | None
@@ -286,7 +303,7 @@ class MomeTransformer(nnx.Module):
             x = block.feed(x, spans, rate=rate, key=feed_key)
             return x, x if kept else None
 
-        tables = self._tables()
+        tables = self.tables()
         tables = None if tables is None else tables[:num_lower]
         rates = np.asarray(self.drop_path_rates[:num_lower], np.float32)
         layers = (blocks, np.arange(num_lower), rates, tables)
@@ -337,7 +354,7 @@ class MomeTransformer(nnx.Module):
             y = jnp.broadcast_to(y, (rows, branches, *y.shape[2:]))
             return block.feed_branches(y, experts, rate=rate, key=feed_key)
 
-        x, tables, states = x[:, None], self._tables(), {}
+        x, tables, states = x[:, None], self.tables(), {}
         for number in range(num_lower, self.depth):
             last = number == self.depth - 1
             block = functools.partial(apply, number=number, read=read if last else None)
@@ -348,7 +365,7 @@ class MomeTransformer(nnx.Module):
                 states[number] = x
         return x, states
 
-    def _tables(self) -> jax.Array | None:
+    def tables(self) -> jax.Array | None:
         """The table of every layer [layers, rows, H], or None."""
         if self.relative_position_bias is None:
             return None
