@@ -10,7 +10,7 @@ import pytest
 
 from tests import tiny
 from vlmo_jax.tasks.beam_search import SpecialTokens
-from vlmo_jax.tasks.caption import MASKED, NEXT_TOKEN, CaptionTask, make_captioner
+from vlmo_jax.tasks.caption import MASKED, NEXT_TOKEN, make_captioner
 
 PAD, UNK, BEGIN, END, MASK = 0, 1, 2, 3, 4
 TOKENS = SpecialTokens(BEGIN, END, PAD, MASK, (PAD, UNK, BEGIN, MASK))

@@ -21,6 +21,7 @@ JAVA, PYTHON = "PTBTokenizer 3.4.1 (Java)", "PTB tokens in Python"
 _JAR = "stanford-corenlp-3.4.1.jar"
 # Tokens that are left out. The brackets' names never come up in lower case: -lrb- stays.
 _MARKS = {"''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"}
+_DROPPED = re.compile(r"\.{4,}|-{3,}|")  # which Java writes as one of the marks, or not at all
 # What Java takes for the end of a line.
 _LINE_ENDS = re.compile(r"\r\n|[\n\v\f\r\u2028\u2029]")
 
@@ -83,32 +84,33 @@ def official_lines(texts: Sequence[str]) -> list[str]:
 
 
 def _without_marks(tokens: Sequence[str]) -> str:
-    return " ".join(token for token in tokens if token and token not in _MARKS)
+    return " ".join(t for t in tokens if t not in _MARKS and not _DROPPED.fullmatch(t))
 
 
+_PICTOGRAPHS = map(chr, range(0x1F000, 0x20000))  # are no tokens
+_REPLACED: dict[str, str] = dict.fromkeys(_PICTOGRAPHS, " ")
+_REPLACED |= dict.fromkeys("‘’‛", "'") | dict.fromkeys("“”„«»", '"') | dict.fromkeys("€¤", "$")
 _CHANGED = str.maketrans(
-    {
-        **dict.fromkeys("‘’‛", "'"),
-        **dict.fromkeys("“”„«»", '"'),
+    _REPLACED
+    | {
         "–": " -- ",
         "—": " -- ",
         "…": " ... ",
         "£": "#",
         "¢": "cents",
-        **dict.fromkeys("€¤", "$"),
         "½": "1/2",
         "¼": "1/4",
         "¾": "3/4",
         "⅓": "1/3",
         "⅔": "2/3",
-        **{code: " " for code in range(0x1F000, 0x20000)},  # pictographs are no tokens
+        **dict.fromkeys(range(126976, 131072), " "),  # pictographs are no tokens
     }
 )
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 _ABBREVIATIONS = (
-    "mr|mrs|ms|dr|prof|sr|jr|st|vs|etc|no|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec|mon|tue"
+    "mr|mrs|ms|dr|prof|sr|jr|st|vs|etc|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec|mon|tue"
     "|wed|thu|fri|sat|sun|inc|co|corp|ltd|ave|blvd|rd|gen|sen|rep|gov|capt|lt|col|sgt|ft|mt|ph\\.d"
-    "|p\\.m|a\\.m|e\\.g|i\\.e"
+    "|p\\.m|a\\.m|e\\.g|i\\.e|esq|lieut|hon"
 )
 _TAIL = r"(?:'(?:s|m|d|re|ve|ll)\b|n't\b)"
 _SPLIT_WORDS = {
@@ -127,14 +129,14 @@ _SPLIT_WORDS = {
 _TOKEN = re.compile(
     rf"""
       https?://[^\s"<>|()]+[^\s"<>|().!?,;:\-] | www\.[^\s"<>|()]+[^\s"<>|().!?,;:\-]
-    | [\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+
+    | \d+(?:,\d+)*(?:st|nd|rd|th|\.\d+)?(?:-\w+)+ | \.\d+ | [\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+
     | '(?:tis|twas)\b | '[0-9]0s\b | '[nN]'
     | (?:{_ABBREVIATIONS})\.(?=\s|$|[,;:)"'])
     | (?:[a-z]\.){{2,}}(?!\w)
-    | [a-z]\.(?=$)(?<=^[a-z]\.)
+    | no\.(?=\s*\d) | (?-i:No)\. | \b(?-i:[A-HJ-Z])\.(?!\w)
     | [a-z]\+\+ | [a-z]\#(?![\w]) | \bw/o\b
     | \d{{1,2}}:\d\d
-    | [+\-]?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?:-[^\W_][\w\-]*)?(?:(?:st|nd|rd|th|s|am|pm|km/h|[a-z]+)\b(?:/[a-z]+)?)?
+    | [+\-]?\d+(?:,\d+)*(?:\.\d+)?(?:/\d+)?(?:(?:st|nd|rd|th|s|am|pm|km/h|[a-z]+)\b(?:/[a-z]+)?)?
     | (?:d'|l'|o')[^\W\d_]+
     | \w+(?:-\w+)+(?:/\w+)*
     | \w+(?:&\w+)+ | \w+(?:/\w+)+
@@ -144,14 +146,14 @@ _TOKEN = re.compile(
     | \.{{3,}} | -{{2,}} | [?!]{{2,}} | `` | ''
     | \S
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.IGNORECASE,
 )
 
 
 def python_tokens(text: str) -> str:
     """The tokens of a caption, joined by blanks."""
-    text = text.translate(_CHANGED).lower()
+    text = text.translate(_CHANGED)
     tokens: list[str] = []
-    for token in _TOKEN.findall(text):
+    for token in map(str.lower, _TOKEN.findall(text)):
         tokens += _SPLIT_WORDS.get(token, _BRACKETS.get(token, token)).split(" ")
     return _without_marks([token for token in tokens if token != '"'])

@@ -14,7 +14,8 @@ from flax import nnx
 
 from vlmo_jax.checkpoints.digests import digest_tree
 from vlmo_jax.inference import portable
-from vlmo_jax.inference.batches import Batches, Collected, Function, OnError
+from vlmo_jax.inference.batches import Batches, Collected, Function, OnError, as_answers, with_gaps
+from vlmo_jax.inference.captions import Captioners, as_captions
 from vlmo_jax.inference.heads import UnfitModelError, require_head
 from vlmo_jax.inference.inputs import (
     BrokenInputError,
@@ -77,6 +78,7 @@ class Model:
         self._mean, self._std = (tuple(self.preprocessing[key]) for key in ("mean", "std"))
         self._encoders = make_encoders(self._graphdef, mean=self._mean, std=self._std)
         self._answerers: dict[int, Function] = {}  # by how many answers they give
+        self._captioners = Captioners(loaded, self._mean, self._std)
         self._batches = Batches(self._mesh, batch_size, show_progress)
 
     def __repr__(self) -> str:
@@ -105,7 +107,7 @@ class Model:
             UnfitModelError: the model has no dual encoder.
         """
         self._require("retrieval")
-        return _with_gaps(
+        return with_gaps(
             self._run(
                 self._encoders.encode_image,
                 as_items(images),
@@ -130,7 +132,7 @@ class Model:
             UnfitModelError: the model has no dual encoder, or no tokenizer.
         """
         self._require("retrieval")
-        return _with_gaps(
+        return with_gaps(
             self._run(
                 self._encoders.encode_text,
                 as_items(texts),
@@ -165,7 +167,7 @@ class Model:
         self._require("itm")
         found = self._run_pairs(self._encoders.match, images, texts, on_error, "Matching")
         log_odds = found.values.astype(np.float64)
-        return _with_gaps(found._replace(values=np.exp(-np.logaddexp(0, -log_odds))))
+        return with_gaps(found._replace(values=np.exp(-np.logaddexp(0, -log_odds))))
 
     def answer(
         self,
@@ -198,17 +200,39 @@ class Model:
                 " answers: vlmo_jax.load(..., answers=FILE)"
             )
         found = self._run_pairs(self._answerer(top_k), images, questions, on_error, "Answering")
-        return [
-            [
-                (self.answers[number], float(probability))
-                for number, probability in zip(numbers, probabilities, strict=True)
-            ]
-            if usable
-            else []
-            for numbers, probabilities, usable in zip(
-                found.values.answer_ids, found.values.probability, found.usable, strict=True
-            )
-        ]
+        return as_answers(found, self.answers)
+
+    def caption(
+        self,
+        images: Iterable[ImageInput] | ImageInput,
+        *,
+        beams: int = 3,
+        max_length: int | None = None,
+        length_penalty: float = 0.6,
+        on_error: OnError = "raise",
+    ) -> list[tuple[str, float]]:
+        """Writes captions of images.
+
+        Args:
+            images, on_error: see the class.
+            beams: of the search; 1: greedy.
+            max_length: tokens with those of begin and end; None: 64, or what the model can.
+            length_penalty: 0 or more; with more, captions are longer.
+
+        Returns:
+            (text, score) of each image, ("", NaN) where one was left out. The score is the
+            logarithm of the probability over the length to the power of `length_penalty`.
+
+        Raises:
+            BrokenInputError: an image cannot be used.
+            UnfitModelError, WrongSearchError: it writes none; the search is impossible.
+        """
+        self._text_row()  # refuses a model without a tokenizer
+        write = self._captioners.find(beams, max_length, length_penalty)
+        found = self._run(
+            write, as_items(images), self._image_row, self._image_columns, on_error, "Captions"
+        )
+        return as_captions(found, self.tokenizer)
 
     def classify(
         self,
@@ -393,10 +417,3 @@ class Model:
                 self.text_length,
             )
         self.texts_cut += count
-
-
-def _with_gaps(found: Collected) -> np.ndarray:
-    """The rows in float32, NaN where an input was left out."""
-    rows = found.values.astype(np.float32)
-    rows[~found.usable] = np.nan
-    return rows

@@ -50,8 +50,8 @@ from vlmo_jax.commands.paths import user_path
 from vlmo_jax.interop.checks.albef import check_albef, check_momentum_after, join_step_before
 from vlmo_jax.interop.checks.beit import check_beit
 from vlmo_jax.interop.checks.byte_pairs import check_byte_pairs
-from vlmo_jax.interop.checks.clip import check_clip
 from vlmo_jax.interop.checks.captions import check_caption_metrics
+from vlmo_jax.interop.checks.clip import check_clip
 from vlmo_jax.interop.checks.dalle import check_dalle
 from vlmo_jax.interop.checks.finetune import check_finetune
 from vlmo_jax.interop.checks.layer_decay import check_layer_decay

@@ -1,6 +1,6 @@
 """The MoME Transformer token by token: keys and values of what was read are kept."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from flax import nnx
 
 from vlmo_jax.layers.attention import KeyValues
 from vlmo_jax.layers.relative_position import position_bias
-from vlmo_jax.layers.transformer import MomeTransformer
+from vlmo_jax.layers.transformer import MomeBlock, MomeTransformer
 
 
 class Cache(NamedTuple):
@@ -31,7 +31,7 @@ class Cache(NamedTuple):
 def empty_cache(transformer: MomeTransformer, batch_size: int, length: int) -> Cache:
     """The cache for sequences of up to `length` tokens, of zeros."""
 
-    def zeros(blocks: nnx.Module) -> KeyValues:
+    def zeros(blocks: MomeBlock) -> KeyValues:
         layers, num_heads, head_width = blocks.attention.q_bias.shape
         empty = jnp.zeros(
             (layers, batch_size, num_heads, length, head_width), blocks.attention.dtype
@@ -73,10 +73,10 @@ def extend(
         jnp.asarray(a), position, x.shape[1], axis=axis
     )
     seen = rows(mask, 1)
-    offsets = None if index is None else rows(index, 0)
+    offsets: Any = None if index is None else rows(index, 0)
     tables, num_lower = transformer.tables(), transformer.depth - transformer.num_upper
 
-    def run(x: jax.Array, blocks: nnx.Module, cached: KeyValues, name: str, start: int):
+    def run(x: jax.Array, blocks: MomeBlock, cached: KeyValues, name: str, start: int):
         graphdef, params = nnx.split(blocks)
 
         def apply(x: jax.Array, layer: tuple) -> tuple[jax.Array, KeyValues]:

@@ -63,9 +63,7 @@ def hide_tokens(
     kind = jax.random.uniform(kind_key, token_ids.shape)
     word = jax.random.randint(word_key, token_ids.shape, 0, vocab_size, token_ids.dtype)
     shown = jnp.where(kind < 0.8, mask_id, jnp.where(kind < 0.9, word, token_ids))
-    return HiddenTokens(
-        jnp.where(hidden, shown, token_ids), jnp.where(hidden, token_ids, UNUSED)
-    )
+    return HiddenTokens(jnp.where(hidden, shown, token_ids), jnp.where(hidden, token_ids, UNUSED))
 
 
 def next_tokens(token_ids: jax.Array, token_mask: jax.Array) -> jax.Array:

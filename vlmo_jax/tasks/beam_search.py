@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vlmo_jax.input.text.tokenizer import Tokenizer
+
 # Of the latest tokens [B * K], the position behind them and a cache (a tree of arrays): logits
 # [B * K, V] at that position, and the cache.
 Step = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
@@ -39,6 +41,17 @@ class SpecialTokens(NamedTuple):
     pad_id: int
     mask_id: int | None
     unused: tuple[int, ...]
+
+
+def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
+    """What a search must know of a tokenizer."""
+    return SpecialTokens(
+        tokenizer.begin_id,
+        tokenizer.end_id,
+        tokenizer.pad_id,
+        tokenizer.mask_id,
+        tuple(sorted(set(tokenizer.special_tokens) - {tokenizer.end_id})),
+    )
 
 
 class _State(NamedTuple):

@@ -53,9 +53,7 @@ def check_caption_metrics(arrays: Arrays, info: Info, report: Any) -> None:
 
 def _check_scores(name: str, section: Mapping[str, Any], report: Any) -> None:
     references, candidates = section["references"], section["candidates"]
-    found = caption_scores(
-        [references[image] for image in candidates], list(candidates.values())
-    )
+    found = caption_scores([references[image] for image in candidates], list(candidates.values()))
     wanted = section["overall"]
     report.compare_names(f"{name}/overall", found.overall, wanted)
     for score in NAMES:

@@ -14,10 +14,11 @@ from vlmo_jax.evals.caption import CaptionEvaluation, CaptionEvaluator, GreyImag
 from vlmo_jax.input.plain_images import EvalImages
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
-from vlmo_jax.recipes.tasks.caption import CaptionRecipe, special_tokens
+from vlmo_jax.recipes.tasks.caption import CaptionRecipe
 from vlmo_jax.recipes.tasks.settings import check_heads
 from vlmo_jax.recipes.visual import image_form_of
 from vlmo_jax.tasks.abilities import WritesCaptions
+from vlmo_jax.tasks.beam_search import special_tokens
 from vlmo_jax.tasks.caption import make_captioner
 
 MOST_BEAMS = 64
@@ -46,8 +47,8 @@ class CaptionEvaluationRecipe(SplitsRecipe):
         self.require_statistics()
         check_heads(self.config, f"evals.{self.name}", ("caption",))
         model, length = self.config.model, self.fields.max_length
-        most = model.text_positions if model.position == "relative" else model.text_length
         field = "text_positions" if model.position == "relative" else "text_length"
+        most = model[field]
         require(
             length <= most,
             f"config.evals.{self.name}.max_length={length} is more than"

@@ -6,25 +6,13 @@ from pathlib import Path
 from vlmo_jax.commands.config_errors import naming, require
 from vlmo_jax.commands.fields import Choice, Kind, Number, Whole
 from vlmo_jax.input.text.masked_rows import check_masking_tokenizer
-from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.models.flops import caption_flops
 from vlmo_jax.recipes.data import opening
 from vlmo_jax.recipes.tasks.settings import Settings, check_heads, check_init
 from vlmo_jax.recipes.visual import seen_by
 from vlmo_jax.tasks.abilities import WritesCaptions
-from vlmo_jax.tasks.beam_search import SpecialTokens
+from vlmo_jax.tasks.beam_search import SpecialTokens, special_tokens
 from vlmo_jax.tasks.caption import MASKED, TRAININGS, CaptionTask
-
-
-def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
-    """What a search must know of a tokenizer."""
-    return SpecialTokens(
-        tokenizer.begin_id,
-        tokenizer.end_id,
-        tokenizer.pad_id,
-        tokenizer.mask_id,
-        tuple(sorted(set(tokenizer.special_tokens) - {tokenizer.end_id})),
-    )
 
 
 class CaptionRecipe(Settings):
@@ -84,6 +72,4 @@ class CaptionRecipe(Settings):
 
     def next_step(self, workdir: Path) -> str:
         """See `protocols.TaskRecipe`."""
-        return (
-            f"captions of your own images: python -m vlmo_jax.caption IMAGES --model={workdir}"
-        )
+        return f"captions of your own images: python -m vlmo_jax.caption IMAGES --model={workdir}"
