@@ -10,7 +10,7 @@ import pytest
 
 from tests import tiny
 from vlmo_jax.tasks.beam_search import SpecialTokens
-from vlmo_jax.tasks.caption import MASKED, NEXT_TOKEN, make_captioner
+from vlmo_jax.tasks.caption import MASKED, NEXT_TOKEN, CaptionTask, make_captioner
 
 PAD, UNK, BEGIN, END, MASK = 0, 1, 2, 3, 4
 TOKENS = SpecialTokens(BEGIN, END, PAD, MASK, (PAD, UNK, BEGIN, MASK))
@@ -177,3 +177,24 @@ def test_search_equals_a_plain_one_without_a_cache(
         np.testing.assert_array_equal(written.token_ids[row], expected)
         np.testing.assert_allclose(written.score[row], score, rtol=1e-5)
     assert beams > 1 or len(lengths) > 1
+
+
+@pytest.mark.parametrize("training", [MASKED, NEXT_TOKEN])
+def test_sums_over_counts_are_means(training, batch):
+    """Of a batch whose worst tokens are left out after some steps."""
+    task = CaptionTask(TOKENS, tiny.VOCAB, training, drop_worst=0.5, drop_worst_after=2)
+    model, extra = captioner("relative"), task.initial_extra({})
+
+    @jax.jit
+    def mean_loss(extra):
+        prepared = task.prepare(batch, {}, extra, {})
+        sums = task.sums(model, prepared.batch, (), jax.random.key(0))
+        counts = task.counts(prepared.batch)
+        return sums["caption_loss"] / counts["caption_loss"], prepared.extra
+
+    losses = []
+    for _ in range(3):
+        loss, extra = mean_loss(extra)
+        losses.append(float(loss))
+    assert int(extra["steps"]) == 3
+    assert losses[0] == losses[1] and 0 < losses[2] < 0.8 * losses[0]

@@ -90,22 +90,19 @@ def _without_marks(tokens: Sequence[str]) -> str:
 _PICTOGRAPHS = map(chr, range(0x1F000, 0x20000))  # are no tokens
 _REPLACED: dict[str, str] = dict.fromkeys(_PICTOGRAPHS, " ")
 _REPLACED |= dict.fromkeys("‘’‛", "'") | dict.fromkeys("“”„«»", '"') | dict.fromkeys("€¤", "$")
-_CHANGED = str.maketrans(
-    _REPLACED
-    | {
-        "–": " -- ",
-        "—": " -- ",
-        "…": " ... ",
-        "£": "#",
-        "¢": "cents",
-        "½": "1/2",
-        "¼": "1/4",
-        "¾": "3/4",
-        "⅓": "1/3",
-        "⅔": "2/3",
-        **dict.fromkeys(range(126976, 131072), " "),  # pictographs are no tokens
-    }
-)
+_REPLACED |= {
+    "–": " -- ",
+    "—": " -- ",
+    "…": " ... ",
+    "£": "#",
+    "¢": "cents",
+    "½": "1/2",
+    "¼": "1/4",
+    "¾": "3/4",
+    "⅓": "1/3",
+    "⅔": "2/3",
+}
+_CHANGED = str.maketrans(_REPLACED)
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 _ABBREVIATIONS = (
     "mr|mrs|ms|dr|prof|sr|jr|st|vs|etc|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec|mon|tue"

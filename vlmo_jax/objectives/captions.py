@@ -56,7 +56,7 @@ def hide_tokens(
         vocab_size: V, of which random tokens are drawn.
     """
     order_key, kind_key, word_key = jax.random.split(key, 3)
-    may = token_mask & (jnp.arange(token_ids.shape[1]) > 0)
+    may = jnp.asarray(token_mask).at[:, 0].set(False)
     drawn = jnp.where(may, jax.random.uniform(order_key, token_ids.shape), jnp.inf)
     rank = jnp.argsort(jnp.argsort(drawn, axis=-1), axis=-1)
     hidden = may & (rank < num_hidden(token_mask, rate)[:, None])
