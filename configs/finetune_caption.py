@@ -78,7 +78,11 @@ def _tiny(config):
     config.optimizer.update(learning_rate=5e-4, warmup_steps=60)
     config.data.flip = False
     config.evals.caption.update(
-        batch_size=128, max_length=16, every_steps=config.steps, splits=("unseen_artist",)
+        batch_size=128,
+        beams=1,  # which ends when the last caption of a batch does
+        max_length=16,
+        every_steps=config.steps,
+        splits=("unseen_artist",),
     )
     config.evals.blind = ConfigDict(config.evals.caption.to_dict())
     config.evals.blind.image_blind = True

@@ -11,6 +11,7 @@ import pytest
 from docs import architecture
 from tests.paths import ROOT
 from vlmo_jax.commands.command_line import read_config
+from vlmo_jax.commands.table import COMMANDS
 
 DOCUMENTS = {
     path.name if path.parent == ROOT else f"docs/{path.name}": path
@@ -62,7 +63,20 @@ def test_commands_are_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("```bash\npython -m a --b=c && python -m d \\\n    --e=f  # why\n```\n")
     assert list(commands(page)) == [["python", "-m", "a", "--b=c"], ["python", "-m", "d", "--e=f"]]
-    assert sum("-m" in words for words in commands(DOCUMENTS["README.md"])) > 20
+    found = [words for document in DOCUMENTS.values() for words in commands(document)]
+    assert sum("-m" in words for words in found) > 100
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_commands_by_their_short_names_exist(name):
+    text = DOCUMENTS[name].read_text()
+    shown = re.findall(r"(?:^|`|&& )vlmo ([a-z]\w*)", text, re.MULTILINE)
+    assert set(shown) <= set(COMMANDS)
+
+
+def test_the_page_that_people_meet_first_shows_the_commands():
+    text = DOCUMENTS["README.md"].read_text()
+    assert len(set(re.findall(r"`vlmo ([a-z]\w*)", text))) >= 8
 
 
 def test_paths_in_contributing_exist():

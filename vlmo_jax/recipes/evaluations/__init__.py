@@ -5,6 +5,7 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from vlmo_jax.recipes.evaluations.caption import CaptionEvaluationRecipe
+from vlmo_jax.recipes.evaluations.classification import ClassificationRecipe
 from vlmo_jax.recipes.evaluations.masked_images import MaskedImagesRecipe
 from vlmo_jax.recipes.evaluations.masked_text import MaskedTextRecipe
 from vlmo_jax.recipes.evaluations.nlvr2 import Nlvr2EvaluationRecipe
@@ -22,5 +23,6 @@ EVALUATIONS: dict[str, Callable[[str, ConfigDict, Data, TaskRecipe], EvaluationR
     "vqa": VqaEvaluationRecipe,
     "nlvr2": Nlvr2EvaluationRecipe,
     "caption": CaptionEvaluationRecipe,
+    "classification": ClassificationRecipe,
     "zero_shot": ZeroShotRecipe,
 }
