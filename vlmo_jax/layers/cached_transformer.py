@@ -52,7 +52,7 @@ def extend(
     mask: jax.Array | np.ndarray,
     index: np.ndarray | None,
 ) -> tuple[jax.Array, Cache]:
-    """Runs the next tokens of a sequence through all blocks and the final norm.
+    """Runs the next tokens of a sequence through all blocks and the final norm, if there is one.
 
     The states are those of a call with the whole sequence, the same mask and the same index.
 
@@ -91,4 +91,4 @@ def extend(
 
     x, lower = run(x, transformer.lower, cache.lower, expert, 0)
     x, upper = run(x, transformer.upper, cache.upper, upper_expert, num_lower)
-    return transformer.norm(x), Cache(lower, upper)
+    return x if transformer.norm is None else transformer.norm(x), Cache(lower, upper)
