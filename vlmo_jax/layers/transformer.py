@@ -34,6 +34,8 @@ Spans = Sequence[tuple[str, int]]
 class MomeBlock(nnx.Module):
     """x += drop_path(gamma_1 attention(norm x)), then x += drop_path(gamma_2 expert(x)).
 
+    Attention is shared by all modalities; see separate_attention.py for blocks in which it is not.
+
     Args:
         num_experts: E; see ModalityExperts.
         width, num_heads, mlp_dim, layer_scale, norm_epsilon, dtype, init_std: see MomeTransformer.
@@ -71,6 +73,7 @@ class MomeBlock(nnx.Module):
         rate: float | jax.Array,
         key: jax.Array | None,
         read: jax.Array | None = None,
+        spans: Spans = (),
     ) -> jax.Array:
         """The attention half.
 
@@ -79,13 +82,18 @@ class MomeBlock(nnx.Module):
             mask, bias, read: see SelfAttention.
             rate: drop-path rate.
             key: random key; None turns drop-path off.
+            spans: which modality each token is of, for `mix`.
 
         Returns:
             [B, N or R, D].
         """
-        y = self.attention(self.norm(x), mask=mask, bias=bias, read=read)
+        y = self.mix(self.norm(x), spans, mask=mask, bias=bias, read=read)
         x = x if read is None else read_tokens(x, read)
         return constrain(x + drop_path(_scaled(y, self.attention_scale), rate, key), "batch")
+
+    def mix(self, x: jax.Array, spans: Spans, **options: Any) -> jax.Array:
+        """Attention of normed tokens, the same whatever modality they are of."""
+        return self.attention(x, **options)
 
     def feed(
         self, x: jax.Array, spans: Spans, *, rate: float | jax.Array, key: jax.Array | None
@@ -151,6 +159,7 @@ class MomeTransformer(nnx.Module):
         scan_layers: False unrolls the lower blocks.
         dtype: compute type.
         init_std: deviation that matrices start from.
+        block: what the stacks are made of.
     """
 
     def __init__(
@@ -172,6 +181,7 @@ class MomeTransformer(nnx.Module):
         scan_layers: bool = True,
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
+        block: type[MomeBlock] = MomeBlock,
         rngs: nnx.Rngs,
     ) -> None:
         self.depth, self.num_upper = depth, num_upper
@@ -182,7 +192,7 @@ class MomeTransformer(nnx.Module):
             @nnx.split_rngs(splits=size)
             @nnx.vmap(axis_size=size, transform_metadata={nnx.PARTITION_NAME: "layers"})
             def make(rngs: nnx.Rngs) -> MomeBlock:
-                return MomeBlock(
+                return block(
                     num_experts,
                     width,
                     num_heads,
@@ -233,8 +243,40 @@ class MomeTransformer(nnx.Module):
             [B, G, N or R, D], after the final norm.
         """
         x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
-        x, _ = self._run_upper(x, upper_experts, mask=mask, index=index, read=read, key=key)
+        x, _ = self._run_upper(x, upper_experts, spans, mask=mask, index=index, read=read, key=key)
         return self.norm(x)
+
+    def by_spans(
+        self,
+        x: jax.Array,
+        spans: Spans,
+        *,
+        mask: jax.Array | None = None,
+        index: np.ndarray | None = None,
+        read: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """As a call, but in the upper blocks, too, each span is served by its own expert.
+
+        Args:
+            x, spans, mask, index, read, key: as there.
+
+        Returns:
+            [B, N or R, D], after the final norm.
+        """
+        x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
+        graphdef, blocks = nnx.split(self.upper)
+        tables, num_lower = self._tables(), self.depth - self.num_upper
+
+        def apply(x: jax.Array, layer: tuple) -> jax.Array:
+            return _apply_spans(graphdef, x, layer, spans, mask=mask, index=index, key=key)
+
+        for number in range(num_lower, self.depth):
+            table = None if tables is None else tables[number]
+            params = _slice(blocks, number - num_lower)
+            layer = (params, number, self.drop_path_rates[number], table)
+            x = self._remat(apply, scanned=False)(x, layer)
+        return self.norm(x if read is None else read_tokens(x, read))
 
     def block_states(
         self,
@@ -258,7 +300,9 @@ class MomeTransformer(nnx.Module):
             The states [B, N, D] after each of these blocks, in their order.
         """
         x, lower = self._run_lower(x, spans, mask=mask, index=index, key=key, keep=blocks)
-        _, upper = self._run_upper(x, (upper_expert,), mask=mask, index=index, key=key, keep=blocks)
+        _, upper = self._run_upper(
+            x, (upper_expert,), spans, mask=mask, index=index, key=key, keep=blocks
+        )
         states = lower | {number: state[:, 0] for number, state in upper.items()}
         return [states[number] for number in blocks]
 
@@ -278,12 +322,7 @@ class MomeTransformer(nnx.Module):
         kept = [number for number in range(num_lower) if number in keep]
 
         def apply(x: jax.Array, layer: tuple) -> tuple[jax.Array, jax.Array | None]:
-            params, number, rate, table = layer
-            block = nnx.merge(graphdef, params)
-            attend_key, feed_key = _split(_layer_key(key, number), 2)
-            bias = _bias(table, index)
-            x = block.attend(x, mask=mask, bias=bias, rate=rate, key=attend_key)
-            x = block.feed(x, spans, rate=rate, key=feed_key)
+            x = _apply_spans(graphdef, x, layer, spans, mask=mask, index=index, key=key)
             return x, x if kept else None
 
         tables = self._tables()
@@ -303,6 +342,7 @@ class MomeTransformer(nnx.Module):
         self,
         x: jax.Array,
         experts: Sequence[str],
+        spans: Spans,
         *,
         mask: jax.Array | None = None,
         index: np.ndarray | None = None,
@@ -332,6 +372,7 @@ class MomeTransformer(nnx.Module):
                 rate=rate,
                 key=attend_key,
                 read=_repeat(read, count),
+                spans=spans,
             )
             y = y.reshape(rows, count, *y.shape[1:])
             y = jnp.broadcast_to(y, (rows, branches, *y.shape[2:]))
@@ -363,6 +404,16 @@ class MomeTransformer(nnx.Module):
         # Outside a scan the compiler would merge what is computed again with the first time, and
         # keep it all in memory.
         return jax.checkpoint(function, policy=REMAT_POLICIES[self.remat], prevent_cse=not scanned)
+
+
+def _apply_spans(graphdef, x, layer, spans, *, mask, index, key):
+    """A block [B, N, D] -> [B, N, D] whose experts serve spans."""
+    params, number, rate, table = layer
+    block = nnx.merge(graphdef, params)
+    attend_key, feed_key = _split(_layer_key(key, number), 2)
+    bias = _bias(table, index)
+    x = block.attend(x, mask=mask, bias=bias, rate=rate, key=attend_key, spans=spans)
+    return block.feed(x, spans, rate=rate, key=feed_key)
 
 
 def _scaled(x, gamma):

@@ -25,7 +25,7 @@ from vlmo_jax.objectives.contrastive import (
 from vlmo_jax.objectives.masked_language import masked_counts, masked_totals
 from vlmo_jax.objectives.matching import matching_loss, sample_hard_negatives
 from vlmo_jax.parallel.sharding import constrain
-from vlmo_jax.tasks.abilities import PretrainsOnPairs
+from vlmo_jax.tasks.abilities import PretrainsByOneBranch, PretrainsOnPairs
 from vlmo_jax.tasks.gradients import contrastive_gradients
 from vlmo_jax.tasks.protocols import (
     Batch,
@@ -133,17 +133,14 @@ class PairPretrainTask(Stateless):
             features.image, features.text, features.logit_scale
         )
         itc = contrastive_loss(image_to_text, text_to_image, ignored)
-        itc_vl = contrastive_loss(
-            *contrastive_logits(features.image_vl, features.text_vl, features.logit_scale_vl),
-            ignored,
-        )
+        itc_loss = self._join_branches(itc, features, ignored)
         image_key, text_key = jax.random.split(key)
         negatives = Negatives(
             image=sample_hard_negatives(image_key, self._soften(text_to_image), ignored),
             text=sample_hard_negatives(text_key, self._soften(image_to_text), ignored),
         )
         metrics = {
-            "itc_loss": 0.5 * (itc + itc_vl),
+            "itc_loss": itc_loss,
             "itc_image_to_text_accuracy": retrieval_accuracy(image_to_text),
             "itc_text_to_image_accuracy": retrieval_accuracy(text_to_image),
             "logit_scale": jnp.exp(features.logit_scale),
@@ -209,11 +206,41 @@ class PairPretrainTask(Stateless):
         )
         return states.reshape(len(image), 4, *states.shape[1:])
 
+    def _join_branches(self, itc, features, ignored):
+        """The contrast of both branches, of which that of the modalities' own experts is known."""
+        logits = contrastive_logits(features.image_vl, features.text_vl, features.logit_scale_vl)
+        return 0.5 * (itc + contrastive_loss(*logits, ignored))
+
     def _soften(self, logits):
         return (1 - self.easier_negatives) * logits if self.easier_negatives else logits
 
     def _normalize(self, image):
         return normalize_image(image, self.mean, self.std) if image.dtype == jnp.uint8 else image
+
+
+class OneBranch(NamedTuple):
+    """ITC features [B, D] of the modalities' own experts, and the logarithm of the scale."""
+
+    image: jax.Array
+    text: jax.Array
+    logit_scale: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class OneBranchPretrainTask(PairPretrainTask):
+    """The same with one contrastive branch, that of the modalities' own experts."""
+
+    def features(  # type: ignore[override]  # of another branch less
+        self, model: PretrainsByOneBranch, batch: Batch, key: jax.Array | None
+    ) -> OneBranch:
+        """ITC features of a batch or of a part of one."""
+        image_key, text_key = _split(key, 2)
+        image = model.retrieval_image(self._normalize(batch["image"]), image_key)
+        text = model.retrieval_text(batch["token_ids"], batch["token_mask"], text_key)
+        return OneBranch(image, text, model.retrieval_scale())
+
+    def _join_branches(self, itc, features, ignored):
+        return itc
 
 
 def fetch_negatives(batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
