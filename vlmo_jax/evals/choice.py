@@ -10,7 +10,6 @@ import numpy as np
 from vlmo_jax.evals import collect, rerank
 from vlmo_jax.evals.evaluation import metric_names
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
-from vlmo_jax.input.text.tokenizer import normalize_text
 from vlmo_jax.reports.metrics import announce
 from vlmo_jax.tasks.retrieval import Encoders
 
@@ -32,16 +31,16 @@ def draw_wrong_texts(texts: list[str], text_image: np.ndarray, seed: int = SEED)
         ValueError: an image has no wrong caption.
     """
     rng = np.random.default_rng(seed)
-    words = np.array([normalize_text(text) for text in texts])
+    words = np.array([" ".join(text.lower().split()) for text in texts])
     wrong = np.zeros(int(text_image.max()) + 1, np.int64)
     for image in range(len(wrong)):
         own = set(words[text_image == image])
-        others = [row for row in rng.permutation(len(texts))[:100] if words[row] not in own]
-        if not others:
+        found = next((row for row in rng.permutation(len(texts)) if words[row] not in own), None)
+        if found is None:
             raise ValueError(
                 "a choice needs captions in other words than an image's own; this split has none"
             )
-        wrong[image] = others[0]
+        wrong[image] = found
     return wrong
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
+from vlmo_jax.recipes.evaluations.choice import ChoiceRecipe
 from vlmo_jax.recipes.evaluations.masked_images import MaskedImagesRecipe
 from vlmo_jax.recipes.evaluations.masked_text import MaskedTextRecipe
 from vlmo_jax.recipes.evaluations.nlvr2 import Nlvr2EvaluationRecipe
@@ -15,6 +16,7 @@ from vlmo_jax.recipes.protocols import Data, EvaluationRecipe, TaskRecipe
 
 EVALUATIONS: dict[str, Callable[[str, ConfigDict, Data, TaskRecipe], EvaluationRecipe]] = {
     "retrieval": RetrievalRecipe,
+    "choice": ChoiceRecipe,
     "masked_images": MaskedImagesRecipe,
     "masked_text": MaskedTextRecipe,
     "reconstruction": ReconstructionRecipe,
