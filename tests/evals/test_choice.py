@@ -38,8 +38,8 @@ def scores_by(sign):
     """A fused model that says of a pair whether the image's number is in the text's ids, or the
     opposite: as the test's tokens are numbers of images.
     """
-    scored = lambda params, batch: sign * jnp.where(
-        batch["token_ids"][:, 0] == batch["image"][:, 0, 0, 0], 1.0, -1.0
+    scored = lambda params, batch: (
+        sign * jnp.where(batch["token_ids"][:, 0] == batch["image"][:, 0, 0, 0], 1.0, -1.0)
     )
     return Encoders(case.encode_image, case.encode_text, jax.jit(scored))
 
@@ -49,9 +49,9 @@ def test_pairs_are_judged_by_their_score(chooser, sign, expected, monkeypatch):
     evaluator = chooser[True]
     blocks = list(evaluator._images())
     for block in blocks:
-        block["image"] = np.zeros_like(block["image"]) + block["index"].astype(np.uint8)[
-            :, None, None, None
-        ]
+        block["image"] = (
+            np.zeros_like(block["image"]) + block["index"].astype(np.uint8)[:, None, None, None]
+        )
     tokens = {name: array.copy() for name, array in evaluator._tokens().items()}
     tokens["token_ids"][: len(evaluator.texts), 0] = evaluator.text_image
     monkeypatch.setattr(evaluator, "_images", lambda: iter(blocks))

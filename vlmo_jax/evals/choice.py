@@ -10,6 +10,7 @@ import numpy as np
 from vlmo_jax.evals import collect, rerank
 from vlmo_jax.evals.evaluation import metric_names
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
+from vlmo_jax.evals.retrieval_search import Vectors
 from vlmo_jax.reports.metrics import announce
 from vlmo_jax.tasks.retrieval import Encoders
 
@@ -75,6 +76,7 @@ class ChoiceEvaluator(RetrievalEvaluator):
             right, wrong = self._match(encoders, params)
         else:
             found = self._search(encoders, params).to_text.similar
+            assert isinstance(found, Vectors)
             image, text = found.queries, found.candidates
             right, wrong = (
                 np.sum(image * text[rows], axis=-1) for rows in (self._right, self._wrong)
@@ -85,8 +87,8 @@ class ChoiceEvaluator(RetrievalEvaluator):
         if jax.process_index() == 0:
             shown = ", ".join(f"{name} {100 * value:.2f} %" for name, value in metrics.items())
             announce(
-                f"{self.name} at step {step}: {self.num_records:,} images, each with its caption and"
-                f" a wrong one: {shown} (chance 50 %)"
+                f"{self.name} at step {step}: {self.num_records:,} images, each with its caption"
+                f" and a wrong one: {shown} (chance 50 %)"
             )
         return metrics
 

@@ -268,7 +268,7 @@ def read_tokens(x: jax.Array, positions: jax.Array) -> jax.Array:
     return jnp.take_along_axis(x, positions[:, :, None], axis=1)
 
 
-def by_query(mask):
+def by_query(mask: jax.Array | np.ndarray | None) -> jax.Array | None:
     """A mask of one of the forms above as [B or 1, 1, N or 1, N]."""
     if mask is None:
         return None

@@ -56,7 +56,7 @@ class MomeBlock(nnx.Module):
     ) -> None:
         layers: dict[str, Any] = dict(dtype=dtype, init_std=init_std, rngs=rngs)
         self.norm = LayerNorm(width, epsilon=norm_epsilon, rngs=rngs)
-        self.attention = SelfAttention(width, num_heads, **layers)
+        self.attention: Any = SelfAttention(width, num_heads, **layers)
         self.experts = ModalityExperts(
             num_experts, width, mlp_dim, norm_epsilon=norm_epsilon, **layers
         )

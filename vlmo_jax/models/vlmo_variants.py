@@ -13,9 +13,7 @@ from vlmo_jax.models import memory, vlmo, vlmo_fields
 from vlmo_jax.models.sizes import MeshShape
 
 _TWO = tuple(EXPERTS)[:2]
-TWO_EXPERT_FIELDS = {
-    name: kind for name, kind in vlmo_fields.FIELDS.items() if name != "experts"
-}
+TWO_EXPERT_FIELDS = {name: kind for name, kind in vlmo_fields.FIELDS.items() if name != "experts"}
 
 
 class SeparateVLMo(vlmo.VLMo):
@@ -29,8 +27,8 @@ class SeparateVLMo(vlmo.VLMo):
 
 
 class TwoExpertVLMo(vlmo.VLMo):
-    """A VLMo without vision-language experts: in the upper blocks of a fused pass, too, tokens go to
-    the expert of their modality. With it goes the second contrastive branch.
+    """A VLMo without vision-language experts: in the upper blocks of a fused pass, too, tokens go
+    to the expert of their modality. With them goes the second contrastive branch.
 
     Args:
         fields: as of VLMo without `experts`.
@@ -66,8 +64,8 @@ def check_two_experts(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
     heads = tuple(fields.get("heads", vlmo_fields.PRETRAIN_HEADS))
     require(
         "itc" not in heads,
-        f"config.model.heads={heads} has a contrastive branch of the vision-language expert, which a"
-        " two_expert_vlmo has not; use 'retrieval' in the place of 'itc', and config.task.kind="
+        f"config.model.heads={heads} has a contrastive branch of the vision-language expert, which"
+        " a two_expert_vlmo has not; use 'retrieval' in the place of 'itc', and config.task.kind="
         "'one_branch_pretrain'",
     )
     vlmo_fields.check_sizes(fields, mesh_shape)

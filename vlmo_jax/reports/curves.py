@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Series = Mapping[str, tuple[np.ndarray, np.ndarray]]  # as `read_metrics` gives it
 Draw = Callable[["Axes", Series, str], None]
 
-_COLORS = ("#2563eb", "#d97706", "#059669", "#7c3aed", "#db2777", "#0891b2")
+_COLORS = ("#2563eb", "#d97706", "#059669", "#7c3aed", "#db2777", "#0891b2", "#65a30d")
 _RECALL_COLORS = {1: "#1e3a8a", 5: "#3b82f6", 10: "#93c5fd"}
 _WAYS: dict[str, Literal["-", "--"]] = {"image_to_text": "-", "text_to_image": "--"}
 _LEGEND = {"fontsize": 7, "frameon": False, "labelcolor": GREY, "handlelength": 1.8}

@@ -21,8 +21,8 @@ class ChoiceRecipe(RetrievalRecipe):
         super().check(batch_shards)
         require(
             not self.fields.rerank_top_k,
-            f"config.evals.{self.name}.rerank_top_k={self.fields.rerank_top_k}: of two captions none"
-            " is ranked again; use 0",
+            f"config.evals.{self.name}.rerank_top_k={self.fields.rerank_top_k}: of two captions"
+            " none is ranked again; use 0",
         )
 
     def facts(self, split: str) -> dict[str, Any]:
