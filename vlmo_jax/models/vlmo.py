@@ -17,7 +17,8 @@ from vlmo_jax.layers.embeddings import ImageEmbedding, TextEmbedding
 from vlmo_jax.layers.heads import Classifier, ContrastiveProjection, MaskedLanguageHead, Pooler
 from vlmo_jax.layers.linear import INIT_STD, Linear, param, per_row, truncated_normal
 from vlmo_jax.layers.modality_experts import EXPERTS
-from vlmo_jax.layers.transformer import MomeBlock, MomeTransformer
+from vlmo_jax.layers.mome_block import MomeBlock
+from vlmo_jax.layers.transformer import MomeTransformer
 from vlmo_jax.models.vlmo_fields import HEADS, PRETRAIN_HEADS, check_parts
 
 # The two contrastive branches: states served by the modality's own experts, and states that go
