@@ -100,3 +100,7 @@ def test_a_checkpoint_from_before_a_field_goes_on_where_the_field_is_not_set(tra
     weighted = recipe_of(data__source="openclipart", data__weights=(1.0,))
     with pytest.raises(ConfigError, match=r"config.data.weights was None and is \[1.0\]"):
         check_same_run(weighted, earlier, tmp_path)
+
+
+def test_a_run_goes_on_with_other_chunks_of_its_contrast(trained, tmp_path):
+    check_same_run(recipe_of(data__source="openclipart", task__contrast_chunk=4), trained, tmp_path)

@@ -4,15 +4,16 @@
     python -m vlmo_jax.bench peer     --config=configs/stage3.py:base --config.batch_size=4
     python -m vlmo_jax.bench encode   --config=configs/stage3.py:base [--config.evals...=...]
     python -m vlmo_jax.bench input    --config=configs/stage3.py:base
-    python -m vlmo_jax.bench topology --config=configs/stage3.py:large --topology=v5e:4x4
+    python -m vlmo_jax.bench topology --config=configs/stage3.py:large --topology=v5e:4x4 [--search]
     python -m vlmo_jax.bench search   [--vectors=1000000 --dimension=768 --queries=64 --top_k=10]
 
 train: seconds a step, samples/s, share of the device's peak, compile time, memory. peer: the same
 step in plain PyTorch on CPU (needs torch, extra `convert`). encode: images/s, texts/s, fused
 pairs/s, in batches of config.evals.retrieval.batch_size. input: the input pipeline alone, on the
 recipe's data set or on 640x480 JPEGs. topology: what the train step needs and sends on a TPU pod
-that one does not have. search: exact queries a second among made vectors, which lie in a temporary
-file of 1.5 GB, beside what memory and arithmetic allow, and recall against float64.
+that one does not have; with --search every split of it, counted. search: exact queries a second
+among made vectors, which lie in a temporary file of 1.5 GB, beside what memory and arithmetic
+allow, and recall against float64.
 """
 
 from vlmo_jax.commands.huge_pages import restart_with_huge_pages
@@ -31,7 +32,7 @@ from vlmo_jax.bench.data import benchmark_data
 from vlmo_jax.bench.report import Report, append_record, format_report
 from vlmo_jax.bench.search import benchmark_search
 from vlmo_jax.bench.steps import benchmark_encode, benchmark_train
-from vlmo_jax.bench.topology import benchmark_topology
+from vlmo_jax.bench.topology import benchmark_topology, search_topology
 from vlmo_jax.commands.command_line import CONFIG, parse_flags
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.endings import told_in_one_line
@@ -51,6 +52,12 @@ SECONDS = flags.DEFINE_float(
 )
 TOPOLOGY = flags.DEFINE_string(
     "topology", "v5e:4x4", "topology: TPU slice, such as v4:2x2x2, v5e:4x4, v6e:16x16"
+)
+SEARCH = flags.DEFINE_boolean(
+    "search", False, "topology: count all splits of the recipe over it in place of compiling one"
+)
+COMPILE = flags.DEFINE_integer(
+    "compile", 0, "topology --search: how many of the best splits to compile too", lower_bound=0
 )
 VECTORS = flags.DEFINE_integer("vectors", 1_000_000, "search: how many", lower_bound=1)
 DIMENSION = flags.DEFINE_integer("dimension", 768, "search: of each vector", lower_bound=1)
@@ -85,6 +92,8 @@ def run_input() -> Report:
 def run_topology() -> Report:
     """The train step compiled for a TPU pod."""
     jax.config.update("jax_platforms", "cpu")  # libtpu compiles only; a TPU that is here stays free
+    if SEARCH.value:
+        return search_topology(CONFIG.value, topology=TOPOLOGY.value, compiled=COMPILE.value)
     return benchmark_topology(CONFIG.value, topology=TOPOLOGY.value)
 
 
