@@ -20,6 +20,7 @@ RECIPES = "systems"  # configs/systems.py
 DONE = "done.json"  # in the folder of a run that has been trained, scored or fine-tuned
 PAIRS, TIME = "pairs", "time"  # what is equal
 REFERENCE = "vlmo"  # whose time is the time of all
+TRAINED = "train"  # begins the name of its file
 START_SECONDS = 10.0  # of a process, until it compiles
 SCORED = 1892  # drawings that are scored with two captions each
 CURVES, CURVE_DRAWINGS, TOP_K = 5, 100, 16  # as configs/systems.py has them
@@ -195,7 +196,7 @@ class Runner:
         os.replace(partial, record)
 
     def _record(self, job: Job) -> pathlib.Path:
-        return self.folder(job) / f"{job.use or 'train'}_{DONE}"
+        return self.folder(job) / f"{job.use or TRAINED}_{DONE}"
 
     def _fields(self, job: Job, contender: Contender) -> dict[str, Any]:
         """The settings of a job's config."""
@@ -224,6 +225,11 @@ class Runner:
     def _has(self, contender: Contender, evaluation: str) -> bool:
         """Whether the recipe of a contender scores it so."""
         return evaluation in read_config(f"{RECIPES}:{contender.recipe},score", {}).evals
+
+
+def is_trained(folder: pathlib.Path) -> bool:
+    """Whether the run in a folder is finished."""
+    return (folder / f"{TRAINED}_{DONE}").exists()
 
 
 def read_scores(folder: pathlib.Path) -> dict[str, float]:

@@ -13,6 +13,7 @@ from vlmo_jax.experiments.system_runs import (
     TIME,
     Plan,
     folder_of,
+    is_trained,
     read_scores,
     steps_of,
 )
@@ -91,11 +92,17 @@ def systems_table(
             f"{cost.flops / 1e6:,.0f}",
             f"{1000 * cost.step_seconds:.0f}",
             f"{steps_of(name, equal, plan, measured):,}",
-            f"{1000 * cost.search_seconds:,.3g} ms",
+            f"{_milliseconds(cost.search_seconds)} ms",
             *(cell(values[metric]) for metric in METRICS),
         ]
         lines.append(f"| {contender.title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _milliseconds(seconds: float) -> str:
+    """Three digits, or all before the point."""
+    value = 1000 * seconds
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def claims_table(workdir: pathlib.Path, seeds: int) -> str:
@@ -172,7 +179,7 @@ def _curves(equal, workdir, plan):
     files = {}
     for name, contender in SYSTEMS.items():
         runs = [folder_of(workdir, equal, name, seed) for seed in range(plan.seeds)]
-        found = [run / "metrics.jsonl" for run in runs if (run / "metrics.jsonl").exists()]
+        found = [run / "metrics.jsonl" for run in runs if is_trained(run)]
         if found:
             files[contender.title] = found
     if not files:

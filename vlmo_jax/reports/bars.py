@@ -26,6 +26,8 @@ def draw_bars(
         unit: behind the numbers.
         factor: that values are multiplied by.
     """
+    from matplotlib.ticker import MaxNLocator
+
     columns = min(3, max(1, len(panels)))
     rows = -(-len(panels) // columns)
     most = max((len(bars) for bars in panels.values()), default=1)
@@ -38,6 +40,7 @@ def draw_bars(
         axis.spines[["top", "right", "bottom"]].set_visible(False)
         axis.spines["left"].set_color(LIGHT)
         axis.tick_params(colors=GREY, labelsize=8, length=0)
+        axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.xaxis.set_major_formatter(f"{{x:g}}{unit}")
         names = list(bars)
         axis.set_yticks(range(len(names)), names)

@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -73,10 +74,12 @@ def compare_losses(
     for axis, name in zip(axes, names, strict=True):
         for color, (kind, runs) in zip(_COLORS, kinds.items(), strict=False):
             _draw_kind(axis, name, kind, runs, color)
-        _title(axis, name.partition("/")[2].replace("/", ", ").replace("_", " "))
+        words = name.partition("/")[2].replace("/", ", ").replace("_", " ")
+        _title(axis, textwrap.fill(words, 36))
     handles, _ = axes[0].get_legend_handles_labels()
-    figure.legend(handles=handles, loc="upper left", ncols=len(kinds), **_LEGEND)
-    below_legend = 1 - 0.25 / figure.get_figheight()
+    columns = min(len(kinds), 2 * min(4, len(names)))
+    figure.legend(handles=handles, loc="upper left", ncols=columns, **_LEGEND)
+    below_legend = 1 - 0.2 * (0.25 + -(-len(kinds) // columns)) / figure.get_figheight()
     figure.tight_layout(h_pad=1.6, w_pad=1.4, rect=(0, 0, 1, below_legend))
     figure.savefig(png, dpi=DPI)
 
