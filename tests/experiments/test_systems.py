@@ -11,7 +11,8 @@ from configs import systems as recipes
 from tests import tiny
 from vlmo_jax.checkpoints.warm_start.plan import check_rules
 from vlmo_jax.commands.command_line import read_config
-from vlmo_jax.experiments import system_runs, systems
+from vlmo_jax.datasets.sources import open_source
+from vlmo_jax.experiments import measure, system_runs, systems
 from vlmo_jax.experiments.contenders import CLAIMS, CONTENDERS, SYSTEMS
 from vlmo_jax.experiments.measure import Measured
 from vlmo_jax.experiments.runs import RunStoppedError, Usage
@@ -43,14 +44,24 @@ def test_all_have_the_same_pairs_and_evaluations(name):
             one.visual_tokenizer = "x"
         Recipe(one).check(1)
     check_rules(config.init_rules, config.init_fresh)
-    shared = ("source", "split", "captions", "crop_scale", "flip", "mean", "std", "mask_rate")
+    shared = ("source", "captions", "crop_scale", "flip", "mean", "std", "mask_rate")
     assert all(config.data[field] == vlmo.data[field] for field in shared)
     assert (config.tokenizer, config.batch_size) == (vlmo.tokenizer, vlmo.batch_size)
     assert (config.model.image_size, config.model.text_length) == (64, 16)
     splits = {name: tuple(part.splits) for name, part in scored.evals.items()}
     for evaluation, own in splits.items():
         some = evaluation.startswith("some")
-        assert own == (("unseen_artist[:200]",) if some else ("unseen_artist",))
+        assert own == (("train[:200]",) if some else (recipes.REPORTED,))
+    assert config.data.split == recipes.LEARNED == systems.LEARNED
+
+
+def test_no_system_learns_from_the_artist_that_is_reported():
+    artists = [
+        {record.image_id.partition("/")[0] for record in open_source("emoji", split)}
+        for split in (recipes.REPORTED, recipes.LEARNED, "unseen_concepts")
+    ]
+    assert artists[0] == {"emojione2"} and "emojione2" not in artists[1] | artists[2]
+    assert len(open_source("emoji", recipes.REPORTED)) == system_runs.SCORED == measure.DRAWINGS
 
 
 @pytest.mark.parametrize("name", recipes.SYSTEMS)
@@ -137,8 +148,8 @@ def arguments(tmp_path, *more):
 def test_everything_runs_once_and_is_written(runs, tmp_path, capsys):
     some = "--systems=vlmo,vlmo_chain,clip,vilt"
     systems.main(arguments(tmp_path, some))
-    stages = [folder.name for _, folder, _ in runs[:3]]
-    assert stages == ["tokenizer", "stage1", "stage2"]
+    stages = {folder.name: fields.get("data.split") for _, folder, fields in runs[:3]}
+    assert stages == {"tokenizer": recipes.LEARNED, "stage1": recipes.LEARNED, "stage2": None}
     by_folder = {(recipe, folder.name, folder.parent.name): f for recipe, folder, f in runs}
     scratch = by_folder["systems:vlmo", "vlmo_seed1", "pairs"]
     assert (scratch["init_from"], scratch["seed"], scratch["steps"]) == ("none", 1, 8)
@@ -149,7 +160,7 @@ def test_everything_runs_once_and_is_written(runs, tmp_path, capsys):
     assert answered["init_from"] == tmp_path / "out" / "pairs" / "vilt_seed0"
     scored = by_folder["systems:vlmo,score", "vlmo_seed0", "pairs"]
     assert scored["evals.some_vectors.rerank_top_k"] == 16
-    assert scored["evals.some_pairs.splits"] == "('unseen_artist[:20]',)"
+    assert scored["evals.some_pairs.splits"] == "('train[:20]',)"
     text = (tmp_path / "out" / "systems.md").read_text()
     assert "| CLIP | 2.00 M | 100 | 100 | 8 | 1 ms | 25.5 ± 0.7 | 25.5 ± 0.7 |" in text
     assert "| CLIP | 2.00 M | 100 | 100 | 32 |" in text

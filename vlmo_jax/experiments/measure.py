@@ -36,7 +36,7 @@ from vlmo_jax.training.opening import open_recipe
 from vlmo_jax.training.program import Program, build_program
 
 WARM_UP, TIMED, SEARCHES = 3, 12, 5
-DRAWINGS = 1892  # of the artist that is searched
+DRAWINGS = 1260  # of the artist that is searched
 BATCH = 128  # pairs that are scored at once
 
 

@@ -22,7 +22,7 @@ PAIRS, TIME = "pairs", "time"  # what is equal
 REFERENCE = "vlmo"  # whose time is the time of all
 TRAINED = "train"  # begins the name of its file
 START_SECONDS = 10.0  # of a process, until it compiles
-SCORED = 1892  # drawings that are scored with two captions each
+SCORED = 1260  # drawings that are scored with two captions each
 CURVES, CURVE_DRAWINGS, TOP_K = 5, 100, 16  # as configs/systems.py has them
 WARM_UP = 0.12  # share of the steps, that of the small recipes: 60 of 500
 
@@ -214,7 +214,7 @@ class Runner:
             fields["evals.curve.every_steps"] = max(1, steps // (CURVES - 1))
             return {**fields, **self._plan.settings}
         fields["mode"] = "eval"
-        some = f"('unseen_artist[:{self._plan.drawings}]',)"
+        some = f"('train[:{self._plan.drawings}]',)"
         for name in ("some_vectors", "some_pairs"):
             if self._has(contender, name):
                 fields[f"evals.{name}.splits"] = some

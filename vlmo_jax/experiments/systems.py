@@ -43,6 +43,8 @@ from vlmo_jax.experiments.systems_report import write_report
 from vlmo_jax.reports.metrics import announce
 
 NEEDED = chains.STAGES[:3]  # tokenizer, stage 1 and stage 2, which some start from
+OF_IMAGES = ("tokenizer", "stage1")  # those that see drawings
+LEARNED = "train[1260:]"  # those that no system is scored on, as in configs/systems.py
 
 
 class MeasureError(UserError):
@@ -116,6 +118,8 @@ def run_stages(
         if not done.exists():
             announce(f"\n{stage.title}, which some systems start from")
             fields: dict = {field: folder / start for field, start in stage.starts.items()}
+            if stage.name in OF_IMAGES:
+                fields["data.split"] = LEARNED
             if steps is not None:
                 fields |= {"steps": steps, "optimizer.warmup_steps": min(1, steps - 1)}
             run_recipe(chains.stage_recipe(stage, None), folder / stage.name, fields)

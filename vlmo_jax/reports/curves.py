@@ -66,10 +66,29 @@ def compare_losses(
             the steps that all runs of a kind log: one that was stopped and went on has a few more.
         png: the file to write.
     """
+    _compare(metrics_files, png, lambda shared: _losses(shared) + _mean_recalls(shared))
+
+
+def compare_recalls(
+    metrics_files: Mapping[str, Sequence[str | os.PathLike]], png: str | os.PathLike
+) -> None:
+    """Draws mean recalls as `compare_losses` does, of runs whose losses are not alike.
+
+    Args:
+        metrics_files, png: as there.
+    """
+    _compare(metrics_files, png, _mean_recalls)
+
+
+def _compare(
+    metrics_files: Mapping[str, Sequence[str | os.PathLike]],
+    png: str | os.PathLike,
+    pick: Callable[[list[str]], list[str]],
+) -> None:
+    """Draws those that `pick` takes of the metrics that all runs log."""
     kinds = {kind: [read_metrics(file) for file in files] for kind, files in metrics_files.items()}
     first, *others = (run for runs in kinds.values() for run in runs)
-    shared = [name for name in first if all(name in run for run in others)]
-    names = _losses(shared) + [name for name in shared if name.endswith("/mean_recall")]
+    names = pick([name for name in first if all(name in run for run in others)])
     figure, axes = _panels(len(names))
     for axis, name in zip(axes, names, strict=True):
         for color, (kind, runs) in zip(_COLORS, kinds.items(), strict=False):
@@ -88,6 +107,10 @@ def _losses(names: Iterable[str]) -> list[str]:
     """The losses of the training, the total one first."""
     losses = (name for name in names if name.startswith("train/") and name.endswith("loss"))
     return sorted(losses, key=lambda name: (name != "train/loss", name))
+
+
+def _mean_recalls(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.endswith("/mean_recall")]
 
 
 def _panels(count: int) -> tuple["Figure", np.ndarray]:
