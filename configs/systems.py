@@ -7,7 +7,8 @@
 Of each stands here what its own small recipe has: model, losses, optimizer, rates. The pairs, views
 and tokenizer, the batch and the evaluations are those of configs/stage3.py:tiny for all. The artist
 who is reported is one that all small recipes learned from while they were chosen, so no setting was
-chosen by how well its drawings are found; here no system learns from them. `python -m vlmo_jax.systems` runs them (docs/SYSTEMS.md).
+chosen by how well its drawings are found; here no system learns from them.
+`python -m vlmo_jax.systems` runs them (docs/SYSTEMS.md).
 """
 
 from ml_collections import ConfigDict
