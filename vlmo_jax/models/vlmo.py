@@ -17,6 +17,7 @@ from vlmo_jax.layers.embeddings import ImageEmbedding, TextEmbedding
 from vlmo_jax.layers.heads import Classifier, ContrastiveProjection, MaskedLanguageHead, Pooler
 from vlmo_jax.layers.linear import INIT_STD, Linear, param, per_row, truncated_normal
 from vlmo_jax.layers.modality_experts import EXPERTS
+from vlmo_jax.layers.mome_block import MomeBlock
 from vlmo_jax.layers.transformer import MomeTransformer
 from vlmo_jax.models.vlmo_fields import HEADS, PRETRAIN_HEADS, check_parts
 
@@ -52,6 +53,7 @@ class VLMo(nnx.Module):
         ValueError: unknown experts or heads.
     """
 
+    block: type[MomeBlock] = MomeBlock  # which variants have another of
     # None where the model has no such head.
     pooler: Any
     itc: Any
@@ -117,6 +119,7 @@ class VLMo(nnx.Module):
             upper_experts=len(experts),
             remat=remat,
             scan_layers=scan_layers,
+            block=self.block,
             **layers,
         )
         self.relative = relative
@@ -204,15 +207,18 @@ class VLMo(nnx.Module):
 
         Text comes first, so that positions 0 .. T-1 of the result are the text's.
         """
+        x, spans, where = self._join(text, token_mask, image)
+        return self.transformer(x, spans, ("vision_language",), **where, read=read, key=key)[:, 0]
+
+    def _join(self, text, token_mask, image):
+        """[text; image] [B, T+P, D], its spans, and the Transformer's `mask` and `index`."""
         x = jnp.concatenate([text, image], axis=1)
         spans = (("text", text.shape[1]), ("image", image.shape[1]))
         mask = jnp.pad(token_mask, ((0, 0), (0, image.shape[1])), constant_values=True)
         index = None
         if self.relative:
             index = relative_position.joint_index(self.grid, text.shape[1], self.text_positions)
-        return self.transformer(
-            x, spans, ("vision_language",), mask=mask, index=index, read=read, key=key
-        )[:, 0]
+        return x, spans, {"mask": mask, "index": index}
 
     def patch_states(self, image: jax.Array) -> jax.Array:
         """[B, S, S, 3] -> states of the patches, row by row, after the last norm [B, P - 1, D]."""
