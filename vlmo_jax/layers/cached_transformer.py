@@ -8,8 +8,9 @@ import numpy as np
 from flax import nnx
 
 from vlmo_jax.layers.attention import KeyValues
+from vlmo_jax.layers.mome_block import MomeBlock
 from vlmo_jax.layers.relative_position import position_bias
-from vlmo_jax.layers.transformer import MomeBlock, MomeTransformer
+from vlmo_jax.layers.transformer import MomeTransformer
 
 
 class Cache(NamedTuple):

@@ -13,13 +13,14 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers import cached_transformer, relative_position
-from vlmo_jax.layers.attention import prefix_mask
+from vlmo_jax.layers import relative_position
 from vlmo_jax.layers.embeddings import ImageEmbedding, TextEmbedding
 from vlmo_jax.layers.heads import Classifier, ContrastiveProjection, MaskedLanguageHead, Pooler
 from vlmo_jax.layers.linear import INIT_STD, Linear, param, per_row, truncated_normal
 from vlmo_jax.layers.modality_experts import EXPERTS
+from vlmo_jax.layers.mome_block import MomeBlock, Spans
 from vlmo_jax.layers.transformer import MomeTransformer
+from vlmo_jax.models.caption_writer import CaptionWriter
 from vlmo_jax.models.vlmo_fields import HEADS, PRETRAIN_HEADS, check_parts
 
 # The two contrastive branches: states served by the modality's own experts, and states that go
@@ -28,7 +29,7 @@ IMAGE_BRANCHES = ("image", "vision_language")
 TEXT_BRANCHES = ("text", "vision_language")
 
 
-class VLMo(nnx.Module):
+class VLMo(CaptionWriter):
     """MoME Transformer, embeddings and heads; by default those of pre-training stage 3.
 
     Args:
@@ -54,6 +55,7 @@ class VLMo(nnx.Module):
         ValueError: unknown experts or heads.
     """
 
+    block: type[MomeBlock] = MomeBlock  # which variants have another of
     # None where the model has no such head.
     pooler: Any
     itc: Any
@@ -119,6 +121,7 @@ class VLMo(nnx.Module):
             upper_experts=len(experts),
             remat=remat,
             scan_layers=scan_layers,
+            block=self.block,
             **layers,
         )
         self.relative = relative
@@ -211,7 +214,34 @@ class VLMo(nnx.Module):
         Text comes first, so that positions 0 .. T-1 of the result are the text's.
         """
         mask = jnp.pad(token_mask, ((0, 0), (0, image.shape[1])), constant_values=True)
-        return self._fuse(text, image, mask, read, key)
+        return self.fuse(text, image, mask, read=read, key=key)
+
+    def fuse(
+        self,
+        text: jax.Array,
+        image: jax.Array,
+        mask: jax.Array,
+        *,
+        read: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """As `encode_fused`, with the mask of the whole sequence, [B, T+P] or query by key."""
+        x, spans, index = self.join(text, image)
+        return self.transformer(
+            x, spans, ("vision_language",), mask=mask, index=index, read=read, key=key
+        )[:, 0]
+
+    def join(self, text: jax.Array, image: jax.Array) -> tuple[jax.Array, Spans, np.ndarray | None]:
+        """[text; image] [B, T+P, D], its spans, and the rows of the relative position table."""
+        x = jnp.concatenate([text, image], axis=1)
+        spans = (("text", text.shape[1]), ("image", image.shape[1]))
+        return x, spans, self.joint_index(text.shape[1])
+
+    def joint_index(self, text_length: int) -> np.ndarray | None:
+        """Rows of the relative position table for [text; image], [T+P, T+P]; None without one."""
+        if not self.relative:
+            return None
+        return relative_position.joint_index(self.grid, text_length, self.text_positions)
 
     def patch_states(self, image: jax.Array) -> jax.Array:
         """[B, S, S, 3] -> states of the patches, row by row, after the last norm [B, P - 1, D]."""
@@ -312,83 +342,6 @@ class VLMo(nnx.Module):
         images = _interleave(self.embed_image(image_0), self.embed_image(image_1, modality_type=2))
         pooled = self._pool(self.embed_text(ids, embed_key), mask, images, encode_key)
         return self.nlvr2_head(pooled.reshape(len(token_ids), -1))
-
-    def caption_logits(
-        self,
-        image: jax.Array,
-        token_ids: jax.Array,
-        token_mask: jax.Array,
-        key: jax.Array | None = None,
-    ) -> jax.Array:
-        """Logits of words at all places of captions, each from the image and what stands before it
-        and at it: [B, S, S, 3] and [B, T] to [B, T, V] float32; `key` turns dropout on.
-
-        The image sees no text: text is written from left to right, as in UniLM.
-        """
-        embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
-        text, x = self.embed_text(token_ids, embed_key), self.embed_image(image)
-        real = jnp.pad(token_mask, ((0, 0), (0, x.shape[1])), constant_values=True)
-        mask = real[:, None] & self._caption_mask(token_ids.shape[1])
-        read = jnp.broadcast_to(jnp.arange(token_ids.shape[1]), token_ids.shape)
-        return self.mlm_head(self._fuse(text, x, mask, read, encode_key))
-
-    def start_captions(self, image: jax.Array, length: int) -> cached_transformer.Cache:
-        """What `continue_captions` needs to know of images [B, S, S, 3] to write captions of up to
-        `length` tokens.
-        """
-        x = self.embed_image(image)
-        cache = cached_transformer.empty_cache(self.transformer, len(x), length + x.shape[1])
-        return self._extend(x, "image", cache, length)[1]
-
-    def continue_captions(
-        self, token_ids: jax.Array, position: int | jax.Array, cache: cached_transformer.Cache
-    ) -> tuple[jax.Array, cached_transformer.Cache]:
-        """Reads the next tokens of captions: the logits of `caption_logits`, with the work of these
-        tokens alone.
-
-        Args:
-            token_ids: [B, S] int32, that stand at `position` and behind it.
-            position: may be traced.
-            cache: of `start_captions`, or of the call before. What stood at these places before
-                is forgotten.
-
-        Returns:
-            Logits [B, V] float32 at the last of them, and the cache.
-        """
-        text = self.embed_text(token_ids, first=position)
-        states, cache = self._extend(text, "text", cache, position)
-        return self.mlm_head(states[:, -1]), cache
-
-    def _extend(self, x, expert, cache, position):
-        length = cache.length - self.grid**2 - 1
-        return cached_transformer.extend(
-            self.transformer,
-            x,
-            expert,
-            "vision_language",
-            cache,
-            position,
-            mask=self._caption_mask(length),
-            index=self._joint_index(length),
-        )
-
-    def _caption_mask(self, length):
-        """Which of [text; image] see which: [1, N, N]."""
-        return prefix_mask(np.arange(length + self.grid**2 + 1) >= length)
-
-    def _joint_index(self, length):
-        if not self.relative:
-            return None
-        return relative_position.joint_index(self.grid, length, self.text_positions)
-
-    def _fuse(self, text, image, mask, read, key):
-        """The fused states of [text; image] at `read`."""
-        x = jnp.concatenate([text, image], axis=1)
-        spans = (("text", text.shape[1]), ("image", image.shape[1]))
-        index = self._joint_index(text.shape[1])
-        return self.transformer(
-            x, spans, ("vision_language",), mask=mask, index=index, read=read, key=key
-        )[:, 0]
 
     def _pool_pair(self, image, token_ids, token_mask, key):
         """The pooled first token [B, D] of texts fused with images."""
