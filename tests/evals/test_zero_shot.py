@@ -8,9 +8,9 @@ import pytest
 
 from tests import tiny
 from tests.evals import retrieval_case as case
+from vlmo_jax.evals.class_evaluation import ClassEvaluation
 from vlmo_jax.evals.zero_shot import (
     Classes,
-    ZeroShotEvaluation,
     ZeroShotEvaluator,
     class_metrics,
     class_table,
@@ -87,7 +87,7 @@ def test_a_split_is_scored_drawn_and_written(tmp_path, shape, capsys):
     params = case.make_params(load_tokenizer("emoji").vocab_size)
     truth = [row % 2 for row in range(case.NUM_IMAGES)]
     with jax.set_mesh(mesh):
-        evaluation = ZeroShotEvaluation("classes", [evaluator(mesh, truth)], case.ENCODERS)
+        evaluation = ClassEvaluation("classes", [evaluator(mesh, truth)], case.ENCODERS)
         metrics = evaluation.run(params, 7, tmp_path / "page.png", tmp_path)
     texts, counts = class_texts(CLASSES)
     tokenizer = load_tokenizer("emoji")

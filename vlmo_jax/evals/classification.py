@@ -1,8 +1,7 @@
 """Classification: what a trained model takes the images of a split for."""
 
-import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,13 +15,10 @@ from vlmo_jax.evals.class_scores import (
     class_table,
     confusion_of,
     format_table,
-    prediction_lines,
 )
-from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
-from vlmo_jax.evals.predictions import write_predictions
+from vlmo_jax.evals.evaluation import check_batch_size, metric_lines
 from vlmo_jax.input.pipeline import Loading, RowMaker
 from vlmo_jax.reports.metrics import announce
-from vlmo_jax.reports.pages.confusions import confusions_page
 from vlmo_jax.tasks.classify import Choices
 
 _NAMED = 5
@@ -59,9 +55,17 @@ class ClassificationEvaluator:
         loading: Loading,
     ) -> None:
         check_batch_size(name, batch_size, mesh)
-        self.name, self.num_records, self.source, self.classes = name, len(source), source, classes
-        self._truth, self._maker = np.asarray(truth), maker
-        self._batch_size, self._mesh, self._loading = batch_size, mesh, loading
+        self.name, self.num_records, self.source = name, len(source), source
+        self._truth, self.labels = np.asarray(truth), tuple(classes)
+        self._run = functools.partial(
+            answer_split,
+            maker=maker,
+            name=name,
+            batch_size=batch_size,
+            mesh=mesh,
+            loading=loading,
+            unit="images",
+        )
 
     def evaluate(
         self, classify: Callable[[Any, Any], Choices], params: Any, step: int
@@ -79,18 +83,9 @@ class ClassificationEvaluator:
         Raises:
             RuntimeError: anything failed; it names the evaluator and the step.
         """
-        choices = answer_split(
-            lambda batch: classify(params, batch),
-            self._maker,
-            name=self.name,
-            batch_size=self._batch_size,
-            mesh=self._mesh,
-            loading=self._loading,
-            step=step,
-            unit="images",
-        )
+        choices = self._run(lambda batch: classify(params, batch), step=step)
         best = choices.class_ids[:, :TOP]
-        confusion = confusion_of(self._truth, best[:, 0], len(self.classes))
+        confusion = confusion_of(self._truth, best[:, 0], len(self.labels))
         classified = Classified(self._truth, best, choices.probability[:, :TOP], confusion)
         metrics = class_metrics(classified)
         if jax.process_index() == 0:
@@ -101,48 +96,11 @@ class ClassificationEvaluator:
         self, metrics: Mapping[str, float], classified: Classified, step: int
     ) -> Iterator[str]:
         said = f"{self.name} at step {step}: {self.num_records:,} images"
-        yield f"{said} of {len(self.classes):,} classes"
-        for name, value in metrics.items():
-            yield f"  {name.replace('_', ' '):<24}{100 * value:6.2f} %"
+        yield f"{said} of {len(self.labels):,} classes"
+        yield from metric_lines(metrics)
         empty = np.flatnonzero(classified.confusion.sum(axis=1) == 0).tolist()
-        absent = [self.classes[number] for number in empty]
+        absent = [self.labels[number] for number in empty]
         if absent:
             named = ", ".join(absent[:_NAMED]) + (" and others" if len(absent) > _NAMED else "")
             yield f"  {len(absent):,} classes of the model have no image here: {named}"
-        yield from format_table(class_table(self.classes, classified.confusion))
-
-
-@dataclasses.dataclass
-class ClassificationEvaluation:
-    """The evaluators of a run; see `evaluation.Evaluation`.
-
-    Attributes:
-        name: of the evaluation.
-        evaluators: one a split.
-        classify: of `tasks.classify.make_classifier`.
-    """
-
-    name: str
-    evaluators: list[ClassificationEvaluator]
-    classify: Callable[[Any, Any], Choices]
-
-    def run(
-        self,
-        params: Any,
-        step: int,
-        page: Path | None = None,
-        predictions: Path | None = None,
-    ) -> dict[str, float]:
-        """Evaluates every split; draws what the classes of the largest are taken for."""
-        metrics: dict[str, float] = {}
-        shown = largest(self.evaluators)
-        for evaluator in self.evaluators:
-            scores, classified = evaluator.evaluate(self.classify, params, step)
-            metrics |= metric_names(self.name, evaluator.name, scores)
-            lines = prediction_lines(evaluator.source, evaluator.classes, classified)
-            write_predictions(predictions, self.name, evaluator.name, lines)
-            if page is not None and evaluator is shown and jax.process_index() == 0:
-                page.parent.mkdir(parents=True, exist_ok=True)
-                title = f"{evaluator.name}: {scores['accuracy']:.1%} right"
-                confusions_page(evaluator.classes, classified.confusion, page, title=title)
-        return metrics
+        yield from format_table(class_table(self.labels, classified.confusion))

@@ -13,7 +13,7 @@ from vlmo_jax.datasets.beside import read_beside
 from vlmo_jax.datasets.examples import TextsOnly
 from vlmo_jax.evals.answered_split import answer_split
 from vlmo_jax.evals.consistency import share_of_right_groups
-from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
+from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_lines, metric_names
 from vlmo_jax.evals.predictions import write_lines, write_predictions
 from vlmo_jax.input.attempts import needed_record, read_record
 from vlmo_jax.input.pipeline import Loading
@@ -148,8 +148,7 @@ class Nlvr2Evaluator:
             said += f", {labelled:,} of them with labels"
         groups = len({statement.group_id for statement in self.statements} - {""})
         yield f"{said}{f' in {groups:,} groups' if groups else ''}"
-        for name, value in metrics.items():
-            yield f"  {name.replace('_', ' '):<32}{100 * value:6.2f} %"
+        yield from metric_lines(metrics, width=32)
 
 
 def says_true(probabilities: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from vlmo_jax.datasets.examples import ExampleSource, TextsOnly
 from vlmo_jax.evals.answered_split import answer_split
-from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
+from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_lines, metric_names
 from vlmo_jax.evals.predictions import write_predictions
 from vlmo_jax.evals.vqa_accuracy import Answered, question_accuracy, vqa_accuracy
 from vlmo_jax.evals.vqa_server import PartialAnswersError, write_server_files
@@ -173,8 +173,7 @@ class VqaEvaluator:
             f"{said}; {'official accuracy' if official else 'accuracy of other than ten answers'};"
             f" targets matched {self.targets.matching!r}"
         )
-        for name, value in metrics.items():
-            yield f"  {name.replace('_', ' '):<24}{100 * value:6.2f} %"
+        yield from metric_lines(metrics)
 
 
 def _as_word(value: str) -> str:

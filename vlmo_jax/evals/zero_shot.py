@@ -3,9 +3,8 @@
 Source: CLIP, arXiv 2103.00020, section 3.1: the vectors of a class's texts are averaged.
 """
 
-import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,17 +19,14 @@ from vlmo_jax.evals.class_scores import (
     class_table,
     confusion_of,
     format_table,
-    prediction_lines,
 )
-from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
-from vlmo_jax.evals.predictions import write_predictions
+from vlmo_jax.evals.evaluation import check_batch_size, metric_lines
 from vlmo_jax.input.evaluation import text_batches
 from vlmo_jax.input.hosts import Host
 from vlmo_jax.input.pipeline import Loading, RowMaker
 from vlmo_jax.input.text.prompts import fill_templates
 from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.reports.metrics import announce
-from vlmo_jax.reports.pages.confusions import confusions_page
 from vlmo_jax.tasks.retrieval import Encoders
 from vlmo_jax.tasks.zero_shot import average
 
@@ -98,12 +94,19 @@ class ZeroShotEvaluator:
         loading: Loading,
     ) -> None:
         check_batch_size(name, batch_size, mesh)
-        self.name, self.num_records, self.classes = name, len(source), classes
-        self.source = source
+        self.name, self.num_records, self.source = name, len(source), source
+        self._classes, self.labels = classes, tuple(classes.labels)
         self._truth, self._tokenizer = np.asarray(truth), tokenizer
-        self._maker = images(source)
-        self._text_length, self._batch_size = text_length, batch_size
-        self._mesh, self._loading = mesh, loading
+        self._text_length, self._batch_size, self._mesh = text_length, batch_size, mesh
+        self._run = functools.partial(
+            answer_split,
+            maker=images(source),
+            name=name,
+            batch_size=batch_size,
+            mesh=mesh,
+            loading=loading,
+            unit="images",
+        )
 
     def evaluate(
         self, encoders: Encoders, params: Any, step: int
@@ -121,16 +124,7 @@ class ZeroShotEvaluator:
         Raises:
             RuntimeError: anything failed; it names the evaluator and the step.
         """
-        vectors = answer_split(
-            lambda batch: encoders.encode_image(params, batch),
-            self._maker,
-            name=self.name,
-            batch_size=self._batch_size,
-            mesh=self._mesh,
-            loading=self._loading,
-            step=step,
-            unit="images",
-        )
+        vectors = self._run(lambda batch: encoders.encode_image(params, batch), step=step)
         classified = classify(vectors, self._prototypes(encoders, params), self._truth)
         metrics = class_metrics(classified)
         if jax.process_index() == 0:
@@ -138,7 +132,7 @@ class ZeroShotEvaluator:
         return metrics, classified
 
     def _prototypes(self, encoders: Encoders, params: Any) -> np.ndarray:
-        texts, counts = class_texts(self.classes)
+        texts, counts = class_texts(self._classes)
         host = Host(jax.process_index(), jax.process_count())
         batches = text_batches(
             texts,
@@ -158,51 +152,14 @@ class ZeroShotEvaluator:
     ) -> Iterator[str]:
         yield (
             f"{self.name} at step {step}: {self.num_records:,} images of"
-            f" {len(self.classes.labels):,} classes, zero-shot with"
-            f" {len(self.classes.templates)} templates"
+            f" {len(self.labels):,} classes, zero-shot with"
+            f" {len(self._classes.templates)} templates"
         )
-        for name, value in metrics.items():
-            yield f"  {name.replace('_', ' '):<24}{100 * value:6.2f} %"
-        yield from format_table(class_table(self.classes.labels, classified.confusion))
+        yield from metric_lines(metrics)
+        yield from format_table(class_table(self.labels, classified.confusion))
 
 
 def class_texts(classes: Classes) -> tuple[list[str], list[int]]:
     """The texts of all classes, and how many each has."""
     texts = [fill_templates(names, classes.templates) for names in classes.names]
     return [text for its in texts for text in its], [len(its) for its in texts]
-
-
-@dataclasses.dataclass
-class ZeroShotEvaluation:
-    """The evaluators of a run; see `evaluation.Evaluation`.
-
-    Attributes:
-        name: of the evaluation.
-        evaluators: one a split.
-        encoders: functions of the model.
-    """
-
-    name: str
-    evaluators: list[ZeroShotEvaluator]
-    encoders: Encoders
-
-    def run(
-        self,
-        params: Any,
-        step: int,
-        page: Path | None = None,
-        predictions: Path | None = None,
-    ) -> dict[str, float]:
-        """Evaluates every split; draws what the classes of the largest are taken for."""
-        metrics: dict[str, float] = {}
-        shown = largest(self.evaluators)
-        for evaluator in self.evaluators:
-            scores, classified = evaluator.evaluate(self.encoders, params, step)
-            metrics |= metric_names(self.name, evaluator.name, scores)
-            lines = prediction_lines(evaluator.source, evaluator.classes.labels, classified)
-            write_predictions(predictions, self.name, evaluator.name, lines)
-            if page is not None and evaluator is shown and jax.process_index() == 0:
-                page.parent.mkdir(parents=True, exist_ok=True)
-                title = f"{evaluator.name}: {scores['accuracy']:.1%} right"
-                confusions_page(evaluator.classes.labels, classified.confusion, page, title=title)
-        return metrics
