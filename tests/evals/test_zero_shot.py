@@ -8,6 +8,7 @@ import pytest
 
 from tests import tiny
 from tests.evals import retrieval_case as case
+from vlmo_jax.evals import zero_shot
 from vlmo_jax.evals.class_evaluation import ClassEvaluation
 from vlmo_jax.evals.zero_shot import (
     Classes,
@@ -64,6 +65,19 @@ def test_counts_of_a_case_by_hand():
     assert [row["class"] for row in table] == ["c0", "c2", "c1"]
     assert format_table(table, limit=1)[-1] == "  and 2 more classes"
     assert "accuracy_top_5" not in class_metrics(classify(vectors, prototypes[:3], truth))
+
+
+def test_many_images_are_classified_part_by_part(monkeypatch):
+    rng = np.random.default_rng(0)
+    vectors, prototypes, truth = (
+        rng.normal(size=(13, 4)),
+        rng.normal(size=(6, 4)),
+        np.arange(13) % 6,
+    )
+    whole = classify(vectors, prototypes, truth)
+    monkeypatch.setattr(zero_shot, "SLAB_ENTRIES", 4 * 6 + 1)
+    for one, other in zip(classify(vectors, prototypes, truth), whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
 def evaluator(mesh, truth, classes=CLASSES):

@@ -30,6 +30,8 @@ from vlmo_jax.reports.metrics import announce
 from vlmo_jax.tasks.retrieval import Encoders
 from vlmo_jax.tasks.zero_shot import average
 
+SLAB_ENTRIES = 2**25  # similarities held at once: 256 MiB, and as much for their order
+
 
 class Classes(NamedTuple):
     """What is chosen from.
@@ -53,10 +55,19 @@ def classify(vectors: np.ndarray, prototypes: np.ndarray, truth: np.ndarray) -> 
         prototypes: float [C, D] of classes, of length 1.
         truth: int [N], their classes.
     """
-    count, similarity = len(prototypes), vectors.astype(np.float64) @ prototypes.T
+    step = max(1, SLAB_ENTRIES // len(prototypes))
+    slabs = [
+        _nearest(vectors[row : row + step], prototypes) for row in range(0, len(vectors), step)
+    ]
+    best, scores = (np.concatenate(part) for part in zip(*slabs, strict=True))
+    return Classified(truth, best, scores, confusion_of(truth, best[:, 0], len(prototypes)))
+
+
+def _nearest(vectors: np.ndarray, prototypes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The classes nearest to each image and their similarities, both [n, up to 5]."""
+    similarity = vectors.astype(np.float64) @ prototypes.T
     best = np.argsort(-similarity, axis=1, kind="stable")[:, :TOP]
-    confusion = confusion_of(truth, best[:, 0], count)
-    return Classified(truth, best, np.take_along_axis(similarity, best, axis=1), confusion)
+    return best, np.take_along_axis(similarity, best, axis=1)
 
 
 class ZeroShotEvaluator:
