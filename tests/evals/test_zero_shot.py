@@ -9,15 +9,13 @@ import pytest
 from tests import tiny
 from tests.evals import retrieval_case as case
 from vlmo_jax.evals import zero_shot
-from vlmo_jax.evals.class_evaluation import ClassEvaluation
+from vlmo_jax.evals.answered_evaluation import AnsweredEvaluation
+from vlmo_jax.evals.class_scores import class_metrics, class_table, format_table
 from vlmo_jax.evals.zero_shot import (
     Classes,
     ZeroShotEvaluator,
-    class_metrics,
-    class_table,
     class_texts,
     classify,
-    format_table,
 )
 from vlmo_jax.input.pipeline import Loading
 from vlmo_jax.input.plain_images import EvalImages, ImageRows, thumbnail
@@ -101,7 +99,7 @@ def test_a_split_is_scored_drawn_and_written(tmp_path, shape, capsys):
     params = case.make_params(load_tokenizer("emoji").vocab_size)
     truth = [row % 2 for row in range(case.NUM_IMAGES)]
     with jax.set_mesh(mesh):
-        evaluation = ClassEvaluation("classes", [evaluator(mesh, truth)], case.ENCODERS)
+        evaluation = AnsweredEvaluation("classes", [evaluator(mesh, truth)], case.ENCODERS)
         metrics = evaluation.run(params, 7, tmp_path / "page.png", tmp_path)
     texts, counts = class_texts(CLASSES)
     tokenizer = load_tokenizer("emoji")

@@ -3,30 +3,20 @@
 Source: CLIP, arXiv 2103.00020, section 3.1: the vectors of a class's texts are averaged.
 """
 
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from vlmo_jax.evals import collect
-from vlmo_jax.evals.answered_split import answer_split
-from vlmo_jax.evals.class_scores import (
-    TOP,
-    Classified,
-    class_metrics,
-    class_table,
-    confusion_of,
-    format_table,
-)
-from vlmo_jax.evals.evaluation import check_batch_size, metric_lines
+from vlmo_jax.evals.class_evaluator import ClassEvaluator
+from vlmo_jax.evals.class_scores import TOP, Classified, confusion_of
 from vlmo_jax.input.evaluation import text_batches
 from vlmo_jax.input.hosts import Host
-from vlmo_jax.input.pipeline import Loading, RowMaker
+from vlmo_jax.input.pipeline import RowMaker
 from vlmo_jax.input.text.prompts import fill_templates
 from vlmo_jax.input.text.tokenizer import Tokenizer
-from vlmo_jax.reports.metrics import announce
 from vlmo_jax.tasks.retrieval import Encoders
 from vlmo_jax.tasks.zero_shot import average
 
@@ -70,7 +60,7 @@ def _nearest(vectors: np.ndarray, prototypes: np.ndarray) -> tuple[np.ndarray, n
     return best, np.take_along_axis(similarity, best, axis=1)
 
 
-class ZeroShotEvaluator:
+class ZeroShotEvaluator(ClassEvaluator):
     """Classifies the images of one split.
 
     Args:
@@ -78,13 +68,11 @@ class ZeroShotEvaluator:
         truth: [N], numbers of their classes.
         classes: what is chosen from.
         tokenizer: of `load_tokenizer`.
-        name: what the result is called.
         images: function of the records that makes the rows of an evaluation, such as `EvalImages`
             with its rows.
         text_length: of the model.
-        batch_size: rows of a batch over all processes; a multiple of the batch shards of the mesh.
-        mesh: the mesh of the job.
-        loading: how batches are made.
+        batch_size, mesh: see `ClassEvaluator`; texts go by the same.
+        options: `name` and `loading`, see there.
 
     Raises:
         ValueError: a size is impossible, or the split is empty.
@@ -97,27 +85,23 @@ class ZeroShotEvaluator:
         classes: Classes,
         tokenizer: Tokenizer,
         *,
-        name: str,
         images: Callable[[Sequence[Any]], RowMaker],
         text_length: int,
         batch_size: int,
         mesh: jax.sharding.Mesh,
-        loading: Loading,
+        **options: Any,
     ) -> None:
-        check_batch_size(name, batch_size, mesh)
-        self.name, self.num_records, self.source = name, len(source), source
-        self._classes, self.labels = classes, tuple(classes.labels)
-        self._truth, self._tokenizer = np.asarray(truth), tokenizer
-        self._text_length, self._batch_size, self._mesh = text_length, batch_size, mesh
-        self._run = functools.partial(
-            answer_split,
+        super().__init__(
+            source,
+            truth,
+            classes.labels,
             maker=images(source),
-            name=name,
             batch_size=batch_size,
             mesh=mesh,
-            loading=loading,
-            unit="images",
+            **options,
         )
+        self._classes, self._tokenizer, self._text_length = classes, tokenizer, text_length
+        self._batch_size, self._mesh = batch_size, mesh
 
     def evaluate(
         self, encoders: Encoders, params: Any, step: int
@@ -135,12 +119,14 @@ class ZeroShotEvaluator:
         Raises:
             RuntimeError: anything failed; it names the evaluator and the step.
         """
-        vectors = self._run(lambda batch: encoders.encode_image(params, batch), step=step)
-        classified = classify(vectors, self._prototypes(encoders, params), self._truth)
-        metrics = class_metrics(classified)
-        if jax.process_index() == 0:
-            announce("\n".join(self._describe(metrics, classified, step)))
-        return metrics, classified
+        vectors = self._answer(lambda batch: encoders.encode_image(params, batch), step=step)
+        classified = classify(vectors, self._prototypes(encoders, params), self.truth)
+        head = (
+            f"{self.name} at step {step}: {self.num_records:,} images of"
+            f" {len(self.labels):,} classes, zero-shot with"
+            f" {len(self._classes.templates)} templates"
+        )
+        return self.told(classified, head), classified
 
     def _prototypes(self, encoders: Encoders, params: Any) -> np.ndarray:
         texts, counts = class_texts(self._classes)
@@ -157,17 +143,6 @@ class ZeroShotEvaluator:
         vectors = collect.collect_rows(results, len(texts))
         collect.require_finite(vectors, "vectors of class names")
         return average(vectors, counts)
-
-    def _describe(
-        self, metrics: Mapping[str, float], classified: Classified, step: int
-    ) -> Iterator[str]:
-        yield (
-            f"{self.name} at step {step}: {self.num_records:,} images of"
-            f" {len(self.labels):,} classes, zero-shot with"
-            f" {len(self._classes.templates)} templates"
-        )
-        yield from metric_lines(metrics)
-        yield from format_table(class_table(self.labels, classified.confusion))
 
 
 def class_texts(classes: Classes) -> tuple[list[str], list[int]]:
