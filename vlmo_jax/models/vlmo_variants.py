@@ -37,18 +37,32 @@ class TwoExpertVLMo(vlmo.VLMo):
     def __init__(self, *, rngs: nnx.Rngs, **fields: Any) -> None:
         super().__init__(experts=_TWO, **fields, rngs=rngs)
 
-    def encode_fused(
+    def fuse(
         self,
         text: jax.Array,
-        token_mask: jax.Array,
         image: jax.Array,
+        mask: jax.Array,
         *,
         read: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """See `VLMo.encode_fused`."""
-        x, spans, where = self._join(text, token_mask, image)
-        return self.transformer.by_spans(x, spans, **where, read=read, key=key)
+        """See `VLMo.fuse`."""
+        x, spans, index = self.join(text, image)
+        return self.transformer.by_spans(x, spans, mask=mask, index=index, read=read, key=key)
+
+
+def check_separate(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
+    """Refuses a SeparateVLMo that is impossible, or does not lie on the mesh.
+
+    Args:
+        fields: of `config.model`.
+        mesh_shape: (data, fsdp, tensor).
+
+    Raises:
+        ConfigError: at the first impossible value.
+    """
+    _refuse_captions(fields, "separate_vlmo")
+    vlmo_fields.check_sizes(fields, mesh_shape)
 
 
 def check_two_experts(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
@@ -61,6 +75,7 @@ def check_two_experts(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
     Raises:
         ConfigError: at the first impossible value.
     """
+    _refuse_captions(fields, "two_expert_vlmo")
     heads = tuple(fields.get("heads", vlmo_fields.PRETRAIN_HEADS))
     require(
         "itc" not in heads,
@@ -69,6 +84,16 @@ def check_two_experts(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
         "'one_branch_pretrain'",
     )
     vlmo_fields.check_sizes(fields, mesh_shape)
+
+
+def _refuse_captions(fields, kind):
+    """Captions are written by the cached blocks of VLMo itself."""
+    heads = tuple(fields.get("heads", ()))
+    require(
+        "caption" not in heads,
+        f"config.model.heads={heads} writes captions, which config.model.kind={kind!r} does not;"
+        " use kind 'vlmo'",
+    )
 
 
 def count_separate(fields: Mapping[str, Any]) -> int:
