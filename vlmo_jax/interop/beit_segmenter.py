@@ -113,7 +113,7 @@ def official_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         re.sub(r"_head\.classifier\.", "_head.conv_seg.", name.removeprefix(BACKBONE)): tensor
         for name, tensor in tensors.items()
     }
-    return from_huggingface(named_) if is_huggingface(named_) else named_
+    return dict(from_huggingface(named_)) if is_huggingface(named_) else named_
 
 
 def from_beit_segmenter(

@@ -15,124 +15,16 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.attention import SelfAttention, read_tokens
-from vlmo_jax.layers.linear import INIT_STD, LayerNorm, drop_path, param, per_row
-from vlmo_jax.layers.modality_experts import ModalityExperts
+from vlmo_jax.layers.attention import read_tokens
+from vlmo_jax.layers.linear import INIT_STD, LayerNorm, param
+from vlmo_jax.layers.mome_block import MomeBlock, Spans
 from vlmo_jax.layers.relative_position import position_bias
-from vlmo_jax.parallel.sharding import constrain
 
 REMAT_POLICIES = {
     "none": None,
     "block": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
-
-# (expert, number of tokens) pairs that cover a sequence in order.
-Spans = Sequence[tuple[str, int]]
-
-
-class MomeBlock(nnx.Module):
-    """x += drop_path(gamma_1 attention(norm x)), then x += drop_path(gamma_2 expert(x)).
-
-    Args:
-        num_experts: E; see ModalityExperts.
-        width, num_heads, mlp_dim, layer_scale, norm_epsilon, dtype, init_std: see MomeTransformer.
-    """
-
-    def __init__(
-        self,
-        num_experts: int,
-        width: int,
-        num_heads: int,
-        mlp_dim: int,
-        *,
-        layer_scale: float | None = None,
-        norm_epsilon: float = 1e-6,
-        dtype: DTypeLike = jnp.float32,
-        init_std: float = INIT_STD,
-        rngs: nnx.Rngs,
-    ) -> None:
-        layers: dict[str, Any] = dict(dtype=dtype, init_std=init_std, rngs=rngs)
-        self.norm = LayerNorm(width, epsilon=norm_epsilon, rngs=rngs)
-        self.attention = SelfAttention(width, num_heads, **layers)
-        self.experts = ModalityExperts(
-            num_experts, width, mlp_dim, norm_epsilon=norm_epsilon, **layers
-        )
-        gamma = nnx.initializers.constant(layer_scale) if layer_scale else None
-        self.attention_scale = param(gamma, (width,), (None,), rngs) if gamma else None
-        self.expert_scale = param(gamma, (width,), (None,), rngs) if gamma else None
-
-    def attend(
-        self,
-        x: jax.Array,
-        *,
-        mask: jax.Array | None,
-        bias: jax.Array | None,
-        rate: float | jax.Array,
-        key: jax.Array | None,
-        read: jax.Array | None = None,
-    ) -> jax.Array:
-        """The attention half.
-
-        Args:
-            x: [B, N, D].
-            mask, bias, read: see SelfAttention.
-            rate: drop-path rate.
-            key: random key; None turns drop-path off.
-
-        Returns:
-            [B, N or R, D].
-        """
-        y = self.attention(self.norm(x), mask=mask, bias=bias, read=read)
-        x = x if read is None else read_tokens(x, read)
-        return constrain(x + drop_path(_scaled(y, self.attention_scale), rate, key), "batch")
-
-    def feed(
-        self, x: jax.Array, spans: Spans, *, rate: float | jax.Array, key: jax.Array | None
-    ) -> jax.Array:
-        """The expert half for a sequence of spans, each served by one expert.
-
-        Args:
-            x: [B, N, D].
-            spans: (expert name, number of tokens) pairs that cover the N tokens in order. Each span
-                draws its own drop-path mask.
-            rate, key: as in `attend`.
-
-        Returns:
-            [B, N, D].
-        """
-        ends = np.cumsum([length for _, length in spans])
-        parts = jnp.split(x, ends[:-1], axis=1) if len(spans) > 1 else [x]
-        fed = []
-        for (expert, _), part, part_key in zip(spans, parts, _split(key, len(spans)), strict=True):
-            y = _scaled(self.experts.serve(part, expert), self.expert_scale)
-            fed.append(part + drop_path(y, rate, part_key))
-        return constrain(jnp.concatenate(fed, axis=1) if len(fed) > 1 else fed[0], "batch")
-
-    def feed_branches(
-        self,
-        x: jax.Array,
-        experts: Sequence[str],
-        *,
-        rate: float | jax.Array,
-        key: jax.Array | None,
-    ) -> jax.Array:
-        """The expert half for G branches.
-
-        Args:
-            x: [B, G, N, D].
-            experts: G names; `experts[g]` serves branch g, which draws its own drop-path mask.
-            rate, key: as in `attend`.
-
-        Returns:
-            [B, G, N, D].
-        """
-        y = _scaled(self.experts(x, experts), self.expert_scale)
-        if key is not None:
-            keys = jax.random.split(key, len(experts))
-            dropped = [drop_path(y[:, g], rate, keys[g]) for g in range(len(experts))]
-            y = jnp.stack(dropped, axis=1)
-        return constrain(x + y, "batch")
 
 
 class MomeTransformer(nnx.Module):
@@ -152,6 +44,7 @@ class MomeTransformer(nnx.Module):
         scan_layers: False unrolls the lower blocks.
         dtype: compute type.
         init_std: deviation that matrices start from.
+        block: what the stacks are made of.
     """
 
     def __init__(
@@ -174,6 +67,7 @@ class MomeTransformer(nnx.Module):
         scan_layers: bool = True,
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
+        block: type[MomeBlock] = MomeBlock,
         rngs: nnx.Rngs,
     ) -> None:
         self.depth, self.num_upper = depth, num_upper
@@ -184,7 +78,7 @@ class MomeTransformer(nnx.Module):
             @nnx.split_rngs(splits=size)
             @nnx.vmap(axis_size=size, transform_metadata={nnx.PARTITION_NAME: "layers"})
             def make(rngs: nnx.Rngs) -> MomeBlock:
-                return MomeBlock(
+                return block(
                     num_experts,
                     width,
                     num_heads,
@@ -235,7 +129,40 @@ class MomeTransformer(nnx.Module):
             [B, G, N or R, D].
         """
         x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
-        x, _ = self._run_upper(x, upper_experts, mask=mask, index=index, read=read, key=key)
+        x, _ = self._run_upper(x, upper_experts, spans, mask=mask, index=index, read=read, key=key)
+        return x if self.norm is None else self.norm(x)
+
+    def by_spans(
+        self,
+        x: jax.Array,
+        spans: Spans,
+        *,
+        mask: jax.Array | None = None,
+        index: np.ndarray | None = None,
+        read: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """As a call, but in the upper blocks, too, each span is served by its own expert.
+
+        Args:
+            x, spans, mask, index, read, key: as there.
+
+        Returns:
+            [B, N or R, D], after the final norm.
+        """
+        x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
+        graphdef, blocks = nnx.split(self.upper)
+        tables, num_lower = self.tables(), self.depth - self.num_upper
+
+        def apply(x: jax.Array, layer: tuple) -> jax.Array:
+            return _apply_spans(graphdef, x, layer, spans, mask=mask, index=index, key=key)
+
+        for number in range(num_lower, self.depth):
+            table = None if tables is None else tables[number]
+            params = _slice(blocks, number - num_lower)
+            layer = (params, number, self.drop_path_rates[number], table)
+            x = self._remat(apply, scanned=False)(x, layer)
+        x = x if read is None else read_tokens(x, read)
         return x if self.norm is None else self.norm(x)
 
     def block_states(
@@ -260,7 +187,9 @@ class MomeTransformer(nnx.Module):
             The states [B, N, D] after each of these blocks, in their order.
         """
         x, lower = self._run_lower(x, spans, mask=mask, index=index, key=key, keep=blocks)
-        _, upper = self._run_upper(x, (upper_expert,), mask=mask, index=index, key=key, keep=blocks)
+        _, upper = self._run_upper(
+            x, (upper_expert,), spans, mask=mask, index=index, key=key, keep=blocks
+        )
         states = lower | {number: state[:, 0] for number, state in upper.items()}
         return [states[number] for number in blocks]
 
@@ -280,15 +209,10 @@ class MomeTransformer(nnx.Module):
         kept = [number for number in range(num_lower) if number in keep]
 
         def apply(x: jax.Array, layer: tuple) -> tuple[jax.Array, jax.Array | None]:
-            params, number, rate, table = layer
-            block = nnx.merge(graphdef, params)
-            attend_key, feed_key = _split(_layer_key(key, number), 2)
-            bias = _bias(table, index)
-            x = block.attend(x, mask=mask, bias=bias, rate=rate, key=attend_key)
-            x = block.feed(x, spans, rate=rate, key=feed_key)
+            x = _apply_spans(graphdef, x, layer, spans, mask=mask, index=index, key=key)
             return x, x if kept else None
 
-        tables = self._tables()
+        tables = self.tables()
         tables = None if tables is None else tables[:num_lower]
         rates = np.asarray(self.drop_path_rates[:num_lower], np.float32)
         layers = (blocks, np.arange(num_lower), rates, tables)
@@ -305,6 +229,7 @@ class MomeTransformer(nnx.Module):
         self,
         x: jax.Array,
         experts: Sequence[str],
+        spans: Spans,
         *,
         mask: jax.Array | None = None,
         index: np.ndarray | None = None,
@@ -334,12 +259,13 @@ class MomeTransformer(nnx.Module):
                 rate=rate,
                 key=attend_key,
                 read=_repeat(read, count),
+                spans=spans,
             )
             y = y.reshape(rows, count, *y.shape[1:])
             y = jnp.broadcast_to(y, (rows, branches, *y.shape[2:]))
             return block.feed_branches(y, experts, rate=rate, key=feed_key)
 
-        x, tables, states = x[:, None], self._tables(), {}
+        x, tables, states = x[:, None], self.tables(), {}
         for number in range(num_lower, self.depth):
             last = number == self.depth - 1
             block = functools.partial(apply, number=number, read=read if last else None)
@@ -350,7 +276,7 @@ class MomeTransformer(nnx.Module):
                 states[number] = x
         return x, states
 
-    def _tables(self) -> jax.Array | None:
+    def tables(self) -> jax.Array | None:
         """The table of every layer [layers, rows, H], or None."""
         if self.relative_position_bias is None:
             return None
@@ -367,8 +293,14 @@ class MomeTransformer(nnx.Module):
         return jax.checkpoint(function, policy=REMAT_POLICIES[self.remat], prevent_cse=not scanned)
 
 
-def _scaled(x, gamma):
-    return x if gamma is None else x * per_row(gamma[...].astype(x.dtype), x)
+def _apply_spans(graphdef, x, layer, spans, *, mask, index, key):
+    """A block [B, N, D] -> [B, N, D] whose experts serve spans."""
+    params, number, rate, table = layer
+    block = nnx.merge(graphdef, params)
+    attend_key, feed_key = _split(_layer_key(key, number), 2)
+    bias = _bias(table, index)
+    x = block.attend(x, mask=mask, bias=bias, rate=rate, key=attend_key, spans=spans)
+    return block.feed(x, spans, rate=rate, key=feed_key)
 
 
 def _split(key, count):

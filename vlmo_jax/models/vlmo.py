@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -17,7 +18,9 @@ from vlmo_jax.layers.embeddings import ImageEmbedding, TextEmbedding
 from vlmo_jax.layers.heads import Classifier, ContrastiveProjection, MaskedLanguageHead, Pooler
 from vlmo_jax.layers.linear import INIT_STD, Linear, param, per_row, truncated_normal
 from vlmo_jax.layers.modality_experts import EXPERTS
+from vlmo_jax.layers.mome_block import MomeBlock, Spans
 from vlmo_jax.layers.transformer import MomeTransformer
+from vlmo_jax.models.caption_writer import CaptionWriter
 from vlmo_jax.models.vlmo_fields import HEADS, PRETRAIN_HEADS, check_parts
 
 # The two contrastive branches: states served by the modality's own experts, and states that go
@@ -26,7 +29,7 @@ IMAGE_BRANCHES = ("image", "vision_language")
 TEXT_BRANCHES = ("text", "vision_language")
 
 
-class VLMo(nnx.Module):
+class VLMo(CaptionWriter):
     """MoME Transformer, embeddings and heads; by default those of pre-training stage 3.
 
     Args:
@@ -52,6 +55,7 @@ class VLMo(nnx.Module):
         ValueError: unknown experts or heads.
     """
 
+    block: type[MomeBlock] = MomeBlock  # which variants have another of
     # None where the model has no such head.
     pooler: Any
     itc: Any
@@ -117,6 +121,7 @@ class VLMo(nnx.Module):
             upper_experts=len(experts),
             remat=remat,
             scan_layers=scan_layers,
+            block=self.block,
             **layers,
         )
         self.relative = relative
@@ -135,9 +140,13 @@ class VLMo(nnx.Module):
             Classifier(2 * width, 2 * width, 2, **layers) if "nlvr2_head" in built else None
         )
 
-    def embed_text(self, token_ids: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """[B, T] int32 -> [B, T, D] with the modality type added; `key` turns dropout on."""
-        x = self.text_embedding(token_ids, key)
+    def embed_text(
+        self, token_ids: jax.Array, key: jax.Array | None = None, first: int | jax.Array = 0
+    ) -> jax.Array:
+        """[B, T] int32 -> [B, T, D] with the modality type added; `key` turns dropout on, `first`
+        is the position of the first token in its text.
+        """
+        x = self.text_embedding(token_ids, key, first=first)
         return x + per_row(self.modality_type[0].astype(x.dtype), x)
 
     def embed_image(self, image: jax.Array, modality_type: int = 1) -> jax.Array:
@@ -204,15 +213,35 @@ class VLMo(nnx.Module):
 
         Text comes first, so that positions 0 .. T-1 of the result are the text's.
         """
-        x = jnp.concatenate([text, image], axis=1)
-        spans = (("text", text.shape[1]), ("image", image.shape[1]))
         mask = jnp.pad(token_mask, ((0, 0), (0, image.shape[1])), constant_values=True)
-        index = None
-        if self.relative:
-            index = relative_position.joint_index(self.grid, text.shape[1], self.text_positions)
+        return self.fuse(text, image, mask, read=read, key=key)
+
+    def fuse(
+        self,
+        text: jax.Array,
+        image: jax.Array,
+        mask: jax.Array,
+        *,
+        read: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """As `encode_fused`, with the mask of the whole sequence, [B, T+P] or query by key."""
+        x, spans, index = self.join(text, image)
         return self.transformer(
             x, spans, ("vision_language",), mask=mask, index=index, read=read, key=key
         )[:, 0]
+
+    def join(self, text: jax.Array, image: jax.Array) -> tuple[jax.Array, Spans, np.ndarray | None]:
+        """[text; image] [B, T+P, D], its spans, and the rows of the relative position table."""
+        x = jnp.concatenate([text, image], axis=1)
+        spans = (("text", text.shape[1]), ("image", image.shape[1]))
+        return x, spans, self.joint_index(text.shape[1])
+
+    def joint_index(self, text_length: int) -> np.ndarray | None:
+        """Rows of the relative position table for [text; image], [T+P, T+P]; None without one."""
+        if not self.relative:
+            return None
+        return relative_position.joint_index(self.grid, text_length, self.text_positions)
 
     def patch_states(self, image: jax.Array) -> jax.Array:
         """[B, S, S, 3] -> states of the patches, row by row, after the last norm [B, P - 1, D]."""
