@@ -16,6 +16,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from vlmo_jax.layers.attention import SelfAttention, read_tokens
+from vlmo_jax.layers.attention_paths import PaddedAtEnd
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, drop_path, param, per_row
 from vlmo_jax.layers.modality_experts import ModalityExperts
 from vlmo_jax.layers.relative_position import position_bias
@@ -30,13 +31,19 @@ REMAT_POLICIES = {
 # (expert, number of tokens) pairs that cover a sequence in order.
 Spans = Sequence[tuple[str, int]]
 
+# The order in which the spans of a sequence are dealt their random keys, however they are laid out.
+DRAWING_ORDER = ("text", "image", "vision_language")
+
+Mask = jax.Array | np.ndarray | PaddedAtEnd | None  # see layers/attention.py
+
 
 class MomeBlock(nnx.Module):
     """x += drop_path(gamma_1 attention(norm x)), then x += drop_path(gamma_2 expert(x)).
 
     Args:
         num_experts: E; see ModalityExperts.
-        width, num_heads, mlp_dim, layer_scale, norm_epsilon, dtype, init_std: see MomeTransformer.
+        width, num_heads, mlp_dim, layer_scale, norm_epsilon, attention, dtype, init_std: see
+            MomeTransformer.
     """
 
     def __init__(
@@ -48,13 +55,14 @@ class MomeBlock(nnx.Module):
         *,
         layer_scale: float | None = None,
         norm_epsilon: float = 1e-6,
+        attention: str = "xla",
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
         rngs: nnx.Rngs,
     ) -> None:
         layers: dict[str, Any] = dict(dtype=dtype, init_std=init_std, rngs=rngs)
         self.norm = LayerNorm(width, epsilon=norm_epsilon, rngs=rngs)
-        self.attention = SelfAttention(width, num_heads, **layers)
+        self.attention = SelfAttention(width, num_heads, path=attention, **layers)
         self.experts = ModalityExperts(
             num_experts, width, mlp_dim, norm_epsilon=norm_epsilon, **layers
         )
@@ -66,7 +74,7 @@ class MomeBlock(nnx.Module):
         self,
         x: jax.Array,
         *,
-        mask: jax.Array | None,
+        mask: Mask,
         bias: jax.Array | None,
         rate: float | jax.Array,
         key: jax.Array | None,
@@ -83,7 +91,8 @@ class MomeBlock(nnx.Module):
         Returns:
             [B, N or R, D].
         """
-        y = self.attention(self.norm(x), mask=mask, bias=bias, read=read)
+        with jax.named_scope("attention"):
+            y = self.attention(self.norm(x), mask=mask, bias=bias, read=read)
         x = x if read is None else read_tokens(x, read)
         return constrain(x + drop_path(_scaled(y, self.attention_scale), rate, key), "batch")
 
@@ -104,8 +113,9 @@ class MomeBlock(nnx.Module):
         ends = np.cumsum([length for _, length in spans])
         parts = jnp.split(x, ends[:-1], axis=1) if len(spans) > 1 else [x]
         fed = []
-        for (expert, _), part, part_key in zip(spans, parts, _split(key, len(spans)), strict=True):
-            y = _scaled(self.experts.serve(part, expert), self.expert_scale)
+        for (expert, _), part, part_key in zip(spans, parts, _deal(key, spans), strict=True):
+            with jax.named_scope(f"{expert}_expert"):
+                y = _scaled(self.experts.serve(part, expert), self.expert_scale)
             fed.append(part + drop_path(y, rate, part_key))
         return constrain(jnp.concatenate(fed, axis=1) if len(fed) > 1 else fed[0], "batch")
 
@@ -127,7 +137,8 @@ class MomeBlock(nnx.Module):
         Returns:
             [B, G, N, D].
         """
-        y = _scaled(self.experts(x, experts), self.expert_scale)
+        with jax.named_scope("experts"):
+            y = _scaled(self.experts(x, experts), self.expert_scale)
         if key is not None:
             keys = jax.random.split(key, len(experts))
             dropped = [drop_path(y[:, g], rate, keys[g]) for g in range(len(experts))]
@@ -149,6 +160,7 @@ class MomeTransformer(nnx.Module):
         drop_path_rate: rate of the last block; it grows linearly from 0 over depth.
         remat: "none", "block" (keep block inputs only) or "dots" (keep matrix products).
         scan_layers: False unrolls the lower blocks.
+        attention: how it is computed, one of attention_paths.PATHS.
         dtype: compute type.
         init_std: deviation that matrices start from.
     """
@@ -170,6 +182,7 @@ class MomeTransformer(nnx.Module):
         drop_path_rate: float = 0.0,
         remat: str = "none",
         scan_layers: bool = True,
+        attention: str = "xla",
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
         rngs: nnx.Rngs,
@@ -189,6 +202,7 @@ class MomeTransformer(nnx.Module):
                     mlp_dim,
                     layer_scale=layer_scale,
                     norm_epsilon=norm_epsilon,
+                    attention=attention,
                     dtype=dtype,
                     init_std=init_std,
                     rngs=rngs,
@@ -211,7 +225,7 @@ class MomeTransformer(nnx.Module):
         spans: Spans,
         upper_experts: Sequence[str],
         *,
-        mask: jax.Array | None = None,
+        mask: Mask = None,
         index: np.ndarray | None = None,
         read: jax.Array | None = None,
         key: jax.Array | None = None,
@@ -224,7 +238,8 @@ class MomeTransformer(nnx.Module):
             upper_experts: G names; the states after the lower blocks go through the upper blocks
                 once with each of these experts. The first upper block's attention is computed once
                 for all branches (with drop-path on, branches therefore share that one mask).
-            mask: [B, N] bool, True for real tokens, or query by key; see layers/attention.py.
+            mask: [B, N] bool, True for real tokens, PaddedAtEnd, or query by key; see
+                layers/attention.py.
             index: int32 [N, N], rows of the relative position table.
             read: [B, R] int32, the tokens that a head reads; the last block computes no other.
             key: random key; None turns drop-path off.
@@ -232,8 +247,10 @@ class MomeTransformer(nnx.Module):
         Returns:
             [B, G, N or R, D], after the final norm.
         """
-        x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
-        x, _ = self._run_upper(x, upper_experts, mask=mask, index=index, read=read, key=key)
+        with jax.named_scope("lower_blocks"):
+            x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
+        with jax.named_scope("upper_blocks"):
+            x, _ = self._run_upper(x, upper_experts, mask=mask, index=index, read=read, key=key)
         return self.norm(x)
 
     def block_states(
@@ -243,7 +260,7 @@ class MomeTransformer(nnx.Module):
         upper_expert: str,
         blocks: Sequence[int],
         *,
-        mask: jax.Array | None = None,
+        mask: Mask = None,
         index: np.ndarray | None = None,
         key: jax.Array | None = None,
     ) -> list[jax.Array]:
@@ -267,7 +284,7 @@ class MomeTransformer(nnx.Module):
         x: jax.Array,
         spans: Spans,
         *,
-        mask: jax.Array | None = None,
+        mask: Mask = None,
         index: np.ndarray | None = None,
         key: jax.Array | None = None,
         keep: Collection[int] = (),
@@ -304,7 +321,7 @@ class MomeTransformer(nnx.Module):
         x: jax.Array,
         experts: Sequence[str],
         *,
-        mask: jax.Array | None = None,
+        mask: Mask = None,
         index: np.ndarray | None = None,
         read: jax.Array | None = None,
         key: jax.Array | None = None,
@@ -373,6 +390,13 @@ def _split(key, count):
     return [None] * count if key is None else jax.random.split(key, count)
 
 
+def _deal(key, spans):
+    """A key for each span; which one hangs on its modality and not on its place."""
+    order = sorted(range(len(spans)), key=lambda place: DRAWING_ORDER.index(spans[place][0]))
+    keys = _split(key, len(spans))
+    return [keys[order.index(place)] for place in range(len(spans))]
+
+
 def _bias(table, index):
     return None if table is None else position_bias(table, index)
 
@@ -391,4 +415,6 @@ def _repeat(x, times):
 
     None stays None, and [1, ...], which stands for all rows, stays as it is.
     """
+    if isinstance(x, PaddedAtEnd):
+        return PaddedAtEnd(_repeat(x.mask, times))
     return x if x is None or times == 1 or x.shape[0] == 1 else jnp.repeat(x, times, axis=0)

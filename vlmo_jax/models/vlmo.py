@@ -13,6 +13,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from vlmo_jax.layers import relative_position
+from vlmo_jax.layers.attention_paths import PaddedAtEnd
 from vlmo_jax.layers.embeddings import ImageEmbedding, TextEmbedding
 from vlmo_jax.layers.heads import Classifier, ContrastiveProjection, MaskedLanguageHead, Pooler
 from vlmo_jax.layers.linear import INIT_STD, Linear, param, per_row, truncated_normal
@@ -44,9 +45,10 @@ class VLMo(nnx.Module):
         heads: names out of HEADS. "nlvr2" adds a third modality type, the second image's.
         num_answers: classes of the VQA head.
         init_std: deviation of the cut normal that matrices and embeddings start from.
-        remat, scan_layers, dtype: see MomeTransformer.
+        remat, scan_layers, attention, dtype: see MomeTransformer.
 
-    Shapes of a batch: image [B, S, S, 3] normalised, token_ids [B, T], token_mask [B, T] bool.
+    Shapes of a batch: image [B, S, S, 3] normalised, token_ids [B, T], token_mask [B, T] bool, True
+    for real tokens, which come before the padding.
 
     Raises:
         ValueError: unknown experts or heads.
@@ -82,6 +84,7 @@ class VLMo(nnx.Module):
         num_answers: int = 3129,
         remat: str = "none",
         scan_layers: bool = True,
+        attention: str = "auto",
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
         rngs: nnx.Rngs,
@@ -117,6 +120,7 @@ class VLMo(nnx.Module):
             upper_experts=len(experts),
             remat=remat,
             scan_layers=scan_layers,
+            attention=attention,
             **layers,
         )
         self.relative = relative
@@ -167,9 +171,10 @@ class VLMo(nnx.Module):
             [B, G, P or R, D], after the final norm.
         """
         index = relative_position.image_index(self.grid) if self.relative else None
-        return self.transformer(
-            image, (("image", image.shape[1]),), branches, index=index, read=read, key=key
-        )
+        with jax.named_scope("encode_image"):
+            return self.transformer(
+                image, (("image", image.shape[1]),), branches, index=index, read=read, key=key
+            )
 
     def encode_text(
         self,
@@ -187,9 +192,11 @@ class VLMo(nnx.Module):
         spans, index = (("text", text.shape[1]),), None
         if self.relative:
             index = relative_position.text_index(self.grid, text.shape[1], self.text_positions)
-        return self.transformer(
-            text, spans, branches, mask=token_mask, index=index, read=read, key=key
-        )
+        mask = PaddedAtEnd(token_mask) if token_mask.ndim == 2 else token_mask
+        with jax.named_scope("encode_text"):
+            return self.transformer(
+                text, spans, branches, mask=mask, index=index, read=read, key=key
+            )
 
     def encode_fused(
         self,
@@ -202,17 +209,28 @@ class VLMo(nnx.Module):
     ) -> jax.Array:
         """Encodes [text; image] jointly: [B, T, D] and [B, P, D] to [B, T+P or R, D].
 
-        Text comes first, so that positions 0 .. T-1 of the result are the text's.
+        Text comes first, so that positions 0 .. T-1 of the result are the text's. Inside the
+        Transformer it comes last, and so does its padding, as fused attention wants it: attention
+        does not mind the order, and the position table is read by the same.
         """
-        x = jnp.concatenate([text, image], axis=1)
-        spans = (("text", text.shape[1]), ("image", image.shape[1]))
-        mask = jnp.pad(token_mask, ((0, 0), (0, image.shape[1])), constant_values=True)
+        length, patches = text.shape[1], image.shape[1]
+        mask = jnp.pad(token_mask, ((0, 0), (patches, 0)), constant_values=True)
         index = None
         if self.relative:
-            index = relative_position.joint_index(self.grid, text.shape[1], self.text_positions)
-        return self.transformer(
-            x, spans, ("vision_language",), mask=mask, index=index, read=read, key=key
-        )[:, 0]
+            index = relative_position.fused_index(self.grid, length, self.text_positions)
+        if read is not None:
+            read = jnp.where(read < length, read + patches, read - length)
+        with jax.named_scope("encode_fused"):
+            states = self.transformer(
+                jnp.concatenate([image, text], axis=1),
+                (("image", patches), ("text", length)),
+                ("vision_language",),
+                mask=PaddedAtEnd(mask),
+                index=index,
+                read=read,
+                key=key,
+            )[:, 0]
+        return states if read is not None else jnp.roll(states, length, axis=1)
 
     def patch_states(self, image: jax.Array) -> jax.Array:
         """[B, S, S, 3] -> states of the patches, row by row, after the last norm [B, P - 1, D]."""

@@ -34,6 +34,7 @@ from vlmo_jax.reports.metrics import (
     read_metrics,
 )
 from vlmo_jax.training.opening import open_recipe
+from vlmo_jax.training.profiling import Profile
 from vlmo_jax.training.program import Program, build_program, compiled_bytes, initial_state
 from vlmo_jax.training.results import recorded
 from vlmo_jax.training.run_lock import lock_workdir
@@ -167,11 +168,12 @@ class Loop:
         self.stopwatch.lap()
         try:
             self.held.enter_context(self.stop.held())
-            with batches:
+            with batches, contextlib.closing(self._make_profile()) as profile:
                 for step in range(self.first_step + 1, config.steps + 1):
-                    with self.stopwatch("data"):
-                        batch = self.program.place_batch(next(batches))
-                    self.state, metrics = compiled(self.state, frozen, batch)
+                    with profile.step(step):
+                        with self.stopwatch("data"):
+                            batch = self.program.place_batch(next(batches))
+                        self.state, metrics = compiled(self.state, frozen, batch)
                     self._collect(bar)
                     self.pending = (step, metrics)
                     self.long_texts = batches.truncated / max(batches.texts, 1)
@@ -181,6 +183,12 @@ class Loop:
         finally:
             bar.close()
         return True
+
+    def _make_profile(self) -> Profile:
+        """The trace that `config.profile` asks for; the first process writes it."""
+        steps = self.config.get("profile", ()) if jax.process_index() == 0 else ()
+        wait = lambda: jax.block_until_ready(self.state.step)
+        return Profile(steps, self.workdir / "profile", wait=wait, say=_say)
 
     def _due(self, step: int) -> Due:
         """What is due after `step`; the same on every process."""

@@ -19,9 +19,11 @@ RESUMABLE = (
     "mesh",
     "checkpoint",
     "log_every",
+    "profile",
     "evals",
     "accumulation",
 )
+RESUMABLE_MODEL = ("attention",)
 RESUMABLE_DATA = ("num_workers", "num_threads", "prefetch", "max_broken_fraction")
 
 Change = tuple[str, Any, Any]  # a field, its old value, its new one
@@ -90,7 +92,7 @@ def _changed_fields(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterabl
         if key in RESUMABLE or old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
-            skipped = RESUMABLE_DATA if key == "data" else ()
+            skipped = {"data": RESUMABLE_DATA, "model": RESUMABLE_MODEL}.get(key, ())
             for field in sorted(set(new) | set(old)):
                 if field not in skipped and _differ(old, new, field):
                     yield f"{key}.{field}", old.get(field), new.get(field)
