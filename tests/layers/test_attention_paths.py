@@ -87,8 +87,9 @@ def test_the_whole_model_by_cudnns_arguments(prepared_for_cudnn, position):
             model = tiny.model(params, attention=attention, **fields)
             text = model.embed_text(batch["token_ids"])
             states = model.encode_fused(text, batch["token_mask"], model.embed_image(image))
-            features = model.image_features(image), model.text_features(
-                batch["token_ids"], batch["token_mask"]
+            features = (
+                model.image_features(image),
+                model.text_features(batch["token_ids"], batch["token_mask"]),
             )
             total = jnp.sin(states).sum() + sum(jnp.sin(x).sum() for x in sum(features, ()))
             return total, (states, features)
