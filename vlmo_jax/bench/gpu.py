@@ -11,7 +11,7 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -98,7 +98,7 @@ def measure_steps(size: str, first: int) -> Callable[[bool], Iterator[Record]]:
     return run
 
 
-def _measure_step(config: ConfigDict, small: bool) -> Iterator[Record]:
+def _measure_step(config: ConfigDict, small: bool) -> Generator[Record, None, Record]:
     """Yields the record of a step, and returns it; of the next smaller batch where it needs more
     memory than there is.
     """
