@@ -60,6 +60,7 @@ def _contrast(config):
             kind="retrieval",  # of recipes.tasks.TASKS: the contrast alone
             # leave pairs with the same image or caption out of the negatives
             mask_duplicates=False,
+            contrast_chunk=0,  # columns of the similarities at a time, see stage3; 0: all
         )
     )
     config.data.max_masked_tokens = 0

@@ -81,6 +81,22 @@ WARM_STARTS = {
     ),
 }
 
+# What of a VLMo or BEiT a classifier has no place for.
+_NO_CLASSIFIER = (
+    r"image_embedding/mask_token|transformer/norm/.*|text_embedding/.*"
+    r"|transformer/blocks/experts/(text|vision_language)/.*"
+    r"|(mim_head|pooler|itc|itc_vl|itm_head|mlm_head|vqa_head|nlvr2_head)/.*"
+)
+WARM_STARTS["classify"] = dict(
+    init_rules=(
+        (_NO_CLASSIFIER, "skip"),
+        # VLMo tells images by a type, which BEiT has not: class token and patches start with it.
+        (r"modality_type", "add", r"image_embedding/(class_token|patch_bias)"),
+        *INIT_RULES,
+    ),
+    init_fresh=(r"(pool_norm|head)/.*",),
+)
+
 
 # Of a dual encoder, for comparison: no fused pass, so none of the parts that it has to itself.
 _UNFUSED = r"(pooler|itc|itc_vl|itm_head|mlm_head)/.*|transformer/blocks/experts/vision_language/.*"

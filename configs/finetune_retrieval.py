@@ -45,6 +45,7 @@ def get_config(arg="tiny"):
             kind="retrieval_matching" if matching else "retrieval",  # of recipes.tasks.TASKS
             # leave pairs with the same image or caption out of the negatives
             mask_duplicates=False,
+            contrast_chunk=0,  # columns of the similarities at a time, see stage3; 0: all
         )
     )
     if matching:

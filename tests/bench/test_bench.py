@@ -140,14 +140,60 @@ def test_input_report():
     assert record["source"] == "emoji" and record["records_per_second"]["all, pipeline"] > 0
 
 
-def test_topology_report(monkeypatch):
-    monkeypatch.setattr(topology, "topology_devices", lambda name: jax.devices())
-    report = topology.benchmark_topology(without_names(), topology="eight CPUs", largest=200)
+@pytest.fixture(scope="module")
+def topology_report():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(topology, "topology_devices", lambda name: jax.devices())
+        return topology.benchmark_topology(without_names(), topology="v5e:2x4", largest=200)
+
+
+def test_topology_report(topology_report):
+    report = topology_report
     assert report.record["model"]["dtype"] == "bfloat16"
     assert report.record["collective_bytes"]["all-gather u8"] == 3 * tiny.SIZE**2 * tiny.BATCH, (
         "the negatives' images, once"
     )
     assert "all-gather u8[8,16,16,3]" in format_report(report)
+
+
+def test_topology_report_says_what_lies_and_travels_where(topology_report):
+    record = topology_report.record
+    parts = record["memory_bytes"]
+    # Both moments beside the parameters, and the count of the steps.
+    assert 2 * parts["parameters"] <= parts["moments"] <= 2 * parts["parameters"] + 100
+    assert parts["peak"] > parts["parameters"] and parts["averages and other state"] == 0
+    along = {tuple(c["axes"]): c["kind"] for c in record["collectives_by_axis"]}
+    assert {("fsdp",), ("data", "fsdp")} <= along.keys()
+    kinds = sum(record["collective_bytes"].values())
+    assert kinds == sum(c["bytes"] for c in record["collectives_by_axis"])
+    bounds = record["seconds_at_least"]
+    flops = 3 * model_flops(without_names().model).pretrain * tiny.BATCH / 8
+    assert bounds["arithmetic"] == pytest.approx(flops / 197e12) and min(bounds.values()) > 0
+    assert "advice" in format_report(topology_report)
+
+
+def test_search_counts_every_split(monkeypatch):
+    monkeypatch.setattr(topology, "topology_devices", lambda name: jax.devices())
+    report = topology.search_topology(without_names(), topology="v5e:2x4")
+    meshes = [tuple(split["mesh"].values()) for split in report.record["splits"]]
+    # Heads are two, and the batch is eight.
+    assert sorted(meshes) == [
+        (1, 4, 2),
+        (1, 8, 1),
+        (2, 2, 2),
+        (2, 4, 1),
+        (4, 1, 2),
+        (4, 2, 1),
+        (8, 1, 1),
+    ]
+    state = {tuple(split["mesh"].values()): split["state"] for split in report.record["splits"]}
+    assert state[8, 1, 1] == pytest.approx(8 * state[1, 8, 1], rel=0.01)
+    sent = {tuple(split["mesh"].values()): split["sent"] for split in report.record["splits"]}
+    assert sent[8, 1, 1] < sent[4, 2, 1] < sent[1, 8, 1]
+    with pytest.raises(ConfigError, match="nothing is known of its chips"):
+        topology.search_topology(without_names(), topology="eight CPUs")
+    with pytest.raises(ConfigError, match="no mesh of 8 chips takes config.batch_size=9"):
+        topology.search_topology(without_names(batch_size=9), topology="v5e:2x4")
 
 
 def test_step_that_does_not_fit_is_said_in_one_line():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from vlmo_jax.bench.collectives import bytes_by_kind, read_collectives
+from vlmo_jax.bench.collectives import bytes_by_axes, bytes_by_kind, read_collectives
 from vlmo_jax.parallel import sharding
 
 
@@ -126,4 +126,40 @@ ENTRY %main (p: f32[1,24,24,3]) -> s32[8] {
         "all-gather": [("f32", (8, 24, 24, 3)), ("f32", (1, 24, 24, 3))],
         "all-reduce": [("bf16", (8,)), ("f32", ()), ("bf16", (8,)), ("f32", ())],
         "reduce-scatter": [("f32", (8,)), ("f32", (16,))],
+    }
+
+
+MESH = {"data": 2, "fsdp": 2, "tensor": 2}
+GROUPS = """
+ENTRY %main (p: f32[4]) -> f32[8] {
+  %a = f32[8]{0} all-reduce(f32[8]{0} %p), replica_groups={{0,4},{1,5},{2,6},{3,7}}, x=y
+  %b = f32[8]{0} all-reduce(f32[8]{0} %p), replica_groups=[4,2]<=[2,2,2]T(0,2,1), x=z
+  %c = bf16[16]{0} all-gather(bf16[4]{0} %p), replica_groups=[2,4]<=[2,2,2]T(2,0,1), x=y
+  %d = s32[8]{0} collective-permute(s32[8]{0} %p), source_target_pairs={{0,2},{2,4},{4,6},{6,0}}
+  %f = f16[8]{0} all-gather(f16[4]{0} %p), replica_groups=mesh['a'=4,'b'=2] {'a':(2)2}, x=y
+  %g = f64[8]{0} all-gather(f64[2]{0} %p), replica_groups=mesh['a'=4,'b'=2] {'a'}, x=y
+  ROOT %e = u8[8]{0} all-gather(u8[1]{0} %p), replica_groups={}, x=y
+}
+"""
+
+
+def test_axes_of_the_mesh_that_collectives_go_along():
+    found = bytes_by_axes(read_collectives(GROUPS), MESH)
+    assert found == {
+        ("all-reduce", "f32", ("data",)): (1, 32),
+        ("all-reduce", "f32", ("fsdp",)): (1, 32),
+        ("all-gather", "bf16", ("data", "fsdp")): (1, 32),
+        ("collective-permute", "s32", ("data", "fsdp")): (1, 32),
+        ("all-gather", "f16", ("fsdp",)): (1, 16),
+        ("all-gather", "f64", ("data", "fsdp")): (1, 64),
+        ("all-gather", "u8", ("data", "fsdp", "tensor")): (1, 8),
+    }
+    received = {c.kind + c.shapes[:2]: c.received(8) for c in read_collectives(GROUPS)}
+    assert received == {
+        "all-reducef3": 32,  # in a ring of two each chip receives half of it twice
+        "all-gatherbf": 24,
+        "collective-permutes3": 32,
+        "all-gatherf1": 8,
+        "all-gatherf6": 48,
+        "all-gatheru8": 7,
     }

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.evals import retrieval_case as case
+from vlmo_jax.evals.retrieval_search import Vectors
 from vlmo_jax.evals.turned_queries import turned_queries
 from vlmo_jax.input.text.tokenizer import load_tokenizer
 from vlmo_jax.parallel import sharding
@@ -45,8 +46,9 @@ def test_nothing_is_shown_where_matching_agrees(found):
     best = evaluator.text_image[:, None]  # as if both put the right image first
     agreeing = search._replace(
         to_image=search.to_image._replace(
-            queries=np.eye(13, dtype=np.float32)[evaluator.text_image],
-            candidates=np.eye(13, dtype=np.float32),
+            similar=Vectors(
+                np.eye(13, dtype=np.float32)[evaluator.text_image], np.eye(13, dtype=np.float32)
+            ),
             ranks=dual,
             matched=search.to_image.matched._replace(rows=best),
         )

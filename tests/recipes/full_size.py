@@ -17,6 +17,7 @@ SETTINGS = {
     "stage3": ("data.source=emoji", "tokenizer=emoji"),
     "albef": ("data.source=emoji", "tokenizer=emoji", "init_from=none"),
     "clip": ("data.source=emoji", "tokenizer=emoji"),
+    "finetune_classify": ("data.source=emoji", "init_from=none"),
     "finetune_retrieval": ("data.source=emoji", "tokenizer=emoji", "init_from=none"),
     "vilt": ("data.source=emoji", "tokenizer=emoji"),
     "vilt:base,vqa": ("data.source=emoji_questions", "tokenizer=emoji", "init_from=none"),

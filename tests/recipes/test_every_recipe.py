@@ -22,12 +22,14 @@ LOSSES = {
     "stage2": {"loss", "mlm_loss"},
     "stage3": {"loss", "itc_loss", "itm_loss", "mlm_loss"},
     "clip": {"loss", "itc_loss"},
+    "finetune_classify": {"loss", "class_loss"},
     "finetune_retrieval": {"loss", "itc_loss"},
     "finetune_vqa": {"loss", "vqa_loss"},
     "finetune_nlvr2": {"loss", "nlvr2_loss"},
 }
 KNOWN = {
     "visual_tokenizer": "tiny, dalle",
+    "finetune_classify": "tiny, tiny_subgroup, base, base_plus, large, base_22k, large_22k",
     "clip": "tiny, b32, b16, l14, l14_336",
     **dict.fromkeys((*STAGES, *FINE_TUNING), "tiny, .*base, base_plus, large"),
 }
@@ -41,6 +43,8 @@ KNOWN = {
         "stage3:tiny_long",
         *CLIP,
         *(f"{stage}:{size}" for stage in STAGES for size in SIZES),
+        "finetune_classify:tiny",
+        "finetune_classify:large_22k,384",
         "finetune_retrieval:tiny",
         "finetune_retrieval:base,coco,384",
         "finetune_retrieval:large,flickr30k,384",

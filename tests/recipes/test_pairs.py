@@ -96,6 +96,13 @@ def test_batches_of_the_input_fit_the_recipe():
         ),
         (("batch_size=0",), "config.batch_size=0 must be more than 0"),
         (
+            ("batch_size=96", "task.contrast_chunk=8"),
+            (
+                "config.task.contrast_chunk=8 does not divide the 12 rows that each of the 8 batch"
+                " shards has of config.batch_size=96; use a divisor such as 4 or 12, or 0"
+            ),
+        ),
+        (
             ("batch_size=1", "mesh.data=1", "mesh.tensor=8", "model.num_heads=8"),
             "config.batch_size=1 leaves no negatives; use at least 2",
         ),

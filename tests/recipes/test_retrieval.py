@@ -95,6 +95,7 @@ def test_odd_arguments_are_refused(argument):
         ),
         (("evals.retrieval.rerank=multiply",), "rerank='multiply' is not allowed; use one of rep"),
         (("batch_size=1", "accumulation=1"), "config.batch_size=1 leaves no negatives"),
+        (("task.contrast_chunk=5",), "config.task.contrast_chunk=5 does not divide the"),
         (
             ("evals.retrieval.protocol=flickr30k_karpathy_1k",),
             "config.evals.retrieval.protocol='flickr30k_karpathy_1k': emoji_unseen_concepts:"

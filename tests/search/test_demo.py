@@ -8,8 +8,9 @@ from vlmo_jax.commands.command_line import read_config
 from vlmo_jax.datasets import open_source
 from vlmo_jax.inference.loading import load
 from vlmo_jax.search.commands import models
-from vlmo_jax.search.commands.demo import MODEL, make_index, parse
+from vlmo_jax.search.commands.demo import make_index, parse
 from vlmo_jax.search.demo import drawings
+from vlmo_jax.search.demo.bundled import BUNDLED, model_folder
 from vlmo_jax.search.index import open_index
 from vlmo_jax.search.queries import Searcher
 from vlmo_jax.search.questions import Query, Term
@@ -40,9 +41,9 @@ def test_drawings_have_their_names(tmp_path):
 
 
 def test_shipped_model_is_small_and_of_the_recipe():
-    size = sum(file.stat().st_size for file in MODEL.rglob("*") if file.is_file())
+    size = sum(file.stat().st_size for file in BUNDLED.rglob("*") if file.is_file())
     assert size < 6_000_000
-    saved = SavedParams(MODEL)
+    saved = SavedParams(BUNDLED)
     assert {leaf.dtype for leaf in saved.shapes.values()} == {np.dtype(np.float16)}
     assert saved.meta["config"]["model"] == read_config("stage3:tiny_long", {}).model.to_dict()
 
@@ -52,7 +53,7 @@ def test_demo_is_searched(few, tmp_path, monkeypatch):
     make_index(tmp_path)
     with open_index(tmp_path / "index") as index:
         assert len(index) == 32
-        searcher = Searcher(index, load(MODEL))
+        searcher = Searcher(index, load(BUNDLED))
         right = 0
         for picture in index.pictures:
             hits = searcher.search(Query([Term(text=picture.caption)], top_k=3))
@@ -64,3 +65,8 @@ def test_refuses_ports(capsys):
     with pytest.raises(SystemExit):
         parse(["--port=70000"])
     assert "--port=70000 must be 0 to 65535" in capsys.readouterr().err
+
+
+def test_it_can_be_asked_for_by_name():
+    assert model_folder("demo") == str(BUNDLED)
+    assert model_folder("./demo") == "./demo"

@@ -9,6 +9,7 @@ import types
 import numpy as np
 from PIL import Image
 
+from vlmo_jax.input.plain_images import ImageRows
 from vlmo_jax.search.building.update import update_index
 from vlmo_jax.search.index import open_index
 
@@ -18,6 +19,7 @@ class StubModel:
 
     image_size, text_length, tokenizer = 8, 6, None
     name = pathlib.Path("/models/stub/checkpoints/3")
+    image_form = ImageRows(8)
     preprocessing = {"image_size": 8, "resize": "square bicubic"}
     fingerprint = "ab" * 32
     config = types.SimpleNamespace()

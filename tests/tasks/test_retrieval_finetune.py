@@ -33,8 +33,9 @@ def batch(**changes):
 class Case:
     """A compiled step on a mesh."""
 
-    def __init__(self, argument="tiny", shape=(1, 1, 1), **fields):
+    def __init__(self, argument="tiny", shape=(1, 1, 1), contrast_chunk=0, **fields):
         self.config = config(argument, **fields)
+        self.config.task.contrast_chunk = contrast_chunk
         self.mesh = tiny.mesh_of(shape)
         with jax.set_mesh(self.mesh):
             self.program = tiny.program(self.config, self.mesh)
@@ -58,11 +59,13 @@ def close(found, expected, **tolerance):
 
 
 @pytest.mark.parametrize(
-    "argument, parts, shape", [("tiny", 2, (2, 2, 1)), ("tiny,matching", 4, (1, 1, 1))]
+    "argument, parts, chunk, shape",
+    [("tiny", 2, 0, (2, 2, 1)), ("tiny,matching", 4, 2, (1, 1, 1))],
 )
-def test_parts_give_the_update_of_the_whole_batch(argument, parts, shape):
+def test_parts_and_chunks_give_the_update_of_the_whole_batch(argument, parts, chunk, shape):
     before, state, metrics = Case(argument).run(batch())
-    _, found, found_metrics = Case(argument, shape, accumulation=parts).run(batch())
+    case = Case(argument, shape, accumulation=parts, contrast_chunk=chunk)
+    _, found, found_metrics = case.run(batch())
     assert found_metrics.keys() == metrics.keys()
     close(found_metrics, metrics, rtol=1e-5, atol=1e-5)
     close(found.params, state.params, atol=1e-5)

@@ -13,7 +13,7 @@ from tests import tiny
 from vlmo_jax.bench.collectives import read_collectives
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
-from vlmo_jax.tasks.pair_pretrain import Negatives, fetch_negatives
+from vlmo_jax.tasks.pair_pretrain import Negatives, fetch_negatives, pass_negatives
 
 SIZE, STEPS = 24, 2
 ONE, MESHES = (1, 1, 1), [(8, 1, 1), (4, 2, 1), (2, 2, 2)]
@@ -185,6 +185,23 @@ def test_pixels_that_travel_as_floats_would_be_noticed(element, floats):
         )
     assert bool(pixel_collectives(text)) == floats
     assert pixel_collectives(text, float_only=False)
+
+
+@pytest.mark.parametrize("shape", [ONE, *MESHES], ids=str)
+def test_images_that_come_past_are_those_that_are_gathered(shape):
+    """All of them, and the first of each four."""
+    mesh, size = tiny.mesh_of(shape), 32
+    rng = np.random.default_rng(0)
+    arrays = {**tiny.make_batch(size), "image": rng.integers(0, 255, (size, 4, 4, 3), np.uint8)}
+    rows = Negatives(*rng.integers(0, size, (2, size)).astype(np.int32))
+    for negatives in (rows, Negatives(rows.image[::4], rows.text[::4])):
+        with jax.set_mesh(mesh):
+            batch = sharding.place_batch(arrays, mesh)
+            compiled = jax.jit(pass_negatives).lower(batch, negatives).compile()
+            found = compiled(batch, negatives)
+        jax.tree.map(np.testing.assert_array_equal, found, fetch_negatives(arrays, negatives))
+        kinds = {c.kind for c in read_collectives(compiled.as_text())}
+        assert kinds <= {"collective-permute"} and bool(kinds) == (shape != ONE)
 
 
 def test_the_recipe_batch_has_these_names():

@@ -21,9 +21,9 @@ def batch_with_duplicates():
 class Case:
     """A compiled step on a mesh, that may be run from any parameters."""
 
-    def __init__(self, shape=(1, 1, 1), num_fused=0, **fields):
+    def __init__(self, shape=(1, 1, 1), num_fused=0, contrast_chunk=0, **fields):
         config = tiny.config(optimizer=OPTIMIZER, **fields)
-        config.task.update(mask_duplicates=True, num_fused=num_fused)
+        config.task.update(mask_duplicates=True, num_fused=num_fused, contrast_chunk=contrast_chunk)
         self.mesh = tiny.mesh_of(shape)
         with jax.set_mesh(self.mesh):
             self.program = tiny.program(config, self.mesh)
@@ -67,6 +67,14 @@ def test_accumulation_gives_the_update_of_the_whole_batch(whole, parts, shape):
     largest = max(np.abs(g).max() for g in gradients(expected_state))
     for found, wanted in zip(gradients(state), gradients(expected_state), strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max() + 1e-7 * largest)
+
+
+def test_contrast_in_chunks_gives_the_same_update(whole):
+    """On shards and in parts, with the negatives that the whole contrast draws."""
+    state, metrics = Case((2, 2, 1), accumulation=2, contrast_chunk=1).run()
+    expected_state, expected = whole.run()
+    close(metrics, expected, rtol=1e-5, atol=1e-5)
+    close(state, expected_state, atol=1e-5)
 
 
 def test_step_counts_and_draws_other_negatives(whole):

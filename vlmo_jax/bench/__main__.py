@@ -4,7 +4,7 @@
     python -m vlmo_jax.bench peer     --config=configs/stage3.py:base --config.batch_size=4
     python -m vlmo_jax.bench encode   --config=configs/stage3.py:base [--config.evals...=...]
     python -m vlmo_jax.bench input    --config=configs/stage3.py:base
-    python -m vlmo_jax.bench topology --config=configs/stage3.py:large --topology=v5e:4x4
+    python -m vlmo_jax.bench topology --config=configs/stage3.py:large --topology=v5e:4x4 [--search]
     python -m vlmo_jax.bench gpu      [--json=gpu.jsonl --dry_run --small --part=NAME]
     python -m vlmo_jax.bench search   [--vectors=1000000 --dimension=768 --queries=64 --top_k=10]
 
@@ -12,9 +12,10 @@ train: seconds a step, samples/s, share of the device's peak, compile time, memo
 step in plain PyTorch, on CPU or an NVIDIA GPU (needs torch, extra `convert`). encode: images/s,
 texts/s, fused pairs/s, in batches of config.evals.retrieval.batch_size. input: the input pipeline
 alone, on the recipe's data set or on 640x480 JPEGs. topology: what the train step needs and sends
-on a TPU pod that one does not have. gpu: all that one wants to know of a rented GPU, in 9 minutes.
-search: exact queries a second among made vectors, which lie in a temporary file of 1.5 GB, beside
-what memory and arithmetic allow, and recall against float64.
+on a TPU pod that one does not have; with --search every split of it, counted. gpu: all that one
+wants to know of a rented GPU, in 9 minutes. search: exact queries a second among made vectors,
+which lie in a temporary file of 1.5 GB, beside what memory and arithmetic allow, and recall against
+float64.
 """
 
 from vlmo_jax.commands.huge_pages import restart_with_huge_pages
@@ -34,7 +35,7 @@ from vlmo_jax.bench.data import benchmark_data
 from vlmo_jax.bench.report import Report, append_record, format_report
 from vlmo_jax.bench.search import benchmark_search
 from vlmo_jax.bench.steps import benchmark_encode, benchmark_train
-from vlmo_jax.bench.topology import benchmark_topology
+from vlmo_jax.bench.topology import benchmark_topology, search_topology
 from vlmo_jax.commands.command_line import CONFIG, parse_flags
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.endings import told_in_one_line
@@ -58,6 +59,12 @@ TOPOLOGY = flags.DEFINE_string(
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "gpu: show the plan and run nothing")
 SMALL = flags.DEFINE_bool("small", False, "gpu: a trial at small sizes, as on a machine without")
 PART = flags.DEFINE_enum("part", None, list(gpu.PARTS), "gpu: this part alone, in this process")
+SEARCH = flags.DEFINE_boolean(
+    "search", False, "topology: count all splits of the recipe over it in place of compiling one"
+)
+COMPILE = flags.DEFINE_integer(
+    "compile", 0, "topology --search: how many of the best splits to compile too", lower_bound=0
+)
 VECTORS = flags.DEFINE_integer("vectors", 1_000_000, "search: how many", lower_bound=1)
 DIMENSION = flags.DEFINE_integer("dimension", 768, "search: of each vector", lower_bound=1)
 QUERIES = flags.DEFINE_integer("queries", 64, "search: in a batch", lower_bound=1)
@@ -92,6 +99,8 @@ def run_input() -> Report:
 def run_topology() -> Report:
     """The train step compiled for a TPU pod."""
     jax.config.update("jax_platforms", "cpu")  # libtpu compiles only; a TPU that is here stays free
+    if SEARCH.value:
+        return search_topology(CONFIG.value, topology=TOPOLOGY.value, compiled=COMPILE.value)
     return benchmark_topology(CONFIG.value, topology=TOPOLOGY.value)
 
 

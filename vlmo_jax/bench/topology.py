@@ -1,10 +1,11 @@
 """Compiles the train step for a TPU pod that one does not have: what it needs, and what travels.
 
-libtpu compiles for TPUs on any Linux machine. Nothing runs, so there are no times here.
+libtpu compiles for TPUs on any Linux machine. Nothing runs: times are bounds, see roofline.py.
 """
 
 import collections
 import importlib.util
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -13,13 +14,20 @@ import jax
 from jax.experimental import topologies
 from ml_collections import ConfigDict
 
-from vlmo_jax.bench.collectives import Collective, bytes_by_kind, read_collectives
-from vlmo_jax.bench.report import Report, gibibytes
+from vlmo_jax.bench.collectives import (
+    Collective,
+    bytes_by_axes,
+    bytes_by_kind,
+    read_collectives,
+)
+from vlmo_jax.bench.report import Report, gibibytes, quantity
+from vlmo_jax.bench.roofline import Bounds, Chip, bounds_of, find_chip, find_splits
 from vlmo_jax.bench.steps import title, without_data
 from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.models.flops import TRAINING_FACTOR
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
-from vlmo_jax.training.program import build_program, compiled_bytes
+from vlmo_jax.training.program import Program, build_program, compiled_bytes
 
 # libtpu would ask a TPU machine's environment for these; without a TPU it says at length that it
 # cannot.
@@ -46,17 +54,21 @@ def benchmark_topology(config: ConfigDict, *, topology: str, largest: int = 12) 
         ConfigError: libtpu is not installed, it does not know the topology, or the config
             cannot run on it or does not fit into the chips' memory.
     """
-    config = without_data(config, mode="train")
-    if config.model.dtype == "auto":
-        config.model.dtype = "bfloat16"
+    config = _prepared(config)
     devices = topology_devices(topology)
     recipe = Recipe(config)
     recipe.check(len(devices))
     mesh = sharding.make_mesh(config.mesh, devices)
     with jax.set_mesh(mesh):
-        compiled, seconds, memory = _compile(build_program(recipe, mesh))
+        program = build_program(recipe, mesh)
+        compiled, seconds, memory = _compile(program)
     collectives = read_collectives(compiled.as_text())
     kinds = bytes_by_kind(collectives)
+    axes = bytes_by_axes(collectives, mesh.shape)
+    parts = _memory_by_kind(program, memory)
+    chip = find_chip(topology)
+    flops = TRAINING_FACTOR * recipe.forward_flops() * config.batch_size / mesh.size
+    bounds = _bounds(chip, flops, memory, collectives, mesh.size)
     rows = [
         ("compile", f"{seconds:.0f} s"),
         (
@@ -66,8 +78,17 @@ def benchmark_topology(config: ConfigDict, *, topology: str, largest: int = 12) 
                 f" {gibibytes(memory.argument_size_in_bytes)} of it arguments"
             ),
         ),
+        *((f"  {name}", gibibytes(size)) for name, size in parts.items()),
+        ("arithmetic", f"{quantity(flops, 'FLOP')} a chip a step, the official computation"),
         ("collectives", f"{_size(sum(kinds.values()))} a chip a step"),
-        *((f"  {kind} {dtype}", _size(size)) for (kind, dtype), size in kinds.items()),
+        *(
+            (
+                f"  {kind} {dtype}",
+                f"{_size(size)}, {runs} times, along {' x '.join(along) or 'none'}",
+            )
+            for (kind, dtype, along), (runs, size) in axes.items()
+        ),
+        *_forecast(bounds, chip, parts["peak"], collectives, mesh),
         ("the largest", ""),
         *_largest(collectives, largest),
     ]
@@ -82,13 +103,137 @@ def benchmark_topology(config: ConfigDict, *, topology: str, largest: int = 12) 
         "compile_seconds": seconds,
         "compiled_bytes": compiled_bytes(memory),
         "argument_bytes": memory.argument_size_in_bytes,
+        "memory_bytes": parts,
+        "flops": flops,
         "collective_bytes": {" ".join(key): size for key, size in kinds.items()},
+        "collectives_by_axis": [
+            {"kind": kind, "dtype": dtype, "axes": along, "runs": runs, "bytes": size}
+            for (kind, dtype, along), (runs, size) in axes.items()
+        ],
+        "seconds_at_least": bounds and bounds._asdict(),
     }
     return Report(
         title(f"train step compiled for {topology}", config.batch_size, config.model.dtype, mesh),
         rows,
         record,
     )
+
+
+def search_topology(config: ConfigDict, *, topology: str, compiled: int = 0) -> Report:
+    """Counts every split that a recipe can take on a topology, and compiles the best.
+
+    Args:
+        config: ConfigDict of a recipe; its `mesh` is not looked at.
+        topology: name that libtpu knows.
+        compiled: how many of the best to compile, a matter of minutes each.
+
+    Returns:
+        Report, the best split first.
+
+    Raises:
+        ConfigError: see `benchmark_topology`.
+    """
+    config = _prepared(config)
+    num_chips = len(topology_devices(topology))
+    splits = find_splits(config, topology, num_chips)
+    rows, records = [], []
+    for number, split in enumerate(splits):
+        mesh = dict(zip(sharding.MESH_AXES, split.mesh, strict=True))
+        record = {**split._asdict(), "mesh": mesh, "bounds": split.bounds._asdict()}
+        text = (
+            f"{gibibytes(split.memory)} a chip, {_size(split.sent)} sent,"
+            f" {_seconds(split.bounds)}, {split.bounds.binding} binds"
+        )
+        if number < compiled:
+            tried = config.copy_and_resolve_references()
+            tried.mesh.update(mesh)
+            record["compiled"] = benchmark_topology(tried, topology=topology).record
+            text += f"; compiled {gibibytes(record['compiled']['compiled_bytes'])}"
+        rows.append((" x ".join(f"{axis} {size}" for axis, size in mesh.items()), text))
+        records.append(record)
+    title = f"splits of batch {config.batch_size}, {config.model.dtype}, over {topology}, counted"
+    return Report(
+        f"{title}: the best first",
+        rows,
+        {
+            "benchmark": "topology_search",
+            "topology": topology,
+            "batch_size": config.batch_size,
+            "model": config.model.to_dict(),
+            "splits": records,
+        },
+    )
+
+
+def _prepared(config: ConfigDict) -> ConfigDict:
+    """A copy that needs no data set, in bfloat16 unless it says otherwise."""
+    config = without_data(config, mode="train")
+    if config.model.dtype == "auto":
+        config.model.dtype = "bfloat16"
+    return config
+
+
+def _memory_by_kind(program: Program, memory: Any) -> dict[str, int]:
+    """Bytes a chip of what lies there all the time, of temporaries, and at the peak."""
+    state = program.abstract_state
+    kinds = {
+        "parameters": state.params,
+        "moments": state.opt_state,
+        "averages and other state": state.extra,
+    }
+    parts = {name: sum(map(_shard_bytes, jax.tree.leaves(tree))) for name, tree in kinds.items()}
+    parts["batch"] = memory.argument_size_in_bytes - sum(parts.values())
+    parts["activations, gradients and other temporaries"] = memory.temp_size_in_bytes
+    parts["peak"] = getattr(memory, "peak_memory_in_bytes", 0) or compiled_bytes(memory)
+    return parts
+
+
+def _shard_bytes(leaf: jax.ShapeDtypeStruct) -> int:
+    assert leaf.sharding is not None, "a state has shardings"
+    return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+
+def _bounds(
+    chip: Chip | None, flops: float, memory: Any, collectives: list[Collective], num_chips: int
+) -> Bounds | None:
+    """At least: arguments read, results written, temporaries written and read once."""
+    if chip is None:
+        return None
+    traffic = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    traffic += 2 * memory.temp_size_in_bytes
+    received = sum(collective.received(num_chips) for collective in collectives)
+    return bounds_of(chip, flops=flops, traffic=traffic, received=received)
+
+
+def _forecast(
+    bounds: Bounds | None,
+    chip: Chip | None,
+    peak: int,
+    collectives: list[Collective],
+    mesh: jax.sharding.Mesh,
+) -> Iterator[tuple[str, str]]:
+    """Rows of what bounds a step, and of what to do about it."""
+    if bounds is None or chip is None:
+        return
+    yield "a step takes", f"{_seconds(bounds)} (all at once to one after another)"
+    for name, seconds in bounds._asdict().items():
+        yield f"  {name}", f"{1e3 * seconds:,.3g} ms at the published peak"
+    share = peak / chip.memory
+    along: collections.Counter[str] = collections.Counter()
+    for collective in collectives:
+        along[" x ".join(collective.axes(mesh.shape))] += round(collective.received(mesh.size))
+    if bounds.binding == "links":
+        axis, size = along.most_common(1)[0]
+        advice = f"links bind, {_size(size)} of it along {axis}: try less of it"
+    else:
+        advice = f"{bounds.binding} binds, not the links: the split costs little"
+    if share < 0.5:
+        advice += "; half of the memory is free: try a larger batch, remat=dots or less fsdp"
+    yield "advice", f"{advice} (peak {share:.0%} of {gibibytes(int(chip.memory))})"
+
+
+def _seconds(bounds: Bounds) -> str:
+    return f"at least {max(bounds):.3g} to {sum(bounds):.3g} s"
 
 
 def topology_devices(name: str) -> Sequence[jax.Device]:

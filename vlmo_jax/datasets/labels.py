@@ -2,10 +2,11 @@
 caption.
 """
 
+import dataclasses
 import json
 import pathlib
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlmo_jax.datasets.errors import DataError
@@ -23,8 +24,28 @@ def folder_of(record_id: str) -> str:
     return posixpath.basename(posixpath.dirname(record_id))
 
 
-def read_labels(source: Any, told_by: str) -> list[str]:
-    """The class of each record of a split; all of them are read once.
+@dataclasses.dataclass(frozen=True)
+class ClassOf:
+    """Tells the class of a record; can be pickled.
+
+    Args:
+        told_by: one of TOLD_BY.
+        groups: caption -> class, where these tell it.
+    """
+
+    told_by: str
+    groups: Mapping[str, str]
+
+    def __call__(self, record: Any) -> str:
+        """The class of a record of images, "" where it has none."""
+        if self.told_by == "folder":
+            return folder_of(record.image_id)
+        text = record.texts[0] if record.texts else ""
+        return self.groups.get(text, "") if self.groups else text
+
+
+def class_of(source: Any, told_by: str) -> ClassOf:
+    """What tells the classes of the records of a split.
 
     Args:
         source: records of images.
@@ -32,18 +53,27 @@ def read_labels(source: Any, told_by: str) -> list[str]:
             in the set's groups.json; "text", the first caption.
 
     Raises:
+        DataError: there is no groups.json where it is needed.
+    """
+    groups = _read_groups(source, told_by) if told_by in ("group", "subgroup") else {}
+    return ClassOf(told_by, groups)
+
+
+def read_labels(source: Any, told_by: str) -> list[str]:
+    """The class of each record of a split; all of them are read once.
+
+    Args:
+        source, told_by: see `class_of`.
+
+    Raises:
         DataError: a record has no class; names it.
     """
     records: Sequence[Any] = TextsOnly(source)
-    table = _read_groups(source, told_by) if told_by in ("group", "subgroup") else {}
+    tell = class_of(source, told_by)
     labels = []
     for number in range(len(records)):
         record = records[number]
-        if told_by == "folder":
-            label = folder_of(record.image_id)
-        else:
-            text = record.texts[0] if record.texts else ""
-            label = table.get(text, "") if table else text
+        label = tell(record)
         if not label:
             raise DataError(
                 f"image {record.image_id!r} has no class that its {told_by} would tell; use another"
@@ -54,7 +84,12 @@ def read_labels(source: Any, told_by: str) -> list[str]:
 
 
 def _read_groups(source: Any, told_by: str) -> dict[str, str]:
-    """Caption -> class."""
+    """Caption -> class, of a data set or of several that are joined."""
+    parts = getattr(source, "parts", (source,))
+    return {text: name for part in parts for text, name in _groups_of(part, told_by).items()}
+
+
+def _groups_of(source: Any, told_by: str) -> dict[str, str]:
     path = pathlib.Path(getattr(source, "directory", "")) / GROUPS
     if not path.is_file():
         raise DataError(f"{path} is not there, which would tell the {told_by} of each caption")

@@ -13,6 +13,15 @@ import numpy as np
 
 from vlmo_jax.evals import collect
 from vlmo_jax.evals.answered_split import answer_split
+from vlmo_jax.evals.class_scores import (
+    TOP,
+    Classified,
+    class_metrics,
+    class_table,
+    confusion_of,
+    format_table,
+    prediction_lines,
+)
 from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
 from vlmo_jax.evals.predictions import write_predictions
 from vlmo_jax.input.evaluation import text_batches
@@ -24,8 +33,6 @@ from vlmo_jax.reports.metrics import announce
 from vlmo_jax.reports.pages.confusions import confusions_page
 from vlmo_jax.tasks.retrieval import Encoders
 from vlmo_jax.tasks.zero_shot import average
-
-_TOP, _LISTED = 5, 20
 
 
 class Classes(NamedTuple):
@@ -42,22 +49,6 @@ class Classes(NamedTuple):
     templates: tuple[str, ...]
 
 
-class Classified(NamedTuple):
-    """A split with what a model takes its images for.
-
-    Attributes:
-        truth: int [N], numbers of classes.
-        best: int [N, up to 5], likeliest first.
-        scores: float [N, up to 5], their similarities.
-        confusion: int [C, C], images of a class (row) that were taken for another (column).
-    """
-
-    truth: np.ndarray
-    best: np.ndarray
-    scores: np.ndarray
-    confusion: np.ndarray
-
-
 def classify(vectors: np.ndarray, prototypes: np.ndarray, truth: np.ndarray) -> Classified:
     """Takes each image for the classes whose vectors are nearest.
 
@@ -67,58 +58,9 @@ def classify(vectors: np.ndarray, prototypes: np.ndarray, truth: np.ndarray) -> 
         truth: int [N], their classes.
     """
     count, similarity = len(prototypes), vectors.astype(np.float64) @ prototypes.T
-    best = np.argsort(-similarity, axis=1, kind="stable")[:, :_TOP]
-    confusion = np.zeros((count, count), np.int64)
-    np.add.at(confusion, (truth, best[:, 0]), 1)
+    best = np.argsort(-similarity, axis=1, kind="stable")[:, :TOP]
+    confusion = confusion_of(truth, best[:, 0], count)
     return Classified(truth, best, np.take_along_axis(similarity, best, axis=1), confusion)
-
-
-def class_metrics(classified: Classified) -> dict[str, float]:
-    """accuracy, with more than five classes accuracy_top_5, class_accuracy (the mean over classes
-    that occur) and baseline_accuracy, that of naming the most frequent class: all 0 to 1.
-    """
-    truth, best, _, confusion = classified
-    right, counts = best == truth[:, None], confusion.sum(axis=1)
-    occurring = counts > 0
-    metrics = {"accuracy": float(right[:, 0].mean())}
-    if len(counts) > _TOP:
-        metrics["accuracy_top_5"] = float(right.any(axis=1).mean())
-    shares = np.diagonal(confusion)[occurring] / counts[occurring]
-    baseline = float(counts.max() / counts.sum())
-    return {**metrics, "class_accuracy": float(shares.mean()), "baseline_accuracy": baseline}
-
-
-def class_table(classes: Sequence[str], confusion: np.ndarray) -> list[dict[str, Any]]:
-    """Of each class that occurs its images, the share that is right, and what the others are taken
-    for most often, the most frequent first: plain values.
-    """
-    rows = []
-    for number in np.argsort(-confusion.sum(axis=1), kind="stable"):
-        row, count = confusion[number].copy(), int(confusion[number].sum())
-        if not count:
-            continue
-        right, row[number] = int(row[number]), 0
-        other = int(row.argmax())
-        rows.append(
-            {
-                "class": classes[number],
-                "images": count,
-                "accuracy": right / count,
-                "taken_for": classes[other] if row[other] else "",
-                "taken_for_images": int(row[other]),
-            }
-        )
-    return rows
-
-
-def format_table(rows: Sequence[Mapping[str, Any]], limit: int = _LISTED) -> list[str]:
-    """`class_table` as lines, the first `limit` of it."""
-    lines = [
-        f"  {row['class'][:28]:<28} {row['images']:6,} images  {row['accuracy']:7.2%}"
-        + (f"  {row['taken_for']} {row['taken_for_images']:,}" if row["taken_for"] else "")
-        for row in rows[:limit]
-    ]
-    return lines + ([f"  and {len(rows) - limit:,} more classes"] if len(rows) > limit else [])
 
 
 class ZeroShotEvaluator:
@@ -257,22 +199,10 @@ class ZeroShotEvaluation:
         for evaluator in self.evaluators:
             scores, classified = evaluator.evaluate(self.encoders, params, step)
             metrics |= metric_names(self.name, evaluator.name, scores)
-            lines = _lines(evaluator, classified)
+            lines = prediction_lines(evaluator.source, evaluator.classes.labels, classified)
             write_predictions(predictions, self.name, evaluator.name, lines)
             if page is not None and evaluator is shown and jax.process_index() == 0:
                 page.parent.mkdir(parents=True, exist_ok=True)
                 title = f"{evaluator.name}: {scores['accuracy']:.1%} right"
                 confusions_page(evaluator.classes.labels, classified.confusion, page, title=title)
         return metrics
-
-
-def _lines(evaluator: ZeroShotEvaluator, classified: Classified) -> Iterator[dict[str, Any]]:
-    """The predictions of a split, an object an image."""
-    labels = evaluator.classes.labels
-    for row in range(evaluator.num_records):
-        best = zip(classified.best[row], classified.scores[row], strict=True)
-        yield {
-            "image_id": evaluator.source[row].image_id,
-            "class": labels[classified.truth[row]],
-            "top": [[labels[number], round(float(score), 6)] for number, score in best],
-        }

@@ -22,6 +22,7 @@ _TAUGHT_BY = {
         "configs/stage3.py or configs/finetune_retrieval.py (with matching)",
     ),
     "vqa": ("vqa_head", "answers questions", "configs/finetune_vqa.py"),
+    "classes": ("head", "chooses from classes of its own", "configs/finetune_classify.py"),
 }
 
 

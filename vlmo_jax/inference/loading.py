@@ -16,11 +16,16 @@ from vlmo_jax.commands.paths import user_path
 from vlmo_jax.inference.heads import UnfitModelError
 from vlmo_jax.inference.model import Model
 from vlmo_jax.inference.parts import Loaded
-from vlmo_jax.inference.vocabularies import find_list_of_answers, find_tokenizer
+from vlmo_jax.inference.vocabularies import (
+    find_list_of_answers,
+    find_list_of_classes,
+    find_tokenizer,
+)
 from vlmo_jax.models.build import MODELS, abstract_model, model_maker
 from vlmo_jax.parallel import sharding
 from vlmo_jax.tasks.abilities import (
     AnswersQuestions,
+    ClassifiesImages,
     DualEncoder,
 )
 
@@ -42,6 +47,7 @@ def load(
     *,
     tokenizer: str | os.PathLike | None = None,
     answers: str | os.PathLike | None = None,
+    classes: str | os.PathLike | None = None,
     averaged: bool = False,
     batch_size: int | None = None,
     show_progress: bool = True,
@@ -55,6 +61,8 @@ def load(
             version, or a converted one.
         answers: file that lists the answers of a model fine-tuned on VQA, or its data set, where
             the checkpoint carries none.
+        classes: file that lists the classes of a classifier, one a line, where the checkpoint
+            carries none: a converted one.
         averaged: take the averaged parameters in place of those that were trained.
         batch_size: most rows of a batch over all local devices; None: as many as suit them. It
             changes how fast things are, and no value beyond rounding.
@@ -65,7 +73,7 @@ def load(
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        UnfitModelError: the model reads no texts beside images.
+        UnfitModelError: the model reads no texts beside images, and is no classifier of them.
         ValueError: an argument does not go with the checkpoint.
     """
     path = user_path(path)
@@ -78,7 +86,7 @@ def load(
     name, folder = directory / str(step), directory.parent
     meta = SavedParams(name, averaged=averaged).meta
     fields = meta["config"]["model"]
-    _check_reads_both(folder, meta)
+    _check_can_be_asked(folder, meta)
     mesh = sharding.make_mesh(devices=jax.local_devices())
     with jax.set_mesh(mesh):
         graphdef, abstract = abstract_model(model_maker(fields))
@@ -93,6 +101,7 @@ def load(
             answers=find_list_of_answers(meta, folder, _text(answers)),
             graphdef=graphdef,
             mesh=mesh,
+            classes=find_list_of_classes(meta, folder, _text(classes)),
         ),
         params,
         batch_size=_batch_size(batch_size, mesh),
@@ -100,10 +109,10 @@ def load(
     )
 
 
-def _check_reads_both(folder: Path, meta: Mapping[str, Any]) -> None:
+def _check_can_be_asked(folder: Path, meta: Mapping[str, Any]) -> None:
     kind = meta["config"]["model"].get("kind")
     module = MODELS[kind].module if kind in MODELS else object
-    if not issubclass(module, (DualEncoder, AnswersQuestions)):
+    if not issubclass(module, (DualEncoder, AnswersQuestions, ClassifiesImages)):
         missing = "texts"
     elif "mean" not in meta["preprocessing"]:  # of stage 2
         missing = "images"

@@ -31,11 +31,12 @@ from vlmo_jax.input.schema import Column
 from vlmo_jax.input.text.plain_texts import text_columns
 from vlmo_jax.input.text.prompts import fill_templates
 from vlmo_jax.tasks import zero_shot
+from vlmo_jax.tasks.classify import make_probabilities
 from vlmo_jax.tasks.retrieval import make_encoders
 from vlmo_jax.tasks.vqa import make_answerer
 
 # What a checkpoint says of images.
-_PIXELS = ("image_size", "longest_side", "patch_size", "resize", "mean", "std")
+_PIXELS = ("image_size", "longest_side", "patch_size", "resize", "crop_share", "mean", "std")
 _log = logging.getLogger(__name__)
 
 
@@ -57,9 +58,11 @@ class Model:
         params: the parameters, a nested dict of arrays on the devices.
         preprocessing: how images become arrays: plain JSON values.
         image_size: S, pixels a side.
-        text_length: T, tokens of a text with those of its begin and end.
+        image_form: what images become by that, such as squares or their middle.
+        text_length: T, tokens of a text with those of its begin and end; 0 for one without texts.
         tokenizer: None where the checkpoint has none.
         answers: that it chooses from, by id; None where they are not known.
+        classes: that a classifier was trained with, by number; None where they are not known.
         texts_cut: how many texts so far were longer than that, and were cut.
     """
 
@@ -68,12 +71,13 @@ class Model:
     ) -> None:
         self.name, self.config, self.params = loaded.name, loaded.config, params
         self.tokenizer, self.answers = loaded.tokenizer, loaded.answers
+        self.classes = loaded.classes
         self.image_size = int(self.config.model.image_size)
-        self.text_length = int(self.config.model.text_length)
+        self.text_length = int(self.config.model.get("text_length", 0))
         self.texts_cut = 0
         self._graphdef, self._mesh = loaded.graphdef, loaded.mesh
         self.preprocessing = {k: v for k, v in loaded.meta["preprocessing"].items() if k in _PIXELS}
-        self._images = image_form(self.preprocessing)
+        self.image_form = image_form(self.preprocessing)
         self._mean, self._std = (tuple(self.preprocessing[key]) for key in ("mean", "std"))
         self._encoders = make_encoders(self._graphdef, mean=self._mean, std=self._std)
         self._answerers: dict[int, Function] = {}  # by how many answers they give
@@ -213,26 +217,34 @@ class Model:
     def classify(
         self,
         images: Iterable[ImageInput] | ImageInput,
-        labels: Sequence[str],
+        labels: Sequence[str] | None = None,
         *,
         templates: Sequence[str] = ("{}",),
         on_error: OnError = "raise",
     ) -> np.ndarray:
-        """Which of some labels fits an image best, without training for them.
+        """Which class or label fits an image best: of those that a classifier was trained with,
+        `self.classes`, or of any labels, by a dual encoder and without training for them.
 
         Args:
             images, on_error: see the class.
-            labels: L, words or texts.
+            labels: L, words or texts; None: the classes of a classifier.
             templates: texts with {} for the label, such as "a photo of {}"; the vectors of several
                 are averaged.
 
         Returns:
-            float32 [N, L], the probability of each label; rows sum to 1.
+            float32 [N, L], the probability of each label or class; rows sum to 1.
 
         Raises:
             BrokenInputError: an image cannot be used.
-            UnfitModelError: the model has no dual encoder, or no tokenizer.
+            UnfitModelError: the model is no classifier, or with labels no dual encoder, or has no
+                tokenizer.
         """
+        if labels is None:
+            self._require("classes")
+            items, columns = as_items(images), self._image_columns
+            return _with_gaps(
+                self._run(self._classify, items, self._image_row, columns, on_error, "Classifying")
+            )
         texts = fill_templates(labels, templates)
         prototypes = zero_shot.average(self.encode_text(texts), [len(templates)] * len(labels))
         vectors = self.encode_image(images, on_error=on_error)
@@ -312,14 +324,14 @@ class Model:
 
     @functools.cached_property
     def _image_columns(self) -> dict[str, Column]:
-        return self._images.columns
+        return self.image_form.columns
 
     @functools.cached_property
     def _text_columns(self) -> dict[str, Column]:
         return text_columns(self.text_length)
 
     def _image_row(self, image: Any) -> Row:
-        return image_row(image, self._images)
+        return image_row(image, self.image_form)
 
     def _read_once(self, image: ImageInput) -> Row:
         [made] = self._batches.make([image], self._image_row, self._image_columns)
@@ -332,6 +344,10 @@ class Model:
                 " the file: vlmo_jax.load(..., tokenizer=FILE)"
             )
         return functools.partial(text_row, tokenizer=self.tokenizer, length=self.text_length)
+
+    @functools.cached_property
+    def _classify(self) -> Function:
+        return make_probabilities(self._graphdef, mean=self._mean, std=self._std)
 
     def _answerer(self, top_k: int) -> Function:
         if top_k not in self._answerers:

@@ -23,6 +23,7 @@ class Loaded(NamedTuple):
         answers: that it chooses from by id, None where they are not known.
         graphdef: of the module.
         mesh: of the devices.
+        classes: that it was trained to choose from by number, None where they are not known.
     """
 
     name: Path
@@ -32,6 +33,7 @@ class Loaded(NamedTuple):
     answers: tuple[str, ...] | None
     graphdef: nnx.GraphDef
     mesh: jax.sharding.Mesh
+    classes: tuple[str, ...] | None = None
 
 
 class Tokens(NamedTuple):

@@ -11,6 +11,7 @@ from vlmo_jax.checkpoints.carried import carried_files
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets.answer_lists import ANSWERS, answers_text, find_answers, read_answers
+from vlmo_jax.datasets.class_lists import CLASSES, classes_facts, read_classes
 from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.input.text.tokenizer import EMBEDDED, Tokenizer, load_tokenizer, read_tokenizer
 
@@ -104,6 +105,35 @@ def find_list_of_answers(
     except (DataError, OSError):
         return None
     return tuple(kept) if _digest(kept) == saved["sha256"] else None
+
+
+def find_list_of_classes(
+    meta: Mapping[str, Any], folder: Path, given: str | None
+) -> tuple[str, ...] | None:
+    """The classes that a model was trained to choose from by number, or None where they are
+    nowhere.
+
+    Args:
+        meta: of the checkpoint.
+        folder: work folder of it.
+        given: a file that a person names, or None.
+
+    Raises:
+        WrongFileError: that file lists other classes than those it was trained with.
+    """
+    if given:
+        number, saved = meta["config"]["model"].get("num_classes"), meta["preprocessing"]
+        classes = read_classes(user_path(given))
+        known = saved.get("classes")
+        if len(classes) != number or known and classes_facts(classes) != known:
+            raise WrongFileError(
+                f"classes={given} lists {len(classes)} classes, and the model in {folder} was"
+                f" trained with {number}{' others' if len(classes) == number else ''}; give the"
+                " list that it was trained with"
+            )
+        return tuple(classes)
+    carried = carried_files(meta).get(CLASSES)
+    return tuple(carried.decode().splitlines()) if carried else None
 
 
 def _digest(answers: Sequence[str]) -> str:

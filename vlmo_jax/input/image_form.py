@@ -9,7 +9,7 @@ from vlmo_jax.input.plain_images import CROPPED, CroppedRows, ImageForm, ImageRo
 # By what a checkpoint says of its images.
 FORMS: dict[str, Callable[[Mapping[str, Any]], ImageForm]] = {
     "square bicubic": lambda said: ImageRows(said["image_size"]),
-    CROPPED: lambda said: CroppedRows(said["image_size"]),
+    CROPPED: lambda said: CroppedRows(said["image_size"], said.get("crop_share", 1.0)),
     "patches bicubic": lambda said: CanvasRows(
         said["image_size"], said["longest_side"], said["patch_size"]
     ),

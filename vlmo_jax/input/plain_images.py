@@ -116,16 +116,33 @@ class ImageRows:
 class CroppedRows(ImageRows):
     """The same with the middle of an image in the place of all of it, which keeps its shape: as
     CLIP does; an `ImageForm`.
+
+    Args:
+        image_size: see `ImageRows`.
+        share: of the shorter side that the middle takes.
+
+    Raises:
+        ConfigError: a number is impossible.
     """
+
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            0 < self.share <= 1,
+            f"config.data.crop_share={self.share} must be more than 0 and at most 1",
+        )
 
     @property
     def preprocessing(self) -> dict[str, Any]:
         """How images become arrays: plain JSON values."""
-        return {"image_size": self.image_size, "resize": CROPPED}
+        said = {"image_size": self.image_size, "resize": CROPPED}
+        return said if self.share == 1 else {**said, "crop_share": self.share}
 
     def write(self, batch: Batch, row: int, picture: Image.Image, name: str = "image") -> None:
         """Writes the middle of a picture, its shorter side resized, into a row."""
-        batch[name][row] = np.asarray(pixels.resize_centre(picture, self.image_size))
+        batch[name][row] = np.asarray(pixels.resize_centre(picture, self.image_size, self.share))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ NAME.json alone where it has no arrays:
   bert_wordpiece     tokens, rows of them, and whole words to hide
   clip_bpe           ids that CLIP's tokenizers give texts
   nlvr2_consistency  accuracy and consistency
+  beit_classify      a BEiT that classifies: states, logits, losses, gradients
   layer_decay        factors of the rate by layer, and which parameters decay
   mixup              boxes, images and soft targets of mixup and CutMix
   segment_eval       accuracies and intersections over unions, logits of sliding windows
@@ -48,6 +49,7 @@ from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.interop.checks.albef import check_albef, check_momentum_after, join_step_before
 from vlmo_jax.interop.checks.beit import check_beit
+from vlmo_jax.interop.checks.beit_classify import check_beit_classify
 from vlmo_jax.interop.checks.byte_pairs import check_byte_pairs
 from vlmo_jax.interop.checks.clip import check_clip
 from vlmo_jax.interop.checks.dalle import check_dalle
@@ -76,6 +78,7 @@ CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], N
     "irtr": check_finetune,
     "resize": check_resize,
     "beit": check_beit,
+    "beit_classify": check_beit_classify,
     "dalle": check_dalle,
     "albef": check_albef,
     "albef_momentum_after": check_momentum_after,

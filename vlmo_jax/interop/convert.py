@@ -132,7 +132,8 @@ def convert(
     with whole_or_nothing(target) as folder:
         converted, types = _read(source, format_name, hints)
         aside = _cast(converted.aside, types)
-        config, saved_tokenizer, files = dict(converted.config), None, {}
+        config, saved_tokenizer = dict(converted.config), None
+        files = dict(converted.files)
         usual = FORMATS[format_name].tokenizer
         if vocabulary := _vocabulary(source, tokenizer, usual, config["model"]):
             shutil.copyfile(vocabulary, folder / vocabulary.name)

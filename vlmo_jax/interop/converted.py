@@ -1,6 +1,7 @@
 """A checkpoint of others in our terms, and what all formats share on the way to it and back."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ class Converted(NamedTuple):
         preprocessing: image size, resize, mean and std.
         aside: name -> array of tensors that our model has no place for.
         extra: plain values that `write` needs beside the config.
+        files: name -> contents of small files that the checkpoint carries.
     """
 
     params: dict
@@ -29,6 +31,7 @@ class Converted(NamedTuple):
     preprocessing: dict
     aside: dict
     extra: dict
+    files: Mapping[str, bytes] = MappingProxyType({})
 
 
 def preprocessing(image_size: int, statistics: Mapping[str, list[float]]) -> dict[str, Any]:

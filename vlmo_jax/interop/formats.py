@@ -12,7 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vlmo_jax.checkpoints.earlier import upgrade_config
-from vlmo_jax.interop import albef, beit, clip, dalle, vilbert, vilt, vlmo, vse_infinity
+from vlmo_jax.interop import (
+    albef,
+    beit,
+    beit_classifier,
+    clip,
+    dalle,
+    vilbert,
+    vilt,
+    vlmo,
+    vse_infinity,
+)
 from vlmo_jax.interop.converted import (
     CENTRED,
     RUNTIME,
@@ -165,6 +175,17 @@ class Format(NamedTuple):
 FORMATS = {
     "vlmo": Format(read_vlmo, write_vlmo),
     "beit": Format(read_beit, write_beit),
+    # One reader for all names; each spelling has its writer.
+    "beit_classifier": Format(
+        beit_classifier.read_beit_classifier,
+        beit_classifier.write_beit_classifier,
+        beit_classifier.hints_beside,
+    ),
+    "beit_classifier_hf": Format(
+        beit_classifier.read_beit_classifier,
+        beit_classifier.write_beit_classifier_hf,
+        beit_classifier.hints_beside,
+    ),
     "dalle": Format(read_dalle, write_dalle),
     "vilbert": Format(vilbert.read_vilbert, vilbert.write_vilbert),
     "albef": Format(albef.read_albef, albef.write_albef),

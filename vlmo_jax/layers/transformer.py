@@ -157,6 +157,7 @@ class MomeTransformer(nnx.Module):
         table_rows: rows of the relative position table, or None for no relative bias.
         shared_table: one table [1, rows, H] for all layers instead of one a layer.
         norm_epsilon: epsilon of all norms.
+        final_norm: whether a call ends with a norm.
         drop_path_rate: rate of the last block; it grows linearly from 0 over depth.
         remat: "none", "block" (keep block inputs only) or "dots" (keep matrix products).
         scan_layers: False unrolls the lower blocks.
@@ -179,6 +180,7 @@ class MomeTransformer(nnx.Module):
         table_rows: int | None = None,
         shared_table: bool = False,
         norm_epsilon: float = 1e-6,
+        final_norm: bool = True,
         drop_path_rate: float = 0.0,
         remat: str = "none",
         scan_layers: bool = True,
@@ -217,7 +219,7 @@ class MomeTransformer(nnx.Module):
         self.relative_position_bias = (
             param(zeros, (tables, table_rows, num_heads), axes, rngs) if table_rows else None
         )
-        self.norm = LayerNorm(width, epsilon=norm_epsilon, rngs=rngs)
+        self.norm = LayerNorm(width, epsilon=norm_epsilon, rngs=rngs) if final_norm else None
 
     def __call__(
         self,
@@ -230,7 +232,7 @@ class MomeTransformer(nnx.Module):
         read: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Runs all blocks and the final norm.
+        """Runs all blocks and the final norm, if there is one.
 
         Args:
             x: [B, N, D].
@@ -245,13 +247,13 @@ class MomeTransformer(nnx.Module):
             key: random key; None turns drop-path off.
 
         Returns:
-            [B, G, N or R, D], after the final norm.
+            [B, G, N or R, D].
         """
         with jax.named_scope("lower_blocks"):
             x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
         with jax.named_scope("upper_blocks"):
             x, _ = self._run_upper(x, upper_experts, mask=mask, index=index, read=read, key=key)
-        return self.norm(x)
+        return x if self.norm is None else self.norm(x)
 
     def block_states(
         self,

@@ -104,7 +104,7 @@ class BEiT(nnx.Module):
             attention=attention,
             **layers,
         )
-        _shrink_with_depth(self.transformer)
+        shrink_with_depth(self.transformer)
         self.mim_head = Linear(width, vocab_size, axes=("embed", "vocab"), **layers)
 
     def encode_image(
@@ -163,7 +163,7 @@ def check_sizes(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
     check_vocabulary(fields, mesh_shape)
 
 
-def _shrink_with_depth(transformer):
+def shrink_with_depth(transformer: MomeTransformer) -> None:
     """Divides what block l adds to the residual stream at the start by sqrt(2 l), l from 1: BEiT's
     own initialisation.
     """

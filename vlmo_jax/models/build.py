@@ -14,6 +14,7 @@ from vlmo_jax.models import (
     albef,
     albef_fields,
     beit,
+    classifier,
     clip,
     dual_vlmo,
     dvae,
@@ -75,6 +76,13 @@ MODELS = {
         beit.FIELDS,
         beit.check_sizes,
         memory.count_beit,
+        memory.values_of_transformer,
+    ),
+    "image_classifier": ModelKind(
+        classifier.ImageClassifier,
+        classifier.FIELDS,
+        classifier.check_sizes,
+        memory.count_image_classifier,
         memory.values_of_transformer,
     ),
     "discrete_vae": ModelKind(

@@ -151,6 +151,12 @@ def image_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> i
     return blocks + _patch_embedding_flops(model) + head
 
 
+def classification_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
+    """FLOPs of a classifier on an image: patch embedding, depth L(P), the head."""
+    blocks = model["depth"] * block_flops(_num_patches(model) + 1, model["width"], model["mlp_dim"])
+    return blocks + _patch_embedding_flops(model) + 2 * model["width"] * model["num_classes"]
+
+
 def visual_tokenizer_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
     """FLOPs of an image's way through encoder and decoder of a discrete VAE: convolutions, a
     multiplication and an addition as two.

@@ -58,6 +58,13 @@ def count_beit(fields: Fields) -> int:
     return _count_image(fields) + width + blocks + (width + 1) * vocab_size
 
 
+def count_image_classifier(fields: Fields) -> int:
+    """Parameters of a classifier; its norm stands in the place of a BEiT's last one."""
+    width, classes = fields["width"], fields["num_classes"]
+    beit = count_beit({**fields, "vocab_size": 1})
+    return beit - width - (width + 1) + (width + 1) * classes
+
+
 def count_discrete_vae(fields: Fields) -> int:
     """Parameters of a discrete VAE."""
     hidden, groups, blocks = (

@@ -9,7 +9,7 @@ to which a config is held before anything else is asked of the part.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from flax import nnx
@@ -95,6 +95,14 @@ class Data(Protocol):
 
     def preprocessing(self) -> dict[str, Any]:
         """How inputs become arrays, kept with every checkpoint: plain JSON values."""
+
+
+@runtime_checkable
+class BringsFiles(Protocol):
+    """Data whose files a model is of no use without, such as the list of its answers."""
+
+    def files(self) -> dict[str, bytes]:
+        """Name -> contents, once the data are open; a checkpoint carries them."""
 
 
 class TaskRecipe(Protocol):

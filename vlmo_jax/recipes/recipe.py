@@ -28,7 +28,6 @@ from vlmo_jax.commands.fields import (
     Whole,
     check_fields,
 )
-from vlmo_jax.datasets.answer_lists import ANSWERS, answers_text
 from vlmo_jax.evals.evaluation import Evaluation
 from vlmo_jax.input.schema import Batch
 from vlmo_jax.input.text.tokenizer import Tokenizer
@@ -36,11 +35,10 @@ from vlmo_jax.models.build import MODELS, check_model, model_maker
 from vlmo_jax.parallel import sharding
 from vlmo_jax.parallel.memory import host_bytes
 from vlmo_jax.recipes.data import DATA
-from vlmo_jax.recipes.data.questions import QuestionsData
 from vlmo_jax.recipes.evaluations import EVALUATIONS
 from vlmo_jax.recipes.evaluations.splits import check_name
 from vlmo_jax.recipes.memory import check_evaluation, check_input, check_training
-from vlmo_jax.recipes.protocols import Batches, Data, EvaluationRecipe, TaskRecipe
+from vlmo_jax.recipes.protocols import Batches, BringsFiles, Data, EvaluationRecipe, TaskRecipe
 from vlmo_jax.recipes.tasks import TASKS
 from vlmo_jax.tasks.protocols import Task
 from vlmo_jax.training.optimizer import check_optimizer, check_schedule
@@ -325,8 +323,8 @@ class Recipe:
         files = {}
         if self.tokenizer is not None:
             files[f"tokenizer{self.tokenizer.path.suffix}"] = self.tokenizer.contents
-        if isinstance(self.data, QuestionsData):
-            files[ANSWERS] = answers_text(self.data.targets.answers).encode()
+        if isinstance(self.data, BringsFiles):
+            files |= self.data.files()
         return files
 
     @functools.cached_property

@@ -18,7 +18,7 @@ from vlmo_jax.input.regions import EvalRegions, RegionRows
 from vlmo_jax.tasks import visual
 
 # What `config.data.resize` may be: all of an image as a square, or the square in its middle.
-RESIZES = {"square": ImageRows, "centre_crop": CroppedRows}
+RESIZES = ("square", "centre_crop")
 
 
 class Seen(NamedTuple):
@@ -63,8 +63,12 @@ def canvas_of(config: ConfigDict) -> CanvasRows | None:
 
 def image_form_of(config: ConfigDict) -> ImageForm:
     """What images become for the model of a recipe that reads images."""
-    squares = RESIZES[config.data.get("resize", "square")]
-    return canvas_of(config) or squares(config.model.image_size)
+    if canvas := canvas_of(config):
+        return canvas
+    size, data = config.model.image_size, config.data
+    if data.get("resize", "square") == "centre_crop":
+        return CroppedRows(size, data.get("crop_share", 1.0))
+    return ImageRows(size)
 
 
 def seen_by(config: ConfigDict) -> Seen:

@@ -20,6 +20,14 @@ class PredictsMaskedImages(Protocol):
 
 
 @runtime_checkable
+class ClassifiesImages(Protocol):
+    """A model that chooses from classes that it was trained on."""
+
+    def class_logits(self, image: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """[B, S, S, 3] -> logits of classes [B, K]."""
+
+
+@runtime_checkable
 class EncodesText(Protocol):
     """A model for masked language modelling on text alone."""
 

@@ -10,20 +10,17 @@ features alone, so that a step may also be taken in pieces with the negatives of
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vlmo_jax.layers.embeddings import normalize_image
-from vlmo_jax.objectives.contrastive import (
-    contrastive_logits,
-    contrastive_loss,
-    duplicate_pairs,
-    retrieval_accuracy,
-)
+from vlmo_jax.objectives.batch_contrast import compare_batch
 from vlmo_jax.objectives.masked_language import masked_counts, masked_totals
-from vlmo_jax.objectives.matching import matching_loss, sample_hard_negatives
+from vlmo_jax.objectives.matching import matching_loss
+from vlmo_jax.parallel.ring import take_rows
 from vlmo_jax.parallel.sharding import constrain
 from vlmo_jax.tasks.abilities import PretrainsOnPairs
 from vlmo_jax.tasks.gradients import contrastive_gradients
@@ -80,6 +77,8 @@ class PairPretrainTask(Stateless):
         num_fused: F, pairs of a batch that take the fused passes, a divisor of the batch; 0: all.
         easier_negatives: 0 draws negatives from the softmax of the similarities, as the paper does,
             1 at random; in between, similarities are multiplied by 1 less this.
+        contrast_chunk: how many columns of the similarities are there at a time, and images of
+            negatives come past shard by shard; 0: all.
         dropout: whether dropout and drop-path draw anything.
     """
 
@@ -93,6 +92,7 @@ class PairPretrainTask(Stateless):
     mask_duplicates: bool = False
     num_fused: int = 0
     easier_negatives: float = 0.0
+    contrast_chunk: int = 0
     dropout: bool = False
 
     @property
@@ -127,26 +127,21 @@ class PairPretrainTask(Stateless):
         Returns:
             Weighted loss, Negatives, and metrics name -> scalar.
         """
-        ignored = None
-        if self.mask_duplicates:
-            ignored = duplicate_pairs(batch["image_id"], batch["text_id"])
-        image_to_text, text_to_image = contrastive_logits(
-            features.image, features.text, features.logit_scale
+        compare = functools.partial(
+            compare_batch,
+            ids=tuple(batch[name] for name in PAIR_IDS) if self.mask_duplicates else (),
+            chunk=self.contrast_chunk,
+            easier_negatives=self.easier_negatives,
         )
-        itc = contrastive_loss(image_to_text, text_to_image, ignored)
-        itc_vl = contrastive_loss(
-            *contrastive_logits(features.image_vl, features.text_vl, features.logit_scale_vl),
-            ignored,
-        )
+        contrast = compare(features.image, features.text, features.logit_scale)
+        contrast_vl = compare(features.image_vl, features.text_vl, features.logit_scale_vl)
         image_key, text_key = jax.random.split(key)
-        negatives = Negatives(
-            image=sample_hard_negatives(image_key, self._soften(text_to_image), ignored),
-            text=sample_hard_negatives(text_key, self._soften(image_to_text), ignored),
-        )
+        negatives = Negatives(*contrast.draw(image_key, text_key))
+        to_text, to_image = contrast.accuracies()
         metrics = {
-            "itc_loss": 0.5 * (itc + itc_vl),
-            "itc_image_to_text_accuracy": retrieval_accuracy(image_to_text),
-            "itc_text_to_image_accuracy": retrieval_accuracy(text_to_image),
+            "itc_loss": 0.5 * (contrast.loss + contrast_vl.loss),
+            "itc_image_to_text_accuracy": to_text,
+            "itc_text_to_image_accuracy": to_image,
             "logit_scale": jnp.exp(features.logit_scale),
         }
         return self.itc_weight * metrics["itc_loss"], negatives, metrics
@@ -157,7 +152,8 @@ class PairPretrainTask(Stateless):
         """
         step = len(batch["image"]) // (self.num_fused or len(batch["image"]))
         rows, negatives = jax.tree.map(lambda x: _every(x, step), (dict(batch), negatives))
-        return {**rows, **fetch_negatives(batch, negatives)}
+        fetch = pass_negatives if self.contrast_chunk else fetch_negatives
+        return {**rows, **fetch(batch, negatives)}
 
     def counts(self, batch: Batch) -> dict[str, Any]:
         """What the sums of the fused passes are divided by: 3 matches a pair, masked tokens."""
@@ -211,9 +207,6 @@ class PairPretrainTask(Stateless):
         )
         return states.reshape(len(image), 4, *states.shape[1:])
 
-    def _soften(self, logits):
-        return (1 - self.easier_negatives) * logits if self.easier_negatives else logits
-
     def _normalize(self, image):
         return normalize_image(image, self.mean, self.std) if image.dtype == jnp.uint8 else image
 
@@ -231,6 +224,15 @@ def fetch_negatives(batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
         for name in ("token_ids", "token_mask")
     }
     return {"negative_image": images, **texts}
+
+
+def pass_negatives(batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
+    """The same arrays as of `fetch_negatives`, and the same bytes between devices, of which none
+    holds more images than its own and those of one other shard.
+    """
+    images = take_rows({"negative_image": batch["image"]}, negatives.image)
+    texts = {f"negative_{name}": batch[name] for name in ("token_ids", "token_mask")}
+    return {**images, **take_rows(texts, negatives.text)}
 
 
 def _every(x, step):

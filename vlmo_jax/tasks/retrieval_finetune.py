@@ -16,19 +16,19 @@ import jax
 import jax.numpy as jnp
 
 from vlmo_jax.layers.embeddings import normalize_image
-from vlmo_jax.objectives.contrastive import (
-    contrastive_logits,
-    contrastive_loss,
-    duplicate_pairs,
-    retrieval_accuracy,
-)
-from vlmo_jax.objectives.matching import matching_loss, sample_hard_negatives
+from vlmo_jax.objectives.batch_contrast import BatchContrast, compare_batch
+from vlmo_jax.objectives.matching import matching_loss
 from vlmo_jax.tasks.abilities import (
     FusesPairs,
     LearnsToRetrieve,
 )
 from vlmo_jax.tasks.gradients import contrastive_gradients
-from vlmo_jax.tasks.pair_pretrain import PAIR_IDS, Negatives, fetch_negatives
+from vlmo_jax.tasks.pair_pretrain import (
+    PAIR_IDS,
+    Negatives,
+    fetch_negatives,
+    pass_negatives,
+)
 from vlmo_jax.tasks.protocols import (
     Batch,
     Metrics,
@@ -51,6 +51,7 @@ class RetrievalTask(Stateless):
     Args:
         mean, std: triples of [0, 1] that normalise the uint8 images of a batch.
         mask_duplicates: leave pairs with the same image or caption out of the negatives.
+        contrast_chunk: how many columns of the similarities are there at a time; 0: all.
         dropout: whether dropout and drop-path draw anything.
     """
 
@@ -59,6 +60,7 @@ class RetrievalTask(Stateless):
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     mask_duplicates: bool = False
+    contrast_chunk: int = 0
     dropout: bool = False
 
     @property
@@ -89,9 +91,8 @@ class RetrievalTask(Stateless):
             context: nothing.
             key: not used.
         """
-        logits = self._logits(features)
-        loss = contrastive_loss(*logits, self._ignored(batch))
-        return loss, (), _describe(loss, logits, features)
+        contrast = self.compare(features, batch)
+        return contrast.loss, (), _describe(contrast, features)
 
     def fused_pairs(self, batch: Batch, negatives: Any) -> dict[str, jax.Array]:
         """There are none."""
@@ -109,13 +110,10 @@ class RetrievalTask(Stateless):
         """uint8 images as the model reads them."""
         return jnp.asarray(normalize_image(image, self.mean, self.std))
 
-    def _logits(self, features: Features) -> tuple[jax.Array, jax.Array]:
-        return contrastive_logits(*features)
-
-    def _ignored(self, batch: Batch) -> jax.Array | None:
-        if not self.mask_duplicates:
-            return None
-        return duplicate_pairs(batch["image_id"], batch["text_id"])
+    def compare(self, features: Features, batch: Batch) -> BatchContrast:
+        """Compares the images and texts of the global batch."""
+        ids = tuple(batch[name] for name in PAIR_IDS) if self.mask_duplicates else ()
+        return compare_batch(*features, ids=ids, chunk=self.contrast_chunk)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,19 +142,15 @@ class RetrievalMatchingTask(RetrievalTask):
             context: nothing.
             key: random key of the negatives.
         """
-        ignored, logits = self._ignored(batch), self._logits(features)
-        loss = contrastive_loss(*logits, ignored)
+        contrast = self.compare(features, batch)
         image_key, text_key = jax.random.split(key)
-        image_to_text, text_to_image = logits
-        negatives = Negatives(
-            image=sample_hard_negatives(image_key, text_to_image, ignored),
-            text=sample_hard_negatives(text_key, image_to_text, ignored),
-        )
-        return loss, negatives, _describe(loss, logits, features)
+        negatives = Negatives(*contrast.draw(image_key, text_key))
+        return contrast.loss, negatives, _describe(contrast, features)
 
     def fused_pairs(self, batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
         """All pairs of the batch, and their negatives."""
-        return {**batch, **fetch_negatives(batch, negatives)}
+        fetch = pass_negatives if self.contrast_chunk else fetch_negatives
+        return {**batch, **fetch(batch, negatives)}
 
     def counts(self, batch: Batch) -> dict[str, Any]:
         """Three matches a pair."""
@@ -187,11 +181,11 @@ class RetrievalMatchingTask(RetrievalTask):
         }
 
 
-def _describe(loss: jax.Array, logits: tuple[jax.Array, jax.Array], features: Features) -> Metrics:
-    image_to_text, text_to_image = logits
+def _describe(contrast: BatchContrast, features: Features) -> Metrics:
+    to_text, to_image = contrast.accuracies()
     return {
-        "itc_loss": loss,
-        "itc_image_to_text_accuracy": retrieval_accuracy(image_to_text),
-        "itc_text_to_image_accuracy": retrieval_accuracy(text_to_image),
+        "itc_loss": contrast.loss,
+        "itc_image_to_text_accuracy": to_text,
+        "itc_text_to_image_accuracy": to_image,
         "logit_scale": jnp.exp(features.logit_scale),
     }

@@ -142,6 +142,12 @@ def _check_meta(recipe: Recipe, meta: dict[str, Any], path: Path | str) -> None:
             f" one of {saved['answers']['number']} that {path} was trained with, by whose ids it"
             " answers; give that with --config.data.answers=FILE"
         )
+    if "classes" in saved and "classes" in now and saved["classes"] != now["classes"]:
+        raise ConfigError(
+            f"config.data.source has {now['classes']['number']} classes, which are not the"
+            f" {saved['classes']['number']} that {path} was trained with, by whose numbers it"
+            " answers; list those with --config.data.class_list=FILE"
+        )
     if recipe.tokenizer is None:
         return
     tokenizer = meta["tokenizer"]

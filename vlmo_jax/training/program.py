@@ -139,7 +139,7 @@ def initial_state(program: Program, checkpoints: Checkpoints) -> tuple[TrainStat
                 fresh=config.init_fresh,
                 model=config.model.to_dict(),
                 tokenizer=program.recipe.tokenizer_meta(),
-                answers=program.recipe.data.preprocessing().get("answers"),
+                lists=program.recipe.data.preprocessing(),
             )
         return program.first_state(params), "\n".join(report.summary()).removeprefix(
             "Warm start from "

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vlmo_jax.checkpoints.warm_start.numbered import HEADS_OF_LISTS
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.recipes import Recipe
 
@@ -23,8 +24,11 @@ RESUMABLE = (
     "evals",
     "accumulation",
 )
-RESUMABLE_MODEL = ("attention",)
-RESUMABLE_DATA = ("num_workers", "num_threads", "prefetch", "max_broken_fraction")
+RESUMABLE_FIELDS = {
+    "data": ("num_workers", "num_threads", "prefetch", "max_broken_fraction"),
+    "model": ("attention",),
+    "task": ("contrast_chunk",),
+}
 
 Change = tuple[str, Any, Any]  # a field, its old value, its new one
 
@@ -76,10 +80,11 @@ def _changed_contents(recipe: Recipe, meta: Mapping[str, Any]) -> Iterator[str]:
             f"config.tokenizer={config.tokenizer!r} (SHA-256 {tokenizer['sha256'][:12]}..., now"
             f" {tokenizer_now['sha256'][:12]}...)"
         )
-    answers = meta.get("preprocessing", {}).get("answers")
-    answers_now = recipe.data.preprocessing().get("answers")
-    if answers and answers != answers_now:
-        yield f"config.data.answers ({answers}, now {answers_now}), by whose ids it answers"
+    lists, lists_now = meta.get("preprocessing", {}), recipe.data.preprocessing()
+    for name, head in HEADS_OF_LISTS.items():
+        old, new = lists.get(name), lists_now.get(name)
+        if old and old != new:
+            yield f"{head.field} ({old}, now {new}), by whose ids it answers"
     frozen_now = recipe.frozen_identity
     for name, identity in meta.get("frozen", {}).items():
         if frozen_now.get(name) != identity:
@@ -92,7 +97,7 @@ def _changed_fields(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterabl
         if key in RESUMABLE or old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
-            skipped = {"data": RESUMABLE_DATA, "model": RESUMABLE_MODEL}.get(key, ())
+            skipped = RESUMABLE_FIELDS.get(key, ())
             for field in sorted(set(new) | set(old)):
                 if field not in skipped and _differ(old, new, field):
                     yield f"{key}.{field}", old.get(field), new.get(field)

@@ -34,6 +34,10 @@ def make_model(stage, **model):
     if stage == "stage1":
         fields = {name: value for name, value in fields.items() if not name.startswith("text_")}
         return build.model_maker({"kind": "beit", **fields})
+    if stage == "classify":
+        texts = ("text_length", "text_positions", "vocab_size")
+        fields = {name: value for name, value in fields.items() if name not in texts}
+        return build.model_maker({"kind": "image_classifier", **fields, "num_classes": 3})
     return build.model_maker({"kind": "vlmo", **fields, **STAGES[stage]})
 
 

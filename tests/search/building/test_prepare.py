@@ -11,22 +11,26 @@ from PIL import Image
 
 from tests.search.worlds import draw
 from vlmo_jax.inference.inputs import image_row
+from vlmo_jax.input.plain_images import CroppedRows, ImageRows
 from vlmo_jax.search.building import prepare
 from vlmo_jax.search.building.prepare import Preparer
 from vlmo_jax.search.building.walk import FoundFile
 
+SQUARES = ImageRows(16)
 
-def prepared(path, known=()):
+
+def prepared(path, known=(), form=SQUARES):
     found = FoundFile(path.name, None, path.stat().st_size, path.stat().st_mtime_ns, None)
-    return Preparer(path.parent, 16, known.__contains__).prepare(found)
+    return Preparer(path.parent, form, known.__contains__).prepare(found)
 
 
 def test_the_model_sees_what_it_sees_of_the_file_itself(tmp_path):
     made = Image.Exif()
     made[0x0112] = 6  # lies on its side
     path = draw(tmp_path / "a.jpg", 3, size=(400, 100), exif=made)
-    one = prepared(path)
-    assert np.array_equal(one.new.square, image_row(path, 16).arrays["image"])
+    for form in (CroppedRows(16), ImageRows(16)):
+        one = prepared(path, form=form)
+        assert np.array_equal(one.new.pixels, image_row(path, form).arrays["image"])
     assert (one.new.width, one.new.height) == (100, 400)
     thumbnail = Image.open(io.BytesIO(one.new.thumbnail))
     assert thumbnail.format == "JPEG" and thumbnail.size == (80, 320)
@@ -39,7 +43,7 @@ def test_pictures_of_any_kind_have_a_small_copy(tmp_path, mode):
     Image.new(mode, (1, 3000)).save(path)
     one = prepared(path)
     assert Image.open(io.BytesIO(one.new.thumbnail)).size == (1, 320)
-    assert one.new.square.shape == (16, 16, 3) and (one.new.width, one.new.height) == (1, 3000)
+    assert one.new.pixels.shape == (16, 16, 3) and (one.new.width, one.new.height) == (1, 3000)
 
 
 def bomb(side):

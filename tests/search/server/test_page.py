@@ -15,7 +15,7 @@ from vlmo_jax.datasets import open_source
 from vlmo_jax.datasets.images import decode_image
 from vlmo_jax.search import open_index
 from vlmo_jax.search.building.update import update_index
-from vlmo_jax.search.commands.demo import MODEL
+from vlmo_jax.search.demo.bundled import BUNDLED
 from vlmo_jax.search.queries import Searcher
 
 drawing = pytest.importorskip("docs.draw_search", reason="pip install playwright")
@@ -57,8 +57,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(folder):
-    model = vlmo_jax.load(MODEL, show_progress=False)
-    update_index(folder / "pictures", folder / "index", model, MODEL)
+    model = vlmo_jax.load(BUNDLED, show_progress=False)
+    update_index(folder / "pictures", folder / "index", model, BUNDLED)
     with (
         open_index(folder / "index") as index,
         serving(Searcher(index, model)) as client,

@@ -22,8 +22,9 @@ from vlmo_jax.checkpoints.param_names import (
     towers_of,
 )
 from vlmo_jax.checkpoints.saved_params import SavedParams
-from vlmo_jax.checkpoints.warm_start.plan import Plan, check_answers, check_tokenizer, make_plan
-from vlmo_jax.checkpoints.warm_start.resize import Resize
+from vlmo_jax.checkpoints.warm_start.numbered import check_lists, check_tokenizer
+from vlmo_jax.checkpoints.warm_start.plan import Plan, make_plan
+from vlmo_jax.checkpoints.warm_start.resize import ADDED_ROWS, Resize
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def warm_start(
     fresh: Sequence[str],
     model: Mapping[str, Any],
     tokenizer: Mapping[str, str] | None = None,
-    answers: Mapping[str, Any] | None = None,
+    lists: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], WarmStartReport]:
     """Makes the first parameters of a run from those of a checkpoint.
 
@@ -98,7 +99,7 @@ def warm_start(
         model: mapping, `config.model` of the run.
         tokenizer: mapping with `file` and `sha256` of the run's tokenizer; None for a run without
             texts.
-        answers: mapping with `sha256` of the list that the run answers by; None for one without.
+        lists: preprocessing of the run, which says by what lists its heads answer.
 
     Returns:
         The parameters as a nested dict, and a WarmStartReport.
@@ -126,10 +127,10 @@ def warm_start(
         checkpoint=saved.name,
     )
     check_tokenizer(
-        plan, saved=saved.meta.get("tokenizer"), wanted=tokenizer, checkpoint=saved.name
+        plan.fills, saved=saved.meta.get("tokenizer"), wanted=tokenizer, checkpoint=saved.name
     )
     trained = saved.meta.get("preprocessing") or {}
-    check_answers(plan, saved=trained.get("answers"), wanted=answers, checkpoint=saved.name)
+    check_lists(plan.fills, saved=trained, wanted=lists or {}, checkpoint=saved.name)
     arrays = _list_arrays(saved, source, target, wanted, plan)
     leaves = _fill(saved, arrays, initialise)
     params = {
@@ -147,8 +148,9 @@ def _report(saved: SavedParams, plan: Plan, towers: frozenset[Path]) -> WarmStar
     return WarmStartReport(
         checkpoint=str(saved.name),
         step=saved.step,
-        matched=tuple(name for name in plan.fills if name not in resized),
-        resampled=tuple((name, resize.detail) for name, resize in resized.items()),
+        matched=tuple(name for name in plan.fills if name not in resized | dict(plan.added)),
+        resampled=tuple((name, resize.detail) for name, resize in resized.items())
+        + tuple((name, f"with {adding} added") for name, adding in plan.added.items()),
         fresh=plan.fresh,
         unused=plan.unused,
         idle=plan.idle,
@@ -158,12 +160,13 @@ def _report(saved: SavedParams, plan: Plan, towers: frozenset[Path]) -> WarmStar
 
 class _Part(NamedTuple):
     """A part of an array of the model, and the slots of the checkpoint that fill it, none where the
-    seed does.
+    seed does; `added` is what a row of is added to that, and the row.
     """
 
     slot: Slot
     sources: tuple[Slot, ...]
     resize: Resize | None
+    added: tuple[Path, int] | None = None
 
     @property
     def needs_seed(self) -> bool:
@@ -193,7 +196,8 @@ class _Array:
     @property
     def sources(self) -> set[Path]:
         """Paths of the saved arrays that fill a part of it."""
-        return {slot.path for part in self.parts for slot in part.sources}
+        filling = {slot.path for part in self.parts for slot in part.sources}
+        return filling | {part.added[0] for part in self.parts if part.added}
 
 
 def _list_arrays(
@@ -209,7 +213,9 @@ def _list_arrays(
         fill = plan.fills.get(name)
         for slot in param.slots:
             sources, resize = (source[fill.source].slots, fill.resize) if fill else ((), None)
-            parts.setdefault(slot.path, []).append(_Part(slot, sources, resize))
+            adding = plan.added.get(name)
+            added = (source[adding].slots[0].path, ADDED_ROWS[adding]) if adding else None
+            parts.setdefault(slot.path, []).append(_Part(slot, sources, resize, added))
     arrays = [
         _Array(path, wanted[path], tuple(own), _find_twin(wanted[path], own, saved.shapes))
         for path, own in parts.items()
@@ -225,7 +231,7 @@ def _find_twin(
     """The saved array that holds exactly what an array of the model is to hold, in the same places,
     or None.
     """
-    if any(part.resize for part in parts):
+    if any(part.resize or part.added for part in parts):
         return None
     candidates = [
         {place.path for place in part.sources if place[1:] == part.slot[1:]} for part in parts
@@ -276,7 +282,7 @@ def _compose(array: _Array, host: Mapping[Path, np.ndarray]) -> tuple[np.ndarray
     """An array of the model on the host, and which of its values the checkpoint fills."""
     values = np.empty(array.leaf.shape, array.leaf.dtype)
     filled = np.zeros(array.leaf.shape, bool)
-    for slot, sources, resize in array.parts:
+    for slot, sources, resize, added in array.parts:
         here, mark = slot.view(values), slot.view(filled)
         if resize:
             here[0], mark[0] = resize.apply(host[sources[0].path])
@@ -289,6 +295,9 @@ def _compose(array: _Array, host: Mapping[Path, np.ndarray]) -> tuple[np.ndarray
                     first - place.start : last - place.start
                 ]
         mark[...] = bool(sources)
+        if added:
+            path, row = added
+            here += host[path][row]
     return values, filled
 
 

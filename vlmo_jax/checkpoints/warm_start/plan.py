@@ -4,18 +4,17 @@ compiled.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from vlmo_jax.checkpoints.param_names import NamedParameter, Path, group_names, towers_of
-from vlmo_jax.checkpoints.warm_start.resize import RESIZES, Resize, plan_resize
+from vlmo_jax.checkpoints.warm_start.numbered import VOCABULARY, leave_out_vocabulary
+from vlmo_jax.checkpoints.warm_start.resize import ADDED_ROWS, RESIZES, Resize, plan_resize
 from vlmo_jax.commands.config_errors import ConfigError, require
 from vlmo_jax.commands.fields import Regex, Several
 from vlmo_jax.layers.modality_experts import EXPERTS
 
-ACTIONS = ("copy", "resample", "skip")
-# Parameters with an entry a token of the vocabulary.
-VOCABULARY = ("text_embedding/word", "mlm_head/decoder/kernel", "mlm_head/decoder/bias")
-ANSWERS = "vqa_head/out/kernel"  # with an entry an answer
+ACTIONS = ("copy", "resample", "skip", "add")
 KINDS_WITH_STAGES = ("vlmo", "beit")
 SIZES = ("patch_size", "width", "depth", "num_heads", "mlp_dim")
 
@@ -32,15 +31,17 @@ class Fill(NamedTuple):
 class Plan(NamedTuple):
     """What is to happen.
 
-    `fills`: name in the model -> Fill. `fresh`: names in the model (or of some of their rows) that
-    the seed fills. `unused`: names in the checkpoint that a rule skips. `idle`: rules and fresh
-    patterns that match nothing.
+    `fills`: name in the model -> Fill. `added`: name in the model -> name in the checkpoint, of
+    which a row is added to what fills it (see resize.ADDED_ROWS). `fresh`: names in the model (or
+    of some of their rows) that the seed fills. `unused`: names in the checkpoint that a rule skips.
+    `idle`: rules and fresh patterns that match nothing.
     """
 
     fills: dict[str, Fill]
     fresh: tuple[str, ...]
     unused: tuple[str, ...]
     idle: tuple[str, ...]
+    added: Mapping[str, str] = MappingProxyType({})
 
 
 class Rule(NamedTuple):
@@ -98,6 +99,7 @@ def make_plan(
     grid, new_grid = _grid(source_model), _grid(model)
     fills: dict[str, Fill] = {}
     problems = Problems([], [], {}, [])
+    added: dict[str, str] = {}
     unused, used = [], set()
     for name, saved in source.items():
         number = next((n for n, rule in enumerate(compiled) if rule.regex.fullmatch(name)), None)
@@ -109,6 +111,8 @@ def make_plan(
         place = _new_name(rule, name)
         if rule.action == "skip":
             unused.append(name)
+        elif rule.action == "add":
+            added |= _added(rule, name, saved, target)
         elif place not in target:
             problems.unexplained.append(name)
         elif place in fills or place in problems.misfits:
@@ -129,7 +133,23 @@ def make_plan(
     idle += [
         regex.pattern for regex in patterns if not any(regex.fullmatch(name) for name in started)
     ]
-    return Plan(fills, tuple(started), tuple(unused), tuple(idle))
+    return Plan(fills, tuple(started), tuple(unused), tuple(idle), added)
+
+
+def _added(
+    rule: Rule, name: str, saved: NamedParameter, target: Mapping[str, NamedParameter]
+) -> dict[str, str]:
+    """What a parameter of the checkpoint is added to: name in the model -> its name."""
+    regex = re.compile(rule.template or "")
+    places = [place for place in target if regex.fullmatch(place)]
+    row = ADDED_ROWS.get(name, len(saved.shape) and saved.shape[0])
+    fits = row < saved.shape[0] and all(target[p].shape == saved.shape[1:] for p in places)
+    if not places or not fits:
+        raise ValueError(
+            f"config.init_rules: {name} {list(saved.shape)} cannot be added to"
+            f" {rule.template!r}; only a row of {', '.join(ADDED_ROWS)} can, to parameters as long"
+        )
+    return dict.fromkeys(places, name)
 
 
 def _new_name(rule: Rule, name: str) -> str:
@@ -148,69 +168,6 @@ def _fresh_parts(fills: Mapping[str, Fill]) -> list[str]:
 
 def _any_matches(patterns: Iterable[re.Pattern], name: str) -> bool:
     return any(regex.fullmatch(name) for regex in patterns)
-
-
-def check_tokenizer(
-    plan: Plan,
-    *,
-    saved: Mapping[str, str] | None,
-    wanted: Mapping[str, str] | None,
-    checkpoint: Any,
-) -> None:
-    """Refuses rows of a vocabulary that another tokenizer numbers.
-
-    Args:
-        plan: Plan.
-        saved, wanted: mappings with `file` and `sha256`, of the checkpoint and of the run; None
-            where there is none.
-        checkpoint: its name, for the message.
-
-    Raises:
-        ValueError: the tokenizers differ, and the plan copies rows of the vocabulary.
-    """
-    tables = [name for name in VOCABULARY if name in plan.fills]
-    if tables and saved and wanted and saved["sha256"] != wanted["sha256"]:
-        raise ValueError(
-            f"checkpoint {checkpoint} was trained with the tokenizer {saved['file']} (SHA-256"
-            f" {saved['sha256'][:12]}...), this run has {wanted['file']}"
-            f" ({wanted['sha256'][:12]}...), so the rows of {', '.join(tables)} would be other"
-            f" words; use the checkpoint's tokenizer, or {_leave_out_vocabulary(tables)}"
-        )
-
-
-def _leave_out_vocabulary(tables):
-    pattern = "|".join(tables)
-    return (
-        f'start them fresh: put ("{pattern}", "skip") first in config.init_rules and add'
-        f' "{pattern}" to config.init_fresh'
-    )
-
-
-def check_answers(
-    plan: Plan,
-    *,
-    saved: Mapping[str, Any] | None,
-    wanted: Mapping[str, Any] | None,
-    checkpoint: Any,
-) -> None:
-    """Refuses rows of a head that another list of answers numbers.
-
-    Args:
-        plan: Plan.
-        saved, wanted: mappings with `sha256` of the lists, of the checkpoint and of the run; None
-            where there is none.
-        checkpoint: its name, for the message.
-
-    Raises:
-        ValueError: the lists differ, and the plan copies the head.
-    """
-    if ANSWERS in plan.fills and saved and wanted and saved["sha256"] != wanted["sha256"]:
-        raise ValueError(
-            f"checkpoint {checkpoint} answers by another list (SHA-256 {saved['sha256'][:12]}...,"
-            f" this run's is {wanted['sha256'][:12]}...); give its list with"
-            ' config.data.answers=FILE, or start the head fresh: put ("vqa_head/.*", "skip") first'
-            " in config.init_rules"
-        )
 
 
 def check_rules(rules: Any, fresh: Any) -> None:
@@ -241,15 +198,19 @@ def _compile_rule(key: str, rule: Any) -> Rule:
     parts = tuple(rule) if isinstance(rule, (tuple, list)) and len(rule) in (2, 3) else ("", "")
     regex, action, *rest = parts
     template = rest[0] if rest else None
-    if action not in ACTIONS or not isinstance(template, str | None) or action == "skip" and rest:
+    wrong_parts = bool(rest) if action == "skip" else action == "add" and not rest
+    if action not in ACTIONS or not isinstance(template, str | None) or wrong_parts:
         shown = tuple(rule) if isinstance(rule, list) else rule
         raise ConfigError(
             f'config.{key}: {shown!r} is not a rule; write (regex, "skip"), (regex,'
             ' "copy") or (regex, "resample"), the last two with the target\'s name as a third'
-            " part if it is another"
+            ' part if it is another, or (regex, "add", regex of the targets)'
         )
     Regex().check(f"{key}[0]", regex)
     pattern = re.compile(regex)
+    if action == "add":
+        Regex().check(f"{key}[2]", template)
+        return Rule(pattern, action, template)
     if group := _unknown_group(pattern, template or ""):
         raise ConfigError(f"config.{key}: {parts!r} uses group {group}, which its regex has not")
     try:
@@ -347,7 +308,7 @@ def _other_vocabulary(problems, checkpoint):
     return (
         f"config.model.vocab_size={new} does not fit the {old} tokens of checkpoint"
         f" {checkpoint} ({', '.join(tables)}); use its tokenizer and"
-        f" --config.model.vocab_size={old}, or {_leave_out_vocabulary(tables)}"
+        f" --config.model.vocab_size={old}, or {leave_out_vocabulary(tables)}"
     )
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from vlmo_jax.layers import relative_position, resample
 
 EVERYWHERE = np.array(True)  # a mask of what is filled
+# A parameter that may be added to others, and the row of it that is: the type of images.
+ADDED_ROWS = {"modality_type": 1}
 
 
 class Resize(NamedTuple):
@@ -70,16 +72,20 @@ def _relative_table(shape, new_shape, grid, new_grid):
     text, new_text = _text_positions(shape[1], grid), _text_positions(new_shape[1], new_grid)
     if shape[2] != new_shape[2] or shape[0] not in (1, new_shape[0]):
         raise ValueError("layers and heads must stay, or one table become that of all layers")
-    if text and not new_text:
-        raise ValueError("the model's table has no rows for texts")
     changes = [f"{grid} x {grid} to {new_grid} x {new_grid} patches"] if grid != new_grid else []
-    changes += [f"texts of {text} to {new_text} tokens"] if text and text != new_text else []
+    changes += (
+        [f"texts of {text} to {new_text} tokens"] if text and text != (new_text or text) else []
+    )
     changes += [f"one table for {new_shape[0]} layers"] if shape[0] != new_shape[0] else []
-    changes += ["image rows alone"] if new_text and not text else []
+    changes += ["image rows alone"] if bool(new_text) != bool(text) else []
     if not changes:
         return None
 
     def apply(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if text and not new_text:
+            values = values[:, : relative_position.num_image_rows(grid)]
+            image = resample.resample_image_rows(values, grid=grid, new_grid=new_grid)
+            return np.broadcast_to(image, new_shape), EVERYWHERE
         if text:
             table = resample.resample_relative_table(
                 values,

@@ -84,6 +84,9 @@ FORMATS: dict[str, Format] = {
     "bottom_up_tsv": Format(
         f"{_HERE}.region_tables:BottomUpReader", "regions of bottom-up attention's tables"
     ),
+    "imagenet": Format(
+        f"{_HERE}.imagenet:ImagenetReader", "ImageNet-1k, each image with its class"
+    ),
     "image_files": Format(
         f"{_HERE}.image_files:ImageFilesReader",
         "images without captions in folders and tars, such as ImageNet",

@@ -44,7 +44,7 @@ from vlmo_jax.datasets.readers.split_names import split_of
 from vlmo_jax.datasets.readers.tars import SUFFIX, list_tar
 
 
-class _Image(NamedTuple):
+class FoundImage(NamedTuple):
     """Args: path: that its id comes from. split, place: of it."""
 
     path: str
@@ -67,10 +67,17 @@ class ImageFilesReader(DownloadReader):
     def __init__(self, source: pathlib.Path) -> None:
         super().__init__(source)
         self.description = f"Images of {source.name} without captions."
+        self._empty: list[str] = []
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines about folders that hold nothing."""
+        named = ", ".join(self._empty[:5]) + (" and others" if len(self._empty) > 5 else "")
+        return (f"{len(self._empty):,} folders hold no image: {named}",) if self._empty else ()
 
     def entries(self) -> Iterator[Entry]:
         """As `protocol.Reader`."""
-        self._findings = Findings()
+        self._findings, self._empty = Findings(), []
         listed = 0
         for folder in walk(self.source):
             for entry in self._entries(folder):
@@ -86,7 +93,9 @@ class ImageFilesReader(DownloadReader):
     def _entries(self, folder: Folder) -> Iterator[Entry]:
         names = [name for name in folder.files if has_image_suffix(name)]
         paths = [folder.at(name) for name in names]
-        yield from self._named([_Image(path, split_of(path), InFile(path)) for path in paths])
+        if not folder.folders and not any(name.lower().endswith(SUFFIX) for name in folder.files):
+            self._empty += [] if names else [folder.path]
+        yield from self._named([FoundImage(path, split_of(path), InFile(path)) for path in paths])
         for name in folder.files:
             if name.lower().endswith(SUFFIX):
                 stem = name[: -len(SUFFIX)]
@@ -111,7 +120,7 @@ class ImageFilesReader(DownloadReader):
             self._findings.add(split_of(f"{named}/"), {"cut or damaged tars": 1})
             self._findings.left_out[named] = f"{listing.problem}; what comes before is used"
         places = [
-            _Image(f"{inside}/{m.name}", split_of(f"{named}/{m.name}"), InTar(path, *m[1:]))
+            FoundImage(f"{inside}/{m.name}", split_of(f"{named}/{m.name}"), InTar(path, *m[1:]))
             for m in members
             if has_image_suffix(m.name)
         ]
@@ -121,7 +130,7 @@ class ImageFilesReader(DownloadReader):
                 stem = f"{inside}/{name[: -len(SUFFIX)]}"
                 yield from self._tar(path, stem, f"{named}/{name}", offset, offset + size)
 
-    def _named(self, images: list[_Image]) -> Iterator[Entry]:
+    def _named(self, images: list[FoundImage]) -> Iterator[Entry]:
         """Entries of images by their paths."""
         stems = collections.Counter(posixpath.splitext(image.path)[0] for image in images)
         for path, split, place in images:

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Classifies the pictures that the command line names, and says how many are right."""
     args = parse(argv)
     # Only now, so that --help need not wait for them.
-    from vlmo_jax.evals.zero_shot import class_metrics, class_table, format_table
+    from vlmo_jax.evals.class_scores import class_metrics, class_table, format_table
     from vlmo_jax.inference.loading import load
     from vlmo_jax.input.text.prompts import read_names, read_templates
 

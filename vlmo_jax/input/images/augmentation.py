@@ -1,5 +1,5 @@
-"""A random view of an image: crop, mirror, affine change, colour jitter, drawing style and
-RandAugment, in this order.
+"""A random view of an image: crop, mirror, affine change, colour jitter, drawing style,
+RandAugment and erasing, in this order.
 """
 
 import dataclasses
@@ -8,7 +8,14 @@ import numpy as np
 from PIL import Image
 
 from vlmo_jax.datasets.images import WHITE
-from vlmo_jax.input.images import affine, color_jitter, drawing_style, pixels, randaugment
+from vlmo_jax.input.images import (
+    affine,
+    color_jitter,
+    drawing_style,
+    erasing,
+    pixels,
+    randaugment,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +33,7 @@ class Augmentation:
         affine: rotation, zoom and shift (see `affine.random_affine`), or () for none.
         grey: share of the images without colours.
         outlines: share of the images as outlines (see `drawing_style`).
+        erasing: share of the images of which a box is erased (see `erasing.erase`).
 
     Raises:
         ConfigError: a strength is out of range.
@@ -39,6 +47,7 @@ class Augmentation:
     affine: tuple[float, ...] = ()
     grey: float = 0.0
     outlines: float = 0.0
+    erasing: float = 0.0
 
     def __post_init__(self) -> None:
         pixels.check_crop(self.crop_scale)
@@ -47,6 +56,7 @@ class Augmentation:
         affine.check_affine(self.affine)
         drawing_style.check_share("grey", self.grey)
         drawing_style.check_share("outlines", self.outlines)
+        erasing.check_erasing(self.erasing)
 
     def min_pixels(self, size: int) -> float:
         """Returns how many pixels a decoded image must keep for views of `size` pixels a side."""
@@ -90,4 +100,7 @@ class Augmentation:
                 magnitude=magnitude,
                 fill=self.randaugment_fill,
             )
-        return np.asarray(image)
+        pixels_of_view = np.asarray(image)
+        if self.erasing and rng.random() < self.erasing:
+            return erasing.erase(pixels_of_view, rng)
+        return pixels_of_view

@@ -48,23 +48,26 @@ def resize_square(
     return image.resize((size, size), resample)
 
 
-def resize_centre(image: Image.Image, size: int) -> Image.Image:
-    """Resizes the shorter side to `size`, bicubic, and keeps the square in the middle: CLIP's
-    transform of evaluation.
+def resize_centre(image: Image.Image, size: int, share: float = 1.0) -> Image.Image:
+    """Resizes the shorter side, bicubic, and keeps the square in the middle: the transform of
+    evaluation of CLIP, and of classifiers.
 
     Args:
         image: RGB image.
         size: side in pixels.
+        share: of the shorter side that the square takes, more than 0, at most 1. At 224 px and
+            0.875 that side is resized to 256.
 
     Returns:
         RGB image [size, size].
 
-    Source: torchvision's Resize and CenterCrop, as in openai/CLIP's `_transform`. What is cut off
-    is never computed.
+    Source: torchvision's Resize and CenterCrop, as in openai/CLIP's `_transform` and BEiT's
+    `build_transform`. What is cut off is never computed.
     """
     shorter = min(image.size)
     # The sides once resized, in whole pixels, and where the square begins in them.
-    sides = [int(size * side / shorter) for side in image.size]
+    resized = int(size / share)
+    sides = [int(resized * side / shorter) for side in image.size]
     starts = [round((side - size) / 2) for side in sides]
     scales = [whole / side for whole, side in zip(image.size, sides, strict=True)]
     left, top = (start * scale for start, scale in zip(starts, scales, strict=True))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
+from vlmo_jax.recipes.data.classes import ClassesData
 from vlmo_jax.recipes.data.images import ImagesData
 from vlmo_jax.recipes.data.masked_images import MaskedImagesData
 from vlmo_jax.recipes.data.pairs import PairsData
@@ -19,6 +20,7 @@ DATA: dict[str, Callable[[ConfigDict], Data]] = {
     "texts": TextsData,
     "masked_images": MaskedImagesData,
     "images": ImagesData,
+    "classes": ClassesData,
     "questions": QuestionsData,
     "statements": StatementsData,
 }

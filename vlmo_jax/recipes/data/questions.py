@@ -7,7 +7,7 @@ from typing import Any
 from vlmo_jax.commands.config_errors import naming, require
 from vlmo_jax.commands.fields import Choice, Extra, Kind, Text
 from vlmo_jax.datasets import records
-from vlmo_jax.datasets.answer_lists import answers_text, find_answers, read_answers
+from vlmo_jax.datasets.answer_lists import ANSWERS, answers_text, find_answers, read_answers
 from vlmo_jax.datasets.examples import ExampleSource, keep_examples
 from vlmo_jax.datasets.identity import identify
 from vlmo_jax.datasets.sources import open_records
@@ -141,6 +141,10 @@ class QuestionsData(ViewsAndTexts):
             )
         found += opening.describe_mixture(self.config, self.source)
         return found + self.describe_texts(self._images)
+
+    def files(self) -> dict[str, bytes]:
+        """See `protocols.BringsFiles`."""
+        return {ANSWERS: answers_text(self.targets.answers).encode()}
 
     def preprocessing(self) -> dict[str, Any]:
         """See `protocols.Data`; with what the answers are by whose ids the model answers."""

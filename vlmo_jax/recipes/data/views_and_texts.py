@@ -21,7 +21,7 @@ class ViewsAndTexts(DescribesTexts):
 
     allowed: Mapping[str, Kind] = {
         **opening.LOADED,
-        "resize": Extra(Choice(tuple(RESIZES))),
+        "resize": Extra(Choice(RESIZES)),
         "crop_scale": opening.CROP,
         "flip": Flag(),
         "randaugment": opening.RANDAUGMENT,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
+from vlmo_jax.recipes.evaluations.classification import ClassificationRecipe
 from vlmo_jax.recipes.evaluations.masked_images import MaskedImagesRecipe
 from vlmo_jax.recipes.evaluations.masked_text import MaskedTextRecipe
 from vlmo_jax.recipes.evaluations.nlvr2 import Nlvr2EvaluationRecipe
@@ -20,5 +21,6 @@ EVALUATIONS: dict[str, Callable[[str, ConfigDict, Data, TaskRecipe], EvaluationR
     "reconstruction": ReconstructionRecipe,
     "vqa": VqaEvaluationRecipe,
     "nlvr2": Nlvr2EvaluationRecipe,
+    "classification": ClassificationRecipe,
     "zero_shot": ZeroShotRecipe,
 }

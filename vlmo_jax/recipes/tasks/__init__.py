@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from vlmo_jax.recipes.protocols import TaskRecipe
 from vlmo_jax.recipes.tasks.albef_pretrain import AlbefPretrainRecipe
+from vlmo_jax.recipes.tasks.classify import ClassifyRecipe
 from vlmo_jax.recipes.tasks.image_pretrain import ImagePretrainRecipe
 from vlmo_jax.recipes.tasks.nlvr2 import Nlvr2Recipe
 from vlmo_jax.recipes.tasks.pair_pretrain import PairPretrainRecipe
@@ -25,6 +26,7 @@ TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "image_pretrain": ImagePretrainRecipe,
     "visual_tokenizer": VisualTokenizerRecipe,
     "vilt_pretrain": ViltPretrainRecipe,
+    "classify": ClassifyRecipe,
     "vqa": VqaRecipe,
     "nlvr2": Nlvr2Recipe,
     "ranking": RankingRecipe,

@@ -7,7 +7,13 @@ from vlmo_jax.commands.config_errors import multiple, require
 from vlmo_jax.commands.fields import Extra, Flag, Kind, Number, Whole
 from vlmo_jax.input.text.masked_rows import check_text_sizes
 from vlmo_jax.models.flops import pair_pretrain_flops
-from vlmo_jax.recipes.tasks.settings import WEIGHT, Settings, check_heads
+from vlmo_jax.recipes.tasks.settings import (
+    CHUNK,
+    WEIGHT,
+    Settings,
+    check_contrast_chunk,
+    check_heads,
+)
 from vlmo_jax.tasks.abilities import PretrainsOnPairs
 from vlmo_jax.tasks.pair_pretrain import PairPretrainTask
 
@@ -22,6 +28,7 @@ class PairPretrainRecipe(Settings):
         "mask_duplicates": Flag(),
         "num_fused": Extra(Whole(low=0, zero="all")),
         "easier_negatives": Extra(Number(low=0, high=1)),
+        "contrast_chunk": CHUNK,
     }
     needs = PretrainsOnPairs
 
@@ -41,6 +48,7 @@ class PairPretrainRecipe(Settings):
                 f"config.batch_size={self.config.batch_size} leaves no negatives; use at least 2",
             )
             self._check_num_fused(batch_shards)
+            check_contrast_chunk(self.config, batch_shards)
 
     def _check_num_fused(self, batch_shards: int) -> None:
         """Refuses pairs for the fused passes that do not lie evenly in the batch."""

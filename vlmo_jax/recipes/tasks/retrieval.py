@@ -6,7 +6,14 @@ from pathlib import Path
 from vlmo_jax.commands.config_errors import require
 from vlmo_jax.commands.fields import Flag, Kind
 from vlmo_jax.models.build import pass_flops
-from vlmo_jax.recipes.tasks.settings import WEIGHT, Settings, check_heads, check_init
+from vlmo_jax.recipes.tasks.settings import (
+    CHUNK,
+    WEIGHT,
+    Settings,
+    check_contrast_chunk,
+    check_heads,
+    check_init,
+)
 from vlmo_jax.tasks.abilities import (
     LearnsToMatch,
     LearnsToRetrieve,
@@ -17,7 +24,7 @@ from vlmo_jax.tasks.retrieval_finetune import RetrievalMatchingTask, RetrievalTa
 class RetrievalTaskRecipe(Settings):
     """The contrast of a dual encoder; see `protocols.TaskRecipe`."""
 
-    allowed: Mapping[str, Kind] = {"mask_duplicates": Flag()}
+    allowed: Mapping[str, Kind] = {"mask_duplicates": Flag(), "contrast_chunk": CHUNK}
     needs: type = LearnsToRetrieve
     heads: tuple[str, ...] = ("retrieval",)
     task: type[RetrievalTask] = RetrievalTask
@@ -38,6 +45,8 @@ class RetrievalTaskRecipe(Settings):
             self.config.mode == "eval" or self.config.batch_size >= 2,
             f"config.batch_size={self.config.batch_size} leaves no negatives; use at least 2",
         )
+        if self.config.mode == "train":
+            check_contrast_chunk(self.config, batch_shards)
 
     def make(self) -> RetrievalTask:
         """See `protocols.TaskRecipe`."""

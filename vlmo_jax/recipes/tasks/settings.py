@@ -1,6 +1,7 @@
 """What the tasks share: how they read a config, and that most need nothing beside their batches."""
 
 import functools
+import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vlmo_jax.commands.config_errors import require
-from vlmo_jax.commands.fields import Kind, Number
+from vlmo_jax.commands.fields import Extra, Kind, Number, Whole
 
 WEIGHT = Number(low=0, high=1_000_000, zero="off")  # of a loss
+CHUNK = Extra(Whole(low=0, zero="all"))  # config.task.contrast_chunk
 NO_INIT = "none"  # config.init_from of a run that starts from random parameters on purpose
 
 
@@ -87,6 +89,22 @@ def check_heads(config: ConfigDict, part: str, needed: Collection[str]) -> None:
         not missing,
         f"config.model.heads={tuple(heads)} lacks {', '.join(missing)}, which config.{part}.kind="
         f"{functools.reduce(lambda c, name: c[name], part.split('.'), config).kind!r} needs",
+    )
+
+
+def check_contrast_chunk(config: ConfigDict, batch_shards: int) -> None:
+    """Refuses chunks of the contrast that do not divide the rows of a shard.
+
+    Args:
+        config: of a recipe that trains.
+        batch_shards: mesh data x fsdp, over which the batch divides.
+    """
+    chunk, rows = config.task.get("contrast_chunk", 0), config.batch_size // batch_shards
+    require(
+        not chunk or rows % chunk == 0,
+        f"config.task.contrast_chunk={chunk} does not divide the {rows} rows that each of the"
+        f" {batch_shards} batch shards has of config.batch_size={config.batch_size}; use a divisor"
+        f" such as {math.gcd(chunk, rows)} or {rows}, or 0 for all pairs at once",
     )
 
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from vlmo_jax.commands.endings import SHORTAGES, describe_os_error
 from vlmo_jax.datasets.images import BrokenImageError, decode_image, read_header
-from vlmo_jax.input.images.pixels import resize_square
+from vlmo_jax.input.plain_images import ImageForm
+from vlmo_jax.input.schema import empty_batch
 from vlmo_jax.search.building.notes import read_notes
 from vlmo_jax.search.building.walk import FoundFile
 
@@ -51,14 +52,14 @@ class New(NamedTuple):
     """What a new picture gives.
 
     Attributes:
-        square: uint8 [S, S, 3], as the model reads it.
+        pixels: uint8 [S, S, 3], as the model reads it.
         thumbnail: JPEG.
         width, height: in pixels, upright.
         taken: the day.
         note: the caption in the file.
     """
 
-    square: np.ndarray
+    pixels: np.ndarray
     thumbnail: bytes
     width: int
     height: int
@@ -89,12 +90,12 @@ class Preparer:
 
     Args:
         root: folder that they are below.
-        size: S, pixels a side that the model reads.
+        form: what pictures become for the model.
         is_known: whether there is a vector of a file's contents, by its digest.
     """
 
-    def __init__(self, root: Path, size: int, is_known: Callable[[bytes], bool]) -> None:
-        self._root, self._size, self._is_known = root, size, is_known
+    def __init__(self, root: Path, form: ImageForm, is_known: Callable[[bytes], bool]) -> None:
+        self._root, self._form, self._is_known = root, form, is_known
 
     def all(self, files: Iterable[FoundFile]) -> Iterator[Prepared]:
         """Prepares files in threads, in order; a few ahead, so that memory stays bounded."""
@@ -160,8 +161,9 @@ class Preparer:
     def _reduce(self, data: bytes) -> New:
         picture = decode_image(data)
         width, height = picture.size
-        square = np.asarray(resize_square(picture, self._size))
+        batch = empty_batch(self._form.columns, 1)
+        self._form.write(batch, 0, picture)
         picture.thumbnail((THUMBNAIL, THUMBNAIL), reducing_gap=2.0)
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=_QUALITY, optimize=True)
-        return New(square, file.getvalue(), width, height, *read_notes(data))
+        return New(batch["image"][0], file.getvalue(), width, height, *read_notes(data))

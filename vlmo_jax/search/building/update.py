@@ -244,7 +244,7 @@ class _Work:
         self._files, self._closed = walked.files, walked.closed
         self.skipped = {path: (why, None, None) for path, why in walked.skipped.items()}
         waiting = [one for one in walked.files if not self._is_done(one)]
-        preparer = Preparer(self._pictures, self._model.image_size, self.known.__contains__)
+        preparer = Preparer(self._pictures, self._model.image_form, self.known.__contains__)
         made: list[tuple[Seen, New]] = []
         found = {one.path: one for one in waiting}
         tell(0, len(waiting))
@@ -279,7 +279,7 @@ class _Work:
             made.append((one.seen, one.new))
 
     def _encode(self, made: Sequence[tuple[Seen, New]]) -> None:
-        vectors = self._model.encode_image([new.square for _, new in made])
+        vectors = self._model.encode_image([new.pixels for _, new in made])
         facts = [Facts(new.width, new.height, as_text(new.taken), new.note) for _, new in made]
         thumbnails = [new.thumbnail for _, new in made]
         part = Part(vectors, thumbnails, [seen for seen, _ in made], facts)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets.left_out import left_out_table
+from vlmo_jax.search.demo.bundled import model_folder
 from vlmo_jax.search.index import open_index
 
 
@@ -25,7 +26,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("index", metavar="INDEX", type=user_path, help="folder of the index")
-    parser.add_argument("--model", metavar="DIR", help="where the model is now, if it was moved")
+    parser.add_argument(
+        "--model", metavar="DIR", type=model_folder, help="where the model is now, if it was moved"
+    )
     parser.add_argument("--tokenizer", metavar="FILE", help="where the model carries none")
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     return parser.parse_args(argv)

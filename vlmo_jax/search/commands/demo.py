@@ -16,8 +16,8 @@ from pathlib import Path
 
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.search.commands.serve import import_server
+from vlmo_jax.search.demo.bundled import BUNDLED
 
-MODEL = Path(__file__).parents[1] / "demo" / "model"
 FOLDER = "vlmo_demo"
 
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     serve = import_server()
     index = make_index(args.folder)
-    serve(index, port=args.port, model=MODEL, open_browser=args.open)
+    serve(index, port=args.port, model=BUNDLED, open_browser=args.open)
 
 
 def make_index(folder: Path) -> Path:
@@ -72,8 +72,8 @@ def make_index(folder: Path) -> Path:
     summary = update_index(
         folder / PICTURES,
         index,
-        load_model(MODEL, None),
-        MODEL,
+        load_model(BUNDLED, None),
+        BUNDLED,
         captions_file=folder / CAPTIONS,
     )
     print(f"{index}: {summary.rows:,} pictures, {summary.encoded:,} encoded now", flush=True)

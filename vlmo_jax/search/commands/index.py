@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.commands.signals import end_at_once, watching
 from vlmo_jax.search.about import DTYPES, NAME, read_about
+from vlmo_jax.search.demo.bundled import model_folder
 
 if TYPE_CHECKING:
     from vlmo_jax.search.building.update import Summary
@@ -50,7 +51,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("pictures", metavar="PICTURES", type=user_path, help="their folder")
     parser.add_argument("index", metavar="INDEX", type=user_path, help="folder to make or renew")
-    parser.add_argument("--model", metavar="DIR", help="as vlmo_jax.load takes it")
+    parser.add_argument(
+        "--model",
+        metavar="DIR",
+        type=model_folder,
+        help="as vlmo_jax.load takes it; demo: the small one that comes along",
+    )
     parser.add_argument("--tokenizer", metavar="FILE", help="where the model carries none")
     parser.add_argument("--captions", metavar="FILE", type=user_path, help="JSON lines, CSV or TSV")
     parser.add_argument(

@@ -24,7 +24,10 @@ def load_model(
     """
     keep_programs()
     if given is None and about is None:
-        raise NoCheckpointError("a new index needs a model: give its folder, --model=DIR")
+        raise NoCheckpointError(
+            "a new index needs a model: give its folder, --model=DIR, or --model=demo for the small"
+            " one that comes with the package and knows drawings alone"
+        )
     folder = about.model if given is None and about else given
     assert folder is not None
     try:

@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets.tables import printable
+from vlmo_jax.search.demo.bundled import model_folder
 from vlmo_jax.search.index import Index, open_index
 from vlmo_jax.search.questions import Hit, Query, QueryError, Term
 
@@ -72,7 +73,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--folder", help="only pictures in it, such as 2024/summer")
     parser.add_argument("--since", metavar="DAY", help="taken then or later: 2024, 2024-05-31")
     parser.add_argument("--until", metavar="DAY", help="taken then or before")
-    parser.add_argument("--model", metavar="DIR", help="where the model is now, if it was moved")
+    parser.add_argument(
+        "--model", metavar="DIR", type=model_folder, help="where the model is now, if it was moved"
+    )
     parser.add_argument("--tokenizer", metavar="FILE", help="where the model carries none")
     parser.add_argument(
         "--store", metavar="URL", help="search there, as `index --store` has put it"

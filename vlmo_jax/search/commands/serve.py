@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.commands.paths import user_path
+from vlmo_jax.search.demo.bundled import model_folder
 
 
 class MissingServerError(UserError, ImportError):
@@ -39,7 +40,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=[],
         help="a name that browsers may know it by; may be given several times",
     )
-    parser.add_argument("--model", metavar="DIR", help="default: where it was for the index")
+    parser.add_argument(
+        "--model", metavar="DIR", type=model_folder, help="default: where it was for the index"
+    )
     parser.add_argument("--tokenizer", metavar="FILE", help="where the model carries none")
     parser.add_argument(
         "--store", metavar="URL", help="search there, as `index --store` has put it"
