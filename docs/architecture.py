@@ -86,7 +86,11 @@ FLOORS = (
     ),
     (_room("experiments", "several runs, compared"),),
     (
-        Room("chain, compare, fusion", "their commands", ("chain", "compare", "fusion")),
+        Room(
+            "chain, compare, fusion, systems",
+            "their commands",
+            ("chain", "compare", "fusion", "systems"),
+        ),
         Room("vlmo", "all commands, by name", ("__main__",)),
     ),
 )

@@ -44,3 +44,26 @@ def test_pooling_takes_the_largest_of_each_square_and_upsampling_fills_it():
     np.testing.assert_array_equal(upsample(pooled), np.asarray(pooled).repeat(2, 1).repeat(2, 2))
     gradient = jax.grad(lambda x: max_pool(x).sum())(x)
     np.testing.assert_array_equal(gradient, x == upsample(pooled))
+
+
+def test_the_gradient_of_pooling_goes_to_the_first_of_equals_as_in_torch():
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 2, (2, 5, 6, 3)), jnp.float32)
+    wanted = np.zeros(x.shape, np.float32)
+    for image, row, column, channel in np.ndindex(2, 2, 3, 3):
+        square = np.asarray(x[image, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2, channel])
+        down, right = np.unravel_index(square.argmax(), square.shape)  # the first of several
+        wanted[image, 2 * row + down, 2 * column + right, channel] = 1
+    np.testing.assert_array_equal(jax.grad(lambda x: max_pool(x).sum())(x), wanted)
+
+
+def test_pooling_has_a_gradient_where_its_input_is_rounded_differently_twice():
+    """A sum of products that is computed once for the values and once for the gradient may be one
+    instruction here and two there."""
+    draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)
+    rng = np.random.default_rng(0)
+    x, scale, gain = draw(2, 8, 8, 4), draw(1, 1, 1, 4), draw(1, 1, 1, 4)
+    add = lambda x: x + gain * jax.nn.relu(x * scale)  # as a block of the discrete VAE
+    gradient = jax.jit(jax.grad(lambda x: max_pool(add(x)).sum()))(x)
+    assert jnp.isfinite(gradient).all()
+    eager = jax.grad(lambda x: max_pool(add(x)).sum())(x)
+    np.testing.assert_allclose(gradient, eager, rtol=1e-6)

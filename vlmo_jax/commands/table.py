@@ -27,6 +27,7 @@ COMMANDS = {
     "chain": Command("chain", "trains all stages, one after another"),
     "compare": Command("compare", "one recipe from two starts"),
     "fusion": Command("fusion", "a fused encoder beside a dual one"),
+    "systems": Command("systems", "VLMo beside CLIP, VSE-infinity, ALBEF, ViLT and ViLBERT"),
     "build": Command("datasets.build", "a data set of images with texts"),
     "build_text": Command("datasets.build_text", "a data set of texts"),
     "grid_features": Command("grid_features", "features of images as regions, by a trained model"),

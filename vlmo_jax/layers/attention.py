@@ -75,7 +75,7 @@ class SelfAttention(nnx.Module):
         """
         kernel = self.qkv[...].astype(self.dtype)
         x = x.astype(self.dtype)
-        visible = _by_query(mask)
+        visible = by_query(mask)
         bias = None if bias is None else bias[None]
         if read is None:
             q, k, v = jnp.einsum("bnd,dthk->tbhnk", x, kernel)
@@ -118,18 +118,24 @@ class SelfAttention(nnx.Module):
         Returns:
             [B, S, D] in the compute type, and the cache with the keys and values of `x`.
         """
-        kernel = self.qkv[...].astype(self.dtype)
-        q, k, v = jnp.einsum("bnd,dthk->tbhnk", x.astype(self.dtype), kernel)
-        q = _add_bias(q, self.q_bias) * self.scale
-        new = KeyValues(_add_bias(k, self.k_bias), _add_bias(v, self.v_bias))
+        q, new = self.project(x)
         put = lambda old, part: jax.lax.dynamic_update_slice_in_dim(old, part, position, axis=2)
         cache = KeyValues(put(cache.keys, new.keys), put(cache.values, new.values))
         rows = lambda a: jax.lax.dynamic_slice_in_dim(a, position, x.shape[1], axis=2)
-        visible = rows(_by_query(mask))
+        visible = rows(by_query(mask))
         bias = None if bias is None else rows(bias[None])
-        return _join_heads(
-            attend(q, cache, mask=visible, bias=bias), self.out, self.out_bias
-        ), cache
+        return self.join(attend(q, cache, mask=visible, bias=bias)), cache
+
+    def project(self, x: jax.Array) -> tuple[jax.Array, KeyValues]:
+        """[B, N, D] -> scaled queries [B, H, N, K], keys and values, in the compute type."""
+        kernel = self.qkv[...].astype(self.dtype)
+        q, k, v = jnp.einsum("bnd,dthk->tbhnk", x.astype(self.dtype), kernel)
+        q = _add_bias(q, self.q_bias) * self.scale
+        return q, KeyValues(_add_bias(k, self.k_bias), _add_bias(v, self.v_bias))
+
+    def join(self, sums: jax.Array) -> jax.Array:
+        """What `attend` gives, [B, N, H, K], through the output's matrix: [B, N, D]."""
+        return _join_heads(sums, self.out, self.out_bias)
 
 
 class CrossAttention(nnx.Module):
@@ -197,7 +203,7 @@ class CrossAttention(nnx.Module):
         """As a call, with the keys and values of `remember` in the place of the memory."""
         q = jnp.einsum("bnd,dhk->bhnk", x.astype(self.dtype), self.q[...].astype(self.dtype))
         q = _add_bias(q, self.q_bias) * self.scale
-        return _join_heads(attend(q, memory, mask=_by_query(mask)), self.out, self.out_bias)
+        return _join_heads(attend(q, memory, mask=by_query(mask)), self.out, self.out_bias)
 
 
 def causal_mask(length: int) -> np.ndarray:
@@ -227,7 +233,9 @@ def read_tokens(x: jax.Array, positions: jax.Array) -> jax.Array:
     return jnp.take_along_axis(x, positions[:, :, None], axis=1)
 
 
-def _by_query(mask):
+def by_query(
+    mask: jax.Array | np.ndarray | PaddedAtEnd | None,
+) -> jax.Array | PaddedAtEnd | None:
     """A mask of one of the forms above as [B or 1, 1, N or 1, N]; PaddedAtEnd as it is."""
     if mask is None or isinstance(mask, PaddedAtEnd):
         return mask

@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -54,9 +55,15 @@ class Conv(nnx.Module):
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """Largest values of 2x2 squares: [B, h, w, C] to [B, h / 2, w / 2, C], both sides even."""
-    batch, height, width, channels = x.shape
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
+    """Largest values of 2x2 squares: [B, h, w, C] to [B, h / 2, w / 2, C], rounded down.
+
+    The gradient goes to one of each square, the first of several that are equal, as torch's does.
+    It never asks which values equal the largest, as that of `x.max` does: where a compiler computes
+    them twice and rounds differently, none may, and the gradient is 0 / 0.
+    """
+    square = (1, 2, 2, 1)
+    lowest = np.array(-np.inf, x.dtype)  # known when traced, or there is no gradient
+    return jax.lax.reduce_window(x, lowest, jax.lax.max, square, square, "VALID")
 
 
 def upsample(x: jax.Array) -> jax.Array:

@@ -15,135 +15,17 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.attention import SelfAttention, read_tokens
+from vlmo_jax.layers.attention import read_tokens
 from vlmo_jax.layers.attention_paths import PaddedAtEnd
-from vlmo_jax.layers.linear import INIT_STD, LayerNorm, drop_path, param, per_row
-from vlmo_jax.layers.modality_experts import ModalityExperts
+from vlmo_jax.layers.linear import INIT_STD, LayerNorm, param
+from vlmo_jax.layers.mome_block import Mask, MomeBlock, Spans
 from vlmo_jax.layers.relative_position import position_bias
-from vlmo_jax.parallel.sharding import constrain
 
 REMAT_POLICIES = {
     "none": None,
     "block": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
-
-# (expert, number of tokens) pairs that cover a sequence in order.
-Spans = Sequence[tuple[str, int]]
-
-# The order in which the spans of a sequence are dealt their random keys, however they are laid out.
-DRAWING_ORDER = ("text", "image", "vision_language")
-
-Mask = jax.Array | np.ndarray | PaddedAtEnd | None  # see layers/attention.py
-
-
-class MomeBlock(nnx.Module):
-    """x += drop_path(gamma_1 attention(norm x)), then x += drop_path(gamma_2 expert(x)).
-
-    Args:
-        num_experts: E; see ModalityExperts.
-        width, num_heads, mlp_dim, layer_scale, norm_epsilon, attention, dtype, init_std: see
-            MomeTransformer.
-    """
-
-    def __init__(
-        self,
-        num_experts: int,
-        width: int,
-        num_heads: int,
-        mlp_dim: int,
-        *,
-        layer_scale: float | None = None,
-        norm_epsilon: float = 1e-6,
-        attention: str = "xla",
-        dtype: DTypeLike = jnp.float32,
-        init_std: float = INIT_STD,
-        rngs: nnx.Rngs,
-    ) -> None:
-        layers: dict[str, Any] = dict(dtype=dtype, init_std=init_std, rngs=rngs)
-        self.norm = LayerNorm(width, epsilon=norm_epsilon, rngs=rngs)
-        self.attention = SelfAttention(width, num_heads, path=attention, **layers)
-        self.experts = ModalityExperts(
-            num_experts, width, mlp_dim, norm_epsilon=norm_epsilon, **layers
-        )
-        gamma = nnx.initializers.constant(layer_scale) if layer_scale else None
-        self.attention_scale = param(gamma, (width,), (None,), rngs) if gamma else None
-        self.expert_scale = param(gamma, (width,), (None,), rngs) if gamma else None
-
-    def attend(
-        self,
-        x: jax.Array,
-        *,
-        mask: Mask,
-        bias: jax.Array | None,
-        rate: float | jax.Array,
-        key: jax.Array | None,
-        read: jax.Array | None = None,
-    ) -> jax.Array:
-        """The attention half.
-
-        Args:
-            x: [B, N, D].
-            mask, bias, read: see SelfAttention.
-            rate: drop-path rate.
-            key: random key; None turns drop-path off.
-
-        Returns:
-            [B, N or R, D].
-        """
-        with jax.named_scope("attention"):
-            y = self.attention(self.norm(x), mask=mask, bias=bias, read=read)
-        x = x if read is None else read_tokens(x, read)
-        return constrain(x + drop_path(_scaled(y, self.attention_scale), rate, key), "batch")
-
-    def feed(
-        self, x: jax.Array, spans: Spans, *, rate: float | jax.Array, key: jax.Array | None
-    ) -> jax.Array:
-        """The expert half for a sequence of spans, each served by one expert.
-
-        Args:
-            x: [B, N, D].
-            spans: (expert name, number of tokens) pairs that cover the N tokens in order. Each span
-                draws its own drop-path mask.
-            rate, key: as in `attend`.
-
-        Returns:
-            [B, N, D].
-        """
-        ends = np.cumsum([length for _, length in spans])
-        parts = jnp.split(x, ends[:-1], axis=1) if len(spans) > 1 else [x]
-        fed = []
-        for (expert, _), part, part_key in zip(spans, parts, _deal(key, spans), strict=True):
-            with jax.named_scope(f"{expert}_expert"):
-                y = _scaled(self.experts.serve(part, expert), self.expert_scale)
-            fed.append(part + drop_path(y, rate, part_key))
-        return constrain(jnp.concatenate(fed, axis=1) if len(fed) > 1 else fed[0], "batch")
-
-    def feed_branches(
-        self,
-        x: jax.Array,
-        experts: Sequence[str],
-        *,
-        rate: float | jax.Array,
-        key: jax.Array | None,
-    ) -> jax.Array:
-        """The expert half for G branches.
-
-        Args:
-            x: [B, G, N, D].
-            experts: G names; `experts[g]` serves branch g, which draws its own drop-path mask.
-            rate, key: as in `attend`.
-
-        Returns:
-            [B, G, N, D].
-        """
-        with jax.named_scope("experts"):
-            y = _scaled(self.experts(x, experts), self.expert_scale)
-        if key is not None:
-            keys = jax.random.split(key, len(experts))
-            dropped = [drop_path(y[:, g], rate, keys[g]) for g in range(len(experts))]
-            y = jnp.stack(dropped, axis=1)
-        return constrain(x + y, "batch")
 
 
 class MomeTransformer(nnx.Module):
@@ -164,6 +46,7 @@ class MomeTransformer(nnx.Module):
         attention: how it is computed, one of attention_paths.PATHS.
         dtype: compute type.
         init_std: deviation that matrices start from.
+        block: what the stacks are made of.
     """
 
     def __init__(
@@ -187,6 +70,7 @@ class MomeTransformer(nnx.Module):
         attention: str = "xla",
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
+        block: type[MomeBlock] = MomeBlock,
         rngs: nnx.Rngs,
     ) -> None:
         self.depth, self.num_upper = depth, num_upper
@@ -197,7 +81,7 @@ class MomeTransformer(nnx.Module):
             @nnx.split_rngs(splits=size)
             @nnx.vmap(axis_size=size, transform_metadata={nnx.PARTITION_NAME: "layers"})
             def make(rngs: nnx.Rngs) -> MomeBlock:
-                return MomeBlock(
+                return block(
                     num_experts,
                     width,
                     num_heads,
@@ -249,10 +133,41 @@ class MomeTransformer(nnx.Module):
         Returns:
             [B, G, N or R, D].
         """
-        with jax.named_scope("lower_blocks"):
-            x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
-        with jax.named_scope("upper_blocks"):
-            x, _ = self._run_upper(x, upper_experts, mask=mask, index=index, read=read, key=key)
+        x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
+        x, _ = self._run_upper(x, upper_experts, spans, mask=mask, index=index, read=read, key=key)
+        return x if self.norm is None else self.norm(x)
+
+    def by_spans(
+        self,
+        x: jax.Array,
+        spans: Spans,
+        *,
+        mask: Mask = None,
+        index: np.ndarray | None = None,
+        read: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """As a call, but in the upper blocks, too, each span is served by its own expert.
+
+        Args:
+            x, spans, mask, index, read, key: as there.
+
+        Returns:
+            [B, N or R, D], after the final norm.
+        """
+        x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
+        graphdef, blocks = nnx.split(self.upper)
+        tables, num_lower = self._tables(), self.depth - self.num_upper
+
+        def apply(x: jax.Array, layer: tuple) -> jax.Array:
+            return _apply_spans(graphdef, x, layer, spans, mask=mask, index=index, key=key)
+
+        for number in range(num_lower, self.depth):
+            table = None if tables is None else tables[number]
+            params = _slice(blocks, number - num_lower)
+            layer = (params, number, self.drop_path_rates[number], table)
+            x = self._remat(apply, scanned=False)(x, layer)
+        x = x if read is None else read_tokens(x, read)
         return x if self.norm is None else self.norm(x)
 
     def block_states(
@@ -277,10 +192,13 @@ class MomeTransformer(nnx.Module):
             The states [B, N, D] after each of these blocks, in their order.
         """
         x, lower = self._run_lower(x, spans, mask=mask, index=index, key=key, keep=blocks)
-        _, upper = self._run_upper(x, (upper_expert,), mask=mask, index=index, key=key, keep=blocks)
+        _, upper = self._run_upper(
+            x, (upper_expert,), spans, mask=mask, index=index, key=key, keep=blocks
+        )
         states = lower | {number: state[:, 0] for number, state in upper.items()}
         return [states[number] for number in blocks]
 
+    @jax.named_scope("lower_blocks")
     def _run_lower(
         self,
         x: jax.Array,
@@ -297,12 +215,7 @@ class MomeTransformer(nnx.Module):
         kept = [number for number in range(num_lower) if number in keep]
 
         def apply(x: jax.Array, layer: tuple) -> tuple[jax.Array, jax.Array | None]:
-            params, number, rate, table = layer
-            block = nnx.merge(graphdef, params)
-            attend_key, feed_key = _split(_layer_key(key, number), 2)
-            bias = _bias(table, index)
-            x = block.attend(x, mask=mask, bias=bias, rate=rate, key=attend_key)
-            x = block.feed(x, spans, rate=rate, key=feed_key)
+            x = _apply_spans(graphdef, x, layer, spans, mask=mask, index=index, key=key)
             return x, x if kept else None
 
         tables = self._tables()
@@ -318,10 +231,12 @@ class MomeTransformer(nnx.Module):
             x, states[number] = apply(x, _slice(layers, number))
         return x, {number: states[number] for number in kept}
 
+    @jax.named_scope("upper_blocks")
     def _run_upper(
         self,
         x: jax.Array,
         experts: Sequence[str],
+        spans: Spans,
         *,
         mask: Mask = None,
         index: np.ndarray | None = None,
@@ -351,6 +266,7 @@ class MomeTransformer(nnx.Module):
                 rate=rate,
                 key=attend_key,
                 read=_repeat(read, count),
+                spans=spans,
             )
             y = y.reshape(rows, count, *y.shape[1:])
             y = jnp.broadcast_to(y, (rows, branches, *y.shape[2:]))
@@ -384,19 +300,18 @@ class MomeTransformer(nnx.Module):
         return jax.checkpoint(function, policy=REMAT_POLICIES[self.remat], prevent_cse=not scanned)
 
 
-def _scaled(x, gamma):
-    return x if gamma is None else x * per_row(gamma[...].astype(x.dtype), x)
+def _apply_spans(graphdef, x, layer, spans, *, mask, index, key):
+    """A block [B, N, D] -> [B, N, D] whose experts serve spans."""
+    params, number, rate, table = layer
+    block = nnx.merge(graphdef, params)
+    attend_key, feed_key = _split(_layer_key(key, number), 2)
+    bias = _bias(table, index)
+    x = block.attend(x, mask=mask, bias=bias, rate=rate, key=attend_key, spans=spans)
+    return block.feed(x, spans, rate=rate, key=feed_key)
 
 
 def _split(key, count):
     return [None] * count if key is None else jax.random.split(key, count)
-
-
-def _deal(key, spans):
-    """A key for each span; which one hangs on its modality and not on its place."""
-    order = sorted(range(len(spans)), key=lambda place: DRAWING_ORDER.index(spans[place][0]))
-    keys = _split(key, len(spans))
-    return [keys[order.index(place)] for place in range(len(spans))]
 
 
 def _bias(table, index):

@@ -26,6 +26,7 @@ from vlmo_jax.models import (
     vilt_fields,
     vlmo,
     vlmo_fields,
+    vlmo_variants,
     vse_flops,
     vse_infinity,
 )
@@ -69,6 +70,22 @@ MODELS = {
         dual_vlmo.check_sizes,
         memory.count_dual_vlmo,
         memory.values_of_dual_vlmo,
+        flops.vlmo_passes,
+    ),
+    "separate_vlmo": ModelKind(
+        vlmo_variants.SeparateVLMo,
+        vlmo_fields.FIELDS,
+        vlmo_fields.check_sizes,
+        vlmo_variants.count_separate,
+        memory.values_of_transformer,
+        flops.vlmo_passes,
+    ),
+    "two_expert_vlmo": ModelKind(
+        vlmo_variants.TwoExpertVLMo,
+        vlmo_variants.TWO_EXPERT_FIELDS,
+        vlmo_variants.check_two_experts,
+        vlmo_variants.count_two_experts,
+        memory.values_of_transformer,
         flops.vlmo_passes,
     ),
     "beit": ModelKind(

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -18,6 +19,7 @@ from vlmo_jax.layers.embeddings import ImageEmbedding, TextEmbedding
 from vlmo_jax.layers.heads import Classifier, ContrastiveProjection, MaskedLanguageHead, Pooler
 from vlmo_jax.layers.linear import INIT_STD, Linear, param, per_row, truncated_normal
 from vlmo_jax.layers.modality_experts import EXPERTS
+from vlmo_jax.layers.mome_block import Mask, MomeBlock, Spans
 from vlmo_jax.layers.transformer import MomeTransformer
 from vlmo_jax.models.vlmo_fields import HEADS, PRETRAIN_HEADS, check_parts
 
@@ -54,6 +56,7 @@ class VLMo(nnx.Module):
         ValueError: unknown experts or heads.
     """
 
+    block: type[MomeBlock] = MomeBlock  # which variants have another of
     # None where the model has no such head.
     pooler: Any
     itc: Any
@@ -121,6 +124,7 @@ class VLMo(nnx.Module):
             remat=remat,
             scan_layers=scan_layers,
             attention=attention,
+            block=self.block,
             **layers,
         )
         self.relative = relative
@@ -209,28 +213,52 @@ class VLMo(nnx.Module):
     ) -> jax.Array:
         """Encodes [text; image] jointly: [B, T, D] and [B, P, D] to [B, T+P or R, D].
 
-        Text comes first, so that positions 0 .. T-1 of the result are the text's. Inside the
-        Transformer it comes last, and so does its padding, as fused attention wants it: attention
-        does not mind the order, and the position table is read by the same.
+        Text comes first, so that positions 0 .. T-1 of the result are the text's.
+        """
+        mask = jnp.pad(token_mask, ((0, 0), (image.shape[1], 0)), constant_values=True)
+        return self.fuse(text, image, PaddedAtEnd(mask), read=read, key=key)
+
+    @jax.named_scope("encode_fused")
+    def fuse(
+        self,
+        text: jax.Array,
+        image: jax.Array,
+        mask: Mask,
+        *,
+        read: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """As `encode_fused`, with the mask of all tokens as they lie inside the Transformer.
+
+        There, text comes last, and so does its padding, as fused attention wants it: attention does
+        not mind the order, and the position table is read by the same.
+
+        Args:
+            text, image, read, key: as there.
+            mask: of [image; text]: PaddedAtEnd, [B, P+T], or query by key.
         """
         length, patches = text.shape[1], image.shape[1]
-        mask = jnp.pad(token_mask, ((0, 0), (patches, 0)), constant_values=True)
-        index = None
-        if self.relative:
-            index = relative_position.fused_index(self.grid, length, self.text_positions)
         if read is not None:
             read = jnp.where(read < length, read + patches, read - length)
-        with jax.named_scope("encode_fused"):
-            states = self.transformer(
-                jnp.concatenate([image, text], axis=1),
-                (("image", patches), ("text", length)),
-                ("vision_language",),
-                mask=PaddedAtEnd(mask),
-                index=index,
-                read=read,
-                key=key,
-            )[:, 0]
+        states = self.run_fused(
+            jnp.concatenate([image, text], axis=1),
+            (("image", patches), ("text", length)),
+            mask=mask,
+            index=self.fused_index(length),
+            read=read,
+            key=key,
+        )
         return states if read is not None else jnp.roll(states, length, axis=1)
+
+    def run_fused(self, x: jax.Array, spans: Spans, **where: Any) -> jax.Array:
+        """The Transformer on [image; text] [B, P+T, D]: [B, P+T or R, D]; see MomeTransformer."""
+        return self.transformer(x, spans, ("vision_language",), **where)[:, 0]
+
+    def fused_index(self, text_length: int) -> np.ndarray | None:
+        """Rows of the relative position table for [image; text], [P+T, P+T]; None without one."""
+        if not self.relative:
+            return None
+        return relative_position.fused_index(self.grid, text_length, self.text_positions)
 
     def patch_states(self, image: jax.Array) -> jax.Array:
         """[B, S, S, 3] -> states of the patches, row by row, after the last norm [B, P - 1, D]."""

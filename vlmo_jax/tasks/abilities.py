@@ -194,6 +194,11 @@ class PretrainsOnPairs(EncodesText, Protocol):
 
 
 @runtime_checkable
+class PretrainsByOneBranch(PretrainsOnPairs, LearnsToRetrieve, Protocol):
+    """The same, whose first branch is to be had alone."""
+
+
+@runtime_checkable
 class AlignsWordsAndPatches(Protocol):
     """A fusion encoder whose states of words and patches are all to be had, and can be aligned."""
 

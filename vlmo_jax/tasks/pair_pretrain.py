@@ -22,7 +22,7 @@ from vlmo_jax.objectives.masked_language import masked_counts, masked_totals
 from vlmo_jax.objectives.matching import matching_loss
 from vlmo_jax.parallel.ring import take_rows
 from vlmo_jax.parallel.sharding import constrain
-from vlmo_jax.tasks.abilities import PretrainsOnPairs
+from vlmo_jax.tasks.abilities import PretrainsByOneBranch, PretrainsOnPairs
 from vlmo_jax.tasks.gradients import contrastive_gradients
 from vlmo_jax.tasks.protocols import (
     Batch,
@@ -134,12 +134,11 @@ class PairPretrainTask(Stateless):
             easier_negatives=self.easier_negatives,
         )
         contrast = compare(features.image, features.text, features.logit_scale)
-        contrast_vl = compare(features.image_vl, features.text_vl, features.logit_scale_vl)
         image_key, text_key = jax.random.split(key)
         negatives = Negatives(*contrast.draw(image_key, text_key))
         to_text, to_image = contrast.accuracies()
         metrics = {
-            "itc_loss": 0.5 * (contrast.loss + contrast_vl.loss),
+            "itc_loss": self._join_branches(contrast.loss, features, compare),
             "itc_image_to_text_accuracy": to_text,
             "itc_text_to_image_accuracy": to_image,
             "logit_scale": jnp.exp(features.logit_scale),
@@ -207,8 +206,38 @@ class PairPretrainTask(Stateless):
         )
         return states.reshape(len(image), 4, *states.shape[1:])
 
+    def _join_branches(self, itc, features, compare):
+        """The contrast of both branches, of which that of the modalities' own experts is known."""
+        other = compare(features.image_vl, features.text_vl, features.logit_scale_vl)
+        return 0.5 * (itc + other.loss)
+
     def _normalize(self, image):
         return normalize_image(image, self.mean, self.std) if image.dtype == jnp.uint8 else image
+
+
+class OneBranch(NamedTuple):
+    """ITC features [B, D] of the modalities' own experts, and the logarithm of the scale."""
+
+    image: jax.Array
+    text: jax.Array
+    logit_scale: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class OneBranchPretrainTask(PairPretrainTask):
+    """The same with one contrastive branch, that of the modalities' own experts."""
+
+    def features(  # type: ignore[override]  # of another branch less
+        self, model: PretrainsByOneBranch, batch: Batch, key: jax.Array | None
+    ) -> OneBranch:
+        """ITC features of a batch or of a part of one."""
+        image_key, text_key = _split(key, 2)
+        image = model.retrieval_image(self._normalize(batch["image"]), image_key)
+        text = model.retrieval_text(batch["token_ids"], batch["token_mask"], text_key)
+        return OneBranch(image, text, model.retrieval_scale())
+
+    def _join_branches(self, itc, features, compare):
+        return itc
 
 
 @jax.named_scope("fetch_negatives")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
+from vlmo_jax.recipes.evaluations.choice import ChoiceRecipe
 from vlmo_jax.recipes.evaluations.classification import ClassificationRecipe
 from vlmo_jax.recipes.evaluations.masked_images import MaskedImagesRecipe
 from vlmo_jax.recipes.evaluations.masked_text import MaskedTextRecipe
@@ -16,6 +17,7 @@ from vlmo_jax.recipes.protocols import Data, EvaluationRecipe, TaskRecipe
 
 EVALUATIONS: dict[str, Callable[[str, ConfigDict, Data, TaskRecipe], EvaluationRecipe]] = {
     "retrieval": RetrievalRecipe,
+    "choice": ChoiceRecipe,
     "masked_images": MaskedImagesRecipe,
     "masked_text": MaskedTextRecipe,
     "reconstruction": ReconstructionRecipe,

@@ -9,7 +9,7 @@ from vlmo_jax.recipes.tasks.albef_pretrain import AlbefPretrainRecipe
 from vlmo_jax.recipes.tasks.classify import ClassifyRecipe
 from vlmo_jax.recipes.tasks.image_pretrain import ImagePretrainRecipe
 from vlmo_jax.recipes.tasks.nlvr2 import Nlvr2Recipe
-from vlmo_jax.recipes.tasks.pair_pretrain import PairPretrainRecipe
+from vlmo_jax.recipes.tasks.pair_pretrain import OneBranchPretrainRecipe, PairPretrainRecipe
 from vlmo_jax.recipes.tasks.ranking import RankingRecipe
 from vlmo_jax.recipes.tasks.retrieval import RetrievalMatchingRecipe, RetrievalTaskRecipe
 from vlmo_jax.recipes.tasks.text_pretrain import TextPretrainRecipe
@@ -21,6 +21,7 @@ from vlmo_jax.recipes.tasks.vse_infinity import TripletRecipe
 
 TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "pair_pretrain": PairPretrainRecipe,
+    "one_branch_pretrain": OneBranchPretrainRecipe,
     "albef_pretrain": AlbefPretrainRecipe,
     "text_pretrain": TextPretrainRecipe,
     "image_pretrain": ImagePretrainRecipe,
