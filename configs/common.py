@@ -75,6 +75,9 @@ WARM_STARTS = {
         init_rules=((r"(itc|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES),
         init_fresh=(r"vqa_head/.*",),
     ),
+    "caption": dict(
+        init_rules=((r"(pooler|itc|itc_vl|itm_head)/.*", "skip"), *INIT_RULES), init_fresh=()
+    ),
     "nlvr2": dict(
         init_rules=((r"(itc|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES),
         init_fresh=(r"nlvr2_head/.*",),

@@ -92,3 +92,9 @@ def test_counts_are_exact_and_the_models_are_allowed(kind, heads):
 def test_a_second_branch_without_its_expert_is_refused():
     with pytest.raises(ConfigError, match="use 'retrieval' in the place of 'itc'"):
         check_model(fields("two_expert_vlmo"), (1, 1, 1))
+
+
+@pytest.mark.parametrize("kind", ["separate_vlmo", "two_expert_vlmo"])
+def test_captions_by_blocks_that_cannot_be_cached_are_refused(kind):
+    with pytest.raises(ConfigError, match="use kind 'vlmo'"):
+        check_model(fields(kind, heads=("retrieval", "caption")), (1, 1, 1))

@@ -20,6 +20,7 @@ COMMANDS = {
     "encode": Command("encode", "vectors of many images or texts"),
     "match": Command("match", "how well images and texts go together"),
     "answer": Command("answer", "answers questions about images"),
+    "caption": Command("caption", "writes captions of images"),
     "zero_shot": Command("zero_shot", "classifies a folder of pictures by names alone"),
     "halve": Command("halve", "stores a trained model alone, in half the space"),
     "convert": Command("interop.convert", "other people's checkpoints to ours, and back"),

@@ -111,9 +111,10 @@ class SelfAttention(nnx.Module):
             x: [B, S, D], tokens `position` .. `position` + S - 1 of the sequence.
             cache: of `empty_cache`, or of the call before; L places.
             position: of the first token of `x`; may be traced.
-            mask: [B or 1, L, L] bool, query by key, of the whole sequence. No token of `x` may see
-                a place that is not filled yet: see `causal_mask` and `prefix_mask`.
-            bias: [H, L, L] float32 of the whole sequence; None: no bias.
+            mask: [B or 1, S, L] bool, which places the tokens of `x` see: their rows of the mask of
+                the whole sequence. None may see a place that is not filled yet: see `causal_mask`
+                and `prefix_mask`.
+            bias: [H, S, L] float32, likewise; None: no bias.
 
         Returns:
             [B, S, D] in the compute type, and the cache with the keys and values of `x`.
@@ -121,10 +122,8 @@ class SelfAttention(nnx.Module):
         q, new = self.project(x)
         put = lambda old, part: jax.lax.dynamic_update_slice_in_dim(old, part, position, axis=2)
         cache = KeyValues(put(cache.keys, new.keys), put(cache.values, new.values))
-        rows = lambda a: jax.lax.dynamic_slice_in_dim(a, position, x.shape[1], axis=2)
-        visible = rows(by_query(mask))
-        bias = None if bias is None else rows(bias[None])
-        return self.join(attend(q, cache, mask=visible, bias=bias)), cache
+        bias = None if bias is None else bias[None]
+        return self.join(attend(q, cache, mask=by_query(mask), bias=bias)), cache
 
     def project(self, x: jax.Array) -> tuple[jax.Array, KeyValues]:
         """[B, N, D] -> scaled queries [B, H, N, K], keys and values, in the compute type."""
@@ -248,7 +247,7 @@ def _read_queries(values, read):
     if values is None or isinstance(values, PaddedAtEnd) or values.shape[2] == 1:
         return values
     if len(values) == 1:
-        return jnp.moveaxis(values[0][:, read], 1, 0)
+        return jnp.moveaxis(jnp.asarray(values[0])[:, read], 1, 0)
     return jnp.take_along_axis(values, read[:, None, :, None], axis=2)
 
 

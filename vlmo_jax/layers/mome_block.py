@@ -13,7 +13,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from vlmo_jax.layers.attention import SelfAttention, read_tokens
-from vlmo_jax.layers.attention_paths import PaddedAtEnd
+from vlmo_jax.layers.attention_paths import KeyValues, PaddedAtEnd
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, drop_path, param, per_row
 from vlmo_jax.layers.modality_experts import ModalityExperts
 from vlmo_jax.parallel.sharding import constrain
@@ -93,6 +93,23 @@ class MomeBlock(nnx.Module):
     def mix(self, x: jax.Array, spans: Spans, **options: Any) -> jax.Array:
         """Attention of normed tokens, the same whatever modality they are of."""
         return self.attention(x, **options)
+
+    def extend(
+        self,
+        x: jax.Array,
+        expert: str,
+        cache: KeyValues,
+        position: int | jax.Array,
+        *,
+        mask: jax.Array,
+        bias: jax.Array | None,
+    ) -> tuple[jax.Array, KeyValues]:
+        """Both halves for the next tokens [B, S, D] of a sequence, all of one expert, without
+        drop-path; the other arguments, and what is returned, as of `SelfAttention.extend`.
+        """
+        y, cache = self.attention.extend(self.norm(x), cache, position, mask=mask, bias=bias)
+        x = constrain(x + _scaled(y, self.attention_scale), "batch")
+        return self.feed(x, ((expert, x.shape[1]),), rate=0.0, key=None), cache
 
     def feed(
         self, x: jax.Array, spans: Spans, *, rate: float | jax.Array, key: jax.Array | None

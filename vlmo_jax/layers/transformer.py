@@ -157,7 +157,7 @@ class MomeTransformer(nnx.Module):
         """
         x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
         graphdef, blocks = nnx.split(self.upper)
-        tables, num_lower = self._tables(), self.depth - self.num_upper
+        tables, num_lower = self.tables(), self.depth - self.num_upper
 
         def apply(x: jax.Array, layer: tuple) -> jax.Array:
             return _apply_spans(graphdef, x, layer, spans, mask=mask, index=index, key=key)
@@ -218,7 +218,7 @@ class MomeTransformer(nnx.Module):
             x = _apply_spans(graphdef, x, layer, spans, mask=mask, index=index, key=key)
             return x, x if kept else None
 
-        tables = self._tables()
+        tables = self.tables()
         tables = None if tables is None else tables[:num_lower]
         rates = np.asarray(self.drop_path_rates[:num_lower], np.float32)
         layers = (blocks, np.arange(num_lower), rates, tables)
@@ -272,7 +272,7 @@ class MomeTransformer(nnx.Module):
             y = jnp.broadcast_to(y, (rows, branches, *y.shape[2:]))
             return block.feed_branches(y, experts, rate=rate, key=feed_key)
 
-        x, tables, states = x[:, None], self._tables(), {}
+        x, tables, states = x[:, None], self.tables(), {}
         for number in range(num_lower, self.depth):
             last = number == self.depth - 1
             block = functools.partial(apply, number=number, read=read if last else None)
@@ -283,7 +283,7 @@ class MomeTransformer(nnx.Module):
                 states[number] = x
         return x, states
 
-    def _tables(self) -> jax.Array | None:
+    def tables(self) -> jax.Array | None:
         """The table of every layer [layers, rows, H], or None."""
         if self.relative_position_bias is None:
             return None

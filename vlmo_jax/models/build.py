@@ -75,7 +75,7 @@ MODELS = {
     "separate_vlmo": ModelKind(
         vlmo_variants.SeparateVLMo,
         vlmo_fields.FIELDS,
-        vlmo_fields.check_sizes,
+        vlmo_variants.check_separate,
         vlmo_variants.count_separate,
         memory.values_of_transformer,
         flops.vlmo_passes,

@@ -140,6 +140,13 @@ def text_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> in
     return model_flops(model).text_pretrain
 
 
+def caption_flops(model: Mapping[str, Any]) -> int:
+    """FLOPs of a caption with its image: a fused pass, and the word head at all T tokens."""
+    width, flops = model["width"], model_flops(model)
+    head = model["text_length"] * (2 * width**2 + 2 * width * model["vocab_size"])
+    return flops.match + head
+
+
 def _answering_flops(model: Mapping[str, Any], *, images: int, classes: int) -> int:
     """FLOPs of passes with patch embedding, and of the head on a token of each.
 

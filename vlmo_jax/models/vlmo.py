@@ -21,6 +21,7 @@ from vlmo_jax.layers.linear import INIT_STD, Linear, param, per_row, truncated_n
 from vlmo_jax.layers.modality_experts import EXPERTS
 from vlmo_jax.layers.mome_block import Mask, MomeBlock, Spans
 from vlmo_jax.layers.transformer import MomeTransformer
+from vlmo_jax.models.caption_writer import CaptionWriter
 from vlmo_jax.models.vlmo_fields import HEADS, PRETRAIN_HEADS, check_parts
 
 # The two contrastive branches: states served by the modality's own experts, and states that go
@@ -29,7 +30,7 @@ IMAGE_BRANCHES = ("image", "vision_language")
 TEXT_BRANCHES = ("text", "vision_language")
 
 
-class VLMo(nnx.Module):
+class VLMo(CaptionWriter):
     """MoME Transformer, embeddings and heads; by default those of pre-training stage 3.
 
     Args:
@@ -143,9 +144,13 @@ class VLMo(nnx.Module):
             Classifier(2 * width, 2 * width, 2, **layers) if "nlvr2_head" in built else None
         )
 
-    def embed_text(self, token_ids: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """[B, T] int32 -> [B, T, D] with the modality type added; `key` turns dropout on."""
-        x = self.text_embedding(token_ids, key)
+    def embed_text(
+        self, token_ids: jax.Array, key: jax.Array | None = None, first: int | jax.Array = 0
+    ) -> jax.Array:
+        """[B, T] int32 -> [B, T, D] with the modality type added; `key` turns dropout on, `first`
+        is the position of the first token in its text.
+        """
+        x = self.text_embedding(token_ids, key, first=first)
         return x + per_row(self.modality_type[0].astype(x.dtype), x)
 
     def embed_image(self, image: jax.Array, modality_type: int = 1) -> jax.Array:

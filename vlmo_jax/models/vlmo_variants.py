@@ -43,6 +43,20 @@ class TwoExpertVLMo(vlmo.VLMo):
         return self.transformer.by_spans(x, spans, **where)
 
 
+def check_separate(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
+    """Refuses a SeparateVLMo that is impossible, or does not lie on the mesh.
+
+    Args:
+        fields: of `config.model`.
+        mesh_shape: (data, fsdp, tensor).
+
+    Raises:
+        ConfigError: at the first impossible value.
+    """
+    _refuse_captions(fields, "separate_vlmo")
+    vlmo_fields.check_sizes(fields, mesh_shape)
+
+
 def check_two_experts(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
     """Refuses a TwoExpertVLMo that is impossible, or does not lie on the mesh.
 
@@ -53,6 +67,7 @@ def check_two_experts(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
     Raises:
         ConfigError: at the first impossible value.
     """
+    _refuse_captions(fields, "two_expert_vlmo")
     heads = tuple(fields.get("heads", vlmo_fields.PRETRAIN_HEADS))
     require(
         "itc" not in heads,
@@ -61,6 +76,16 @@ def check_two_experts(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
         "'one_branch_pretrain'",
     )
     vlmo_fields.check_sizes(fields, mesh_shape)
+
+
+def _refuse_captions(fields, kind):
+    """Captions are written by the cached blocks of VLMo itself."""
+    heads = tuple(fields.get("heads", ()))
+    require(
+        "caption" not in heads,
+        f"config.model.heads={heads} writes captions, which config.model.kind={kind!r} does not;"
+        " use kind 'vlmo'",
+    )
 
 
 def count_separate(fields: Mapping[str, Any]) -> int:

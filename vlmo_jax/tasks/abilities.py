@@ -146,6 +146,32 @@ class AnswersQuestions(Protocol):
 
 
 @runtime_checkable
+class WritesCaptions(Protocol):
+    """A model that writes texts about images, word by word."""
+
+    def caption_logits(
+        self,
+        image: jax.Array,
+        token_ids: jax.Array,
+        token_mask: jax.Array,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """[B, S, S, 3] and [B, T] -> logits of words [B, T, V] float32, each from the image, the
+        tokens before its place and the one at it.
+        """
+
+    def start_captions(self, image: jax.Array, length: int) -> Any:
+        """[B, S, S, 3] -> a tree of arrays [layers, B, H, L, K], what is known of the images; the
+        last `length` of the L places are those of the text.
+        """
+
+    def continue_captions(
+        self, token_ids: jax.Array, position: int | jax.Array, cache: Any
+    ) -> tuple[jax.Array, Any]:
+        """Next tokens [B, S] at `position` -> logits [B, V] at the last one, and such a tree."""
+
+
+@runtime_checkable
 class ComparesImages(Protocol):
     """A model that says whether a text is true of two images."""
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
+from vlmo_jax.recipes.evaluations.caption import CaptionEvaluationRecipe
 from vlmo_jax.recipes.evaluations.choice import ChoiceRecipe
 from vlmo_jax.recipes.evaluations.classification import ClassificationRecipe
 from vlmo_jax.recipes.evaluations.masked_images import MaskedImagesRecipe
@@ -23,6 +24,7 @@ EVALUATIONS: dict[str, Callable[[str, ConfigDict, Data, TaskRecipe], EvaluationR
     "reconstruction": ReconstructionRecipe,
     "vqa": VqaEvaluationRecipe,
     "nlvr2": Nlvr2EvaluationRecipe,
+    "caption": CaptionEvaluationRecipe,
     "classification": ClassificationRecipe,
     "zero_shot": ZeroShotRecipe,
 }

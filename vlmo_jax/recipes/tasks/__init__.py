@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from vlmo_jax.recipes.protocols import TaskRecipe
 from vlmo_jax.recipes.tasks.albef_pretrain import AlbefPretrainRecipe
+from vlmo_jax.recipes.tasks.caption import CaptionRecipe
 from vlmo_jax.recipes.tasks.classify import ClassifyRecipe
 from vlmo_jax.recipes.tasks.image_pretrain import ImagePretrainRecipe
 from vlmo_jax.recipes.tasks.nlvr2 import Nlvr2Recipe
@@ -30,6 +31,7 @@ TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "classify": ClassifyRecipe,
     "vqa": VqaRecipe,
     "nlvr2": Nlvr2Recipe,
+    "caption": CaptionRecipe,
     "ranking": RankingRecipe,
     "retrieval": RetrievalTaskRecipe,
     "retrieval_matching": RetrievalMatchingRecipe,
