@@ -137,11 +137,11 @@ def test_a_kernel_that_is_off_is_not_taken(monkeypatch, caplog):
     monkeypatch.setattr(attention_paths, "_on_cuda", lambda: True)
     monkeypatch.setattr(attention_paths, "LEAST_TOKENS", 6)
     monkeypatch.setattr(attention_paths, "_trial", lambda *shape: float("nan"))
-    attention_paths._failed_trial.cache_clear()
+    attention_paths.failed_trial.cache_clear()
     q, seen, mask, _ = inputs(6, jnp.bfloat16)
     attend(q, seen, mask=mask, path="auto")
     assert "nan% off" in caplog.text
-    attention_paths._failed_trial.cache_clear()
+    attention_paths.failed_trial.cache_clear()
 
 
 def test_a_trial_of_equal_kernels_finds_them_equal(prepared_for_cudnn):

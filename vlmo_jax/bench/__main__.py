@@ -57,7 +57,9 @@ TOPOLOGY = flags.DEFINE_string(
     "topology", "v5e:4x4", "topology: TPU slice, such as v4:2x2x2, v5e:4x4, v6e:16x16"
 )
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "gpu: show the plan and run nothing")
-SMALL = flags.DEFINE_bool("small", False, "gpu: a trial at small sizes, as on a machine without")
+SMALL = flags.DEFINE_bool(
+    "small", False, "gpu: a trial at small sizes, as on a machine without one"
+)
 PART = flags.DEFINE_enum("part", None, list(gpu.PARTS), "gpu: this part alone, in this process")
 SEARCH = flags.DEFINE_boolean(
     "search", False, "topology: count all splits of the recipe over it in place of compiling one"
@@ -120,13 +122,13 @@ def run_search() -> Report:
 
 def run_gpu() -> None:
     """All that one wants to know of a GPU."""
-    path = user_path(JSON.value or "gpu.jsonl")
+    path, small = user_path(JSON.value or "gpu.jsonl"), SMALL.value or not gpu.has_gpu()
     if DRY_RUN.value:
         print(gpu.describe_plan(path, small=SMALL.value))
     elif PART.value:
-        gpu.run_part(PART.value, path, small=SMALL.value)
+        gpu.run_part(PART.value, path, small=small)
     else:
-        records = gpu.run_all(path, small=SMALL.value, say=lambda line: print(line, flush=True))
+        records = gpu.run_all(path, small=small, say=lambda line: print(line, flush=True))
         table = gpu.format_table(records)
         path.with_suffix(".txt").write_text(table + "\n")
         print(f"\n{table}\n\nThe records lie in {path}, this table in {path.with_suffix('.txt')}")

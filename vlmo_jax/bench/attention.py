@@ -9,7 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlmo_jax.bench.steps import time_calls
-from vlmo_jax.layers.attention_paths import KeyValues, PaddedAtEnd, attend, why_not_cudnn
+from vlmo_jax.layers.attention_paths import (
+    KeyValues,
+    PaddedAtEnd,
+    attend,
+    failed_trial,
+    why_not_cudnn,
+)
 
 
 class Shape(NamedTuple):
@@ -35,7 +41,7 @@ def benchmark_attention(shape: Shape, path: str, *, repeats: int) -> dict[str, A
     """
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     record = {"path": path, **shape._asdict(), "dtype": jnp.dtype(dtype).name}
-    if path == "cudnn" and (reason := why_not_cudnn(dtype, shape.head_width)):
+    if path == "cudnn" and (reason := _why_not(shape, dtype)):
         return {**record, "skipped": reason}
     rng = np.random.default_rng(0)
     draw = lambda *of: jnp.asarray(rng.normal(size=of), dtype)
@@ -69,3 +75,11 @@ def benchmark_attention(shape: Shape, path: str, *, repeats: int) -> dict[str, A
         "seconds_with_gradients": seconds[1],
         "flops_per_second": 3 * flops / seconds[1],
     }
+
+
+def _why_not(shape, dtype):
+    """Why cuDNN's kernel is not taken, in words; "" if it is."""
+    _, tokens, heads, head_width, biased = shape
+    return why_not_cudnn(dtype, head_width) or failed_trial(
+        tokens, heads, head_width, jnp.dtype(dtype).name, biased
+    )

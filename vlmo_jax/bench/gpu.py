@@ -22,7 +22,7 @@ from vlmo_jax.bench.device import measure_copy, measure_matmul
 from vlmo_jax.bench.report import quantity
 from vlmo_jax.bench.steps import benchmark_encode, benchmark_train
 from vlmo_jax.commands.command_line import read_config
-from vlmo_jax.models.build import compute_dtype
+from vlmo_jax.models.sizes import compute_dtype
 from vlmo_jax.parallel.memory import device_bytes
 
 Record = dict[str, Any]
@@ -90,7 +90,9 @@ def measure_steps(size: str, first: int) -> Callable[[bool], Iterator[Record]]:
             record = yield from _measure_step(config, small)
         if record["batch_size"] < whole:
             config.accumulation = next(
-                parts for parts in (2**power for power in range(11)) if whole // parts <= largest
+                parts
+                for parts in (2**power for power in range(11))
+                if whole // parts <= record["batch_size"]
             )
             config.batch_size = whole
             yield from _measure_step(config, small)
@@ -179,9 +181,8 @@ def run_part(name: str, path: pathlib.Path, *, small: bool) -> None:
     Args:
         name: of PARTS.
         path: file to which each record is added as a line of JSON.
-        small: sizes for a trial; on a CPU they are taken in any case.
+        small: sizes for a trial.
     """
-    small = small or not _has_gpu()
     if name.startswith("peer"):
         jax.config.update("jax_platforms", "cpu")  # the card is PyTorch's
     for record in PARTS[name].run(small):
@@ -189,7 +190,7 @@ def run_part(name: str, path: pathlib.Path, *, small: bool) -> None:
             file.write(json.dumps({"part": name, **record}) + "\n")
 
 
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
     """Whether this machine has an NVIDIA GPU; asked without taking its memory."""
     return os.path.exists("/dev/nvidiactl")
 
@@ -217,7 +218,7 @@ def run_all(path: pathlib.Path, *, small: bool, say: Callable[[str], None]) -> l
 
     Args:
         path: file of the records; a line is added for a part that fails, too.
-        small: see `run_part`.
+        small: sizes for a trial.
         say: tells people a line.
 
     Returns:

@@ -155,7 +155,7 @@ def _takes_cudnn(path: str, q: jax.Array, seen: KeyValues, mask: Any, bias: Any)
     tensor = jax.sharding.get_abstract_mesh().shape.get("tensor", 1)
     reason = why_not_cudnn(q.dtype, head_width, tensor)
     if path == "auto" and not reason:
-        reason = _failed_trial(tokens, heads, head_width, q.dtype.name, bias is not None)
+        reason = failed_trial(tokens, heads, head_width, q.dtype.name, bias is not None)
     if reason:
         _say_once(f"Attention is computed without cuDNN's fused kernel: {reason}.")
     return not reason
@@ -167,10 +167,15 @@ def _on_cuda() -> bool:
 
 
 @functools.lru_cache
-def _failed_trial(tokens: int, heads: int, head_width: int, dtype: str, biased: bool) -> str:
-    """What went wrong when cuDNN was tried on two rows of this shape; "" if nothing did.
+def failed_trial(tokens: int, heads: int, head_width: int, dtype: str, biased: bool) -> str:
+    """What went wrong when cuDNN was tried on two rows of this shape, in words; "" if nothing did.
 
     The trial has a thread of its own: this may be called while a program is traced for a mesh.
+
+    Args:
+        tokens, heads, head_width: N, H and K.
+        dtype: compute type.
+        biased: whether there is a position bias.
     """
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         try:
