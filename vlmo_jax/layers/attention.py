@@ -15,6 +15,8 @@ from jax.typing import DTypeLike
 from vlmo_jax.layers.attention_paths import KeyValues, PaddedAtEnd, attend
 from vlmo_jax.layers.linear import INIT_STD, param, per_row, truncated_normal
 
+Mask = jax.Array | np.ndarray | PaddedAtEnd | None  # see above
+
 
 class SelfAttention(nnx.Module):
     """Attention of tokens to each other.
@@ -57,7 +59,7 @@ class SelfAttention(nnx.Module):
         self,
         x: jax.Array,
         *,
-        mask: jax.Array | np.ndarray | PaddedAtEnd | None = None,
+        mask: Mask = None,
         bias: jax.Array | None = None,
         read: jax.Array | None = None,
     ) -> jax.Array:
@@ -232,9 +234,7 @@ def read_tokens(x: jax.Array, positions: jax.Array) -> jax.Array:
     return jnp.take_along_axis(x, positions[:, :, None], axis=1)
 
 
-def by_query(
-    mask: jax.Array | np.ndarray | PaddedAtEnd | None,
-) -> jax.Array | PaddedAtEnd | None:
+def by_query(mask: Mask) -> jax.Array | PaddedAtEnd | None:
     """A mask of one of the forms above as [B or 1, 1, N or 1, N]; PaddedAtEnd as it is."""
     if mask is None or isinstance(mask, PaddedAtEnd):
         return mask

@@ -12,8 +12,8 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.attention import SelfAttention, read_tokens
-from vlmo_jax.layers.attention_paths import KeyValues, PaddedAtEnd
+from vlmo_jax.layers.attention import Mask, SelfAttention, read_tokens
+from vlmo_jax.layers.attention_paths import KeyValues
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, drop_path, param, per_row
 from vlmo_jax.layers.modality_experts import ModalityExperts
 from vlmo_jax.parallel.sharding import constrain
@@ -23,8 +23,6 @@ Spans = Sequence[tuple[str, int]]
 
 # The order in which the spans of a sequence are dealt their random keys, however they are laid out.
 DRAWING_ORDER = ("text", "image", "vision_language")
-
-Mask = jax.Array | np.ndarray | PaddedAtEnd | None  # see layers/attention.py
 
 
 class MomeBlock(nnx.Module):

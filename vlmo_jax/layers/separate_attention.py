@@ -12,11 +12,11 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.attention import SelfAttention, by_query, read_tokens
+from vlmo_jax.layers.attention import Mask, SelfAttention, by_query, read_tokens
 from vlmo_jax.layers.attention_paths import KeyValues, attend
 from vlmo_jax.layers.linear import INIT_STD
 from vlmo_jax.layers.modality_experts import EXPERTS
-from vlmo_jax.layers.mome_block import Mask, MomeBlock, Spans
+from vlmo_jax.layers.mome_block import MomeBlock, Spans
 
 # Places on the stacked axis, those of the experts: an image's tokens and a text's.
 MODALITIES = {name: EXPERTS[name] for name in ("image", "text")}

@@ -15,10 +15,10 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.attention import read_tokens
+from vlmo_jax.layers.attention import Mask, read_tokens
 from vlmo_jax.layers.attention_paths import PaddedAtEnd
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, param
-from vlmo_jax.layers.mome_block import Mask, MomeBlock, Spans
+from vlmo_jax.layers.mome_block import MomeBlock, Spans
 from vlmo_jax.layers.relative_position import position_bias
 
 REMAT_POLICIES = {

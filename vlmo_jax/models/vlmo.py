@@ -14,12 +14,13 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from vlmo_jax.layers import relative_position
+from vlmo_jax.layers.attention import Mask
 from vlmo_jax.layers.attention_paths import PaddedAtEnd
 from vlmo_jax.layers.embeddings import ImageEmbedding, TextEmbedding
 from vlmo_jax.layers.heads import Classifier, ContrastiveProjection, MaskedLanguageHead, Pooler
 from vlmo_jax.layers.linear import INIT_STD, Linear, param, per_row, truncated_normal
 from vlmo_jax.layers.modality_experts import EXPERTS
-from vlmo_jax.layers.mome_block import Mask, MomeBlock, Spans
+from vlmo_jax.layers.mome_block import MomeBlock, Spans
 from vlmo_jax.layers.transformer import MomeTransformer
 from vlmo_jax.models.caption_writer import CaptionWriter
 from vlmo_jax.models.vlmo_fields import HEADS, PRETRAIN_HEADS, check_parts
