@@ -9,7 +9,8 @@ import pytest
 from tests import tiny
 from vlmo_jax.datasets.records import Record
 from vlmo_jax.datasets.sources import open_source
-from vlmo_jax.evals.caption import CaptionEvaluation, CaptionEvaluator, GreyImages
+from vlmo_jax.evals.answered_evaluation import AnsweredEvaluation
+from vlmo_jax.evals.caption import CaptionEvaluator, GreyImages
 from vlmo_jax.input.pipeline import Loading
 from vlmo_jax.input.plain_images import EvalImages, ImageRows
 from vlmo_jax.input.text.tokenizer import load_tokenizer
@@ -59,7 +60,7 @@ def saying(text, tokenizer, seen=None):
 
 def test_captions_are_scored_and_written(records, tokenizer, tmp_path, capsys):
     name = records[1].texts[0]
-    evaluation = CaptionEvaluation(
+    evaluation = AnsweredEvaluation(
         "caption", [evaluator(records, tokenizer)], saying(name, tokenizer)
     )
     metrics = evaluation.run({}, 3, tmp_path / "page.png", tmp_path)

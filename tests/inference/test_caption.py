@@ -6,16 +6,11 @@ import numpy as np
 import pytest
 
 import vlmo_jax
-from tests.inference.models import pictures, save_caption, save_picture
+from tests.inference.models import pictures, save_picture
 from vlmo_jax.inference.captions import WrongSearchError
 from vlmo_jax.inference.commands import caption
 from vlmo_jax.tasks.beam_search import special_tokens
 from vlmo_jax.tasks.caption import make_captioner
-
-
-@pytest.fixture(scope="module")
-def caption_folder(tmp_path_factory):
-    return save_caption(tmp_path_factory.mktemp("caption"))
 
 
 @pytest.fixture(scope="module")

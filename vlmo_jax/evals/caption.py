@@ -4,6 +4,7 @@ people.
 
 import collections
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +18,8 @@ from vlmo_jax.datasets.readers.coco_ids import coco_id_of
 from vlmo_jax.evals.answered_split import answer_split
 from vlmo_jax.evals.caption_scores import NAMES, caption_scores
 from vlmo_jax.evals.caption_tokens import caption_tokens
-from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
-from vlmo_jax.evals.predictions import write_lines, write_predictions
+from vlmo_jax.evals.evaluation import check_batch_size
+from vlmo_jax.evals.predictions import write_lines
 from vlmo_jax.input.attempts import needed_record, read_record
 from vlmo_jax.input.pipeline import Loading
 from vlmo_jax.input.plain_images import EvalImages, square_image
@@ -94,8 +95,16 @@ class CaptionEvaluator:
         check_batch_size(name, batch_size, mesh)
         self.name, self.num_records, self.source = name, len(source), source
         self.image_size = maker.rows.image_size
-        self._tokenizer, self._maker = tokenizer, maker
-        self._batch_size, self._mesh, self._loading = batch_size, mesh, loading
+        self._tokenizer = tokenizer
+        self._run = functools.partial(
+            answer_split,
+            maker=maker,
+            name=name,
+            batch_size=batch_size,
+            mesh=mesh,
+            loading=loading,
+            unit="images",
+        )
 
     def evaluate(
         self, write: Callable[[Any, Any], Written], params: Any, step: int
@@ -113,16 +122,7 @@ class CaptionEvaluator:
         Raises:
             RuntimeError: anything failed; it names the evaluator and the step.
         """
-        written = answer_split(
-            lambda batch: write(params, batch),
-            self._maker,
-            name=self.name,
-            batch_size=self._batch_size,
-            mesh=self._mesh,
-            loading=self._loading,
-            step=step,
-            unit="images",
-        )
+        written = self._run(lambda batch: write(params, batch), step=step)
         captions = [self._tokenizer.decode(ids.tolist()).strip() for ids in written.token_ids]
         image_ids, references = self._read()
         metrics, cider, exact, tokenizer = caption_metrics(references, captions)
@@ -130,6 +130,45 @@ class CaptionEvaluator:
         if jax.process_index() == 0:
             announce("\n".join(self._describe(captioned, metrics, tokenizer, step)))
         return metrics, captioned
+
+    def lines(self, captioned: Captioned) -> Iterator[dict[str, Any]]:
+        """The predictions of the split, an object an image."""
+        for row, image_id in enumerate(captioned.image_ids):
+            line: dict[str, Any] = {
+                "image_id": image_id,
+                "caption": captioned.captions[row],
+                "score": round(float(captioned.scores[row]), 6),
+            }
+            if captioned.references[row]:
+                line |= {
+                    "references": captioned.references[row],
+                    "cider": float(captioned.cider[row]),
+                    "exact_match": bool(captioned.exact[row]),
+                }
+            yield line
+
+    def write_beside(self, captioned: Captioned, stem: Path) -> None:
+        """Writes the result file of COCO and NoCaps."""
+        path = stem.with_name(f"{stem.name}_results.json")
+        write_results(path, captioned.image_ids, captioned.captions)
+        announce(f"{self.name}: captions as COCO and NoCaps take them: {path}")
+
+    def draw(self, captioned: Captioned, page: Path) -> None:
+        """Draws images with their captions."""
+        known = [bool(texts) for texts in captioned.references]
+        right = [bool(e) if k else None for e, k in zip(captioned.exact, known, strict=True)]
+
+        def show(row: int) -> Shown:
+            record = self.source[row]
+            return Shown(
+                images=[square_image(record.image, record.image_id, self.image_size)],
+                text=captioned.references[row][0] if known[row] else "",
+                said=captioned.captions[row],
+                truth=captioned.references[row][0] if known[row] else "",
+                right=right[row],
+            )
+
+        hits_and_misses_page([show(r) for r in choose(right)], page, title=self.name)
 
     def _read(self) -> tuple[list[str], list[tuple[str, ...]]]:
         ids, references = [], []
@@ -220,78 +259,3 @@ def write_results(path: Path, image_ids: Sequence[str], captions: Sequence[str])
         ids = list(image_ids)
     rows = [{"image_id": n, "caption": c} for n, c in zip(ids, captions, strict=True)]
     write_lines(path, [json.dumps(rows, ensure_ascii=False)])
-
-
-@dataclasses.dataclass
-class CaptionEvaluation:
-    """The evaluators of a run; see `evaluation.Evaluation`.
-
-    Attributes:
-        name: of the evaluation.
-        evaluators: one a split.
-        write: of `tasks.caption.make_captioner`.
-    """
-
-    name: str
-    evaluators: list[CaptionEvaluator]
-    write: Callable[[Any, Any], Written]
-
-    def run(
-        self,
-        params: Any,
-        step: int,
-        page: Path | None = None,
-        predictions: Path | None = None,
-    ) -> dict[str, float]:
-        """Evaluates every split; draws images of the largest with their captions, and writes all
-        captions, also as result files.
-        """
-        metrics: dict[str, float] = {}
-        shown = largest(self.evaluators)
-        for evaluator in self.evaluators:
-            scores, captioned = evaluator.evaluate(self.write, params, step)
-            metrics |= metric_names(self.name, evaluator.name, scores)
-            write_predictions(predictions, self.name, evaluator.name, _lines(captioned))
-            if jax.process_index() == 0:
-                if predictions is not None:
-                    path = predictions / f"{self.name}_{evaluator.name}_results.json"
-                    write_results(path, captioned.image_ids, captioned.captions)
-                    announce(f"{evaluator.name}: captions as COCO and NoCaps take them: {path}")
-                if page is not None and evaluator is shown:
-                    _draw(evaluator, captioned, page)
-        return metrics
-
-
-def _lines(captioned: Captioned) -> Iterator[dict[str, Any]]:
-    """The predictions of a split, an object an image."""
-    for row, image_id in enumerate(captioned.image_ids):
-        line: dict[str, Any] = {
-            "image_id": image_id,
-            "caption": captioned.captions[row],
-            "score": round(float(captioned.scores[row]), 6),
-        }
-        if captioned.references[row]:
-            line |= {
-                "references": captioned.references[row],
-                "cider": float(captioned.cider[row]),
-                "exact_match": bool(captioned.exact[row]),
-            }
-        yield line
-
-
-def _draw(evaluator: CaptionEvaluator, captioned: Captioned, page: Path) -> None:
-    known = [bool(texts) for texts in captioned.references]
-    right = [bool(e) if k else None for e, k in zip(captioned.exact, known, strict=True)]
-
-    def show(row: int) -> Shown:
-        record = evaluator.source[row]
-        return Shown(
-            images=[square_image(record.image, record.image_id, evaluator.image_size)],
-            text=captioned.references[row][0] if known[row] else "",
-            said=captioned.captions[row],
-            truth=captioned.references[row][0] if known[row] else "",
-            right=right[row],
-        )
-
-    page.parent.mkdir(parents=True, exist_ok=True)
-    hits_and_misses_page([show(r) for r in choose(right)], page, title=evaluator.name)

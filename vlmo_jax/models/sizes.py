@@ -1,7 +1,7 @@
-"""Refusals of sizes that several models share; each model's own stand beside it.
+"""Refusals and counts of sizes that several models share; each model's own stand beside it.
 
 `fields` are those of `config.model`, and a mesh's shape is (data, fsdp, tensor), see
-`parallel.sharding.mesh_shape`. All raise ConfigError at the first impossible value.
+`parallel.sharding.mesh_shape`. Refusals raise ConfigError at the first impossible value.
 """
 
 from collections.abc import Mapping
@@ -78,3 +78,8 @@ def check_transformer(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
 def check_vocabulary(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
     """Refuses words or codes that do not divide over the mesh."""
     multiple("model.vocab_size", fields["vocab_size"], mesh_shape[2], "config.mesh.tensor")
+
+
+def count_block(width: int, mlp_dim: int) -> int:
+    """Parameters of a PreNormBlock, or of a PostNormBlock without a memory."""
+    return 4 * width**2 + 2 * width * mlp_dim + 9 * width + mlp_dim

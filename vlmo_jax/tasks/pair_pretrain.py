@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vlmo_jax.layers.blocks import split_key
 from vlmo_jax.layers.embeddings import normalize_image
 from vlmo_jax.objectives.batch_contrast import compare_batch
 from vlmo_jax.objectives.masked_language import masked_counts, masked_totals
 from vlmo_jax.objectives.matching import matching_loss
 from vlmo_jax.parallel.ring import take_rows
-from vlmo_jax.parallel.sharding import constrain
+from vlmo_jax.parallel.sharding import constrain, interleave
 from vlmo_jax.tasks.abilities import PretrainsByOneBranch, PretrainsOnPairs
 from vlmo_jax.tasks.gradients import contrastive_gradients
 from vlmo_jax.tasks.protocols import (
@@ -107,7 +108,7 @@ class PairPretrainTask(Stateless):
 
     def features(self, model: PretrainsOnPairs, batch: Batch, key: jax.Array | None) -> Features:
         """ITC features of a batch or of a part of one."""
-        image_key, text_key = _split(key, 2)
+        image_key, text_key = split_key(key, 2)
         image, image_vl = model.image_features(self._normalize(batch["image"]), image_key)
         text, text_vl = model.text_features(batch["token_ids"], batch["token_mask"], text_key)
         return Features(image, text, image_vl, text_vl, *model.logit_scales())
@@ -189,7 +190,7 @@ class PairPretrainTask(Stateless):
         1 to 3.
         """
         text_keys, encode_key = (None, None) if key is None else jax.random.split(key)
-        text_keys = _split(text_keys, 3)
+        text_keys = split_key(text_keys, 3)
         image = model.embed_image(self._normalize(batch["image"]))
         negative_image = model.embed_image(self._normalize(batch["negative_image"]))
         ids = (batch["mlm_token_ids"], batch["token_ids"], batch["negative_token_ids"])
@@ -198,10 +199,10 @@ class PairPretrainTask(Stateless):
         positions = batch["mlm_positions"]
         first = jnp.zeros_like(positions)
         states = model.encode_fused(
-            _interleave(masked, text, text, negative_text),
-            _interleave(mask, mask, mask, negative_mask),
-            _interleave(image, image, negative_image, image),
-            read=_interleave(positions, first, first, first),
+            interleave(masked, text, text, negative_text),
+            interleave(mask, mask, mask, negative_mask),
+            interleave(image, image, negative_image, image),
+            read=interleave(positions, first, first, first),
             key=encode_key,
         )
         return states.reshape(len(image), 4, *states.shape[1:])
@@ -231,7 +232,7 @@ class OneBranchPretrainTask(PairPretrainTask):
         self, model: PretrainsByOneBranch, batch: Batch, key: jax.Array | None
     ) -> OneBranch:
         """ITC features of a batch or of a part of one."""
-        image_key, text_key = _split(key, 2)
+        image_key, text_key = split_key(key, 2)
         image = model.retrieval_image(self._normalize(batch["image"]), image_key)
         text = model.retrieval_text(batch["token_ids"], batch["token_mask"], text_key)
         return OneBranch(image, text, model.retrieval_scale())
@@ -267,13 +268,3 @@ def pass_negatives(batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
 def _every(x, step):
     """Every so manieth row of [B, ...]."""
     return x if step == 1 else constrain(x[::step], "batch")
-
-
-def _interleave(*passes):
-    """Stacks passes [B, ...] to [B * passes, ...], example by example: no row leaves its device."""
-    x = jnp.stack(passes, axis=1)
-    return constrain(x.reshape(-1, *x.shape[2:]), "batch")
-
-
-def _split(key, count):
-    return [None] * count if key is None else jax.random.split(key, count)

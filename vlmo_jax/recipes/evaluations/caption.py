@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from vlmo_jax.commands.config_errors import require
 from vlmo_jax.commands.fields import Flag, Kind, Number, Whole
 from vlmo_jax.datasets import open_image_source
-from vlmo_jax.evals.caption import CaptionEvaluation, CaptionEvaluator, GreyImages
+from vlmo_jax.evals.answered_evaluation import AnsweredEvaluation
+from vlmo_jax.evals.caption import CaptionEvaluator, GreyImages
 from vlmo_jax.input.plain_images import EvalImages
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
@@ -74,7 +75,7 @@ class CaptionEvaluationRecipe(SplitsRecipe):
             "images": len(self.splits[split]),
         }
 
-    def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> CaptionEvaluation:
+    def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> AnsweredEvaluation:
         """See `protocols.EvaluationRecipe`."""
         data, fields = self.config.data, self.fields
         rows = image_form_of(self.config)
@@ -101,4 +102,4 @@ class CaptionEvaluationRecipe(SplitsRecipe):
             length=fields.max_length,
             length_penalty=fields.length_penalty,
         )
-        return CaptionEvaluation(self.name, evaluators, write)
+        return AnsweredEvaluation(self.name, evaluators, write)
