@@ -153,6 +153,8 @@ def transformer(size, *, image_size, patch_size, vocab_size, drop_path_rate, ini
             dtype="auto",
             remat="none",  # none | block | dots
             scan_layers=True,
+            # auto | xla | cudnn; auto: cuDNN's fused kernel on NVIDIA GPUs, where it can be
+            attention="auto",
         )
     )
 
@@ -298,4 +300,5 @@ def defaults():
         )
     )
     config.log_every = 50
+    config.profile = ()  # (first, last) of the steps to trace into the work folder; () for none
     return config

@@ -69,7 +69,7 @@ def test_gradients_stay_within_the_mask(batch, image):
 
     def total(text, pixels, place):
         """As `caption_logits` joins them."""
-        seen = jnp.pad(real, ((0, 0), (0, pixels.shape[1])), constant_values=True)
+        seen = jnp.pad(real, ((0, 0), (pixels.shape[1], 0)), constant_values=True)
         mask = seen[:, None] & model._caption_mask(tiny.LENGTH)
         states = model.fuse(text, pixels, mask)
         return jnp.tanh(states[0, place]).sum()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from vlmo_jax.layers.attention import KeyValues
+from vlmo_jax.layers.attention_paths import KeyValues
 from vlmo_jax.layers.mome_block import MomeBlock
 from vlmo_jax.layers.relative_position import position_bias
 from vlmo_jax.layers.transformer import MomeTransformer

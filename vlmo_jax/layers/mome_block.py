@@ -12,13 +12,17 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.attention import KeyValues, SelfAttention, read_tokens
+from vlmo_jax.layers.attention import Mask, SelfAttention, read_tokens
+from vlmo_jax.layers.attention_paths import KeyValues
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, drop_path, param, per_row
 from vlmo_jax.layers.modality_experts import ModalityExperts
 from vlmo_jax.parallel.sharding import constrain
 
 # (expert, number of tokens) pairs that cover a sequence in order.
 Spans = Sequence[tuple[str, int]]
+
+# The order in which the spans of a sequence are dealt their random keys, however they are laid out.
+DRAWING_ORDER = ("text", "image", "vision_language")
 
 
 class MomeBlock(nnx.Module):
@@ -28,7 +32,8 @@ class MomeBlock(nnx.Module):
 
     Args:
         num_experts: E; see ModalityExperts.
-        width, num_heads, mlp_dim, layer_scale, norm_epsilon, dtype, init_std: see MomeTransformer.
+        width, num_heads, mlp_dim, layer_scale, norm_epsilon, attention, dtype, init_std: see
+            MomeTransformer.
     """
 
     def __init__(
@@ -40,13 +45,14 @@ class MomeBlock(nnx.Module):
         *,
         layer_scale: float | None = None,
         norm_epsilon: float = 1e-6,
+        attention: str = "xla",
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
         rngs: nnx.Rngs,
     ) -> None:
         layers: dict[str, Any] = dict(dtype=dtype, init_std=init_std, rngs=rngs)
         self.norm = LayerNorm(width, epsilon=norm_epsilon, rngs=rngs)
-        self.attention: Any = SelfAttention(width, num_heads, **layers)
+        self.attention: Any = SelfAttention(width, num_heads, path=attention, **layers)
         self.experts = ModalityExperts(
             num_experts, width, mlp_dim, norm_epsilon=norm_epsilon, **layers
         )
@@ -58,7 +64,7 @@ class MomeBlock(nnx.Module):
         self,
         x: jax.Array,
         *,
-        mask: jax.Array | None,
+        mask: Mask,
         bias: jax.Array | None,
         rate: float | jax.Array,
         key: jax.Array | None,
@@ -77,7 +83,8 @@ class MomeBlock(nnx.Module):
         Returns:
             [B, N or R, D].
         """
-        y = self.mix(self.norm(x), spans, mask=mask, bias=bias, read=read)
+        with jax.named_scope("attention"):
+            y = self.mix(self.norm(x), spans, mask=mask, bias=bias, read=read)
         x = x if read is None else read_tokens(x, read)
         return constrain(x + drop_path(_scaled(y, self.attention_scale), rate, key), "batch")
 
@@ -119,8 +126,9 @@ class MomeBlock(nnx.Module):
         ends = np.cumsum([length for _, length in spans])
         parts = jnp.split(x, ends[:-1], axis=1) if len(spans) > 1 else [x]
         fed = []
-        for (expert, _), part, part_key in zip(spans, parts, _split(key, len(spans)), strict=True):
-            y = _scaled(self.experts.serve(part, expert), self.expert_scale)
+        for (expert, _), part, part_key in zip(spans, parts, _deal(key, spans), strict=True):
+            with jax.named_scope(f"{expert}_expert"):
+                y = _scaled(self.experts.serve(part, expert), self.expert_scale)
             fed.append(part + drop_path(y, rate, part_key))
         return constrain(jnp.concatenate(fed, axis=1) if len(fed) > 1 else fed[0], "batch")
 
@@ -142,7 +150,8 @@ class MomeBlock(nnx.Module):
         Returns:
             [B, G, N, D].
         """
-        y = _scaled(self.experts(x, experts), self.expert_scale)
+        with jax.named_scope("experts"):
+            y = _scaled(self.experts(x, experts), self.expert_scale)
         if key is not None:
             keys = jax.random.split(key, len(experts))
             dropped = [drop_path(y[:, g], rate, keys[g]) for g in range(len(experts))]
@@ -154,5 +163,10 @@ def _scaled(x, gamma):
     return x if gamma is None else x * per_row(gamma[...].astype(x.dtype), x)
 
 
-def _split(key, count):
-    return [None] * count if key is None else jax.random.split(key, count)
+def _deal(key, spans):
+    """A key for each span; which one hangs on its modality and not on its place."""
+    if key is None:
+        return [None] * len(spans)
+    order = sorted(range(len(spans)), key=lambda place: DRAWING_ORDER.index(spans[place][0]))
+    keys = jax.random.split(key, len(spans))
+    return [keys[order.index(place)] for place in range(len(spans))]

@@ -12,7 +12,8 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.attention import KeyValues, SelfAttention, attend, by_query, read_tokens
+from vlmo_jax.layers.attention import Mask, SelfAttention, by_query, read_tokens
+from vlmo_jax.layers.attention_paths import KeyValues, attend
 from vlmo_jax.layers.linear import INIT_STD
 from vlmo_jax.layers.modality_experts import EXPERTS
 from vlmo_jax.layers.mome_block import MomeBlock, Spans
@@ -26,7 +27,7 @@ class SeparateAttention(nnx.Module):
     both meet in one softmax, by queries, keys, values and outputs of their own.
 
     Args:
-        width, num_heads, dtype, init_std: as of SelfAttention.
+        width, num_heads, path, dtype, init_std: as of SelfAttention.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class SeparateAttention(nnx.Module):
         width: int,
         num_heads: int,
         *,
+        path: str = "xla",
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
         rngs: nnx.Rngs,
@@ -43,14 +45,14 @@ class SeparateAttention(nnx.Module):
         def make(rngs: nnx.Rngs) -> SelfAttention:
             return SelfAttention(width, num_heads, dtype=dtype, init_std=init_std, rngs=rngs)
 
-        self.stacked = make(rngs)
+        self.stacked, self.path = make(rngs), path
 
     def __call__(
         self,
         x: jax.Array,
         spans: Spans,
         *,
-        mask: jax.Array | np.ndarray | None = None,
+        mask: Mask = None,
         bias: jax.Array | None = None,
         read: jax.Array | None = None,
     ) -> jax.Array:
@@ -70,7 +72,8 @@ class SeparateAttention(nnx.Module):
         queries, seen = zip(*(one.project(part) for one, part in parts), strict=True)
         joined = KeyValues(*(jnp.concatenate(arrays, axis=2) for arrays in zip(*seen, strict=True)))
         bias = None if bias is None else bias[None]
-        sums = attend(jnp.concatenate(queries, axis=2), joined, mask=by_query(mask), bias=bias)
+        visible, q = by_query(mask), jnp.concatenate(queries, axis=2)
+        sums = attend(q, joined, mask=visible, bias=bias, path=self.path)
         outputs = zip(attentions, jnp.split(sums, ends, axis=1), strict=True)
         y = jnp.concatenate([one.join(part) for one, part in outputs], axis=1)
         return y if read is None else read_tokens(y, read)
@@ -85,7 +88,7 @@ class SeparateBlock(MomeBlock):
     """A MoME block whose attention is a SeparateAttention.
 
     Args:
-        num_experts, width, num_heads, mlp_dim, options: as of MomeBlock.
+        num_experts, width, num_heads, mlp_dim, attention, options: as of MomeBlock.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class SeparateBlock(MomeBlock):
         num_heads: int,
         mlp_dim: int,
         *,
+        attention: str = "xla",
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
         rngs: nnx.Rngs,
@@ -102,7 +106,7 @@ class SeparateBlock(MomeBlock):
     ) -> None:
         layers: dict[str, Any] = dict(dtype=dtype, init_std=init_std, rngs=rngs)
         super().__init__(num_experts, width, num_heads, mlp_dim, **options, **layers)
-        self.attention = SeparateAttention(width, num_heads, **layers)
+        self.attention = SeparateAttention(width, num_heads, path=attention, **layers)
 
     def mix(self, x: jax.Array, spans: Spans, **options: Any) -> jax.Array:
         """Attention of normed tokens, by weights of their modality."""

@@ -15,7 +15,8 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.attention import read_tokens
+from vlmo_jax.layers.attention import Mask, read_tokens
+from vlmo_jax.layers.attention_paths import PaddedAtEnd
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, param
 from vlmo_jax.layers.mome_block import MomeBlock, Spans
 from vlmo_jax.layers.relative_position import position_bias
@@ -42,6 +43,7 @@ class MomeTransformer(nnx.Module):
         drop_path_rate: rate of the last block; it grows linearly from 0 over depth.
         remat: "none", "block" (keep block inputs only) or "dots" (keep matrix products).
         scan_layers: False unrolls the lower blocks.
+        attention: how it is computed, one of attention_paths.PATHS.
         dtype: compute type.
         init_std: deviation that matrices start from.
         block: what the stacks are made of.
@@ -65,6 +67,7 @@ class MomeTransformer(nnx.Module):
         drop_path_rate: float = 0.0,
         remat: str = "none",
         scan_layers: bool = True,
+        attention: str = "xla",
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
         block: type[MomeBlock] = MomeBlock,
@@ -85,6 +88,7 @@ class MomeTransformer(nnx.Module):
                     mlp_dim,
                     layer_scale=layer_scale,
                     norm_epsilon=norm_epsilon,
+                    attention=attention,
                     dtype=dtype,
                     init_std=init_std,
                     rngs=rngs,
@@ -107,7 +111,7 @@ class MomeTransformer(nnx.Module):
         spans: Spans,
         upper_experts: Sequence[str],
         *,
-        mask: jax.Array | None = None,
+        mask: Mask = None,
         index: np.ndarray | None = None,
         read: jax.Array | None = None,
         key: jax.Array | None = None,
@@ -120,7 +124,8 @@ class MomeTransformer(nnx.Module):
             upper_experts: G names; the states after the lower blocks go through the upper blocks
                 once with each of these experts. The first upper block's attention is computed once
                 for all branches (with drop-path on, branches therefore share that one mask).
-            mask: [B, N] bool, True for real tokens, or query by key; see layers/attention.py.
+            mask: [B, N] bool, True for real tokens, PaddedAtEnd, or query by key; see
+                layers/attention.py.
             index: int32 [N, N], rows of the relative position table.
             read: [B, R] int32, the tokens that a head reads; the last block computes no other.
             key: random key; None turns drop-path off.
@@ -137,7 +142,7 @@ class MomeTransformer(nnx.Module):
         x: jax.Array,
         spans: Spans,
         *,
-        mask: jax.Array | None = None,
+        mask: Mask = None,
         index: np.ndarray | None = None,
         read: jax.Array | None = None,
         key: jax.Array | None = None,
@@ -172,7 +177,7 @@ class MomeTransformer(nnx.Module):
         upper_expert: str,
         blocks: Sequence[int],
         *,
-        mask: jax.Array | None = None,
+        mask: Mask = None,
         index: np.ndarray | None = None,
         key: jax.Array | None = None,
     ) -> list[jax.Array]:
@@ -193,12 +198,13 @@ class MomeTransformer(nnx.Module):
         states = lower | {number: state[:, 0] for number, state in upper.items()}
         return [states[number] for number in blocks]
 
+    @jax.named_scope("lower_blocks")
     def _run_lower(
         self,
         x: jax.Array,
         spans: Spans,
         *,
-        mask: jax.Array | None = None,
+        mask: Mask = None,
         index: np.ndarray | None = None,
         key: jax.Array | None = None,
         keep: Collection[int] = (),
@@ -225,13 +231,14 @@ class MomeTransformer(nnx.Module):
             x, states[number] = apply(x, _slice(layers, number))
         return x, {number: states[number] for number in kept}
 
+    @jax.named_scope("upper_blocks")
     def _run_upper(
         self,
         x: jax.Array,
         experts: Sequence[str],
         spans: Spans,
         *,
-        mask: jax.Array | None = None,
+        mask: Mask = None,
         index: np.ndarray | None = None,
         read: jax.Array | None = None,
         key: jax.Array | None = None,
@@ -325,4 +332,6 @@ def _repeat(x, times):
 
     None stays None, and [1, ...], which stands for all rows, stays as it is.
     """
+    if isinstance(x, PaddedAtEnd):
+        return PaddedAtEnd(_repeat(x.mask, times))
     return x if x is None or times == 1 or x.shape[0] == 1 else jnp.repeat(x, times, axis=0)

@@ -31,7 +31,7 @@ from vlmo_jax.models import (
     vse_flops,
     vse_infinity,
 )
-from vlmo_jax.models.sizes import DTYPES, MeshShape
+from vlmo_jax.models.sizes import DTYPES, MeshShape, compute_dtype
 
 
 class ModelKind(NamedTuple):
@@ -160,13 +160,6 @@ MODELS = {
 }
 
 ModelMaker = Callable[[nnx.Rngs], nnx.Module]
-
-
-def compute_dtype(name: str) -> str:
-    """The type that a model computes in: "auto" is float32 on CPU and bfloat16 elsewhere."""
-    if name != "auto":
-        return name
-    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
 def model_maker(fields: Mapping[str, Any], **changes: Any) -> ModelMaker:

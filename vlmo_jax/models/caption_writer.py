@@ -19,7 +19,7 @@ class CaptionWriter(nnx.Module):
     embed_text: Any
     embed_image: Any
     fuse: Any
-    joint_index: Any
+    fused_index: Any
     transformer: Any
     mlm_head: Any
     grid: int
@@ -38,7 +38,7 @@ class CaptionWriter(nnx.Module):
         """
         embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
         text, x = self.embed_text(token_ids, embed_key), self.embed_image(image)
-        real = jnp.pad(token_mask, ((0, 0), (0, x.shape[1])), constant_values=True)
+        real = jnp.pad(token_mask, ((0, 0), (x.shape[1], 0)), constant_values=True)
         mask = real[:, None] & self._caption_mask(token_ids.shape[1])
         read = jnp.broadcast_to(jnp.arange(token_ids.shape[1]), token_ids.shape)
         return self.mlm_head(self.fuse(text, x, mask, read=read, key=encode_key))
@@ -49,7 +49,7 @@ class CaptionWriter(nnx.Module):
         """
         x = self.embed_image(image)
         cache = cached_transformer.empty_cache(self.transformer, len(x), length + x.shape[1])
-        return self._extend(x, "image", cache, length)[1]
+        return self._extend(x, "image", cache, 0)[1]
 
     def continue_captions(
         self, token_ids: jax.Array, position: int | jax.Array, cache: cached_transformer.Cache
@@ -67,11 +67,11 @@ class CaptionWriter(nnx.Module):
             Logits [B, V] float32 at the last of them, and the cache.
         """
         text = self.embed_text(token_ids, first=position)
-        states, cache = self._extend(text, "text", cache, position)
+        states, cache = self._extend(text, "text", cache, self._patches + position)
         return self.mlm_head(states[:, -1]), cache
 
     def _extend(self, x, expert, cache, position):
-        length = cache.length - self.grid**2 - 1
+        length = cache.length - self._patches
         return cached_transformer.extend(
             self.transformer,
             x,
@@ -80,9 +80,14 @@ class CaptionWriter(nnx.Module):
             cache,
             position,
             mask=self._caption_mask(length),
-            index=self.joint_index(length),
+            index=self.fused_index(length),
         )
 
+    @property
+    def _patches(self):
+        """P, the tokens of an image, which come before those of its caption."""
+        return self.grid**2 + 1
+
     def _caption_mask(self, length):
-        """Which of [text; image] see which: [1, N, N]."""
-        return prefix_mask(np.arange(length + self.grid**2 + 1) >= length)
+        """Which of [image; text] see which: [1, N, N]."""
+        return prefix_mask(np.arange(self._patches + length) < self._patches)

@@ -8,6 +8,7 @@ from flax import nnx
 
 from vlmo_jax.commands.config_errors import require
 from vlmo_jax.layers.modality_experts import EXPERTS
+from vlmo_jax.layers.mome_block import Spans
 from vlmo_jax.layers.separate_attention import SeparateBlock
 from vlmo_jax.models import memory, vlmo, vlmo_fields
 from vlmo_jax.models.sizes import MeshShape
@@ -37,18 +38,9 @@ class TwoExpertVLMo(vlmo.VLMo):
     def __init__(self, *, rngs: nnx.Rngs, **fields: Any) -> None:
         super().__init__(experts=_TWO, **fields, rngs=rngs)
 
-    def fuse(
-        self,
-        text: jax.Array,
-        image: jax.Array,
-        mask: jax.Array,
-        *,
-        read: jax.Array | None = None,
-        key: jax.Array | None = None,
-    ) -> jax.Array:
-        """See `VLMo.fuse`."""
-        x, spans, index = self.join(text, image)
-        return self.transformer.by_spans(x, spans, mask=mask, index=index, read=read, key=key)
+    def run_fused(self, x: jax.Array, spans: Spans, **where: Any) -> jax.Array:
+        """See `VLMo.run_fused`."""
+        return self.transformer.by_spans(x, spans, **where)
 
 
 def check_separate(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:

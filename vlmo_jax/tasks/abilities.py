@@ -175,7 +175,7 @@ class WritesCaptions(Protocol):
 
     def start_captions(self, image: jax.Array, length: int) -> Any:
         """[B, S, S, 3] -> a tree of arrays [layers, B, H, L, K], what is known of the images; the
-        first `length` of the L places are those of the text.
+        last `length` of the L places are those of the text.
         """
 
     def continue_captions(

@@ -184,5 +184,5 @@ def make_captioner(
 
 def _reorder(cache, rows, length):
     """Rows of the places of the text; beams share those of the image."""
-    take = lambda a: a.at[:, :, :, :length].set(a[:, rows, :, :length])
+    take = lambda a: a.at[:, :, :, -length:].set(a[:, rows, :, -length:])
     return jax.tree.map(take, cache)

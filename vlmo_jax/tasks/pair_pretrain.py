@@ -113,6 +113,7 @@ class PairPretrainTask(Stateless):
         text, text_vl = model.text_features(batch["token_ids"], batch["token_mask"], text_key)
         return Features(image, text, image_vl, text_vl, *model.logit_scales())
 
+    @jax.named_scope("contrastive_loss")
     def contrast(
         self, features: Features, batch: Batch, context: Any, key: jax.Array
     ) -> tuple[jax.Array, Negatives, Metrics]:
@@ -160,6 +161,7 @@ class PairPretrainTask(Stateless):
         masked = masked_counts(batch["mlm_labels"])
         return {"itm_loss": matches, "itm_accuracy": matches, **masked}
 
+    @jax.named_scope("fused_losses")
     def fused_sums(
         self, model: PretrainsOnPairs, batch: Batch, context: Any, key: jax.Array | None
     ) -> Metrics:
@@ -239,6 +241,7 @@ class OneBranchPretrainTask(PairPretrainTask):
         return itc
 
 
+@jax.named_scope("fetch_negatives")
 def fetch_negatives(batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
     """Fetches hard negatives out of the whole batch: images (as they came, uint8) and texts.
 

@@ -20,11 +20,13 @@ RESUMABLE = (
     "mesh",
     "checkpoint",
     "log_every",
+    "profile",
     "evals",
     "accumulation",
 )
 RESUMABLE_FIELDS = {
     "data": ("num_workers", "num_threads", "prefetch", "max_broken_fraction"),
+    "model": ("attention",),
     "task": ("contrast_chunk",),
 }
 

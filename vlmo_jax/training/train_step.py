@@ -21,7 +21,10 @@ from vlmo_jax.parallel.sharding import (
     param_shardings,
     replicated,
 )
-from vlmo_jax.tasks.protocols import SETTLED, Task
+from vlmo_jax.tasks.protocols import (
+    SETTLED,
+    Task,
+)
 from vlmo_jax.training.averaging import update_average
 from vlmo_jax.training.optimizer import Optimizer
 
@@ -81,10 +84,12 @@ class Update:
         def build(trainable):
             return nnx.merge(self.graphdef, optimizer.insert(state.params, trainable))
 
-        grads, metrics = self.task.gradients(build, trainable, prepared, key, self.accumulation)
+        with jax.named_scope("gradients"):
+            grads, metrics = self.task.gradients(build, trainable, prepared, key, self.accumulation)
         found: Any = metrics.pop(SETTLED, {})
         settled = {**prepared.settled, **found}
-        updates, moments = optimizer.transform.update(grads, state.opt_state, trainable)
+        with jax.named_scope("optimizer"):
+            updates, moments = optimizer.transform.update(grads, state.opt_state, trainable)
         metrics["grad_norm"] = optax.tree.norm(grads)
         metrics["learning_rate"] = optimizer.schedule(state.step)
         updated = optax.apply_updates(trainable, updates)
