@@ -9,11 +9,11 @@
 
 train: seconds a step, samples/s, share of the device's peak, compile time, memory. peer: the same
 step in plain PyTorch on CPU (needs torch, extra `convert`). encode: images/s, texts/s, fused
-pairs/s, in batches of config.evals.retrieval.batch_size. input: the input pipeline alone, on the
-recipe's data set or on 640x480 JPEGs. topology: what the train step needs and sends on a TPU pod
-that one does not have; with --search every split of it, counted. search: exact queries a second
-among made vectors, which lie in a temporary file of 1.5 GB, beside what memory and arithmetic
-allow, and recall against float64.
+pairs/s, in batches of config.evals.retrieval.batch_size. input: the input pipeline alone, of any
+stage, on the recipe's data set or on 640x480 JPEGs. topology: what the train step needs and sends
+on a TPU pod that one does not have; with --search every split of it, counted. search: exact queries
+a second among made vectors, which lie in a temporary file of 1.5 GB, beside what memory and
+arithmetic allow, and recall against float64.
 """
 
 from vlmo_jax.commands.huge_pages import restart_with_huge_pages
@@ -48,7 +48,7 @@ WARMUP = flags.DEFINE_integer(
     "warmup", 2, "train, peer, encode, search: steps or batches before them", lower_bound=1
 )
 SECONDS = flags.DEFINE_float(
-    "seconds", 2.0, "input: how long to measure each stage", lower_bound=0.0
+    "seconds", 4.0, "input: how long to measure the pipeline, and one thread", lower_bound=0.0
 )
 TOPOLOGY = flags.DEFINE_string(
     "topology", "v5e:4x4", "topology: TPU slice, such as v4:2x2x2, v5e:4x4, v6e:16x16"
