@@ -14,6 +14,7 @@ from vlmo_jax.input.attempts import (
     Report,
     decode_image,
     needed_record,
+    picture_for_views,
     read_record,
     require_records,
 )
@@ -169,8 +170,10 @@ class ImageExamples(ReplacesBroken):
     def _write(self, batch: Batch, row: int, index: int, rng: np.random.Generator) -> Report:
         record, size = read_record(self.source, index), self.rows.image_size
         least = self.augmentation.min_pixels(size)
-        image = decode_image(record.image, record.image_id, min_pixels=least)
-        batch["image"][row] = self.augmentation.view(image, size, rng)
+        with picture_for_views(
+            record.image, record.image_id, min_pixels=least, fast=self.augmentation.fast
+        ) as picture:
+            batch["image"][row] = self.augmentation.view(picture, size, rng)
         return Report(seen=1)
 
 
