@@ -145,6 +145,12 @@ _NOTES = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")  # chunks of a PNG that change no 
 
 
 def _open(data: bytes) -> Any:
+    image = _open_any(data)
+    image.decodermaxblock = max(image.decodermaxblock, len(data))  # read at once, copied once
+    return image
+
+
+def _open_any(data: bytes) -> Any:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except ValueError:

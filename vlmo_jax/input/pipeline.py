@@ -177,6 +177,11 @@ class TrainStep(BatchMaker):
         indices = [self._order[position] for position in positions]
         return self.make(len(positions), positions, indices)
 
+    @property
+    def maker(self) -> RowMaker:
+        """Writes its rows."""
+        return self._maker
+
     def on_one_thread(self) -> "TrainStep":
         """The same in the thread that asks."""
         return TrainStep(self._maker, self._order, self._batch_size, self._host, num_threads=1)
