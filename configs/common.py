@@ -245,4 +245,5 @@ def defaults():
         )
     )
     config.log_every = 50
+    config.compilation_cache = True  # keep compiled programs for the next start, where it is safe
     return config

@@ -20,6 +20,7 @@ from vlmo_jax.commands.fields import (
     Anything,
     Choice,
     Extra,
+    Flag,
     Kind,
     Number,
     Part,
@@ -60,6 +61,7 @@ FIELDS: dict[str, Kind] = {
     "steps": Whole(above=0),
     "accumulation": Whole(above=0),
     "log_every": Whole(above=0),
+    "compilation_cache": Extra(Flag()),
     "tokenizer": Extra(Text(optional=True)),
     "visual_tokenizer": Extra(Text(optional=True)),
 }
