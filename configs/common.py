@@ -22,6 +22,9 @@ SIZES = {
     ),
 }
 
+# Of the colours of the embedded drawings, which are mostly white.
+DRAWINGS = dict(mean=(0.85, 0.82, 0.78), std=(0.27, 0.27, 0.32))
+
 # Parameters without weight decay: biases, the norm before attention, the final norm, BERT's norms
 # and the position table. The experts' norms and the gammas do decay, as in the official code.
 NO_DECAY = (
@@ -74,6 +77,9 @@ WARM_STARTS = {
     "vqa": dict(
         init_rules=((r"(itc|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES),
         init_fresh=(r"vqa_head/.*",),
+    ),
+    "caption": dict(
+        init_rules=((r"(pooler|itc|itc_vl|itm_head)/.*", "skip"), *INIT_RULES), init_fresh=()
     ),
     "nlvr2": dict(
         init_rules=((r"(itc|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES),
@@ -142,6 +148,8 @@ def transformer(size, *, image_size, patch_size, vocab_size, drop_path_rate, ini
             dtype="auto",
             remat="none",  # none | block | dots
             scan_layers=True,
+            # auto | xla | cudnn; auto: cuDNN's fused kernel on NVIDIA GPUs, where it can be
+            attention="auto",
         )
     )
 
@@ -186,6 +194,48 @@ def loading(*, num_threads=8):
         num_threads=num_threads,  # of each
         prefetch=8,  # batches kept ready
         max_broken_fraction=0.001,  # of the records; with more the run stops
+    )
+
+
+def region_pairs(*, dropped_words, dropped_regions, max_masked_tokens=0):
+    """The `data` part of a config that learns from region records, with these fields."""
+    return ConfigDict(
+        dict(
+            kind="region_pairs",  # of recipes.data.DATA
+            source=placeholder(str),  # a folder of region records, see docs/VILBERT.md
+            split="train",
+            weights=(),  # of the data sets that source joins by "+"; (): all records alike
+            captions="text",  # text | text_and_keywords
+            mask_rate=0.15,
+            max_masked_tokens=max_masked_tokens,
+            dropped_words=dropped_words,  # share that is hidden, replaced or left out
+            dropped_regions=dropped_regions,  # share that is left out
+            **loading(),
+        )
+    )
+
+
+def see_drawings(data):
+    """Makes the `data` part of region records that of the embedded drawings: the images and views
+    of configs/stage3.py:tiny.
+
+    Args:
+        data: the part, which is changed.
+    """
+    del data["dropped_regions"]
+    data.update(
+        kind="pairs",
+        source="emoji",
+        captions="text_and_keywords",
+        crop_scale=(0.9, 1.0),
+        flip=True,
+        randaugment=(),
+        randaugment_fill=(255, 255, 255),
+        color_jitter=(),
+        affine=(),
+        grey=0.0,
+        outlines=0.0,
+        **DRAWINGS,
     )
 
 
@@ -246,4 +296,5 @@ def defaults():
     )
     config.log_every = 50
     config.compilation_cache = True  # keep compiled programs for the next start, where it is safe
+    config.profile = ()  # (first, last) of the steps to trace into the work folder; () for none
     return config

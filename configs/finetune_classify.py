@@ -149,7 +149,7 @@ def _tiny(config, size, image_size):
         mixup=0.1,
         cutmix=0.0,
     )
-    config.data.update(mean=(0.85, 0.82, 0.78), std=(0.27, 0.27, 0.32))  # as in stage 3
+    config.data.update(**common.DRAWINGS)
     config.data.update(num_workers=0, num_threads=1, prefetch=4)
     config.optimizer = _optimizer(learning_rate=1e-3, warmup_steps=60)
     config.optimizer.update(weight_decay=0.05, layer_decay=0.75, ema_decay=0.99)

@@ -106,7 +106,7 @@ def _tiny(config, image_size):
         num_masked=3 * patches // 8,
         min_block=2,
     )
-    config.data.update(mean=(0.85, 0.82, 0.78), std=(0.27, 0.27, 0.32))  # as in stage 3
+    config.data.update(**common.DRAWINGS)
     config.data.update(num_workers=0, num_threads=1, prefetch=4)
     config.optimizer = _optimizer(config, learning_rate=1e-3, warmup_steps=60)
     config.evals.masked_images.update(batch_size=128, every_steps=config.steps // 2)

@@ -129,9 +129,7 @@ def _tiny(config, size, image_size):
     else:  # in 4 epochs no more is learned from other views of the drawings
         config.data.crop_scale = (0.9, 1.0)
     config.data.randaugment_fill = (255, 255, 255)
-    config.data.update(
-        mean=(0.85, 0.82, 0.78), std=(0.27, 0.27, 0.32)
-    )  # of these drawings, mostly white
+    config.data.update(**common.DRAWINGS)
     config.data.update(num_workers=0, num_threads=1, prefetch=4)
     config.tokenizer = "emoji"
     config.evals.retrieval.update(batch_size=128, every_steps=config.steps // 4)

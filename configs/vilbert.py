@@ -59,21 +59,7 @@ def get_config(arg="tiny"):
             mask_duplicates=False,
         )
     )
-    config.data = ConfigDict(
-        dict(
-            kind="region_pairs",  # of recipes.data.DATA
-            # a folder of region records, see docs/VILBERT.md
-            source=placeholder(str),
-            split="train",
-            weights=(),  # of the data sets that source joins by "+"; (): all records alike
-            captions="text",  # text | text_and_keywords
-            mask_rate=0.15,
-            max_masked_tokens=8,
-            dropped_words=0.0,  # share of the words that are hidden, replaced or left out
-            dropped_regions=0.0,  # share of the regions that are left out
-            **common.loading(),
-        )
-    )
+    config.data = common.region_pairs(dropped_words=0.0, dropped_regions=0.0, max_masked_tokens=8)
     config.tokenizer = placeholder(str)  # a BERT vocab.txt, a SentencePiece .model, or "emoji"
     config.evals = ConfigDict(
         dict(
@@ -173,24 +159,9 @@ def _tiny(config):
     # A word comes up rarely and has little time to move.
     # The table also is the decoder, which large steps disturb.
     config.optimizer.rate_multipliers = ((r"text_embedding/word", 6.0),)
-    del config.data["dropped_words"], config.data["dropped_regions"]
-    config.data.update(
-        kind="pairs",
-        source="emoji",
-        captions="text_and_keywords",
-        max_masked_tokens=5,
-        crop_scale=(0.9, 1.0),
-        flip=True,
-        randaugment=(),
-        randaugment_fill=(255, 255, 255),
-        color_jitter=(),
-        affine=(),
-        grey=0.0,
-        outlines=0.0,
-        mean=(0.85, 0.82, 0.78),
-        std=(0.27, 0.27, 0.32),
-    )
-    config.data.update(num_workers=0, num_threads=1, prefetch=4)
+    del config.data["dropped_words"]
+    common.see_drawings(config.data)
+    config.data.update(max_masked_tokens=5, num_workers=0, num_threads=1, prefetch=4)
     config.tokenizer = "emoji"
     # Each of the captions with each of the drawings: of 100 concepts, not of all that are held out.
     config.evals.retrieval.update(

@@ -42,21 +42,7 @@ def get_config(arg="tiny"):
             on_collapse="warn",  # when all vectors become alike: warn | stop
         )
     )
-    config.data = ConfigDict(
-        dict(
-            kind="region_pairs",  # of recipes.data.DATA
-            # a folder of region records, see docs/VSE_INFINITY.md
-            source=placeholder(str),
-            split="train",
-            weights=(),  # of the data sets that source joins by "+"; (): all records alike
-            captions="text",  # text | text_and_keywords
-            mask_rate=0.15,
-            max_masked_tokens=0,
-            dropped_words=0.2,  # share of the words that are hidden, replaced or left out
-            dropped_regions=0.2,  # share of the regions that are left out
-            **common.loading(),
-        )
-    )
+    config.data = common.region_pairs(dropped_words=0.2, dropped_regions=0.2)
     config.tokenizer = placeholder(str)  # a BERT vocab.txt, a SentencePiece .model, or "emoji"
     config.evals = ConfigDict(
         dict(
@@ -137,11 +123,11 @@ def _tiny(config, *, grid):
     )
     if grid:
         config.model.update(region_width=128, region_mlp=0)
-        config.data.dropped_regions = 0.2
     else:
         config.model.update(image_size=64, patch_size=16, image_width=128)
         config.model.update(image_depth=4, image_heads=4, image_mlp_dim=512)
-        _see_drawings(config)
+        config.task.dropped_patches = 0.2
+        common.see_drawings(config.data)
     # In so few steps the hardest negatives alone draw all vectors together: all count to the end.
     # Many artists draw one thing under one caption: these are no negatives of each other.
     config.task.update(warmup_steps=config.steps, mask_duplicates=True)
@@ -155,23 +141,3 @@ def _tiny(config, *, grid):
     config.checkpoint.update(every_steps=100, every_minutes=5.0, best_metric="mean_recall")
     config.log_every = 10
     return config
-
-
-def _see_drawings(config):
-    """The images and views of configs/stage3.py:tiny."""
-    del config.data["dropped_regions"]
-    config.data.update(
-        kind="pairs",
-        source="emoji",
-        crop_scale=(0.9, 1.0),
-        flip=True,
-        randaugment=(),
-        randaugment_fill=(255, 255, 255),
-        color_jitter=(),
-        affine=(),
-        grey=0.0,
-        outlines=0.0,
-        mean=(0.85, 0.82, 0.78),
-        std=(0.27, 0.27, 0.32),
-    )
-    config.task.dropped_patches = 0.2

@@ -77,16 +77,20 @@ FLOORS = (
     (
         _room("main", "the command of a run"),
         Room(
-            "encode, match, answer",
+            "encode, match, answer, caption",
             "their commands, and more",
-            ("encode", "match", "answer", "grid_features", "halve", "zero_shot"),
+            ("encode", "match", "answer", "caption", "grid_features", "halve", "zero_shot"),
         ),
         _room("bench", "how fast it is"),
         _room("doctor", "is all well"),
     ),
     (_room("experiments", "several runs, compared"),),
     (
-        Room("chain, compare, fusion", "their commands", ("chain", "compare", "fusion")),
+        Room(
+            "chain, compare, fusion, systems",
+            "their commands",
+            ("chain", "compare", "fusion", "systems"),
+        ),
         Room("vlmo", "all commands, by name", ("__main__",)),
     ),
 )
@@ -95,6 +99,11 @@ FLOORS = (
 EXCEPTIONS = (
     (
         "objectives.masked_language",
+        "input.schema",
+        "one name for what stands in the unused places of a batch",
+    ),
+    (
+        "objectives.captions",
         "input.schema",
         "one name for what stands in the unused places of a batch",
     ),

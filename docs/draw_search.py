@@ -22,7 +22,8 @@ from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.search import open_index
 from vlmo_jax.search.queries import Searcher
 from vlmo_jax.search.server.limits import Limits
-from vlmo_jax.search.server.serving import listen, make_server, warm_up
+from vlmo_jax.search.server.served import Newest, warm_up
+from vlmo_jax.search.server.serving import listen, make_server
 
 PICTURE = ROOT / "docs" / "search.png"
 INSTALL = "apt-get install -y chromium"
@@ -62,7 +63,7 @@ def _served(folder: Path) -> Iterator[str]:
     with open_index(folder) as index:
         searcher = Searcher(index, vlmo_jax.load(index.about.model, show_progress=False))
         warm_up(searcher)
-        server = make_server(searcher, limits=Limits(), ready=ready.set)
+        server = make_server(Newest(searcher), limits=Limits(), ready=ready.set)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         ready.wait()

@@ -46,7 +46,7 @@ def test_imports_are_found_in_all_their_forms(tmp_path):
         ("vlmo_jax.parallel.sharding.constrain", 4),
         ("vlmo_jax.parallel.sharding.make_mesh", 4),
     ]
-    assert Import("layers.transformer", "parallel.sharding", 1)[:2] in {i[:2] for i in IMPORTS}
+    assert Import("layers.mome_block", "parallel.sharding", 1)[:2] in {i[:2] for i in IMPORTS}
 
 
 def test_upward_and_sideways_imports_are_seen():

@@ -17,6 +17,7 @@ INTERNAL = {
     "datasets.glosses",
     "datasets.made.questions",
     "datasets.openclipart",
+    "experiments.measure",
     "parallel.peers",
 }
 

@@ -12,8 +12,9 @@ from tests import tiny
 from tests.datasets.readers.official_files import build, nlvr2
 from vlmo_jax.commands.endings import describe
 from vlmo_jax.datasets.readers.nlvr2 import Nlvr2Reader
+from vlmo_jax.evals.answered_evaluation import AnsweredEvaluation
 from vlmo_jax.evals.consistency import accuracy_and_consistency
-from vlmo_jax.evals.nlvr2 import Nlvr2Evaluation, Nlvr2Evaluator, read_subsets
+from vlmo_jax.evals.nlvr2 import Nlvr2Evaluator, read_subsets
 from vlmo_jax.input.pipeline import Loading
 from vlmo_jax.input.statements import StatementRows
 from vlmo_jax.input.text.tokenizer import load_tokenizer
@@ -38,7 +39,7 @@ def make_evaluation(source, subsets, shape=(1, 1, 1)):
         loading=Loading(),
         subsets=subsets,
     )
-    return Nlvr2Evaluation("nlvr2", [evaluator], compare)
+    return AnsweredEvaluation("nlvr2", [evaluator], compare)
 
 
 @jax.jit

@@ -6,6 +6,7 @@ import pytest
 
 from tests.evals import retrieval_case as case
 from vlmo_jax.evals import pair_scoring, recall
+from vlmo_jax.evals.folds import both_ranks, both_scored_ranks, split_folds
 from vlmo_jax.evals.pair_scoring import AllPairs, PairScoringEvaluator
 from vlmo_jax.evals.retrieval_predictions import retrieval_predictions
 from vlmo_jax.input.text.tokenizer import load_tokenizer
@@ -13,7 +14,7 @@ from vlmo_jax.parallel import sharding
 
 
 def folds_of(groups, count):
-    return recall.split_folds(np.arange(max(groups) + 1), np.asarray(groups), count)
+    return split_folds(np.arange(max(groups) + 1), np.asarray(groups), count)
 
 
 @pytest.mark.parametrize("hosts, num_folds, batch", [(1, 1, 4), (2, 1, 4), (2, 3, 2), (1, 3, 8)])
@@ -55,9 +56,9 @@ def test_ranks_by_scores_are_those_by_vectors():
     images, texts = images.astype(np.float32), texts.astype(np.float32)
     groups = np.arange(6), np.repeat(np.arange(6), 2)
     for count in (1, 3):
-        folds = recall.split_folds(*groups, count)
-        by_vectors = recall.both_ranks(images, texts, *groups, folds)
-        by_scores = recall.both_scored_ranks(images @ texts.T, *groups, folds)
+        folds = split_folds(*groups, count)
+        by_vectors = both_ranks(images, texts, *groups, folds)
+        by_scores = both_scored_ranks(images @ texts.T, *groups, folds)
         jax.tree.map(np.testing.assert_array_equal, by_vectors, by_scores)
     slabs = recall.scored_ranks(images @ texts.T, *groups, slab_entries=24)
     jax.tree.map(np.testing.assert_array_equal, slabs, by_all(images, texts, groups))
@@ -86,7 +87,7 @@ def test_a_split_is_searched_by_all_pairs(capsys):
     assert (
         metrics["mean_recall"]
         == recall.recall_metrics(
-            *recall.both_scored_ranks(scores, np.arange(13), pairs.text_image, pairs.folds)
+            *both_scored_ranks(scores, np.arange(13), pairs.text_image, pairs.folds)
         )["mean_recall"]
     )
     assert "every pair is scored" in pairs.statement()

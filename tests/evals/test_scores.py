@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vlmo_jax.evals import recall
 from vlmo_jax.evals.consistency import MissingPredictionsError, accuracy_and_consistency
+from vlmo_jax.evals.folds import fold_metrics
 from vlmo_jax.evals.vqa_accuracy import question_accuracy, vqa_accuracy
 
 
@@ -31,7 +31,7 @@ def test_folds_are_searched_alone():
     rng = np.random.default_rng(0)
     images = rng.normal(size=(8, 4)).astype(np.float32)
     texts, groups = np.repeat(images, 2, axis=0) + 0.1, np.repeat(np.arange(8), 2)
-    metrics = recall.fold_metrics(images, texts, np.arange(8), groups, folds=8)
+    metrics = fold_metrics(images, texts, np.arange(8), groups, folds=8)
     assert metrics["mean_recall"] == 1.0 and metrics["image_to_text_mean_rank"] == 1.0
     with pytest.raises(ValueError, match="8 images do not divide into 3 folds"):
-        recall.fold_metrics(images, texts, np.arange(8), groups, folds=3)
+        fold_metrics(images, texts, np.arange(8), groups, folds=3)

@@ -12,7 +12,8 @@ from tests.datasets.readers.official_files import build, vqav2
 from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.examples import all_examples
 from vlmo_jax.datasets.readers.vqav2 import VqaV2Reader
-from vlmo_jax.evals.vqa import VqaEvaluation, VqaEvaluator
+from vlmo_jax.evals.answered_evaluation import AnsweredEvaluation
+from vlmo_jax.evals.vqa import VqaEvaluator
 from vlmo_jax.evals.vqa_accuracy import question_accuracy
 from vlmo_jax.evals.vqa_server import PartialAnswersError, whole_split, write_server_files
 from vlmo_jax.input.answers import AnswerTargets
@@ -58,7 +59,7 @@ def make_evaluation(folder, *splits, shape=(1, 1, 1)):
                 whole=whole_split(opened.directory, opened.split, len(examples)),
             )
         )
-    return VqaEvaluation("vqa", evaluators, answer)
+    return AnsweredEvaluation("vqa", evaluators, answer)
 
 
 def test_scores_are_those_of_the_predictions_on_every_mesh(folder, tmp_path):

@@ -8,15 +8,14 @@ import pytest
 
 from tests import tiny
 from tests.evals import retrieval_case as case
+from vlmo_jax.evals import zero_shot
+from vlmo_jax.evals.answered_evaluation import AnsweredEvaluation
+from vlmo_jax.evals.class_scores import class_metrics, class_table, format_table
 from vlmo_jax.evals.zero_shot import (
     Classes,
-    ZeroShotEvaluation,
     ZeroShotEvaluator,
-    class_metrics,
-    class_table,
     class_texts,
     classify,
-    format_table,
 )
 from vlmo_jax.input.pipeline import Loading
 from vlmo_jax.input.plain_images import EvalImages, ImageRows, thumbnail
@@ -66,6 +65,19 @@ def test_counts_of_a_case_by_hand():
     assert "accuracy_top_5" not in class_metrics(classify(vectors, prototypes[:3], truth))
 
 
+def test_many_images_are_classified_part_by_part(monkeypatch):
+    rng = np.random.default_rng(0)
+    vectors, prototypes, truth = (
+        rng.normal(size=(13, 4)),
+        rng.normal(size=(6, 4)),
+        np.arange(13) % 6,
+    )
+    whole = classify(vectors, prototypes, truth)
+    monkeypatch.setattr(zero_shot, "SLAB_ENTRIES", 4 * 6 + 1)
+    for one, other in zip(classify(vectors, prototypes, truth), whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
 def evaluator(mesh, truth, classes=CLASSES):
     return ZeroShotEvaluator(
         case.make_source(),
@@ -87,7 +99,7 @@ def test_a_split_is_scored_drawn_and_written(tmp_path, shape, capsys):
     params = case.make_params(load_tokenizer("emoji").vocab_size)
     truth = [row % 2 for row in range(case.NUM_IMAGES)]
     with jax.set_mesh(mesh):
-        evaluation = ZeroShotEvaluation("classes", [evaluator(mesh, truth)], case.ENCODERS)
+        evaluation = AnsweredEvaluation("classes", [evaluator(mesh, truth)], case.ENCODERS)
         metrics = evaluation.run(params, 7, tmp_path / "page.png", tmp_path)
     texts, counts = class_texts(CLASSES)
     tokenizer = load_tokenizer("emoji")

@@ -30,6 +30,7 @@ SIZES = {
     "stage3": ("tiny", "tiny_long", "base", "base_plus", "large"),
     # The official sizes need data of the official splits and answers.
     "finetune_vqa": ("tiny",),
+    "finetune_caption": ("tiny",),
     "finetune_nlvr2": ("tiny",),
 }
 DEVICES = 8

@@ -3,7 +3,7 @@
 import pytest
 
 import vlmo_jax
-from tests.inference.models import save_stage3, save_vqa
+from tests.inference.models import save_caption, save_stage3, save_vqa
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +16,12 @@ def folder(tmp_path_factory):
 def vqa_folder(tmp_path_factory):
     """A work folder of fine-tuning on questions."""
     return save_vqa(tmp_path_factory.mktemp("vqa"))
+
+
+@pytest.fixture(scope="session")
+def caption_folder(tmp_path_factory):
+    """A work folder of fine-tuning on captions."""
+    return save_caption(tmp_path_factory.mktemp("caption"))
 
 
 @pytest.fixture(scope="session")

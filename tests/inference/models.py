@@ -32,6 +32,12 @@ def save_vqa(workdir, **options):
     return save(workdir, "finetune_vqa:tiny,32", "data.split=train[:8]", **options)
 
 
+def save_caption(workdir, *settings):
+    """A checkpoint of fine-tuning on captions at 32 pixels and 16 tokens."""
+    settings = ("init_from=none", "data.split=train[:8]", *settings)
+    return save(workdir, "finetune_caption:tiny,32", *settings)
+
+
 def pictures(count, seed=0):
     """Arrays uint8 of different shapes."""
     rng = np.random.default_rng(seed)

@@ -114,7 +114,7 @@ def test_names_beside_tensors_are_only_taken_where_they_are_names(tmp_path):
     ],
 )
 def test_other_tensors_are_refused(change, message):
-    tensors = from_huggingface(weights(NAMES[0]))
+    tensors = dict(from_huggingface(weights(NAMES[0])))
     change(tensors)
     with pytest.raises(ValueError, match=message):
         from_beit_classifier(tensors)

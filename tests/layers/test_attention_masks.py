@@ -95,7 +95,12 @@ def test_cached_equals_uncached(attention, x, bias):
     mask = prefix_mask(IN_PREFIX)
     table = jnp.asarray(np.random.default_rng(3).normal(size=(HEADS, TOKENS, TOKENS)), jnp.float32)
     fields = dict(mask=mask, bias=table if bias else None)
-    extend = jax.jit(functools.partial(attention.extend, **fields))
+
+    @jax.jit
+    def extend(x, cache, position):
+        rows = lambda a: jax.lax.dynamic_slice_in_dim(jnp.asarray(a), position, x.shape[1], axis=1)
+        return attention.extend(x, cache, position, **jax.tree.map(rows, fields))
+
     image, cache = extend(x[:, 4:], attention.empty_cache(2, TOKENS), 4)
     found = []
     for position in range(4):

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from vlmo_jax.layers.attention import causal_mask
-from vlmo_jax.layers.relative_position import joint_index, num_rows, position_bias
+from vlmo_jax.layers.relative_position import fused_index, joint_index, num_rows, position_bias
 from vlmo_jax.layers.transformer import MomeTransformer
 
 GRID, LENGTH = 1, 4
@@ -232,3 +232,30 @@ def test_a_causal_mask_holds_through_all_blocks_and_branches():
     before, after = run(X), run(X.at[:, 3, 0].add(1.0))
     np.testing.assert_array_equal(before[:, :, :3], after[:, :, :3])
     assert (np.abs(before - after)[:, :, 3:].max((0, 3)) > 1e-2).all()
+
+
+def test_spans_in_another_order_give_the_same_numbers_with_the_same_drop_path():
+    graphdef, params = make()
+    turn = functools.partial(jnp.roll, shift=-LENGTH, axis=1)
+    weights = jnp.sin(jnp.arange(6 * 6 * 8.0)).reshape(6, 6, 8)
+
+    @functools.partial(jax.jit, static_argnames="turned")
+    def run(params, turned):
+        x, mask, spans, index = X, MASK, SPANS, INDEX
+        if turned:
+            x, mask, spans = turn(x), turn(mask), SPANS[::-1]
+            index = fused_index(GRID, LENGTH, 6)
+
+        def loss(params):
+            y = nnx.merge(graphdef, params)(
+                x, spans, ("vision_language",), mask=mask, index=index, key=jax.random.key(0)
+            )[:, 0]
+            y = jnp.roll(y, LENGTH, axis=1) if turned else y
+            return (weights * y).sum(), y
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    found, expected = run(params, True), run(params, False)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), found, expected
+    )

@@ -4,7 +4,7 @@ import pytest
 from flax import nnx
 
 from configs import common
-from vlmo_jax.layers.transformer import MomeBlock
+from vlmo_jax.layers.mome_block import MomeBlock
 from vlmo_jax.models.flops import block_flops, model_flops
 
 

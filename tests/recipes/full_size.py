@@ -23,6 +23,7 @@ SETTINGS = {
     "vilt:base,vqa": ("data.source=emoji_questions", "tokenizer=emoji", "init_from=none"),
     "vilt:base,nlvr2": ("data.source=emoji_statements", "tokenizer=emoji", "init_from=none"),
     "vilt:base,rank": ("data.source=emoji", "tokenizer=emoji", "init_from=none"),
+    "finetune_caption": ("data.source=emoji", "tokenizer=emoji", "init_from=none"),
     "finetune_vqa": ("data.source=emoji_questions", "tokenizer=emoji", "init_from=none"),
     "finetune_nlvr2": ("data.source=emoji_statements", "tokenizer=emoji", "init_from=none"),
 }

@@ -26,11 +26,13 @@ LOSSES = {
     "finetune_retrieval": {"loss", "itc_loss"},
     "finetune_vqa": {"loss", "vqa_loss"},
     "finetune_nlvr2": {"loss", "nlvr2_loss"},
+    "finetune_caption": {"loss", "caption_loss"},
 }
 KNOWN = {
     "visual_tokenizer": "tiny, dalle",
     "finetune_classify": "tiny, tiny_subgroup, base, base_plus, large, base_22k, large_22k",
     "clip": "tiny, b32, b16, l14, l14_336",
+    "finetune_caption": "tiny, base, large",
     **dict.fromkeys((*STAGES, *FINE_TUNING), "tiny, .*base, base_plus, large"),
 }
 
@@ -48,7 +50,11 @@ KNOWN = {
         "finetune_retrieval:tiny",
         "finetune_retrieval:base,coco,384",
         "finetune_retrieval:large,flickr30k,384",
-        *(f"finetune_{task}:{size}" for task in ("vqa", "nlvr2") for size in ("tiny", "base,384")),
+        *(
+            f"finetune_{task}:{size}"
+            for task in ("vqa", "nlvr2", "caption")
+            for size in ("tiny", "base,384")
+        ),
     ],
 )
 def test_builds_at_full_size(name):

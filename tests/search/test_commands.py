@@ -19,7 +19,8 @@ from vlmo_jax.checkpoints.saved_params import NoCheckpointError
 from vlmo_jax.search import __main__ as program
 from vlmo_jax.search import open_index, soundness
 from vlmo_jax.search.about import DamagedIndexError
-from vlmo_jax.search.commands import check, index, models, query
+from vlmo_jax.search.commands import check, index, measure, models, query
+from vlmo_jax.search.demo.bundled import BUNDLED
 from vlmo_jax.search.questions import QueryError
 
 
@@ -197,6 +198,14 @@ def test_a_new_index_needs_a_model(pictures, tmp_path):
     with pytest.raises(NoCheckpointError, match="a new index needs a model"):
         index.main([str(pictures), str(tmp_path / "new")])
     assert not (tmp_path / "new").exists()
+
+
+def test_measure_makes_an_index_and_asks_it(runs, capsys):
+    told = json.loads(run(capsys, measure, f"--model={runs}", "--pictures=20", "--json").out)
+    assert told["pictures"] == 20 and all(seconds > 0 for seconds in told["seconds"].values())
+    assert measure.parse(["--model=demo"]).model == str(BUNDLED)
+    with pytest.raises(SystemExit):
+        measure.parse(["--model=demo", "--pictures=3"])
 
 
 def test_check_finds_a_sound_index_sound(folder, capsys):

@@ -7,7 +7,9 @@ import pytest
 from flax import nnx
 
 from tests import tiny, tiny_vilt
+from vlmo_jax.bench.collectives import bytes_by_kind, read_collectives
 from vlmo_jax.layers.patch_grid import PatchGrid
+from vlmo_jax.parallel import sharding
 from vlmo_jax.tasks.protocols import Prepared
 from vlmo_jax.tasks.ranking import RankingTask, draw_texts
 from vlmo_jax.tasks.vilt_pretrain import MATCHED, ViltPretrainTask, draw_pairs, word_places
@@ -35,6 +37,23 @@ def test_half_of_the_images_are_others_of_the_batch_drawn_by_the_key(batch):
             assert same(pairs["match_image_grid"][row], batch["image_grid"][found])
         drawn.add(tuple(matched))
     assert len(drawn) > 1
+
+
+def test_other_images_come_shard_by_shard(batch):
+    draw = jax.jit(lambda batch, key: draw_pairs(batch, SEEN, key))
+    alone = jax.device_get(draw(batch, jax.random.key(0)))
+    mesh = tiny.mesh_of((8, 1, 1))
+    with jax.set_mesh(mesh):
+        placed = sharding.place_batch({name: np.asarray(batch[name]) for name in batch}, mesh)
+        compiled = draw.lower(placed, jax.random.key(0)).compile()
+        split = jax.device_get(compiled(placed, jax.random.key(0)))
+    jax.tree.map(np.testing.assert_array_equal, split, alone)
+    kinds = {
+        kind
+        for kind, element in bytes_by_kind(read_collectives(compiled.as_text()))
+        if element == "u8"
+    }
+    assert kinds == {"collective-permute"}
 
 
 def test_words_are_tokens_but_begin_and_end():

@@ -102,5 +102,15 @@ def test_a_checkpoint_from_before_a_field_goes_on_where_the_field_is_not_set(tra
         check_same_run(weighted, earlier, tmp_path)
 
 
+def test_how_attention_is_computed_and_what_is_traced_make_no_other_run(trained, tmp_path):
+    config = trained["config"]
+    model = {name: value for name, value in config["model"].items() if name != "attention"}
+    earlier = {**config, "model": model}
+    del earlier["profile"]
+    for saved in (config, earlier):
+        recipe = recipe_of(data__source="openclipart", model__attention="xla", profile=(1, 2))
+        check_same_run(recipe, {**trained, "config": saved}, tmp_path)
+
+
 def test_a_run_goes_on_with_other_chunks_of_its_contrast(trained, tmp_path):
     check_same_run(recipe_of(data__source="openclipart", task__contrast_chunk=4), trained, tmp_path)

@@ -5,15 +5,17 @@
     python -m vlmo_jax.bench encode   --config=configs/stage3.py:base [--config.evals...=...]
     python -m vlmo_jax.bench input    --config=configs/stage3.py:base [--peer=2]
     python -m vlmo_jax.bench topology --config=configs/stage3.py:large --topology=v5e:4x4 [--search]
+    python -m vlmo_jax.bench gpu      [--json=gpu.jsonl --dry_run --small --part=NAME]
     python -m vlmo_jax.bench search   [--vectors=1000000 --dimension=768 --queries=64 --top_k=10]
 
 train: seconds a step, samples/s, share of the device's peak, compile time, memory. peer: the same
-step in plain PyTorch on CPU (needs torch, extra `convert`). encode: images/s, texts/s, fused
-pairs/s, in batches of config.evals.retrieval.batch_size. input: the input pipeline alone, of any
-stage, on the recipe's data set or on 640x480 JPEGs; with --peer beside PyTorch's DataLoader.
-topology: what the train step needs and sends on a TPU pod that one does not have; with --search
-every split of it, counted. search: exact queries a second among made vectors, which lie in a
-temporary file of 1.5 GB, beside what memory and arithmetic allow, and recall against float64.
+step in plain PyTorch, on CPU or an NVIDIA GPU (needs torch, extra `convert`). encode: images/s,
+texts/s, fused pairs/s, in batches of config.evals.retrieval.batch_size. input: the input pipeline
+alone, of any stage, on the recipe's data set or on 640x480 JPEGs; with --peer beside PyTorch's
+DataLoader. topology: what the train step needs and sends on a TPU pod that one does not have; with
+--search every split of it, counted. gpu: all that one wants to know of a rented GPU, in 9 minutes.
+search: exact queries a second among made vectors, which lie in a temporary file of 1.5 GB, beside
+what memory and arithmetic allow, and recall against float64.
 """
 
 from vlmo_jax.commands.huge_pages import restart_with_huge_pages
@@ -28,6 +30,7 @@ from typing import Any
 import jax
 from absl import app, flags
 
+from vlmo_jax.bench import gpu
 from vlmo_jax.bench.data import benchmark_data
 from vlmo_jax.bench.report import Report, append_record, format_report
 from vlmo_jax.bench.search import benchmark_search
@@ -59,6 +62,11 @@ PEER = flags.DEFINE_integer(
 TOPOLOGY = flags.DEFINE_string(
     "topology", "v5e:4x4", "topology: TPU slice, such as v4:2x2x2, v5e:4x4, v6e:16x16"
 )
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "gpu: show the plan and run nothing")
+SMALL = flags.DEFINE_bool(
+    "small", False, "gpu: a trial at small sizes, as on a machine without one"
+)
+PART = flags.DEFINE_enum("part", None, list(gpu.PARTS), "gpu: this part alone, in this process")
 SEARCH = flags.DEFINE_boolean(
     "search", False, "topology: count all splits of the recipe over it in place of compiling one"
 )
@@ -81,6 +89,7 @@ def run_peer() -> Report:
     """The same step in PyTorch."""
     from vlmo_jax.bench.peer import benchmark_peer  # here, because nothing else needs torch
 
+    jax.config.update("jax_platforms", "cpu")  # a GPU that is here is PyTorch's
     return benchmark_peer(CONFIG.value, steps=STEPS.value, warmup=WARMUP.value)
 
 
@@ -121,6 +130,20 @@ def run_search() -> Report:
     )
 
 
+def run_gpu() -> None:
+    """All that one wants to know of a GPU."""
+    path, small = user_path(JSON.value or "gpu.jsonl"), SMALL.value or not gpu.has_gpu()
+    if DRY_RUN.value:
+        print(gpu.describe_plan(path, small=SMALL.value))
+    elif PART.value:
+        gpu.run_part(PART.value, path, small=small)
+    else:
+        records = gpu.run_all(path, small=small, say=lambda line: print(line, flush=True))
+        table = gpu.format_table(records)
+        path.with_suffix(".txt").write_text(table + "\n")
+        print(f"\n{table}\n\nThe records lie in {path}, this table in {path.with_suffix('.txt')}")
+
+
 BENCHMARKS = {
     "train": run_train,
     "peer": run_peer,
@@ -135,10 +158,14 @@ WITHOUT_RECIPE = ("search",)
 @told_in_one_line()
 def main(argv: list[str]) -> None:
     """Runs the benchmark named and prints its report."""
+    if argv[1:] == ["gpu"]:
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
+        run_gpu()
+        return
     if len(argv) != 2 or argv[1] not in BENCHMARKS:
         given = " ".join(argv[1:]) or "nothing"
         sys.exit(
-            f"error: {given!r} is no benchmark; name one of {', '.join(BENCHMARKS)}, then"
+            f"error: {given!r} is no benchmark; name one of {', '.join(BENCHMARKS)}, gpu, then"
             " --config=FILE and other flags"
         )
     if CONFIG.value is None and argv[1] not in WITHOUT_RECIPE:

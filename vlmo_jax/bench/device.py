@@ -68,6 +68,19 @@ def measure_matmul(device: jax.Device, dtype: str, size: int, repeats: int = 8) 
     return 2 * size**3 / min(seconds)
 
 
+def measure_copy(device: jax.Device, size: int, repeats: int = 8) -> float:
+    """Bytes a second, read and written, of the fastest of `repeats` copies of `size` bytes."""
+    x = jax.device_put(jnp.ones(size // 4, jnp.float32), device)
+    copy = jax.jit(lambda x: x + 1)
+    jax.block_until_ready(copy(x))
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(copy(x))
+        seconds.append(time.perf_counter() - start)
+    return 2 * size / min(seconds)
+
+
 def device_peak_bytes() -> int | None:
     """Most bytes in use at once on one device of this process so far, or None where the backend
     does not count (CPU).

@@ -1,5 +1,5 @@
 """The train step of stage 3 in plain PyTorch, for comparison: the official computation, with fused
-attention and AdamW.
+attention and AdamW. On a CUDA device: in bfloat16 by autocast, blocks compiled by torch.compile.
 
 Six passes as in the official code: image and text with both contrastive branches, then four fused
 ones. It is here for its speed alone; what is trained is `models.vlmo`.
@@ -56,16 +56,20 @@ class Block(nn.Module):
         x: torch.Tensor,
         spans: tuple[tuple[str, int], ...],
         bias: torch.Tensor | None,
+        padding: torch.Tensor | None,
     ) -> torch.Tensor:
         """States [B, N, D], spans ((expert, tokens), ...), and what is added to the attention
-        logits.
+        logits: position bias and padding.
         """
         batch, tokens, width = x.shape
         qkv_bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = F.linear(self.norm(x), self.qkv.weight, qkv_bias).view(
             batch, tokens, 3, self.num_heads, -1
         )
-        attended = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4), attn_mask=bias)
+        added = [part.to(qkv.dtype) for part in (bias, padding) if part is not None]
+        attended = F.scaled_dot_product_attention(
+            *qkv.permute(2, 0, 3, 1, 4), attn_mask=sum(added[1:], added[0]) if added else None
+        )
         x = x + self.gamma_1 * self.out(attended.transpose(1, 2).reshape(batch, tokens, width))
         parts = [
             self.experts[name](part)
@@ -142,34 +146,38 @@ class Vlmo(nn.Module):
         x = x if self.text_position is None else x + self.text_position
         return self.text_norm(x) + self.modality_type[0]
 
-    def biases(self, name: str, token_mask: torch.Tensor | None) -> list[torch.Tensor | None]:
-        """What each layer adds to its attention logits: position bias and padding, or None."""
-        padding = (
-            None
-            if token_mask is None
-            else torch.zeros(token_mask.shape).masked_fill(~token_mask, -math.inf)[:, None, None]
-        )
+    def biases(self, name: str) -> list[torch.Tensor | None]:
+        """The position bias of each layer [1, H, N, N], or None."""
         if self.table is None:
-            return [padding] * self.depth
-        bias = self.table[getattr(self, f"{name}_index")].permute(2, 0, 1).chunk(self.depth)
-        return [layer[None] if padding is None else layer[None] + padding for layer in bias]
+            return [None] * self.depth
+        bias = self.table[getattr(self, f"{name}_index")].permute(2, 0, 1)[None]
+        return list(bias.chunk(self.depth, dim=1))
+
+    @staticmethod
+    def padding(token_mask: torch.Tensor | None) -> torch.Tensor | None:
+        """What padding adds to attention logits [B, 1, 1, N], or None."""
+        if token_mask is None:
+            return None
+        zeros = torch.zeros(token_mask.shape, device=token_mask.device)
+        return zeros.masked_fill(~token_mask, -math.inf)[:, None, None]
 
     def encode_alone(
         self, x: torch.Tensor, modality: str, token_mask: torch.Tensor | None = None
     ) -> list[torch.Tensor]:
         """First tokens of both contrastive branches, from one modality's embeddings."""
-        biases, spans = self.biases(modality, token_mask), ((modality, x.shape[1]),)
+        biases, spans = self.biases(modality), ((modality, x.shape[1]),)
+        padding = self.padding(token_mask)
         for block, bias in zip(
             self.blocks[: self.num_lower], biases[: self.num_lower], strict=True
         ):
-            x = block(x, spans, bias)
+            x = block(x, spans, bias, padding)
         branches = []
         for expert in (modality, "vision_language"):
             states = x
             for block, bias in zip(
                 self.blocks[self.num_lower :], biases[self.num_lower :], strict=True
             ):
-                states = block(states, ((expert, x.shape[1]),), bias)
+                states = block(states, ((expert, x.shape[1]),), bias, padding)
             branches.append(self.norm(states)[:, 0])
         return [
             F.normalize(self.projections[modality + suffix](states), dim=-1)
@@ -187,9 +195,9 @@ class Vlmo(nn.Module):
             (("text", text.shape[1]), ("image", image.shape[1])),
         )
         upper_spans = (("vision_language", x.shape[1]),)
-        biases = self.biases("fused", mask)
+        biases, padding = self.biases("fused"), self.padding(mask)
         for number, (block, bias) in enumerate(zip(self.blocks, biases, strict=True)):
-            x = block(x, spans if number < self.num_lower else upper_spans, bias)
+            x = block(x, spans if number < self.num_lower else upper_spans, bias, padding)
         return self.norm(x)
 
     def forward(
@@ -197,7 +205,7 @@ class Vlmo(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The losses of stage 3: itc, itm, mlm."""
         ids, mask, image = batch["token_ids"], batch["token_mask"], batch["image"]
-        rows = torch.arange(len(ids))
+        rows = torch.arange(len(ids), device=ids.device)
         image_features, image_vl = self.encode_alone(self.embed_image(image), "image")
         text_features, text_vl = self.encode_alone(self.embed_text(ids), "text", mask)
         logits = self.logit_scale.exp() * image_features @ text_features.T
@@ -205,9 +213,11 @@ class Vlmo(nn.Module):
         itc = sum(F.cross_entropy(x, rows) for x in (logits, logits.T, logits_vl, logits_vl.T)) / 4
 
         with torch.no_grad():
-            alone = torch.eye(len(ids), dtype=torch.bool)
+            alone = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
             texts, images = (
-                torch.multinomial(x.softmax(-1).masked_fill(alone, 0) + 1e-9 * ~alone, 1)[:, 0]
+                torch.multinomial(x.float().softmax(-1).masked_fill(alone, 0) + 1e-9 * ~alone, 1)[
+                    :, 0
+                ]
                 for x in (logits, logits.T)
             )
         masked = self.encode_fused(batch["mlm_token_ids"], mask, image)[:, : ids.shape[1]]
@@ -218,7 +228,7 @@ class Vlmo(nn.Module):
         )
         pairs = ((ids, mask, image), (ids, mask, image[images]), (ids[texts], mask[texts], image))
         pooled = [torch.tanh(self.pooler(self.encode_fused(*pair)[:, 0])) for pair in pairs]
-        labels = torch.tensor([1, 0, 0]).repeat_interleave(len(ids))
+        labels = torch.tensor([1, 0, 0], device=ids.device).repeat_interleave(len(ids))
         itm = F.cross_entropy(self.itm_head(torch.cat(pooled)), labels)
         return itc, itm, mlm
 
@@ -244,7 +254,8 @@ def torch_batch(batch: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
 
 
 def benchmark_peer(config: ConfigDict, *, steps: int, warmup: int) -> Report:
-    """Measures the PyTorch step of a recipe of stage 3 on CPU.
+    """Measures the PyTorch step of a recipe of stage 3: on CPU in float32 as it is written, on a
+    CUDA device in bfloat16, compiled, with the batch halved until it fits.
 
     Args:
         config: ConfigDict of a recipe. Data set and tokenizer need not be set.
@@ -257,14 +268,56 @@ def benchmark_peer(config: ConfigDict, *, steps: int, warmup: int) -> Report:
     Raises:
         ConfigError: the recipe is not one of image-text pairs.
     """
-    recipe = Recipe(without_data(config, mode="train"))
-    config = recipe.config
+    config = without_data(config, mode="train")
+    recipe = Recipe(config)
     if config.task.kind != "pair_pretrain":
         raise ConfigError(
             f"config.task.kind={config.task.kind!r} has no peer in PyTorch; use configs/stage3.py"
         )
+    on_cuda = torch.cuda.is_available()
+    while True:
+        try:
+            seconds = _time_steps(recipe, steps, warmup, "cuda" if on_cuda else "cpu")
+            break
+        except torch.cuda.OutOfMemoryError:
+            if config.batch_size < 2:
+                raise
+        torch.cuda.empty_cache()
+        config.batch_size //= 2
+    dtype = "bfloat16" if on_cuda else "float32"
+    peak = measure_matmul(8192, device="cuda") if on_cuda else measure_matmul()
+    flops = TRAINING_FACTOR * recipe.forward_flops()
+    rows, record = speed(
+        seconds,
+        config.batch_size,
+        flops,
+        peak,
+        per="step",
+        unit=recipe.data.unit,
+    )
+    rows.append(("process memory", f"{gibibytes(process_peak_bytes())} at most"))
+    device = torch.cuda.get_device_name() if on_cuda else f"CPU, {torch.get_num_threads()} threads"
+    record = {
+        "benchmark": "peer",
+        **setting(config, dtype),
+        "torch": torch.__version__,
+        "torch_device": device,
+        **record,
+        "process_peak_bytes": process_peak_bytes(),
+    }
+    return Report(
+        f"PyTorch {torch.__version__} step: batch {config.batch_size}, {dtype}, {device}",
+        rows,
+        record,
+    )
+
+
+def _time_steps(recipe: Recipe, steps: int, warmup: int, device: str) -> list[float]:
+    """Seconds of steps that follow one another."""
+    config = recipe.config
     torch.manual_seed(config.seed)
-    model, batch = Vlmo(config.model), torch_batch(recipe.synthetic_batch())
+    model = Vlmo(config.model).to(device)
+    batch = {name: x.to(device) for name, x in torch_batch(recipe.synthetic_batch()).items()}
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=1e-4,
@@ -273,46 +326,37 @@ def benchmark_peer(config: ConfigDict, *, steps: int, warmup: int) -> Report:
         weight_decay=0.01,
         fused=True,
     )
+    if device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch._dynamo.config.cache_size_limit = 64  # blocks differ by experts and by spans
+        for block in model.blocks:
+            block.compile()
     seconds = []
     for _ in range(warmup + steps):
         start = time.perf_counter()
-        itc, itm, mlm = model(batch)
-        (itc + itm + 0.25 * mlm).backward()
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            itc, itm, mlm = model(batch)
+            loss = itc + itm + 0.25 * mlm
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        if device == "cuda":
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-    flops = TRAINING_FACTOR * recipe.forward_flops()
-    rows, record = speed(
-        seconds[warmup:],
-        config.batch_size,
-        flops,
-        measure_matmul(),
-        per="step",
-        unit=recipe.data.unit,
-    )
-    rows.append(("process memory", f"{gibibytes(process_peak_bytes())} at most"))
-    record = {
-        "benchmark": "peer",
-        **setting(config, "float32"),
-        "torch": torch.__version__,
-        **record,
-        "process_peak_bytes": process_peak_bytes(),
-    }
-    return Report(
-        f"PyTorch {torch.__version__} step: batch {config.batch_size}, float32, CPU,"
-        f" {torch.get_num_threads()} threads",
-        rows,
-        record,
-    )
+    return seconds[warmup:]
 
 
-def measure_matmul(size: int = 2048, repeats: int = 8) -> Peak:
+def measure_matmul(size: int = 2048, repeats: int = 8, *, device: str = "cpu") -> Peak:
     """The peak to state shares of: the fastest of `repeats` square matrix products."""
-    x, seconds = torch.ones(size, size), []
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    x, seconds = torch.ones(size, size, dtype=dtype, device=device), []
     for _ in range(repeats):
         start = time.perf_counter()
         x @ x
+        if device == "cuda":
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
+    name = str(dtype).removeprefix("torch.")
     return Peak(
-        2 * size**3 / min(seconds), f"a {size} x {size} float32 matrix product measured in this run"
+        2 * size**3 / min(seconds), f"a {size} x {size} {name} matrix product measured in this run"
     )

@@ -257,7 +257,10 @@ def memory_rows(memory: Any) -> list[tuple[str, str]]:
 
 def memory_record(memory: Any) -> dict[str, int | None]:
     """The record of what `memory_rows` says."""
-    record = {} if memory is None else {"compiled_bytes": compiled_bytes(memory)}
+    record = {}
+    if memory is not None:
+        record["compiled_bytes"] = compiled_bytes(memory)
+        record["argument_bytes"] = memory.argument_size_in_bytes
     return {
         **record,
         "device_peak_bytes": device.device_peak_bytes(),

@@ -1,6 +1,6 @@
 """What a run asks of its evaluations, and the splits that they score."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +44,12 @@ class Evaluation(Protocol):
 def metric_names(evaluation: str, split: str, scores: Mapping[str, float]) -> dict[str, float]:
     """The scores of a split by the names that they are written under."""
     return {f"eval/{evaluation}/{split}/{name}": value for name, value in scores.items()}
+
+
+def metric_lines(metrics: Mapping[str, float], width: int = 24) -> Iterator[str]:
+    """Shares from 0 to 1 as percentages, a line each, names padded to a width."""
+    for name, value in metrics.items():
+        yield f"  {name.replace('_', ' '):<{width}}{100 * value:6.2f} %"
 
 
 def largest(evaluators: Iterable[Any]) -> Any:

@@ -1,6 +1,5 @@
 """Statements about two images: what a model holds for true, and how often it is right."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +12,8 @@ from vlmo_jax.datasets.beside import read_beside
 from vlmo_jax.datasets.examples import TextsOnly
 from vlmo_jax.evals.answered_split import answer_split
 from vlmo_jax.evals.consistency import share_of_right_groups
-from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
-from vlmo_jax.evals.predictions import write_lines, write_predictions
+from vlmo_jax.evals.evaluation import check_batch_size, metric_lines
+from vlmo_jax.evals.predictions import write_lines
 from vlmo_jax.input.attempts import needed_record, read_record
 from vlmo_jax.input.pipeline import Loading
 from vlmo_jax.input.plain_images import thumbnail
@@ -127,6 +126,43 @@ class Nlvr2Evaluator:
         pairs = zip(self.statements, says_true(probabilities).tolist(), strict=True)
         return [None if s.label == UNKNOWN else (s.label == 1) == said for s, said in pairs]
 
+    def lines(self, probabilities: np.ndarray) -> Iterator[dict[str, Any]]:
+        """What the model says of the split, an object a statement."""
+        rights = self.right(probabilities)
+        for statement, probability, right in zip(
+            self.statements, probabilities, rights, strict=True
+        ):
+            line = {
+                "identifier": statement.statement_id,
+                "statement": statement.statement,
+                "prediction": WORDS[bool(says_true(probability))],
+                "probability": round(float(probability), 6),
+            }
+            if right is not None:
+                line |= {"label": WORDS[statement.label], "right": right}
+            yield line
+
+    def write_beside(self, probabilities: np.ndarray, stem: Path) -> None:
+        """Writes what it says as CSV, which the official script reads."""
+        write_csv(stem.with_name(f"{stem.name}.csv"), self.statements, probabilities)
+
+    def draw(self, probabilities: np.ndarray, page: Path) -> None:
+        """Draws statements with what the model says."""
+        rights = self.right(probabilities)
+
+        def show(row: int) -> Shown:
+            record, statement = self.source[row], self.statements[row]
+            said = WORDS[bool(says_true(probabilities[row]))]
+            return Shown(
+                images=[thumbnail(getattr(record, side), self.image_size) for side in SIDES],
+                text=statement.statement,
+                said=said.lower(),
+                truth="" if statement.label == UNKNOWN else WORDS[statement.label].lower(),
+                right=rights[row],
+            )
+
+        hits_and_misses_page([show(row) for row in choose(rights)], page, title=self.name)
+
     def _score(self, probabilities: np.ndarray) -> dict[str, float]:
         judged = [
             (statement, right)
@@ -148,8 +184,7 @@ class Nlvr2Evaluator:
             said += f", {labelled:,} of them with labels"
         groups = len({statement.group_id for statement in self.statements} - {""})
         yield f"{said}{f' in {groups:,} groups' if groups else ''}"
-        for name, value in metrics.items():
-            yield f"  {name.replace('_', ' '):<32}{100 * value:6.2f} %"
+        yield from metric_lines(metrics, width=32)
 
 
 def says_true(probabilities: np.ndarray) -> np.ndarray:
@@ -169,47 +204,6 @@ def _shares(judged: Sequence[tuple[Statement, bool]], suffix: str) -> dict[str, 
     return found
 
 
-@dataclasses.dataclass
-class Nlvr2Evaluation:
-    """The evaluators of a run; see `evaluation.Evaluation`.
-
-    Attributes:
-        name: of the evaluation.
-        evaluators: one a split.
-        compare: of `tasks.nlvr2.make_comparer`.
-    """
-
-    name: str
-    evaluators: list[Nlvr2Evaluator]
-    compare: Callable[[Any, Any], jax.Array]
-
-    def run(
-        self,
-        params: Any,
-        step: int,
-        page: Path | None = None,
-        predictions: Path | None = None,
-    ) -> dict[str, float]:
-        """Evaluates every split; draws statements of the largest with what the model says, and
-        writes what it says of all: as JSON lines, and as CSV that the official script reads.
-        """
-        metrics: dict[str, float] = {}
-        shown = largest(self.evaluators)
-        for evaluator in self.evaluators:
-            scores, probabilities = evaluator.evaluate(self.compare, params, step)
-            metrics |= metric_names(self.name, evaluator.name, scores)
-            write_predictions(
-                predictions, self.name, evaluator.name, _lines(evaluator, probabilities)
-            )
-            if jax.process_index() == 0:
-                if predictions is not None:
-                    path = predictions / f"{self.name}_{evaluator.name}.csv"
-                    write_csv(path, evaluator.statements, probabilities)
-                if page is not None and evaluator is shown:
-                    _draw(evaluator, probabilities, page)
-        return metrics
-
-
 def write_csv(path: Path, statements: Sequence[Statement], probabilities: np.ndarray) -> None:
     """Writes a line `identifier,prediction` a statement, the prediction True or False.
 
@@ -219,39 +213,3 @@ def write_csv(path: Path, statements: Sequence[Statement], probabilities: np.nda
     said = says_true(probabilities).tolist()
     pairs = zip(statements, said, strict=True)
     write_lines(path, (f"{one.statement_id},{WORDS[true]}" for one, true in pairs))
-
-
-def _lines(evaluator: Nlvr2Evaluator, probabilities: np.ndarray) -> Iterator[dict[str, Any]]:
-    """What a model says of a split, an object a statement."""
-    rights = evaluator.right(probabilities)
-    for statement, probability, right in zip(
-        evaluator.statements, probabilities, rights, strict=True
-    ):
-        line = {
-            "identifier": statement.statement_id,
-            "statement": statement.statement,
-            "prediction": WORDS[bool(says_true(probability))],
-            "probability": round(float(probability), 6),
-        }
-        if right is not None:
-            line |= {"label": WORDS[statement.label], "right": right}
-        yield line
-
-
-def _draw(evaluator: Nlvr2Evaluator, probabilities: np.ndarray, page: Path) -> None:
-    rights = evaluator.right(probabilities)
-
-    def show(row: int) -> Shown:
-        record, statement = evaluator.source[row], evaluator.statements[row]
-        said = WORDS[bool(says_true(probabilities[row]))]
-        return Shown(
-            images=[thumbnail(getattr(record, side), evaluator.image_size) for side in SIDES],
-            text=statement.statement,
-            said=said.lower(),
-            truth="" if statement.label == UNKNOWN else WORDS[statement.label].lower(),
-            right=rights[row],
-        )
-
-    page.parent.mkdir(parents=True, exist_ok=True)
-    shown = [show(row) for row in choose(rights)]
-    hits_and_misses_page(shown, page, title=evaluator.name)

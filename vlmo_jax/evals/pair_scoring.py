@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from vlmo_jax.evals import collect, recall
+from vlmo_jax.evals import collect
+from vlmo_jax.evals.folds import Fold, both_scored_ranks
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
 from vlmo_jax.evals.retrieval_search import Scores, Search, Way
 from vlmo_jax.input.schema import INDEX_COLUMNS
@@ -25,7 +26,7 @@ class AllPairs:
     images that it reads.
 
     Args:
-        folds: of the split, see `recall.split_folds`.
+        folds: of the split, see `folds.split_folds`.
         num_images: of the split.
         num_texts: of the split.
         batch_size: images of a block and pairs of a batch, over all processes.
@@ -37,7 +38,7 @@ class AllPairs:
 
     def __init__(
         self,
-        folds: Sequence[recall.Fold],
+        folds: Sequence[Fold],
         *,
         num_images: int,
         num_texts: int,
@@ -143,7 +144,7 @@ class PairScoringEvaluator(RetrievalEvaluator):
         collect.require_finite(scores, "scores of pairs")
         matrix = plan.matrix(scores)
         groups = np.arange(self.num_records), self.text_image
-        to_text, to_image = recall.both_scored_ranks(matrix, *groups, self.folds)
+        to_text, to_image = both_scored_ranks(matrix, *groups, self.folds)
         return Search(Way(Scores(matrix), to_text), Way(Scores(matrix.T), to_image))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from vlmo_jax.evals import collect, protocols, recall, rerank
 from vlmo_jax.evals.evaluation import check_batch_size
+from vlmo_jax.evals.folds import both_ranks, mean_metrics, split_folds
 from vlmo_jax.evals.retrieval_search import (
     RERANKINGS,
     Search,
@@ -93,7 +94,7 @@ class RetrievalEvaluator:
         try:
             captions = captions or protocols.read_captions(source, protocol)
             self.image_ids, self.texts, self.text_image = captions
-            self.folds = recall.split_folds(
+            self.folds = split_folds(
                 np.arange(len(source)), self.text_image, protocols.PROTOCOLS[protocol].folds
             )
         except ValueError as error:
@@ -179,9 +180,9 @@ class RetrievalEvaluator:
         except Exception as error:
             raise RuntimeError(f"evaluator {self.name!r} failed at step {step}: {error}") from error
         to_text, to_image = search
-        metrics = recall.mean_metrics(to_text.ranks, to_image.ranks, self.folds)
+        metrics = mean_metrics(to_text.ranks, to_image.ranks, self.folds)
         if to_text.reranked and to_image.reranked:
-            reranked = recall.mean_metrics(to_text.reranked, to_image.reranked, self.folds)
+            reranked = mean_metrics(to_text.reranked, to_image.reranked, self.folds)
             metrics |= {f"reranked_{name}": value for name, value in reranked.items()}
         if jax.process_index() == 0:
             lines = [
@@ -213,9 +214,7 @@ class RetrievalEvaluator:
         )
         collect.require_finite(image, "image embeddings")
         collect.require_finite(text, "caption embeddings")
-        ranks = recall.both_ranks(
-            image, text, np.arange(self.num_records), self.text_image, self.folds
-        )
+        ranks = both_ranks(image, text, np.arange(self.num_records), self.text_image, self.folds)
         return Search(Way(Vectors(image, text), ranks[0]), Way(Vectors(text, image), ranks[1]))
 
     def _rerank(self, encoders, params, search, rerank_top_k) -> Search:

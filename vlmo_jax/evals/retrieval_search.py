@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vlmo_jax.evals import recall
+from vlmo_jax.evals.folds import Fold
 
 # What becomes of the dual encoder's score of a pair that is re-ranked, in words.
 RERANKINGS = {
@@ -69,7 +70,7 @@ class Best(NamedTuple):
     to_image: recall.Found
 
 
-def best_candidates(search: Search, folds: Sequence[recall.Fold], top_k: int) -> Best:
+def best_candidates(search: Search, folds: Sequence[Fold], top_k: int) -> Best:
     """The best candidates of every query before any is matched, both ways, in the query's fold.
 
     Args:

@@ -2,7 +2,6 @@
 right.
 """
 
-import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +13,7 @@ import numpy as np
 
 from vlmo_jax.datasets.examples import ExampleSource, TextsOnly
 from vlmo_jax.evals.answered_split import answer_split
-from vlmo_jax.evals.evaluation import check_batch_size, largest, metric_names
-from vlmo_jax.evals.predictions import write_predictions
+from vlmo_jax.evals.evaluation import check_batch_size, metric_lines
 from vlmo_jax.evals.vqa_accuracy import Answered, question_accuracy, vqa_accuracy
 from vlmo_jax.evals.vqa_server import PartialAnswersError, write_server_files
 from vlmo_jax.input.answers import PEOPLE, AnswerTargets, question_answers
@@ -140,6 +138,62 @@ class VqaEvaluator:
             announce("\n".join(self._describe(answering, metrics, step)))
         return metrics, answering
 
+    def lines(self, answering: Answering) -> Iterator[dict[str, Any]]:
+        """The predictions of the split, an object a question."""
+        for row, question in enumerate(answering.questions):
+            numbers, probabilities = (
+                values[row].tolist()
+                for values in (answering.answers.answer_ids, answering.answers.probability)
+            )
+            best = zip(numbers, probabilities, strict=True)
+            line: dict[str, Any] = {
+                "question_id": question.question_id,
+                "image_id": question.image_id,
+                "question": question.question,
+                "answer": answering.predictions[row],
+                "top": [[self.targets.answers[n], round(p, 6)] for n, p in best],
+            }
+            if question.answers:
+                line |= {"answers": question.answers, "accuracy": float(answering.accuracies[row])}
+            yield line
+
+    def write_beside(self, answering: Answering, stem: Path) -> None:
+        """Writes the answers as the evaluation server takes them; says why not, where it takes
+        none of these and people have answered none.
+        """
+        ids = [question.question_id for question in answering.questions]
+        try:
+            path = write_server_files(
+                stem,
+                dict(zip(ids, answering.predictions, strict=True)),
+                num_rows=len(ids),
+                whole=self.whole,
+                accuracies=official_accuracies(answering),
+            )
+        except PartialAnswersError as error:
+            if not any(question.answers for question in answering.questions):
+                announce(f"{self.name}: no file for the server is written: {error}")
+        else:
+            announce(f"{self.name}: the answers as the server takes them are in {path}")
+
+    def draw(self, answering: Answering, page: Path) -> None:
+        """Draws questions with what is answered."""
+
+        def show(row: int) -> Shown:
+            record, _ = self.source[row]
+            question = answering.questions[row]
+            known = not np.isnan(answering.accuracies[row])
+            return Shown(
+                images=[thumbnail(record.image, self.image_size)],
+                text=question.question,
+                said=answering.predictions[row],
+                truth=_most_given(question.answers),
+                right=bool(answering.accuracies[row] >= 0.5) if known else None,
+            )
+
+        rows = choose([None if np.isnan(a) else bool(a >= 0.5) for a in answering.accuracies])
+        hits_and_misses_page([show(row) for row in rows], page, title=self.name)
+
     def _score(self, answering: Answering) -> dict[str, float]:
         scores = official_accuracies(answering)
         if not scores:
@@ -173,8 +227,7 @@ class VqaEvaluator:
             f"{said}; {'official accuracy' if official else 'accuracy of other than ten answers'};"
             f" targets matched {self.targets.matching!r}"
         )
-        for name, value in metrics.items():
-            yield f"  {name.replace('_', ' '):<24}{100 * value:6.2f} %"
+        yield from metric_lines(metrics)
 
 
 def _as_word(value: str) -> str:
@@ -209,98 +262,6 @@ def _read_questions(source: ExampleSource) -> Iterator[Question]:
             record.question_types,
         )
         yield from map(Question, *fields)
-
-
-@dataclasses.dataclass
-class VqaEvaluation:
-    """The evaluators of a run; see `evaluation.Evaluation`.
-
-    Attributes:
-        name: of the evaluation.
-        evaluators: one a split.
-        answer: of `tasks.vqa.make_answerer`.
-    """
-
-    name: str
-    evaluators: list[VqaEvaluator]
-    answer: Callable[[Any, Any], Answers]
-
-    def run(
-        self,
-        params: Any,
-        step: int,
-        page: Path | None = None,
-        predictions: Path | None = None,
-    ) -> dict[str, float]:
-        """Evaluates every split; draws questions of the largest with what is answered, and writes
-        the answers to all.
-        """
-        metrics: dict[str, float] = {}
-        shown = largest(self.evaluators)
-        for evaluator in self.evaluators:
-            scores, answering = evaluator.evaluate(self.answer, params, step)
-            metrics |= metric_names(self.name, evaluator.name, scores)
-            write_predictions(predictions, self.name, evaluator.name, _lines(evaluator, answering))
-            if jax.process_index() == 0:
-                if predictions is not None:
-                    self._write_for_server(predictions, evaluator, answering)
-                if page is not None and evaluator is shown:
-                    _draw(evaluator, answering, page)
-        return metrics
-
-    def _write_for_server(self, folder: Path, evaluator: VqaEvaluator, answering: Answering):
-        ids = [question.question_id for question in answering.questions]
-        try:
-            path = write_server_files(
-                folder / f"{self.name}_{evaluator.name}",
-                dict(zip(ids, answering.predictions, strict=True)),
-                num_rows=len(ids),
-                whole=evaluator.whole,
-                accuracies=official_accuracies(answering),
-            )
-        except PartialAnswersError as error:
-            if not any(question.answers for question in answering.questions):
-                announce(f"{evaluator.name}: no file for the server is written: {error}")
-        else:
-            announce(f"{evaluator.name}: the answers as the server takes them are in {path}")
-
-
-def _lines(evaluator: VqaEvaluator, answering: Answering) -> Iterator[dict[str, Any]]:
-    """The predictions of a split, an object a question."""
-    for row, question in enumerate(answering.questions):
-        numbers, probabilities = (
-            values[row].tolist()
-            for values in (answering.answers.answer_ids, answering.answers.probability)
-        )
-        best = zip(numbers, probabilities, strict=True)
-        line: dict[str, Any] = {
-            "question_id": question.question_id,
-            "image_id": question.image_id,
-            "question": question.question,
-            "answer": answering.predictions[row],
-            "top": [[evaluator.targets.answers[n], round(p, 6)] for n, p in best],
-        }
-        if question.answers:
-            line |= {"answers": question.answers, "accuracy": float(answering.accuracies[row])}
-        yield line
-
-
-def _draw(evaluator: VqaEvaluator, answering: Answering, page: Path) -> None:
-    def show(row: int) -> Shown:
-        record, _ = evaluator.source[row]
-        question = answering.questions[row]
-        known = not np.isnan(answering.accuracies[row])
-        return Shown(
-            images=[thumbnail(record.image, evaluator.image_size)],
-            text=question.question,
-            said=answering.predictions[row],
-            truth=_most_given(question.answers),
-            right=bool(answering.accuracies[row] >= 0.5) if known else None,
-        )
-
-    rows = choose([None if np.isnan(a) else bool(a >= 0.5) for a in answering.accuracies])
-    page.parent.mkdir(parents=True, exist_ok=True)
-    hits_and_misses_page([show(row) for row in rows], page, title=evaluator.name)
 
 
 def _most_given(answers: tuple[str, ...]) -> str:

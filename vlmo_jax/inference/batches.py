@@ -8,7 +8,7 @@ import itertools
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -187,6 +187,26 @@ class Batches:
         with jax.set_mesh(self._mesh):
             shapes = jax.eval_shape(function, params, empty_batch(columns, self._sizes[0]))
         return jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), shapes)
+
+
+def with_gaps(found: Collected) -> np.ndarray:
+    """The rows in float32, NaN where an input was left out."""
+    rows = found.values.astype(np.float32)
+    rows[~found.usable] = np.nan
+    return rows
+
+
+def as_answers(found: Collected, answers: Sequence[str]) -> list[list[tuple[str, float]]]:
+    """(answer, probability) pairs of what `tasks.vqa.make_answerer` gave, best first; none where an
+    input was left out.
+    """
+    rows = zip(found.values.answer_ids, found.values.probability, found.usable, strict=True)
+    return [
+        [(answers[n], float(p)) for n, p in zip(numbers, probabilities, strict=True)]
+        if usable
+        else []
+        for numbers, probabilities, usable in rows
+    ]
 
 
 def _fetch(result: Any, rows: int) -> Any:

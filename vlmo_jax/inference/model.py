@@ -1,10 +1,8 @@
 """A model that is asked."""
 
-import contextlib
 import functools
-import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +12,23 @@ from flax import nnx
 
 from vlmo_jax.checkpoints.digests import digest_tree
 from vlmo_jax.inference import portable
-from vlmo_jax.inference.batches import Batches, Collected, Function, OnError
+from vlmo_jax.inference.asking import Asking
+from vlmo_jax.inference.batches import Function, OnError, as_answers, with_gaps
+from vlmo_jax.inference.captions import Captioners, as_captions
 from vlmo_jax.inference.heads import UnfitModelError, require_head
 from vlmo_jax.inference.inputs import (
-    BrokenInputError,
     ImageInput,
-    Row,
-    RowMaker,
-    image_row,
-    text_row,
 )
 from vlmo_jax.inference.parts import Loaded, Tokens
-from vlmo_jax.inference.several import as_items, how_many, is_single, pair_up
-from vlmo_jax.input.image_form import image_form
-from vlmo_jax.input.schema import Column
-from vlmo_jax.input.text.plain_texts import text_columns
+from vlmo_jax.inference.several import as_items
 from vlmo_jax.input.text.prompts import fill_templates
 from vlmo_jax.tasks import zero_shot
 from vlmo_jax.tasks.classify import make_probabilities
 from vlmo_jax.tasks.retrieval import make_encoders
 from vlmo_jax.tasks.vqa import make_answerer
 
-# What a checkpoint says of images.
-_PIXELS = ("image_size", "longest_side", "patch_size", "resize", "crop_share", "mean", "std")
-_log = logging.getLogger(__name__)
 
-
-class Model:
+class Model(Asking):
     """A model with its preprocessing and its tokenizer; `vlmo_jax.load` makes it.
 
     Images are paths, open files, bytes of files, pictures of Pillow or arrays (uint8 [H, W, 3], or
@@ -69,19 +57,12 @@ class Model:
     def __init__(
         self, loaded: Loaded, params: dict[str, Any], *, batch_size: int, show_progress: bool
     ) -> None:
-        self.name, self.config, self.params = loaded.name, loaded.config, params
-        self.tokenizer, self.answers = loaded.tokenizer, loaded.answers
-        self.classes = loaded.classes
-        self.image_size = int(self.config.model.image_size)
-        self.text_length = int(self.config.model.get("text_length", 0))
-        self.texts_cut = 0
-        self._graphdef, self._mesh = loaded.graphdef, loaded.mesh
-        self.preprocessing = {k: v for k, v in loaded.meta["preprocessing"].items() if k in _PIXELS}
-        self.image_form = image_form(self.preprocessing)
-        self._mean, self._std = (tuple(self.preprocessing[key]) for key in ("mean", "std"))
+        super().__init__(loaded, params, batch_size=batch_size, show_progress=show_progress)
+        self.answers, self.classes = loaded.answers, loaded.classes
+        self._graphdef = loaded.graphdef
         self._encoders = make_encoders(self._graphdef, mean=self._mean, std=self._std)
         self._answerers: dict[int, Function] = {}  # by how many answers they give
-        self._batches = Batches(self._mesh, batch_size, show_progress)
+        self._captioners = Captioners(loaded, self._mean, self._std)
 
     def __repr__(self) -> str:
         return f"<vlmo_jax model of {self.name}, {self.image_size} px, {self.text_length} tokens>"
@@ -109,7 +90,7 @@ class Model:
             UnfitModelError: the model has no dual encoder.
         """
         self._require("retrieval")
-        return _with_gaps(
+        return with_gaps(
             self._run(
                 self._encoders.encode_image,
                 as_items(images),
@@ -134,7 +115,7 @@ class Model:
             UnfitModelError: the model has no dual encoder, or no tokenizer.
         """
         self._require("retrieval")
-        return _with_gaps(
+        return with_gaps(
             self._run(
                 self._encoders.encode_text,
                 as_items(texts),
@@ -169,7 +150,7 @@ class Model:
         self._require("itm")
         found = self._run_pairs(self._encoders.match, images, texts, on_error, "Matching")
         log_odds = found.values.astype(np.float64)
-        return _with_gaps(found._replace(values=np.exp(-np.logaddexp(0, -log_odds))))
+        return with_gaps(found._replace(values=np.exp(-np.logaddexp(0, -log_odds))))
 
     def answer(
         self,
@@ -202,17 +183,39 @@ class Model:
                 " answers: vlmo_jax.load(..., answers=FILE)"
             )
         found = self._run_pairs(self._answerer(top_k), images, questions, on_error, "Answering")
-        return [
-            [
-                (self.answers[number], float(probability))
-                for number, probability in zip(numbers, probabilities, strict=True)
-            ]
-            if usable
-            else []
-            for numbers, probabilities, usable in zip(
-                found.values.answer_ids, found.values.probability, found.usable, strict=True
-            )
-        ]
+        return as_answers(found, self.answers)
+
+    def caption(
+        self,
+        images: Iterable[ImageInput] | ImageInput,
+        *,
+        beams: int = 3,
+        max_length: int | None = None,
+        length_penalty: float = 0.6,
+        on_error: OnError = "raise",
+    ) -> list[tuple[str, float]]:
+        """Writes captions of images.
+
+        Args:
+            images, on_error: see the class.
+            beams: of the search; 1: greedy.
+            max_length: tokens with those of begin and end; None: 64, or what the model can.
+            length_penalty: 0 or more; with more, captions are longer.
+
+        Returns:
+            (text, score) of each image, ("", NaN) where one was left out. The score is the
+            logarithm of the probability over the length to the power of `length_penalty`.
+
+        Raises:
+            BrokenInputError: an image cannot be used.
+            UnfitModelError, WrongSearchError: it writes none; the search is impossible.
+        """
+        self._text_row()  # refuses a model without a tokenizer
+        write = self._captioners.find(beams, max_length, length_penalty)
+        found = self._run(
+            write, as_items(images), self._image_row, self._image_columns, on_error, "Captions"
+        )
+        return as_captions(found, self.tokenizer)
 
     def classify(
         self,
@@ -242,7 +245,7 @@ class Model:
         if labels is None:
             self._require("classes")
             items, columns = as_items(images), self._image_columns
-            return _with_gaps(
+            return with_gaps(
                 self._run(self._classify, items, self._image_row, columns, on_error, "Classifying")
             )
         texts = fill_templates(labels, templates)
@@ -323,29 +326,6 @@ class Model:
         return float(np.exp(np.asarray(log_scale, np.float64)))
 
     @functools.cached_property
-    def _image_columns(self) -> dict[str, Column]:
-        return self.image_form.columns
-
-    @functools.cached_property
-    def _text_columns(self) -> dict[str, Column]:
-        return text_columns(self.text_length)
-
-    def _image_row(self, image: Any) -> Row:
-        return image_row(image, self.image_form)
-
-    def _read_once(self, image: ImageInput) -> Row:
-        [made] = self._batches.make([image], self._image_row, self._image_columns)
-        return Row({name: values[0] for name, values in made.arrays.items()})
-
-    def _text_row(self) -> RowMaker:
-        if self.tokenizer is None:
-            raise UnfitModelError(
-                f"{self.name} does not carry its tokenizer, and it is not where it was; give"
-                " the file: vlmo_jax.load(..., tokenizer=FILE)"
-            )
-        return functools.partial(text_row, tokenizer=self.tokenizer, length=self.text_length)
-
-    @functools.cached_property
     def _classify(self) -> Function:
         return make_probabilities(self._graphdef, mean=self._mean, std=self._std)
 
@@ -355,64 +335,3 @@ class Model:
                 self._graphdef, mean=self._mean, std=self._std, top_k=top_k
             )
         return self._answerers[top_k]
-
-    def _run_pairs(
-        self, function: Function, images: Any, texts: Any, on_error: OnError, description: str
-    ) -> Collected:
-        to_text = self._text_row()
-        to_image: RowMaker = self._image_row
-        if is_single(images) and not is_single(texts):
-            # Read once for all texts; where it is broken, each pair is.
-            with contextlib.suppress(BrokenInputError):
-                once = self._read_once(images)
-                to_image = lambda _: once
-
-        def make(pair: tuple[Any, Any]) -> Row:
-            image, text = to_image(pair[0]), to_text(pair[1])
-            return Row({**image.arrays, **text.arrays}, text.cut)
-
-        columns = {**self._image_columns, **self._text_columns}
-        count = how_many(images, texts)
-        return self._run(
-            function, pair_up(images, texts), make, columns, on_error, description, count
-        )
-
-    def _run(
-        self,
-        function: Function,
-        items: Iterable[Any],
-        make: RowMaker,
-        columns: Mapping[str, Column],
-        on_error: OnError,
-        description: str,
-        count: int | None = None,
-    ) -> Collected:
-        found = self._batches.run(
-            function,
-            self.params,
-            items,
-            make,
-            columns,
-            on_error=on_error,
-            description=description,
-            count=how_many(items) if count is None else count,
-        )
-        self._tell_cut(found.cut)
-        return found
-
-    def _tell_cut(self, count: int) -> None:
-        if count and not self.texts_cut:
-            _log.warning(
-                "%d texts are longer than the %d tokens that this model reads, and were cut;"
-                " model.texts_cut counts on, and this is said once",
-                count,
-                self.text_length,
-            )
-        self.texts_cut += count
-
-
-def _with_gaps(found: Collected) -> np.ndarray:
-    """The rows in float32, NaN where an input was left out."""
-    rows = found.values.astype(np.float32)
-    rows[~found.usable] = np.nan
-    return rows

@@ -168,12 +168,12 @@ class ImageExamples(ReplacesBroken):
         return self.rows.columns
 
     def _write(self, batch: Batch, row: int, index: int, rng: np.random.Generator) -> Report:
-        record, size = read_record(self.source, index), self.rows.image_size
-        least = self.augmentation.min_pixels(size)
+        record = read_record(self.source, index)
+        least = self.rows.min_pixels(self.augmentation)
         with picture_for_views(
             record.image, record.image_id, min_pixels=least, fast=self.augmentation.fast
         ) as picture:
-            batch["image"][row] = self.augmentation.view(picture, size, rng)
+            self.rows.write_view(batch, row, picture, self.augmentation, rng)
         return Report(seen=1)
 
 

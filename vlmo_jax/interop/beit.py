@@ -232,11 +232,13 @@ def from_beit(
         ValueError: names the missing, unexpected and mis-shaped tensors.
     """
     huggingface = is_huggingface(tensors)
-    tensors = from_huggingface(tensors) if huggingface else dict(tensors)
+    tensors = from_huggingface(tensors) if huggingface else tensors
     sizes = find_sizes(tensors, num_heads=num_heads, num_upper=num_upper)
     places = beit_places(sizes)
     aside = {
-        name: tensors[name] for name in tensors if name not in places and re.fullmatch(ASIDE, name)
+        name: np.array(tensors[name])
+        for name in tensors
+        if name not in places and re.fullmatch(ASIDE, name)
     }
     missing = set(places) - set(tensors)
     if sizes.vocab_size is not None:
@@ -259,7 +261,7 @@ def from_beit(
                 f"{name}: not the index of a grid of {sizes.image_size // sizes.patch_size} patches"
                 " a side"
             )
-    return fill_places({name: np.asarray(tensors[name]) for name in places}, places), sizes, aside
+    return fill_places(tensors, places), sizes, aside
 
 
 def _spelled(names: Iterable[str], huggingface: bool) -> str:

@@ -2,6 +2,7 @@
 and of HuggingFace, and what is found beside them.
 """
 
+import functools
 import json
 import pathlib
 import re
@@ -23,6 +24,7 @@ from vlmo_jax.interop.converted import (
     refuse_hints,
 )
 from vlmo_jax.interop.huggingface_beit import from_huggingface, is_huggingface, to_huggingface
+from vlmo_jax.interop.made_tensors import MadeTensors
 from vlmo_jax.interop.places import (
     Place,
     check_ranks,
@@ -65,15 +67,16 @@ def from_beit_classifier(
     Raises:
         ValueError: it is no classifier, or names the missing, unexpected and mis-shaped tensors.
     """
-    tensors = from_huggingface(tensors) if is_huggingface(tensors) else dict(tensors)
+    tensors = from_huggingface(tensors) if is_huggingface(tensors) else tensors
     if missing := [name for name in HEAD_PLACES if name not in tensors]:
         raise NotAClassifierError(
             f"this is no classifier that reads the mean of patches: missing {', '.join(missing)};"
             " for a BEiT without classes use --from=beit"
         )
     check_ranks("classifier", tensors, {HEAD: 2, NORM: 1, "fc_norm.bias": 1, "head.bias": 1})
-    head = {name: np.asarray(tensors.pop(name)) for name in HEAD_PLACES}
-    params, sizes, aside = from_beit(tensors, num_heads=num_heads, num_upper=num_upper)
+    head = {name: np.asarray(tensors[name]) for name in HEAD_PLACES}
+    body = {n: functools.partial(tensors.__getitem__, n) for n in tensors if n not in HEAD_PLACES}
+    params, sizes, aside = from_beit(MadeTensors(body), num_heads=num_heads, num_upper=num_upper)
     classes, width = head[HEAD].shape
     wrong = {
         name: head[name].shape

@@ -25,6 +25,7 @@ NAME.json alone where it has no arrays:
   layer_decay        factors of the rate by layer, and which parameters decay
   mixup              boxes, images and soft targets of mixup and CutMix
   segment_eval       accuracies and intersections over unions, logits of sliding windows
+  caption_metrics    tokens of captions, BLEU, ROUGE-L, CIDEr-D
   retrieval_metrics  recalls, median and mean ranks
   retrieval_folds    the same in folds, and re-ranked by matching in two ways
   vilbert            outputs, losses and every gradient of one step of its pre-training
@@ -51,6 +52,7 @@ from vlmo_jax.interop.checks.albef import check_albef, check_momentum_after, joi
 from vlmo_jax.interop.checks.beit import check_beit
 from vlmo_jax.interop.checks.beit_classify import check_beit_classify
 from vlmo_jax.interop.checks.byte_pairs import check_byte_pairs
+from vlmo_jax.interop.checks.captions import check_caption_metrics
 from vlmo_jax.interop.checks.clip import check_clip
 from vlmo_jax.interop.checks.dalle import check_dalle
 from vlmo_jax.interop.checks.finetune import check_finetune
@@ -93,6 +95,7 @@ CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], N
     "layer_decay": check_layer_decay,
     "mixup": check_mixup,
     "segment_eval": check_segment_eval,
+    "caption_metrics": check_caption_metrics,
     "retrieval_metrics": check_retrieval_metrics,
     "retrieval_folds": check_folds,
     "vilbert": check_vilbert,

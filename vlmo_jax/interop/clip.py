@@ -203,7 +203,7 @@ def from_clip(
     rows = name_rows((sizes["depth"], sizes["text_depth"]), spelling)
     wanted = {name for row in rows for name in row.theirs}
     aside = {
-        name: np.asarray(tensors[name])
+        name: np.array(tensors[name])
         for name in tensors
         if name not in wanted and re.fullmatch(ASIDE, name)
     }

@@ -39,6 +39,7 @@ from vlmo_jax.checkpoints.saved_params import SavedParams
 from vlmo_jax.checkpoints.store import save_params
 from vlmo_jax.commands.endings import UserError, told_in_one_line
 from vlmo_jax.commands.folders import refuse_existing, whole_or_nothing
+from vlmo_jax.commands.freed_memory import return_freed_memory
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.input.text.tokenizer import load_tokenizer
 from vlmo_jax.interop.converted import Converted
@@ -305,6 +306,7 @@ def export(
 def main(argv: list[str]) -> None:
     """Runs the command; what it refuses is one line instead of a traceback."""
     logging.getLogger("absl").setLevel(logging.WARNING)
+    return_freed_memory()
     if len(argv) != 3:
         raise app.UsageError("give SRC and OUT, and --from or --to")
     _, source, target = argv

@@ -10,7 +10,7 @@ EXACT_FLOATS = (
     *("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"),
 )
 FLOATS = (*EXACT_FLOATS, "float64")
-REMAP_BYTES = 2**27
+REMAP_BYTES = 2**24
 
 
 class Float32Tensors(Mapping[str, np.ndarray]):

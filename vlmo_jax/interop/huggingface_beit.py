@@ -3,10 +3,13 @@
 HuggingFace keeps query, key and value in three matrices, the official code in one.
 """
 
+import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
+
+from vlmo_jax.interop.made_tensors import MadeTensors, joined
 
 TABLE = "attn.relative_position_bias_table"
 QKV = "attn.qkv.weight"
@@ -72,16 +75,20 @@ def to_huggingface(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return named
 
 
-def from_huggingface(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Tensors with HuggingFace's names, by the official ones; those without one keep their name."""
-    official, used = {}, set()
+def from_huggingface(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Tensors with HuggingFace's names, by the official ones; those without one keep their name.
+
+    Each is made when it is asked for.
+    """
+    makers: dict[str, Callable[[], np.ndarray]] = {}
+    used: set[str] = set()
     for name in _official_names(tensors):
         names = huggingface_names(name)
         if all(part in tensors for part in names):
-            parts = [tensors[part] for part in names]
-            official[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            makers[name] = functools.partial(joined, tensors, names)
             used.update(names)
-    return official | {name: tensor for name, tensor in tensors.items() if name not in used}
+    kept = {name: functools.partial(joined, tensors, [name]) for name in tensors}
+    return MadeTensors(makers | {name: maker for name, maker in kept.items() if name not in used})
 
 
 def _official_names(names: Iterable[str]) -> list[str]:

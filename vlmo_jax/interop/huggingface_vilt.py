@@ -4,12 +4,13 @@ HuggingFace keeps query, key and value apart, the official code in one matrix an
 heads of VQA and NLVR2 have one name; the second reads two images, and so twice the width.
 """
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from vlmo_jax.interop.made_tensors import MadeTensors
+from vlmo_jax.interop.made_tensors import MadeTensors, joined
 
 # Beginnings of official names and of HuggingFace's, outside of the blocks.
 OUTSIDE_BLOCKS = {
@@ -61,9 +62,11 @@ def from_huggingface(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarr
     for official in _official_names(tensors, task):
         names = huggingface_names(official)
         if all(name in tensors for name in names):
-            made[official] = lambda names=names: _join([tensors[name] for name in names])
+            made[official] = functools.partial(joined, tensors, names)
             used.update(names)
-    rest = {name: lambda name=name: tensors[name] for name in tensors if name not in used}
+    rest = {
+        name: functools.partial(joined, tensors, [name]) for name in tensors if name not in used
+    }
     return MadeTensors({**made, **rest})
 
 
@@ -75,10 +78,6 @@ def to_huggingface(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         parts = np.split(tensor, len(names)) if len(names) > 1 else [tensor]
         named.update(zip(names, parts, strict=True))
     return named
-
-
-def _join(parts: list[np.ndarray]) -> np.ndarray:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _reads_two_images(tensors: Mapping[str, np.ndarray]) -> bool:

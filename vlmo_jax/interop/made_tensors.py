@@ -1,6 +1,6 @@
 """Tensors that are made of others when they are asked for: parts of one, or several joined."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -26,3 +26,9 @@ class MadeTensors(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._makers)
+
+
+def joined(tensors: Mapping[str, np.ndarray], names: Iterable[str]) -> np.ndarray:
+    """One tensor of those of some names, on the first axis; of a single name the tensor itself."""
+    parts = [tensors[name] for name in names]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -5,6 +5,7 @@ A table of places pairs names with (path in our tree, index on the stacked axes,
 complete: a tensor without a place, or a place without a tensor, is an error of whoever made it.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from vlmo_jax.checkpoints.param_names import flatten
 from vlmo_jax.interop.float32_tensors import as_float32
 
 ParamPath = tuple[str, ...]
+ALIGNED = 64  # bytes: so JAX on the host takes an array over as it is, without a copy
 
 
 class Layout(NamedTuple):
@@ -216,9 +218,17 @@ def fill_places(tensors: Mapping[str, np.ndarray], places: Mapping[str, Place]) 
         if name in tensors:
             part = layout.to_ours(_as_float(name, np.asarray(tensors[name])))
             if path not in flat:
-                flat[path] = np.empty(_whole_shape(sizes[path], part.shape), part.dtype)
+                flat[path] = _aligned(_whole_shape(sizes[path], part.shape), part.dtype)
             flat[path][_index(at)] = part
     return nnx.traversals.unflatten_mapping(flat)
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array without values that begins at a multiple of ALIGNED bytes."""
+    size = math.prod(shape) * dtype.itemsize
+    room = np.empty(size + ALIGNED, np.uint8)
+    start = -room.ctypes.data % ALIGNED
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def _as_float(name: str, tensor: np.ndarray) -> np.ndarray:

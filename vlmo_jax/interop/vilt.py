@@ -4,10 +4,9 @@ The table of places is in the official names; HuggingFace's are translated to th
 official file is a Lightning checkpoint, whose "state_dict" is read and nothing else of it.
 """
 
-import functools
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,11 @@ from vlmo_jax.interop.huggingface_vilt import (
     is_huggingface,
     to_huggingface,
 )
-from vlmo_jax.interop.made_tensors import MadeTensors
 from vlmo_jax.interop.places import (
     LINEAR,
     ROW,
     ROWS,
     SAME,
-    Layout,
     NamedPlace,
     Place,
     check_depth,
@@ -38,6 +35,7 @@ from vlmo_jax.interop.places import (
     wrong_shapes,
 )
 from vlmo_jax.interop.recipe_configs import whole_config
+from vlmo_jax.interop.vit import join_biases, split_biases, vit_block_places
 from vlmo_jax.models.build import abstract_params, model_maker
 from vlmo_jax.models.vilt_fields import HEADS
 
@@ -61,29 +59,6 @@ WORDS, TEXT_POSITIONS = (
 PATCH, POSITIONS = "transformer.patch_embed.proj.weight", "transformer.pos_embed"
 FIRST, ANSWERS = "transformer.blocks.0.mlp.fc1.weight", "vqa_classifier.3.weight"
 TYPES = "token_type_embeddings.weight"
-
-
-def _block_places(layer: int, num_heads: int) -> Iterator[NamedPlace]:
-    prefix, root, at = f"transformer.blocks.{layer}.", ("transformer", "blocks"), (layer,)
-    qkv = Layout(
-        lambda w: w.T.reshape(w.shape[1], 3, num_heads, -1), lambda k: k.reshape(k.shape[0], -1).T
-    )
-    out = Layout(
-        lambda w: w.T.reshape(num_heads, -1, w.shape[0]), lambda k: k.reshape(-1, k.shape[-1]).T
-    )
-    attention = (*root, "attention")
-    yield from norm_places(f"{prefix}norm1", (*root, "norm"), at)
-    yield f"{prefix}attn.qkv.weight", Place((*attention, "qkv"), at, qkv)
-    for part in ("q", "k", "v"):  # parts of attn.qkv.bias, see `split_biases`
-        bias = Layout(lambda b: b.reshape(num_heads, -1), lambda b: b.reshape(-1))
-        yield f"{prefix}attn.{part}_bias", Place((*attention, f"{part}_bias"), at, bias)
-    yield f"{prefix}attn.proj.weight", Place((*attention, "out"), at, out)
-    yield f"{prefix}attn.proj.bias", Place((*attention, "out_bias"), at, SAME)
-    forward = (*root, "feed_forward")
-    yield from norm_places(f"{prefix}norm2", (*forward, "norm"), at)
-    for fc, module in (("fc1", "up"), ("fc2", "down")):
-        yield f"{prefix}mlp.{fc}.weight", Place((*forward, module, "kernel"), at, LINEAR)
-        yield f"{prefix}mlp.{fc}.bias", Place((*forward, module, "bias"), at, SAME)
 
 
 def _classifier_places(task: str) -> Iterator[NamedPlace]:
@@ -119,7 +94,7 @@ def find_heads(names: Iterable[str]) -> tuple[str, ...]:
 def vilt_places(
     *, depth: int, num_heads: int, patch_size: int, heads: Iterable[str]
 ) -> dict[str, Place]:
-    """Every official tensor of a ViLT, after `split_biases`, and its place in ours.
+    """Every official tensor of a ViLT, after `vit.split_biases`, and its place in ours.
 
     Args:
         depth, num_heads, patch_size, heads: of models.vilt.ViLT.
@@ -139,45 +114,11 @@ def vilt_places(
         **dict(norm_places("transformer.norm", ("norm",))),
     }
     for layer in range(depth):
-        places.update(_block_places(layer, num_heads))
+        prefix, root = f"transformer.blocks.{layer}.", ("transformer", "blocks")
+        places.update(vit_block_places(prefix, root, layer, num_heads))
     for module in {module for head in heads for module in HEADS[head]}:
         places.update(MODULES[module])
     return places
-
-
-_JOINT = re.compile(r"(transformer\.blocks\.\d+\.attn\.)qkv\.bias")
-
-
-def split_biases(tensors: Tensors) -> Tensors:
-    """Tensors by official name in which the bias of query, key and value stands as three."""
-    made: dict[str, Callable[[], np.ndarray]] = {}
-    for name in tensors:
-        if joint := _JOINT.fullmatch(name):
-            for number, part in enumerate("qkv"):
-                made[f"{joint[1]}{part}_bias"] = functools.partial(_third, tensors, name, number)
-        else:
-            made[name] = functools.partial(tensors.__getitem__, name)
-    return MadeTensors(made)
-
-
-def join_biases(tensors: Tensors) -> dict[str, np.ndarray]:
-    """The inverse of `split_biases`."""
-    joined: dict[str, np.ndarray] = {}
-    for name, tensor in tensors.items():
-        part = re.fullmatch(r"(transformer\.blocks\.\d+\.attn\.)([qkv])_bias", name)
-        if not part:
-            joined[name] = tensor
-        elif part[2] == "q":
-            parts = [tensors[f"{part[1]}{letter}_bias"] for letter in "qkv"]
-            joined[f"{part[1]}qkv.bias"] = np.concatenate(parts)
-    return joined
-
-
-def _third(tensors: Tensors, name: str, number: int) -> np.ndarray:
-    tensor = tensors[name]
-    if tensor.ndim != 1 or len(tensor) % 3:
-        raise ValueError(f"{name}: shape {tensor.shape} is not that of three biases")
-    return np.split(tensor, 3)[number]
 
 
 def find_sizes(tensors: Mapping[str, Any], *, num_heads: int | None = None) -> dict[str, Any]:

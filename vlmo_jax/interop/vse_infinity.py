@@ -118,7 +118,11 @@ def read_vse_infinity(
     sizes = dict(depth=model["depth"], num_heads=model["num_heads"], mlp=bool(model["region_mlp"]))
     places = model_places(image, text, **sizes)
     rests = {name: re.sub(r"^[01]\.(module\.)?", "", name) for name in tensors}
-    aside = {n: tensors[n] for n in tensors if n not in places and re.fullmatch(ASIDE, rests[n])}
+    aside = {
+        n: np.array(tensors[n])
+        for n in tensors
+        if n not in places and re.fullmatch(ASIDE, rests[n])
+    }
     missing, unexpected = set(places) - set(tensors), set(tensors) - set(places) - set(aside)
     if missing or unexpected:
         raise ValueError(

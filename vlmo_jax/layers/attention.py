@@ -2,10 +2,9 @@
 
 A mask is bool, True where a query may see a key: [B, N], the same keys for all queries, or query by
 key, [B, N, N], or [1, N, N] for all rows of a batch. A query that may see no key gives NaN. Two
-masks are joined by `&`: `token_mask[:, None] & causal_mask(length)`.
+masks are joined by `&`: `token_mask[:, None] & causal_mask(length)`. A mask [B, N] of rows that are
+padded at their end is better given as PaddedAtEnd: fused kernels take no other.
 """
-
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,19 +12,10 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+from vlmo_jax.layers.attention_paths import KeyValues, PaddedAtEnd, attend
 from vlmo_jax.layers.linear import INIT_STD, param, per_row, truncated_normal
 
-
-class KeyValues(NamedTuple):
-    """Keys and values that queries meet, in the compute type.
-
-    Attributes:
-        keys: [B, H, N, K].
-        values: [B, H, N, K].
-    """
-
-    keys: jax.Array
-    values: jax.Array
+Mask = jax.Array | np.ndarray | PaddedAtEnd | None  # see above
 
 
 class SelfAttention(nnx.Module):
@@ -35,6 +25,7 @@ class SelfAttention(nnx.Module):
         width: D.
         num_heads: H; heads are D / H wide.
         key_bias: whether keys have a bias, as in BERT, ViT and CLIP; VLMo and BEiT have none.
+        path: how attention is computed, one of attention_paths.PATHS.
         dtype: compute type.
         init_std: deviation that matrices start from.
 
@@ -47,13 +38,14 @@ class SelfAttention(nnx.Module):
         num_heads: int,
         *,
         key_bias: bool = False,
+        path: str = "xla",
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
         rngs: nnx.Rngs,
     ) -> None:
         head_width = width // num_heads
         zeros = nnx.initializers.zeros
-        self.dtype = dtype
+        self.dtype, self.path = dtype, path
         self.scale = head_width**-0.5
         matrix, heads = truncated_normal(init_std), (num_heads, head_width)
         self.qkv = param(matrix, (width, 3, *heads), ("embed", None, "heads", None), rngs)
@@ -67,7 +59,7 @@ class SelfAttention(nnx.Module):
         self,
         x: jax.Array,
         *,
-        mask: jax.Array | np.ndarray | None = None,
+        mask: Mask = None,
         bias: jax.Array | None = None,
         read: jax.Array | None = None,
     ) -> jax.Array:
@@ -75,7 +67,8 @@ class SelfAttention(nnx.Module):
 
         Args:
             x: [B, N, D].
-            mask: [B, N], [B, N, N] or [1, N, N] bool, see above; None: every key is seen.
+            mask: [B, N], [B, N, N] or [1, N, N] bool, or PaddedAtEnd, see above; None: every key is
+                seen.
             bias: [H, N, N] float32, query by key; None: no bias.
             read: [B, R] int32, positions whose output is needed; None: all N.
 
@@ -84,7 +77,7 @@ class SelfAttention(nnx.Module):
         """
         kernel = self.qkv[...].astype(self.dtype)
         x = x.astype(self.dtype)
-        visible = _by_query(mask)
+        visible = by_query(mask)
         bias = None if bias is None else bias[None]
         if read is None:
             q, k, v = jnp.einsum("bnd,dthk->tbhnk", x, kernel)
@@ -94,7 +87,8 @@ class SelfAttention(nnx.Module):
             visible, bias = _read_queries(visible, read), _read_queries(bias, read)
         q = _add_bias(q, self.q_bias) * self.scale
         seen = KeyValues(_add_bias(k, self.k_bias), _add_bias(v, self.v_bias))
-        return _join_heads(attend(q, seen, mask=visible, bias=bias), self.out, self.out_bias)
+        y = attend(q, seen, mask=visible, bias=bias, path=self.path)
+        return _join_heads(y, self.out, self.out_bias)
 
     def empty_cache(self, batch_size: int, length: int) -> KeyValues:
         """The cache of `extend` for sequences of up to `length` tokens: zeros [B, H, length, K]."""
@@ -119,25 +113,30 @@ class SelfAttention(nnx.Module):
             x: [B, S, D], tokens `position` .. `position` + S - 1 of the sequence.
             cache: of `empty_cache`, or of the call before; L places.
             position: of the first token of `x`; may be traced.
-            mask: [B or 1, L, L] bool, query by key, of the whole sequence. No token of `x` may see
-                a place that is not filled yet: see `causal_mask` and `prefix_mask`.
-            bias: [H, L, L] float32 of the whole sequence; None: no bias.
+            mask: [B or 1, S, L] bool, which places the tokens of `x` see: their rows of the mask of
+                the whole sequence. None may see a place that is not filled yet: see `causal_mask`
+                and `prefix_mask`.
+            bias: [H, S, L] float32, likewise; None: no bias.
 
         Returns:
             [B, S, D] in the compute type, and the cache with the keys and values of `x`.
         """
+        q, new = self.project(x)
+        put = lambda old, part: jax.lax.dynamic_update_slice_in_dim(old, part, position, axis=2)
+        cache = KeyValues(put(cache.keys, new.keys), put(cache.values, new.values))
+        bias = None if bias is None else bias[None]
+        return self.join(attend(q, cache, mask=by_query(mask), bias=bias)), cache
+
+    def project(self, x: jax.Array) -> tuple[jax.Array, KeyValues]:
+        """[B, N, D] -> scaled queries [B, H, N, K], keys and values, in the compute type."""
         kernel = self.qkv[...].astype(self.dtype)
         q, k, v = jnp.einsum("bnd,dthk->tbhnk", x.astype(self.dtype), kernel)
         q = _add_bias(q, self.q_bias) * self.scale
-        new = KeyValues(_add_bias(k, self.k_bias), _add_bias(v, self.v_bias))
-        put = lambda old, part: jax.lax.dynamic_update_slice_in_dim(old, part, position, axis=2)
-        cache = KeyValues(put(cache.keys, new.keys), put(cache.values, new.values))
-        rows = lambda a: jax.lax.dynamic_slice_in_dim(a, position, x.shape[1], axis=2)
-        visible = rows(_by_query(mask))
-        bias = None if bias is None else rows(bias[None])
-        return _join_heads(
-            attend(q, cache, mask=visible, bias=bias), self.out, self.out_bias
-        ), cache
+        return q, KeyValues(_add_bias(k, self.k_bias), _add_bias(v, self.v_bias))
+
+    def join(self, sums: jax.Array) -> jax.Array:
+        """What `attend` gives, [B, N, H, K], through the output's matrix: [B, N, D]."""
+        return _join_heads(sums, self.out, self.out_bias)
 
 
 class CrossAttention(nnx.Module):
@@ -205,34 +204,7 @@ class CrossAttention(nnx.Module):
         """As a call, with the keys and values of `remember` in the place of the memory."""
         q = jnp.einsum("bnd,dhk->bhnk", x.astype(self.dtype), self.q[...].astype(self.dtype))
         q = _add_bias(q, self.q_bias) * self.scale
-        return _join_heads(attend(q, memory, mask=_by_query(mask)), self.out, self.out_bias)
-
-
-def attend(
-    q: jax.Array,
-    seen: KeyValues,
-    *,
-    mask: jax.Array | None = None,
-    bias: jax.Array | None = None,
-) -> jax.Array:
-    """Sums of values, weighted by the softmax of logits, which is float32.
-
-    Args:
-        q: [B, H, Q, K], scaled.
-        seen: N keys and values.
-        mask: bool, broadcast to [B, H, Q, N]; None: every key is seen.
-        bias: float32, broadcast to [B, H, Q, N]; None: no bias.
-
-    Returns:
-        [B, Q, H, K] in the type of the values.
-    """
-    logits = jnp.einsum("bhqk,bhmk->bhqm", q, seen.keys, preferred_element_type=jnp.float32)
-    if bias is not None:
-        logits += bias
-    if mask is not None:
-        logits = jnp.where(mask, logits, -jnp.inf)
-    weights = jax.nn.softmax(logits, axis=-1).astype(seen.values.dtype)
-    return jnp.einsum("bhqm,bhmk->bqhk", weights, seen.values)
+        return _join_heads(attend(q, memory, mask=by_query(mask)), self.out, self.out_bias)
 
 
 def causal_mask(length: int) -> np.ndarray:
@@ -262,20 +234,20 @@ def read_tokens(x: jax.Array, positions: jax.Array) -> jax.Array:
     return jnp.take_along_axis(x, positions[:, :, None], axis=1)
 
 
-def _by_query(mask):
-    """A mask of one of the forms above as [B or 1, 1, N or 1, N]."""
-    if mask is None:
-        return None
+def by_query(mask: Mask) -> jax.Array | PaddedAtEnd | None:
+    """A mask of one of the forms above as [B or 1, 1, N or 1, N]; PaddedAtEnd as it is."""
+    if mask is None or isinstance(mask, PaddedAtEnd):
+        return mask
     mask = jnp.asarray(mask)
     return mask[:, None, None] if mask.ndim == 2 else mask[:, None]
 
 
 def _read_queries(values, read):
     """The rows of the queries `read` [B, R] of a mask or bias [B or 1, H or 1, N or 1, N]."""
-    if values is None or values.shape[2] == 1:
+    if values is None or isinstance(values, PaddedAtEnd) or values.shape[2] == 1:
         return values
     if len(values) == 1:
-        return jnp.moveaxis(values[0][:, read], 1, 0)
+        return jnp.moveaxis(jnp.asarray(values[0])[:, read], 1, 0)
     return jnp.take_along_axis(values, read[:, None, :, None], axis=2)
 
 

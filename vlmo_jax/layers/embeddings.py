@@ -56,6 +56,7 @@ class TextEmbedding(nnx.Module):
         *,
         segments: jax.Array | None = None,
         second: jax.Array | None = None,
+        first: int | jax.Array = 0,
     ) -> jax.Array:
         """Embeds texts.
 
@@ -65,6 +66,7 @@ class TextEmbedding(nnx.Module):
             segments: [B, T] int32 of 0 and 1, which segment row is added; None: row 0.
             second: [D], what stands behind the first token, without position or segment; None:
                 nothing.
+            first: position of the first token in its text; may be traced.
 
         Returns:
             [B, T, D] in the compute type; [B, 1 + T, D] with a `second`.
@@ -73,7 +75,8 @@ class TextEmbedding(nnx.Module):
         x = jnp.where(token_ids[..., None] == self.pad_id, jax.lax.stop_gradient(x), x)
         x = x + (per_row(self.segment[0], x) if segments is None else self.segment[...][segments])
         if self.position is not None:
-            x = x + per_row(self.position[: token_ids.shape[1]], x)
+            length = token_ids.shape[1]
+            x = x + per_row(jax.lax.dynamic_slice_in_dim(self.position[...], first, length), x)
         if second is not None:
             row = jnp.broadcast_to(second, (len(x), 1, x.shape[-1]))
             x = jnp.concatenate([x[:, :1], row, x[:, 1:]], axis=1)

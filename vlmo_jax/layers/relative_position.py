@@ -76,6 +76,13 @@ def joint_index(grid: int, text_length: int, text_positions: int) -> np.ndarray:
     ).astype(np.int32)
 
 
+@functools.lru_cache
+def fused_index(grid: int, text_length: int, text_positions: int) -> np.ndarray:
+    """As `joint_index`, of [image; text]."""
+    index = joint_index(grid, text_length, text_positions)
+    return np.roll(index, (-text_length, -text_length), (0, 1))
+
+
 def position_bias(table: jax.Array, index: np.ndarray) -> jax.Array:
     """Looks up one layer's bias.
 

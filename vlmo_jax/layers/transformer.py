@@ -15,124 +15,17 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.attention import SelfAttention, read_tokens
-from vlmo_jax.layers.linear import INIT_STD, LayerNorm, drop_path, param, per_row
-from vlmo_jax.layers.modality_experts import ModalityExperts
+from vlmo_jax.layers.attention import Mask, read_tokens
+from vlmo_jax.layers.attention_paths import PaddedAtEnd
+from vlmo_jax.layers.linear import INIT_STD, LayerNorm, param
+from vlmo_jax.layers.mome_block import MomeBlock, Spans
 from vlmo_jax.layers.relative_position import position_bias
-from vlmo_jax.parallel.sharding import constrain
 
 REMAT_POLICIES = {
     "none": None,
     "block": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
-
-# (expert, number of tokens) pairs that cover a sequence in order.
-Spans = Sequence[tuple[str, int]]
-
-
-class MomeBlock(nnx.Module):
-    """x += drop_path(gamma_1 attention(norm x)), then x += drop_path(gamma_2 expert(x)).
-
-    Args:
-        num_experts: E; see ModalityExperts.
-        width, num_heads, mlp_dim, layer_scale, norm_epsilon, dtype, init_std: see MomeTransformer.
-    """
-
-    def __init__(
-        self,
-        num_experts: int,
-        width: int,
-        num_heads: int,
-        mlp_dim: int,
-        *,
-        layer_scale: float | None = None,
-        norm_epsilon: float = 1e-6,
-        dtype: DTypeLike = jnp.float32,
-        init_std: float = INIT_STD,
-        rngs: nnx.Rngs,
-    ) -> None:
-        layers: dict[str, Any] = dict(dtype=dtype, init_std=init_std, rngs=rngs)
-        self.norm = LayerNorm(width, epsilon=norm_epsilon, rngs=rngs)
-        self.attention = SelfAttention(width, num_heads, **layers)
-        self.experts = ModalityExperts(
-            num_experts, width, mlp_dim, norm_epsilon=norm_epsilon, **layers
-        )
-        gamma = nnx.initializers.constant(layer_scale) if layer_scale else None
-        self.attention_scale = param(gamma, (width,), (None,), rngs) if gamma else None
-        self.expert_scale = param(gamma, (width,), (None,), rngs) if gamma else None
-
-    def attend(
-        self,
-        x: jax.Array,
-        *,
-        mask: jax.Array | None,
-        bias: jax.Array | None,
-        rate: float | jax.Array,
-        key: jax.Array | None,
-        read: jax.Array | None = None,
-    ) -> jax.Array:
-        """The attention half.
-
-        Args:
-            x: [B, N, D].
-            mask, bias, read: see SelfAttention.
-            rate: drop-path rate.
-            key: random key; None turns drop-path off.
-
-        Returns:
-            [B, N or R, D].
-        """
-        y = self.attention(self.norm(x), mask=mask, bias=bias, read=read)
-        x = x if read is None else read_tokens(x, read)
-        return constrain(x + drop_path(_scaled(y, self.attention_scale), rate, key), "batch")
-
-    def feed(
-        self, x: jax.Array, spans: Spans, *, rate: float | jax.Array, key: jax.Array | None
-    ) -> jax.Array:
-        """The expert half for a sequence of spans, each served by one expert.
-
-        Args:
-            x: [B, N, D].
-            spans: (expert name, number of tokens) pairs that cover the N tokens in order. Each span
-                draws its own drop-path mask.
-            rate, key: as in `attend`.
-
-        Returns:
-            [B, N, D].
-        """
-        ends = np.cumsum([length for _, length in spans])
-        parts = jnp.split(x, ends[:-1], axis=1) if len(spans) > 1 else [x]
-        fed = []
-        for (expert, _), part, part_key in zip(spans, parts, _split(key, len(spans)), strict=True):
-            y = _scaled(self.experts.serve(part, expert), self.expert_scale)
-            fed.append(part + drop_path(y, rate, part_key))
-        return constrain(jnp.concatenate(fed, axis=1) if len(fed) > 1 else fed[0], "batch")
-
-    def feed_branches(
-        self,
-        x: jax.Array,
-        experts: Sequence[str],
-        *,
-        rate: float | jax.Array,
-        key: jax.Array | None,
-    ) -> jax.Array:
-        """The expert half for G branches.
-
-        Args:
-            x: [B, G, N, D].
-            experts: G names; `experts[g]` serves branch g, which draws its own drop-path mask.
-            rate, key: as in `attend`.
-
-        Returns:
-            [B, G, N, D].
-        """
-        y = _scaled(self.experts(x, experts), self.expert_scale)
-        if key is not None:
-            keys = jax.random.split(key, len(experts))
-            dropped = [drop_path(y[:, g], rate, keys[g]) for g in range(len(experts))]
-            y = jnp.stack(dropped, axis=1)
-        return constrain(x + y, "batch")
 
 
 class MomeTransformer(nnx.Module):
@@ -150,8 +43,10 @@ class MomeTransformer(nnx.Module):
         drop_path_rate: rate of the last block; it grows linearly from 0 over depth.
         remat: "none", "block" (keep block inputs only) or "dots" (keep matrix products).
         scan_layers: False unrolls the lower blocks.
+        attention: how it is computed, one of attention_paths.PATHS.
         dtype: compute type.
         init_std: deviation that matrices start from.
+        block: what the stacks are made of.
     """
 
     def __init__(
@@ -172,8 +67,10 @@ class MomeTransformer(nnx.Module):
         drop_path_rate: float = 0.0,
         remat: str = "none",
         scan_layers: bool = True,
+        attention: str = "xla",
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
+        block: type[MomeBlock] = MomeBlock,
         rngs: nnx.Rngs,
     ) -> None:
         self.depth, self.num_upper = depth, num_upper
@@ -184,13 +81,14 @@ class MomeTransformer(nnx.Module):
             @nnx.split_rngs(splits=size)
             @nnx.vmap(axis_size=size, transform_metadata={nnx.PARTITION_NAME: "layers"})
             def make(rngs: nnx.Rngs) -> MomeBlock:
-                return MomeBlock(
+                return block(
                     num_experts,
                     width,
                     num_heads,
                     mlp_dim,
                     layer_scale=layer_scale,
                     norm_epsilon=norm_epsilon,
+                    attention=attention,
                     dtype=dtype,
                     init_std=init_std,
                     rngs=rngs,
@@ -213,7 +111,7 @@ class MomeTransformer(nnx.Module):
         spans: Spans,
         upper_experts: Sequence[str],
         *,
-        mask: jax.Array | None = None,
+        mask: Mask = None,
         index: np.ndarray | None = None,
         read: jax.Array | None = None,
         key: jax.Array | None = None,
@@ -226,7 +124,8 @@ class MomeTransformer(nnx.Module):
             upper_experts: G names; the states after the lower blocks go through the upper blocks
                 once with each of these experts. The first upper block's attention is computed once
                 for all branches (with drop-path on, branches therefore share that one mask).
-            mask: [B, N] bool, True for real tokens, or query by key; see layers/attention.py.
+            mask: [B, N] bool, True for real tokens, PaddedAtEnd, or query by key; see
+                layers/attention.py.
             index: int32 [N, N], rows of the relative position table.
             read: [B, R] int32, the tokens that a head reads; the last block computes no other.
             key: random key; None turns drop-path off.
@@ -235,7 +134,40 @@ class MomeTransformer(nnx.Module):
             [B, G, N or R, D].
         """
         x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
-        x, _ = self._run_upper(x, upper_experts, mask=mask, index=index, read=read, key=key)
+        x, _ = self._run_upper(x, upper_experts, spans, mask=mask, index=index, read=read, key=key)
+        return x if self.norm is None else self.norm(x)
+
+    def by_spans(
+        self,
+        x: jax.Array,
+        spans: Spans,
+        *,
+        mask: Mask = None,
+        index: np.ndarray | None = None,
+        read: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """As a call, but in the upper blocks, too, each span is served by its own expert.
+
+        Args:
+            x, spans, mask, index, read, key: as there.
+
+        Returns:
+            [B, N or R, D], after the final norm.
+        """
+        x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
+        graphdef, blocks = nnx.split(self.upper)
+        tables, num_lower = self.tables(), self.depth - self.num_upper
+
+        def apply(x: jax.Array, layer: tuple) -> jax.Array:
+            return _apply_spans(graphdef, x, layer, spans, mask=mask, index=index, key=key)
+
+        for number in range(num_lower, self.depth):
+            table = None if tables is None else tables[number]
+            params = _slice(blocks, number - num_lower)
+            layer = (params, number, self.drop_path_rates[number], table)
+            x = self._remat(apply, scanned=False)(x, layer)
+        x = x if read is None else read_tokens(x, read)
         return x if self.norm is None else self.norm(x)
 
     def block_states(
@@ -245,7 +177,7 @@ class MomeTransformer(nnx.Module):
         upper_expert: str,
         blocks: Sequence[int],
         *,
-        mask: jax.Array | None = None,
+        mask: Mask = None,
         index: np.ndarray | None = None,
         key: jax.Array | None = None,
     ) -> list[jax.Array]:
@@ -260,16 +192,19 @@ class MomeTransformer(nnx.Module):
             The states [B, N, D] after each of these blocks, in their order.
         """
         x, lower = self._run_lower(x, spans, mask=mask, index=index, key=key, keep=blocks)
-        _, upper = self._run_upper(x, (upper_expert,), mask=mask, index=index, key=key, keep=blocks)
+        _, upper = self._run_upper(
+            x, (upper_expert,), spans, mask=mask, index=index, key=key, keep=blocks
+        )
         states = lower | {number: state[:, 0] for number, state in upper.items()}
         return [states[number] for number in blocks]
 
+    @jax.named_scope("lower_blocks")
     def _run_lower(
         self,
         x: jax.Array,
         spans: Spans,
         *,
-        mask: jax.Array | None = None,
+        mask: Mask = None,
         index: np.ndarray | None = None,
         key: jax.Array | None = None,
         keep: Collection[int] = (),
@@ -280,15 +215,10 @@ class MomeTransformer(nnx.Module):
         kept = [number for number in range(num_lower) if number in keep]
 
         def apply(x: jax.Array, layer: tuple) -> tuple[jax.Array, jax.Array | None]:
-            params, number, rate, table = layer
-            block = nnx.merge(graphdef, params)
-            attend_key, feed_key = _split(_layer_key(key, number), 2)
-            bias = _bias(table, index)
-            x = block.attend(x, mask=mask, bias=bias, rate=rate, key=attend_key)
-            x = block.feed(x, spans, rate=rate, key=feed_key)
+            x = _apply_spans(graphdef, x, layer, spans, mask=mask, index=index, key=key)
             return x, x if kept else None
 
-        tables = self._tables()
+        tables = self.tables()
         tables = None if tables is None else tables[:num_lower]
         rates = np.asarray(self.drop_path_rates[:num_lower], np.float32)
         layers = (blocks, np.arange(num_lower), rates, tables)
@@ -301,12 +231,14 @@ class MomeTransformer(nnx.Module):
             x, states[number] = apply(x, _slice(layers, number))
         return x, {number: states[number] for number in kept}
 
+    @jax.named_scope("upper_blocks")
     def _run_upper(
         self,
         x: jax.Array,
         experts: Sequence[str],
+        spans: Spans,
         *,
-        mask: jax.Array | None = None,
+        mask: Mask = None,
         index: np.ndarray | None = None,
         read: jax.Array | None = None,
         key: jax.Array | None = None,
@@ -334,12 +266,13 @@ class MomeTransformer(nnx.Module):
                 rate=rate,
                 key=attend_key,
                 read=_repeat(read, count),
+                spans=spans,
             )
             y = y.reshape(rows, count, *y.shape[1:])
             y = jnp.broadcast_to(y, (rows, branches, *y.shape[2:]))
             return block.feed_branches(y, experts, rate=rate, key=feed_key)
 
-        x, tables, states = x[:, None], self._tables(), {}
+        x, tables, states = x[:, None], self.tables(), {}
         for number in range(num_lower, self.depth):
             last = number == self.depth - 1
             block = functools.partial(apply, number=number, read=read if last else None)
@@ -350,7 +283,7 @@ class MomeTransformer(nnx.Module):
                 states[number] = x
         return x, states
 
-    def _tables(self) -> jax.Array | None:
+    def tables(self) -> jax.Array | None:
         """The table of every layer [layers, rows, H], or None."""
         if self.relative_position_bias is None:
             return None
@@ -367,8 +300,14 @@ class MomeTransformer(nnx.Module):
         return jax.checkpoint(function, policy=REMAT_POLICIES[self.remat], prevent_cse=not scanned)
 
 
-def _scaled(x, gamma):
-    return x if gamma is None else x * per_row(gamma[...].astype(x.dtype), x)
+def _apply_spans(graphdef, x, layer, spans, *, mask, index, key):
+    """A block [B, N, D] -> [B, N, D] whose experts serve spans."""
+    params, number, rate, table = layer
+    block = nnx.merge(graphdef, params)
+    attend_key, feed_key = _split(_layer_key(key, number), 2)
+    bias = _bias(table, index)
+    x = block.attend(x, mask=mask, bias=bias, rate=rate, key=attend_key, spans=spans)
+    return block.feed(x, spans, rate=rate, key=feed_key)
 
 
 def _split(key, count):
@@ -393,4 +332,6 @@ def _repeat(x, times):
 
     None stays None, and [1, ...], which stands for all rows, stays as it is.
     """
+    if isinstance(x, PaddedAtEnd):
+        return PaddedAtEnd(_repeat(x.mask, times))
     return x if x is None or times == 1 or x.shape[0] == 1 else jnp.repeat(x, times, axis=0)

@@ -9,7 +9,7 @@ from vlmo_jax.commands.config_errors import multiple, require
 from vlmo_jax.commands.fields import Choice, Extra, Flag, Kind, Number, Several, Text, Whole
 from vlmo_jax.layers.transformer import REMAT_POLICIES
 from vlmo_jax.models.flops import PassFlops, block_flops
-from vlmo_jax.models.sizes import DEEPEST, DTYPE, SIZE, MeshShape, check_vocabulary
+from vlmo_jax.models.sizes import DEEPEST, DTYPE, SIZE, MeshShape, check_vocabulary, count_block
 
 # The module of each head.
 HEADS = {
@@ -98,10 +98,10 @@ def count_params(fields: Fields) -> int:
     )
     vocab_size, answers = fields["vocab_size"], fields.get("num_answers", 3129)
     image = (_image_tokens(fields) + 3 * fields["patch_size"] ** 2 + 4) * vision_width
-    vision = fields["vision_depth"] * _count_block(vision_width, fields["vision_mlp_dim"])
+    vision = fields["vision_depth"] * count_block(vision_width, fields["vision_mlp_dim"])
     embedding = (vocab_size + fields["text_positions"] + 4) * width
     cross = 2 * width**2 + 2 * vision_width * width + 6 * width
-    text = (fields["depth"] + fields["fusion_depth"]) * _count_block(width, fields["mlp_dim"])
+    text = (fields["depth"] + fields["fusion_depth"]) * count_block(width, fields["mlp_dim"])
     parts = {
         "itc": (vision_width + width + 2) * embed_dim + 1,
         "itm_head": 2 * width + 2,
@@ -111,10 +111,6 @@ def count_params(fields: Fields) -> int:
     built = {HEADS[head] for head in fields.get("heads", PRETRAIN_HEADS)}
     towers = image + vision + embedding + text + fields["fusion_depth"] * cross
     return towers + sum(parts[part] for part in built)
-
-
-def _count_block(width: int, mlp_dim: int) -> int:
-    return 4 * width**2 + 2 * width * mlp_dim + 9 * width + mlp_dim
 
 
 def _image_tokens(fields: Fields) -> int:

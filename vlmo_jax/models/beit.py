@@ -46,8 +46,8 @@ class BEiT(nnx.Module):
         image_size, patch_size: pixels a side; the size divides by the patch.
         vocab_size: V, codes of the visual tokenizer.
         width, depth, num_heads, mlp_dim, num_upper, layer_scale, drop_path_rate, remat,
-            scan_layers, dtype, init_std: see models.vlmo.VLMo. `num_upper` only says how blocks are
-            stored, in the stacks `lower` and `upper`.
+            scan_layers, attention, dtype, init_std: see models.vlmo.VLMo. `num_upper` only says how
+            blocks are stored, in the stacks `lower` and `upper`.
         position: one of POSITIONS.
         shared_table: one relative position table for all layers instead of one a layer.
         norm_epsilon: of all norms.
@@ -71,6 +71,7 @@ class BEiT(nnx.Module):
         drop_path_rate: float = 0.0,
         remat: str = "none",
         scan_layers: bool = True,
+        attention: str = "auto",
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
         rngs: nnx.Rngs,
@@ -100,6 +101,7 @@ class BEiT(nnx.Module):
             drop_path_rate=drop_path_rate,
             remat=remat,
             scan_layers=scan_layers,
+            attention=attention,
             **layers,
         )
         shrink_with_depth(self.transformer)

@@ -26,10 +26,11 @@ from vlmo_jax.models import (
     vilt_fields,
     vlmo,
     vlmo_fields,
+    vlmo_variants,
     vse_flops,
     vse_infinity,
 )
-from vlmo_jax.models.sizes import DTYPES, MeshShape
+from vlmo_jax.models.sizes import DTYPES, MeshShape, compute_dtype
 
 
 class ModelKind(NamedTuple):
@@ -69,6 +70,22 @@ MODELS = {
         dual_vlmo.check_sizes,
         memory.count_dual_vlmo,
         memory.values_of_dual_vlmo,
+        flops.vlmo_passes,
+    ),
+    "separate_vlmo": ModelKind(
+        vlmo_variants.SeparateVLMo,
+        vlmo_fields.FIELDS,
+        vlmo_variants.check_separate,
+        vlmo_variants.count_separate,
+        memory.values_of_transformer,
+        flops.vlmo_passes,
+    ),
+    "two_expert_vlmo": ModelKind(
+        vlmo_variants.TwoExpertVLMo,
+        vlmo_variants.TWO_EXPERT_FIELDS,
+        vlmo_variants.check_two_experts,
+        vlmo_variants.count_two_experts,
+        memory.values_of_transformer,
         flops.vlmo_passes,
     ),
     "beit": ModelKind(
@@ -135,13 +152,6 @@ MODELS = {
 }
 
 ModelMaker = Callable[[nnx.Rngs], nnx.Module]
-
-
-def compute_dtype(name: str) -> str:
-    """The type that a model computes in: "auto" is float32 on CPU and bfloat16 elsewhere."""
-    if name != "auto":
-        return name
-    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
 def model_maker(fields: Mapping[str, Any], **changes: Any) -> ModelMaker:

@@ -39,8 +39,8 @@ class ImageClassifier(nnx.Module):
     Args:
         num_classes: K.
         image_size, patch_size, width, depth, num_heads, mlp_dim, num_upper, position, shared_table,
-            layer_scale, norm_epsilon, drop_path_rate, remat, scan_layers, dtype, init_std: see
-            models.beit.BEiT.
+            layer_scale, norm_epsilon, drop_path_rate, remat, scan_layers, attention, dtype,
+            init_std: see models.beit.BEiT.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class ImageClassifier(nnx.Module):
         drop_path_rate: float = 0.0,
         remat: str = "none",
         scan_layers: bool = True,
+        attention: str = "auto",
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
         rngs: nnx.Rngs,
@@ -87,6 +88,7 @@ class ImageClassifier(nnx.Module):
             drop_path_rate=drop_path_rate,
             remat=remat,
             scan_layers=scan_layers,
+            attention=attention,
             **layers,
         )
         shrink_with_depth(self.transformer)

@@ -22,7 +22,7 @@ from vlmo_jax.layers.heads import Classifier, ContrastiveProjection
 from vlmo_jax.layers.linear import LayerNorm, gelu, quick_gelu
 from vlmo_jax.layers.transformer import REMAT_POLICIES
 from vlmo_jax.models.flops import PassFlops, block_flops
-from vlmo_jax.models.sizes import DEEPEST, DTYPE, SIZE, MeshShape, check_vocabulary
+from vlmo_jax.models.sizes import DEEPEST, DTYPE, SIZE, MeshShape, check_vocabulary, count_block
 
 # OpenAI's weights and those that go on from them need quick_gelu; open_clip's own have gelu.
 ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
@@ -245,16 +245,12 @@ def count_params(fields: Mapping[str, Any]) -> int:
     image = (_image_tokens(fields) + 1 + 3 * fields["patch_size"] ** 2 + 4) * width
     text = (fields["vocab_size"] + fields["text_length"] + 2) * text_width
     blocks = sum(
-        fields[f"{tower}depth"] * _count_block(fields[f"{tower}width"], fields[f"{tower}mlp_dim"])
+        fields[f"{tower}depth"] * count_block(fields[f"{tower}width"], fields[f"{tower}mlp_dim"])
         for tower in ("", "text_")
     )
     itc = (width + text_width) * embed_dim + 1
     vqa = (width + text_width + 3) * 2 * width + (2 * width + 1) * answers
     return image + text + blocks + ("retrieval" in heads) * itc + ("vqa" in heads) * vqa
-
-
-def _count_block(width: int, mlp_dim: int) -> int:
-    return 4 * width**2 + 2 * width * mlp_dim + 9 * width + mlp_dim
 
 
 def _image_tokens(fields: Mapping[str, Any]) -> int:

@@ -123,9 +123,28 @@ def pair_pretrain_flops(
     return round(flops.contrast + fused_share * (flops.pretrain - flops.contrast))
 
 
+def one_branch_pretrain_flops(
+    model: Mapping[str, Any], data: Mapping[str, Any], fused_share: float = 1.0
+) -> int:
+    """FLOPs of stage 3 on a pair without the second contrastive branch, which takes the upper
+    blocks once more.
+    """
+    flops = model_flops(model)
+    both = flops.image - _patch_embedding_flops(model) + flops.text
+    second = both * model["num_upper"] // model["depth"]
+    return pair_pretrain_flops(model, data, fused_share) - second
+
+
 def text_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
     """FLOPs of stage 2 on a text: see `model_flops`."""
     return model_flops(model).text_pretrain
+
+
+def caption_flops(model: Mapping[str, Any]) -> int:
+    """FLOPs of a caption with its image: a fused pass, and the word head at all T tokens."""
+    width, flops = model["width"], model_flops(model)
+    head = model["text_length"] * (2 * width**2 + 2 * width * model["vocab_size"])
+    return flops.match + head
 
 
 def _answering_flops(model: Mapping[str, Any], *, images: int, classes: int) -> int:

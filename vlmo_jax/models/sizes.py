@@ -1,16 +1,18 @@
-"""Refusals of sizes that several models share; each model's own stand beside it.
+"""Refusals and counts of sizes that several models share; each model's own stand beside it.
 
 `fields` are those of `config.model`, and a mesh's shape is (data, fsdp, tensor), see
-`parallel.sharding.mesh_shape`. All raise ConfigError at the first impossible value.
+`parallel.sharding.mesh_shape`. Refusals raise ConfigError at the first impossible value.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from vlmo_jax.commands.config_errors import multiple, require
 from vlmo_jax.commands.fields import Choice, Extra, Flag, Kind, Number, Whole
+from vlmo_jax.layers.attention_paths import PATHS, why_not_cudnn
 from vlmo_jax.layers.transformer import REMAT_POLICIES
 
 # What `config.model.dtype` may be, beside "auto".
@@ -39,7 +41,15 @@ TRANSFORMER_FIELDS: dict[str, Kind] = {
     "dtype": DTYPE,
     "remat": Choice(tuple(REMAT_POLICIES)),
     "scan_layers": Extra(Flag()),
+    "attention": Extra(Choice(PATHS)),
 }
+
+
+def compute_dtype(name: str) -> str:
+    """The type that a model computes in: "auto" is float32 on CPU and bfloat16 elsewhere."""
+    if name != "auto":
+        return name
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
 def check_transformer(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
@@ -57,8 +67,19 @@ def check_transformer(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
     multiple("model.num_heads", fields["num_heads"], tensor, "config.mesh.tensor")
     multiple("model.mlp_dim", fields["mlp_dim"], tensor, "config.mesh.tensor")
     multiple("model.width", fields["width"], fsdp, "config.mesh.fsdp")
+    if fields.get("attention") == "cudnn":
+        dtype = DTYPES[compute_dtype(fields["dtype"])]
+        reason = why_not_cudnn(dtype, fields["width"] // fields["num_heads"], tensor)
+        require(
+            not reason, f"config.model.attention='cudnn' cannot be: {reason}; use 'auto' or 'xla'"
+        )
 
 
 def check_vocabulary(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
     """Refuses words or codes that do not divide over the mesh."""
     multiple("model.vocab_size", fields["vocab_size"], mesh_shape[2], "config.mesh.tensor")
+
+
+def count_block(width: int, mlp_dim: int) -> int:
+    """Parameters of a PreNormBlock, or of a PostNormBlock without a memory."""
+    return 4 * width**2 + 2 * width * mlp_dim + 9 * width + mlp_dim

@@ -10,7 +10,7 @@ from vlmo_jax.commands.fields import Choice, Extra, Flag, Kind, Number, Several,
 from vlmo_jax.layers.regions import BOX
 from vlmo_jax.layers.transformer import REMAT_POLICIES
 from vlmo_jax.models.flops import PassFlops, block_flops
-from vlmo_jax.models.sizes import DEEPEST, DTYPE, SIZE, MeshShape, check_vocabulary
+from vlmo_jax.models.sizes import DEEPEST, DTYPE, SIZE, MeshShape, check_vocabulary, count_block
 
 Fields = Mapping[str, Any]
 
@@ -204,8 +204,7 @@ def count_params(fields: Fields) -> int:
     embeddings = rows * text.width
     embeddings += (regions.width + BOX + 4) * vision.width
     blocks = sum(
-        stream.depth * (4 * stream.width**2 + 6 * stream.width + _count_feed_forward(stream))
-        for stream in (text, vision)
+        stream.depth * count_block(stream.width, stream.mlp_dim) for stream in (text, vision)
     )
     pair = sum(
         2 * co * mine.width

@@ -9,7 +9,7 @@ from vlmo_jax.commands.config_errors import ConfigError, multiple, require
 from vlmo_jax.commands.fields import Choice, Extra, Flag, Kind, Number, Several, Text, Whole
 from vlmo_jax.layers.transformer import REMAT_POLICIES
 from vlmo_jax.models.flops import PassFlops, block_flops
-from vlmo_jax.models.sizes import DEEPEST, DTYPE, SIZE, MeshShape, check_vocabulary
+from vlmo_jax.models.sizes import DEEPEST, DTYPE, SIZE, MeshShape, check_vocabulary, count_block
 
 # What each head is built from; a model has the modules of its heads and no others.
 HEADS = {
@@ -100,7 +100,6 @@ def count_params(fields: Mapping[str, Any]) -> int:
     text = (vocab_size + fields["text_length"] + 4) * width
     image = (3 * fields["patch_size"] ** 2 + 2 + grid**2 + 1) * width
     types = (3 if "nlvr2" in heads else 2) * width
-    block = 4 * width**2 + 4 * width + 2 * width * mlp_dim + mlp_dim + width + 4 * width
     classifier = lambda inputs, classes: (
         2 * width * (inputs + 1) + 4 * width + (2 * width + 1) * classes
     )
@@ -113,7 +112,7 @@ def count_params(fields: Mapping[str, Any]) -> int:
         "nlvr2_head": classifier(2 * width, 2),
     }
     built = {part for head in heads for part in HEADS[head]}
-    blocks = fields["depth"] * block + 2 * width
+    blocks = fields["depth"] * count_block(width, mlp_dim) + 2 * width
     return text + image + types + blocks + sum(parts[part] for part in built)
 
 

@@ -9,15 +9,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
 from vlmo_jax.layers import relative_position
+from vlmo_jax.layers.attention import Mask
+from vlmo_jax.layers.attention_paths import PaddedAtEnd
 from vlmo_jax.layers.embeddings import ImageEmbedding, TextEmbedding
 from vlmo_jax.layers.heads import Classifier, ContrastiveProjection, MaskedLanguageHead, Pooler
 from vlmo_jax.layers.linear import INIT_STD, Linear, param, per_row, truncated_normal
 from vlmo_jax.layers.modality_experts import EXPERTS
+from vlmo_jax.layers.mome_block import MomeBlock, Spans
 from vlmo_jax.layers.transformer import MomeTransformer
+from vlmo_jax.models.caption_writer import CaptionWriter
 from vlmo_jax.models.vlmo_fields import HEADS, PRETRAIN_HEADS, check_parts
 
 # The two contrastive branches: states served by the modality's own experts, and states that go
@@ -26,7 +31,7 @@ IMAGE_BRANCHES = ("image", "vision_language")
 TEXT_BRANCHES = ("text", "vision_language")
 
 
-class VLMo(nnx.Module):
+class VLMo(CaptionWriter):
     """MoME Transformer, embeddings and heads; by default those of pre-training stage 3.
 
     Args:
@@ -44,14 +49,16 @@ class VLMo(nnx.Module):
         heads: names out of HEADS. "nlvr2" adds a third modality type, the second image's.
         num_answers: classes of the VQA head.
         init_std: deviation of the cut normal that matrices and embeddings start from.
-        remat, scan_layers, dtype: see MomeTransformer.
+        remat, scan_layers, attention, dtype: see MomeTransformer.
 
-    Shapes of a batch: image [B, S, S, 3] normalised, token_ids [B, T], token_mask [B, T] bool.
+    Shapes of a batch: image [B, S, S, 3] normalised, token_ids [B, T], token_mask [B, T] bool, True
+    for real tokens, which come before the padding.
 
     Raises:
         ValueError: unknown experts or heads.
     """
 
+    block: type[MomeBlock] = MomeBlock  # which variants have another of
     # None where the model has no such head.
     pooler: Any
     itc: Any
@@ -82,6 +89,7 @@ class VLMo(nnx.Module):
         num_answers: int = 3129,
         remat: str = "none",
         scan_layers: bool = True,
+        attention: str = "auto",
         dtype: DTypeLike = jnp.float32,
         init_std: float = INIT_STD,
         rngs: nnx.Rngs,
@@ -117,6 +125,8 @@ class VLMo(nnx.Module):
             upper_experts=len(experts),
             remat=remat,
             scan_layers=scan_layers,
+            attention=attention,
+            block=self.block,
             **layers,
         )
         self.relative = relative
@@ -135,9 +145,13 @@ class VLMo(nnx.Module):
             Classifier(2 * width, 2 * width, 2, **layers) if "nlvr2_head" in built else None
         )
 
-    def embed_text(self, token_ids: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """[B, T] int32 -> [B, T, D] with the modality type added; `key` turns dropout on."""
-        x = self.text_embedding(token_ids, key)
+    def embed_text(
+        self, token_ids: jax.Array, key: jax.Array | None = None, first: int | jax.Array = 0
+    ) -> jax.Array:
+        """[B, T] int32 -> [B, T, D] with the modality type added; `key` turns dropout on, `first`
+        is the position of the first token in its text.
+        """
+        x = self.text_embedding(token_ids, key, first=first)
         return x + per_row(self.modality_type[0].astype(x.dtype), x)
 
     def embed_image(self, image: jax.Array, modality_type: int = 1) -> jax.Array:
@@ -167,9 +181,10 @@ class VLMo(nnx.Module):
             [B, G, P or R, D], after the final norm.
         """
         index = relative_position.image_index(self.grid) if self.relative else None
-        return self.transformer(
-            image, (("image", image.shape[1]),), branches, index=index, read=read, key=key
-        )
+        with jax.named_scope("encode_image"):
+            return self.transformer(
+                image, (("image", image.shape[1]),), branches, index=index, read=read, key=key
+            )
 
     def encode_text(
         self,
@@ -187,9 +202,11 @@ class VLMo(nnx.Module):
         spans, index = (("text", text.shape[1]),), None
         if self.relative:
             index = relative_position.text_index(self.grid, text.shape[1], self.text_positions)
-        return self.transformer(
-            text, spans, branches, mask=token_mask, index=index, read=read, key=key
-        )
+        mask = PaddedAtEnd(token_mask) if token_mask.ndim == 2 else token_mask
+        with jax.named_scope("encode_text"):
+            return self.transformer(
+                text, spans, branches, mask=mask, index=index, read=read, key=key
+            )
 
     def encode_fused(
         self,
@@ -204,15 +221,50 @@ class VLMo(nnx.Module):
 
         Text comes first, so that positions 0 .. T-1 of the result are the text's.
         """
-        x = jnp.concatenate([text, image], axis=1)
-        spans = (("text", text.shape[1]), ("image", image.shape[1]))
-        mask = jnp.pad(token_mask, ((0, 0), (0, image.shape[1])), constant_values=True)
-        index = None
-        if self.relative:
-            index = relative_position.joint_index(self.grid, text.shape[1], self.text_positions)
-        return self.transformer(
-            x, spans, ("vision_language",), mask=mask, index=index, read=read, key=key
-        )[:, 0]
+        mask = jnp.pad(token_mask, ((0, 0), (image.shape[1], 0)), constant_values=True)
+        return self.fuse(text, image, PaddedAtEnd(mask), read=read, key=key)
+
+    @jax.named_scope("encode_fused")
+    def fuse(
+        self,
+        text: jax.Array,
+        image: jax.Array,
+        mask: Mask,
+        *,
+        read: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """As `encode_fused`, with the mask of all tokens as they lie inside the Transformer.
+
+        There, text comes last, and so does its padding, as fused attention wants it: attention does
+        not mind the order, and the position table is read by the same.
+
+        Args:
+            text, image, read, key: as there.
+            mask: of [image; text]: PaddedAtEnd, [B, P+T], or query by key.
+        """
+        length, patches = text.shape[1], image.shape[1]
+        if read is not None:
+            read = jnp.where(read < length, read + patches, read - length)
+        states = self.run_fused(
+            jnp.concatenate([image, text], axis=1),
+            (("image", patches), ("text", length)),
+            mask=mask,
+            index=self.fused_index(length),
+            read=read,
+            key=key,
+        )
+        return states if read is not None else jnp.roll(states, length, axis=1)
+
+    def run_fused(self, x: jax.Array, spans: Spans, **where: Any) -> jax.Array:
+        """The Transformer on [image; text] [B, P+T, D]: [B, P+T or R, D]; see MomeTransformer."""
+        return self.transformer(x, spans, ("vision_language",), **where)[:, 0]
+
+    def fused_index(self, text_length: int) -> np.ndarray | None:
+        """Rows of the relative position table for [image; text], [P+T, P+T]; None without one."""
+        if not self.relative:
+            return None
+        return relative_position.fused_index(self.grid, text_length, self.text_positions)
 
     def patch_states(self, image: jax.Array) -> jax.Array:
         """[B, S, S, 3] -> states of the patches, row by row, after the last norm [B, P - 1, D]."""

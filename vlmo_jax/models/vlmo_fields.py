@@ -22,6 +22,7 @@ HEADS = {
     "retrieval": ("itc",),
     "vqa": ("pooler", "vqa_head"),
     "nlvr2": ("pooler", "nlvr2_head"),
+    "caption": ("mlm_head",),
 }
 PRETRAIN_HEADS = ("itc", "itm", "mlm")
 

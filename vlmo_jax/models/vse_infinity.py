@@ -23,7 +23,7 @@ from vlmo_jax.layers.linear import INIT_STD, LayerNorm
 from vlmo_jax.layers.region_encoder import RegionEncoder
 from vlmo_jax.layers.regions import Regions
 from vlmo_jax.layers.transformer import REMAT_POLICIES
-from vlmo_jax.models.sizes import DEEPEST, DTYPE, SIZE, MeshShape, check_vocabulary
+from vlmo_jax.models.sizes import DEEPEST, DTYPE, SIZE, MeshShape, check_vocabulary, count_block
 
 HEADS = ("retrieval", "vqa")
 _DEPTH = Whole(above=0, high=DEEPEST)
@@ -325,14 +325,14 @@ def check_sizes(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
 def count_params(fields: Mapping[str, Any]) -> int:
     """Parameters of such a model."""
     embed = fields["embed_width"]
-    text = _count_blocks(fields["width"], fields["depth"], fields["mlp_dim"])
+    text = fields["depth"] * count_block(fields["width"], fields["mlp_dim"])
     text += (fields["vocab_size"] + fields["text_positions"] + 4) * fields["width"]
     text += (fields["width"] + 1) * embed
     if fields["num_regions"]:
         seen, image = fields["region_width"], 0
     else:
         seen = fields["image_width"]
-        image = _count_blocks(seen, fields["image_depth"], fields["image_mlp_dim"])
+        image = fields["image_depth"] * count_block(seen, fields["image_mlp_dim"])
         patch, grid = fields["patch_size"], fields["image_size"] // fields["patch_size"]
         image += (3 * patch**2 + 1 + 1 + grid**2 + 1 + 2) * seen
     image += (seen + 1) * embed
@@ -343,10 +343,6 @@ def count_params(fields: Mapping[str, Any]) -> int:
     if "vqa" in fields.get("heads", ()):
         head = 4 * embed**2 + 6 * embed + (2 * embed + 1) * fields.get("num_answers", 3129)
     return text + image + pooling + head
-
-
-def _count_blocks(width: int, depth: int, mlp_dim: int) -> int:
-    return depth * (4 * width**2 + 4 * width + 2 * width * mlp_dim + mlp_dim + 5 * width)
 
 
 def values_at_once(fields: Mapping[str, Any], *, images: int, text: bool) -> tuple[int, int]:

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 # For how long a process waits for the others, in seconds.
 WAIT_VARIABLE, WAIT = "VLMO_JAX_WAIT_SECONDS", 300
 _SAID_AFTER = 15  # seconds of waiting
+# Seconds that process 0 gives the others to end by the same error: its end aborts whoever is there.
+_LEAVES_LAST = 4.0
 
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
@@ -159,6 +161,8 @@ def leaving_alone() -> Iterator[None]:
             sys.stdout.flush()
             sys.stderr.flush()
             finish_passing()
+            if jax.process_index() == 0:
+                time.sleep(_LEAVES_LAST)
             os._exit(end.code if isinstance(end.code, int) else 1)
         raise
 

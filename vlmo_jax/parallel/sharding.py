@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -138,6 +139,14 @@ def all_gather(x: jax.Array) -> jax.Array:
         [B, ...], all of it on every device.
     """
     return constrain(x, *([None] * x.ndim))
+
+
+def interleave(*passes: jax.Array) -> jax.Array:
+    """Several arrays [B, ...] as one [passes * B, ...], example by example, so that no row leaves
+    its device.
+    """
+    x = jnp.stack(passes, axis=1)
+    return constrain(x.reshape(-1, *x.shape[2:]), "batch")
 
 
 def named_sharding(mesh: Mesh, logical_axes: Sequence[str | None]) -> NamedSharding:

@@ -24,6 +24,7 @@ from vlmo_jax.commands.fields import (
     Kind,
     Number,
     Part,
+    Several,
     Text,
     Whole,
     check_fields,
@@ -62,6 +63,7 @@ FIELDS: dict[str, Kind] = {
     "accumulation": Whole(above=0),
     "log_every": Whole(above=0),
     "compilation_cache": Extra(Flag()),
+    "profile": Extra(Several(Whole(above=0), 2, "(first, last), two steps", optional=True)),
     "tokenizer": Extra(Text(optional=True)),
     "visual_tokenizer": Extra(Text(optional=True)),
 }
@@ -222,6 +224,12 @@ class Recipe:
         multiple("batch_size", size, parts, "batch shards x config.accumulation")
         multiple("batch_size", size, jax.process_count(), "the processes of this job")
         check_schedule(config.optimizer.schedule, config.optimizer.warmup_steps, config.steps)
+        first, last = config.get("profile", ()) or (1, 1)
+        require(
+            first <= last and first <= config.steps,
+            f"config.profile={(first, last)} must be two steps of the {config.steps} of this run,"
+            " the first one first",
+        )
         best = config.checkpoint.best_metric
         require(
             not best or "/" in best or len(self.evaluations) < 2,

@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 Series = Mapping[str, tuple[np.ndarray, np.ndarray]]  # as `read_metrics` gives it
 Draw = Callable[["Axes", Series, str], None]
 
-_COLORS = ("#2563eb", "#d97706", "#059669", "#7c3aed", "#db2777", "#0891b2")
+_COLORS = ("#2563eb", "#d97706", "#059669", "#7c3aed", "#db2777", "#0891b2", "#65a30d")
 _RECALL_COLORS = {1: "#1e3a8a", 5: "#3b82f6", 10: "#93c5fd"}
 _WAYS: dict[str, Literal["-", "--"]] = {"image_to_text": "-", "text_to_image": "--"}
 _LEGEND = {"fontsize": 7, "frameon": False, "labelcolor": GREY, "handlelength": 1.8}
@@ -65,18 +66,39 @@ def compare_losses(
             the steps that all runs of a kind log: one that was stopped and went on has a few more.
         png: the file to write.
     """
+    _compare(metrics_files, png, lambda shared: _losses(shared) + _mean_recalls(shared))
+
+
+def compare_recalls(
+    metrics_files: Mapping[str, Sequence[str | os.PathLike]], png: str | os.PathLike
+) -> None:
+    """Draws mean recalls as `compare_losses` does, of runs whose losses are not alike.
+
+    Args:
+        metrics_files, png: as there.
+    """
+    _compare(metrics_files, png, _mean_recalls)
+
+
+def _compare(
+    metrics_files: Mapping[str, Sequence[str | os.PathLike]],
+    png: str | os.PathLike,
+    pick: Callable[[list[str]], list[str]],
+) -> None:
+    """Draws those that `pick` takes of the metrics that all runs log."""
     kinds = {kind: [read_metrics(file) for file in files] for kind, files in metrics_files.items()}
     first, *others = (run for runs in kinds.values() for run in runs)
-    shared = [name for name in first if all(name in run for run in others)]
-    names = _losses(shared) + [name for name in shared if name.endswith("/mean_recall")]
+    names = pick([name for name in first if all(name in run for run in others)])
     figure, axes = _panels(len(names))
     for axis, name in zip(axes, names, strict=True):
         for color, (kind, runs) in zip(_COLORS, kinds.items(), strict=False):
             _draw_kind(axis, name, kind, runs, color)
-        _title(axis, name.partition("/")[2].replace("/", ", ").replace("_", " "))
+        words = name.partition("/")[2].replace("/", ", ").replace("_", " ")
+        _title(axis, textwrap.fill(words, 36))
     handles, _ = axes[0].get_legend_handles_labels()
-    figure.legend(handles=handles, loc="upper left", ncols=len(kinds), **_LEGEND)
-    below_legend = 1 - 0.25 / figure.get_figheight()
+    columns = min(len(kinds), 2 * min(4, len(names)))
+    figure.legend(handles=handles, loc="upper left", ncols=columns, **_LEGEND)
+    below_legend = 1 - 0.2 * (0.25 + -(-len(kinds) // columns)) / figure.get_figheight()
     figure.tight_layout(h_pad=1.6, w_pad=1.4, rect=(0, 0, 1, below_legend))
     figure.savefig(png, dpi=DPI)
 
@@ -85,6 +107,10 @@ def _losses(names: Iterable[str]) -> list[str]:
     """The losses of the training, the total one first."""
     losses = (name for name in names if name.startswith("train/") and name.endswith("loss"))
     return sorted(losses, key=lambda name: (name != "train/loss", name))
+
+
+def _mean_recalls(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.endswith("/mean_recall")]
 
 
 def _panels(count: int) -> tuple["Figure", np.ndarray]:

@@ -3,6 +3,8 @@
 import datetime
 import os
 import sqlite3
+import weakref
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -46,7 +48,6 @@ class Index:
     def __init__(self, folder: Path, about: About) -> None:
         self.folder, self.about = folder, about
         generation = folder / GENERATIONS / about.generation
-        self._packs: dict[int, int] = {}
         try:
             self.vectors = np.load(generation / VECTORS, mmap_mode="r")
             _ = (generation / metadata.NAME).stat()
@@ -58,7 +59,8 @@ class Index:
             raise DamagedIndexError(
                 f"{generation} is cut or damaged: {error}; {remake(folder)}"
             ) from error
-        self._open_packs()
+        self._packs = self._open_packs()
+        self._close_packs = weakref.finalize(self, _close_all, list(self._packs.values()))
         self.unfinished = any((folder / MAKING).glob("*.npz"))
 
     def __enter__(self) -> Self:
@@ -71,10 +73,9 @@ class Index:
         return len(self.pictures)
 
     def close(self) -> None:
-        """Closes its files."""
+        """Closes its files, as happens when nobody has it any more, too."""
         self.pictures.close()
-        for handle in self._packs.values():
-            os.close(handle)
+        self._close_packs()
         self._packs = {}
 
     @property
@@ -167,11 +168,21 @@ class Index:
                 f"the pictures of {self.folder} are not those of its vectors; {remake(self.folder)}"
             )
 
-    def _open_packs(self) -> None:
+    def _open_packs(self) -> dict[int, int]:
         """All at once, as they may be removed when the next index is in place."""
-        for (number,) in self.pictures.table("SELECT DISTINCT pack FROM pictures"):
-            path = pack_path(self.folder, number)
-            self._packs[number] = os.open(path, os.O_RDONLY)
+        opened: dict[int, int] = {}
+        try:
+            for (number,) in self.pictures.table("SELECT DISTINCT pack FROM pictures"):
+                opened[number] = os.open(pack_path(self.folder, number), os.O_RDONLY)
+        except OSError:
+            _close_all(opened.values())
+            raise
+        return opened
+
+
+def _close_all(handles: Iterable[int]) -> None:
+    for handle in handles:
+        os.close(handle)
 
 
 _AGAIN = "give the index command again"

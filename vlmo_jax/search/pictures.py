@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 import urllib.parse
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -132,6 +133,7 @@ class Pictures(Sequence[Picture]):
         # and it can be read on when the file is removed.
         address = f"file:{_quoted(path)}?mode=ro&immutable=1"
         self._connection = sqlite3.connect(address, uri=True, check_same_thread=False)
+        self._close = weakref.finalize(self, self._connection.close)
         self._lock = threading.Lock()
         count, last = self._all("SELECT count(*), max(row) FROM pictures")[0]
         self._count, self.gapless = count, last in (None, count - 1)
@@ -216,8 +218,8 @@ class Pictures(Sequence[Picture]):
         return self._all(statement)
 
     def close(self) -> None:
-        """Closes the file."""
-        self._connection.close()
+        """Closes the file, as happens when nobody has them any more, too."""
+        self._close()
 
     def _all(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._lock:

@@ -146,6 +146,32 @@ class AnswersQuestions(Protocol):
 
 
 @runtime_checkable
+class WritesCaptions(Protocol):
+    """A model that writes texts about images, word by word."""
+
+    def caption_logits(
+        self,
+        image: jax.Array,
+        token_ids: jax.Array,
+        token_mask: jax.Array,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """[B, S, S, 3] and [B, T] -> logits of words [B, T, V] float32, each from the image, the
+        tokens before its place and the one at it.
+        """
+
+    def start_captions(self, image: jax.Array, length: int) -> Any:
+        """[B, S, S, 3] -> a tree of arrays [layers, B, H, L, K], what is known of the images; the
+        last `length` of the L places are those of the text.
+        """
+
+    def continue_captions(
+        self, token_ids: jax.Array, position: int | jax.Array, cache: Any
+    ) -> tuple[jax.Array, Any]:
+        """Next tokens [B, S] at `position` -> logits [B, V] at the last one, and such a tree."""
+
+
+@runtime_checkable
 class ComparesImages(Protocol):
     """A model that says whether a text is true of two images."""
 
@@ -191,6 +217,11 @@ class PretrainsOnPairs(EncodesText, Protocol):
 
     def match_logits(self, first_tokens: jax.Array) -> jax.Array:
         """[..., D] -> logits of "no match" and "match" [..., 2]."""
+
+
+@runtime_checkable
+class PretrainsByOneBranch(PretrainsOnPairs, LearnsToRetrieve, Protocol):
+    """The same, whose first branch is to be had alone."""
 
 
 @runtime_checkable

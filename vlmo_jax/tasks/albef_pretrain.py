@@ -32,7 +32,7 @@ from vlmo_jax.objectives.masked_language import (
     soft_language_loss,
 )
 from vlmo_jax.objectives.matching import matching_loss, sample_hard_negatives
-from vlmo_jax.parallel.sharding import all_gather, constrain
+from vlmo_jax.parallel.sharding import all_gather, constrain, interleave
 from vlmo_jax.tasks.abilities import AlignsAndFuses
 from vlmo_jax.tasks.encoded_gradients import encoded_gradients
 from vlmo_jax.tasks.pair_pretrain import PAIR_ARRAYS, Negatives
@@ -316,9 +316,9 @@ class AlbefPretrainTask:
         text, image = states["text"], states["image"]
         mask, other_mask = batch["token_mask"], batch["negative_token_mask"]
         fused = model.fuse(
-            _interleave(text, text, states["negative_text"]),
-            _interleave(mask, mask, other_mask),
-            _interleave(image, states["negative_image"], image),
+            interleave(text, text, states["negative_text"]),
+            interleave(mask, mask, other_mask),
+            interleave(image, states["negative_image"], image),
             key,
         )
         return fused.reshape(len(text), 3, *fused.shape[1:])
@@ -344,9 +344,3 @@ def followed(params: Mapping[str, Any]) -> dict[str, Any]:
 def insert(params: Mapping[str, Any], towers: Mapping[str, Any]) -> dict[str, Any]:
     """A model's parameters with momentum towers in the place of what they follow."""
     return {**params, **towers, "itc": {**params["itc"], **towers["itc"]}}
-
-
-def _interleave(*passes):
-    """Stacks passes [B, ...] to [B * passes, ...], example by example: no row leaves its device."""
-    x = jnp.stack(passes, axis=1)
-    return constrain(x.reshape(-1, *x.shape[2:]), "batch")

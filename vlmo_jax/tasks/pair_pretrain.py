@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vlmo_jax.layers.blocks import split_key
 from vlmo_jax.layers.embeddings import normalize_image
 from vlmo_jax.objectives.batch_contrast import compare_batch
 from vlmo_jax.objectives.masked_language import masked_counts, masked_totals
 from vlmo_jax.objectives.matching import matching_loss
 from vlmo_jax.parallel.ring import take_rows
-from vlmo_jax.parallel.sharding import constrain
-from vlmo_jax.tasks.abilities import PretrainsOnPairs
+from vlmo_jax.parallel.sharding import constrain, interleave
+from vlmo_jax.tasks.abilities import PretrainsByOneBranch, PretrainsOnPairs
 from vlmo_jax.tasks.gradients import contrastive_gradients
 from vlmo_jax.tasks.protocols import (
     Batch,
@@ -107,11 +108,12 @@ class PairPretrainTask(Stateless):
 
     def features(self, model: PretrainsOnPairs, batch: Batch, key: jax.Array | None) -> Features:
         """ITC features of a batch or of a part of one."""
-        image_key, text_key = _split(key, 2)
+        image_key, text_key = split_key(key, 2)
         image, image_vl = model.image_features(self._normalize(batch["image"]), image_key)
         text, text_vl = model.text_features(batch["token_ids"], batch["token_mask"], text_key)
         return Features(image, text, image_vl, text_vl, *model.logit_scales())
 
+    @jax.named_scope("contrastive_loss")
     def contrast(
         self, features: Features, batch: Batch, context: Any, key: jax.Array
     ) -> tuple[jax.Array, Negatives, Metrics]:
@@ -133,12 +135,11 @@ class PairPretrainTask(Stateless):
             easier_negatives=self.easier_negatives,
         )
         contrast = compare(features.image, features.text, features.logit_scale)
-        contrast_vl = compare(features.image_vl, features.text_vl, features.logit_scale_vl)
         image_key, text_key = jax.random.split(key)
         negatives = Negatives(*contrast.draw(image_key, text_key))
         to_text, to_image = contrast.accuracies()
         metrics = {
-            "itc_loss": 0.5 * (contrast.loss + contrast_vl.loss),
+            "itc_loss": self._join_branches(contrast.loss, features, compare),
             "itc_image_to_text_accuracy": to_text,
             "itc_text_to_image_accuracy": to_image,
             "logit_scale": jnp.exp(features.logit_scale),
@@ -160,6 +161,7 @@ class PairPretrainTask(Stateless):
         masked = masked_counts(batch["mlm_labels"])
         return {"itm_loss": matches, "itm_accuracy": matches, **masked}
 
+    @jax.named_scope("fused_losses")
     def fused_sums(
         self, model: PretrainsOnPairs, batch: Batch, context: Any, key: jax.Array | None
     ) -> Metrics:
@@ -188,7 +190,7 @@ class PairPretrainTask(Stateless):
         1 to 3.
         """
         text_keys, encode_key = (None, None) if key is None else jax.random.split(key)
-        text_keys = _split(text_keys, 3)
+        text_keys = split_key(text_keys, 3)
         image = model.embed_image(self._normalize(batch["image"]))
         negative_image = model.embed_image(self._normalize(batch["negative_image"]))
         ids = (batch["mlm_token_ids"], batch["token_ids"], batch["negative_token_ids"])
@@ -197,18 +199,49 @@ class PairPretrainTask(Stateless):
         positions = batch["mlm_positions"]
         first = jnp.zeros_like(positions)
         states = model.encode_fused(
-            _interleave(masked, text, text, negative_text),
-            _interleave(mask, mask, mask, negative_mask),
-            _interleave(image, image, negative_image, image),
-            read=_interleave(positions, first, first, first),
+            interleave(masked, text, text, negative_text),
+            interleave(mask, mask, mask, negative_mask),
+            interleave(image, image, negative_image, image),
+            read=interleave(positions, first, first, first),
             key=encode_key,
         )
         return states.reshape(len(image), 4, *states.shape[1:])
+
+    def _join_branches(self, itc, features, compare):
+        """The contrast of both branches, of which that of the modalities' own experts is known."""
+        other = compare(features.image_vl, features.text_vl, features.logit_scale_vl)
+        return 0.5 * (itc + other.loss)
 
     def _normalize(self, image):
         return normalize_image(image, self.mean, self.std) if image.dtype == jnp.uint8 else image
 
 
+class OneBranch(NamedTuple):
+    """ITC features [B, D] of the modalities' own experts, and the logarithm of the scale."""
+
+    image: jax.Array
+    text: jax.Array
+    logit_scale: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class OneBranchPretrainTask(PairPretrainTask):
+    """The same with one contrastive branch, that of the modalities' own experts."""
+
+    def features(  # type: ignore[override]  # of another branch less
+        self, model: PretrainsByOneBranch, batch: Batch, key: jax.Array | None
+    ) -> OneBranch:
+        """ITC features of a batch or of a part of one."""
+        image_key, text_key = split_key(key, 2)
+        image = model.retrieval_image(self._normalize(batch["image"]), image_key)
+        text = model.retrieval_text(batch["token_ids"], batch["token_mask"], text_key)
+        return OneBranch(image, text, model.retrieval_scale())
+
+    def _join_branches(self, itc, features, compare):
+        return itc
+
+
+@jax.named_scope("fetch_negatives")
 def fetch_negatives(batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
     """Fetches hard negatives out of the whole batch: images (as they came, uint8) and texts.
 
@@ -235,13 +268,3 @@ def pass_negatives(batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
 def _every(x, step):
     """Every so manieth row of [B, ...]."""
     return x if step == 1 else constrain(x[::step], "batch")
-
-
-def _interleave(*passes):
-    """Stacks passes [B, ...] to [B * passes, ...], example by example: no row leaves its device."""
-    x = jnp.stack(passes, axis=1)
-    return constrain(x.reshape(-1, *x.shape[2:]), "batch")
-
-
-def _split(key, count):
-    return [None] * count if key is None else jax.random.split(key, count)

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from vlmo_jax.objectives.masked_language import masked_counts, masked_totals
 from vlmo_jax.objectives.matching import matching_loss
 from vlmo_jax.objectives.word_patch import transport_distance
-from vlmo_jax.parallel.sharding import constrain
+from vlmo_jax.parallel.ring import take_rows
+from vlmo_jax.parallel.sharding import constrain, interleave
 from vlmo_jax.tasks.abilities import AlignsWordsAndPatches
 from vlmo_jax.tasks.gradients import summed_gradients
 from vlmo_jax.tasks.protocols import (
@@ -103,9 +104,9 @@ class ViltPretrainTask(Stateless):
         mask = batch["token_mask"]
         # Both passes of an example stand side by side, so that no row leaves its device.
         both = model.encode_pair(
-            jax.tree.map(_interleave, seen, other),
-            _interleave(batch["mlm_token_ids"], batch["token_ids"]),
-            _interleave(mask, mask),
+            jax.tree.map(interleave, seen, other),
+            interleave(batch["mlm_token_ids"], batch["token_ids"]),
+            interleave(mask, mask),
             key if self.dropout else None,
         )
         pairs = jax.tree.map(lambda x: x.reshape(-1, 2, *x.shape[1:]), both)
@@ -148,25 +149,15 @@ def draw_pairs(batch: Batch, seen: Sequence[str], key: jax.Array) -> dict[str, j
 def take_seen(batch: Batch, names: Sequence[str], rows: jax.Array) -> dict[str, jax.Array]:
     """Rows of the whole batch of what is seen, by the names with `match_` in front.
 
-    Images are gathered before they become floats: a fourth of the bytes between devices.
+    Images go between devices before they become floats: a fourth of the bytes.
     """
-    rows = constrain(rows, None)
-    return {
-        OTHER + name: constrain(jnp.take(constrain(batch[name], None), rows, axis=0), "batch")
-        for name in names
-    }
+    return take_rows({OTHER + name: batch[name] for name in names}, rows)
 
 
 def word_places(token_mask: jax.Array) -> jax.Array:
     """Where words of texts stand: all tokens but those of begin and end, [B, T] bool."""
     following = jnp.pad(token_mask[:, 1:], ((0, 0), (0, 1)))
     return (token_mask & following).at[:, 0].set(False)
-
-
-def _interleave(first, second):
-    """Two arrays [B, ...] as one [2 B, ...], row n of the one before row n of the other."""
-    x = jnp.stack([first, second], axis=1)
-    return constrain(x.reshape(-1, *x.shape[2:]), "batch")
 
 
 def _first(pairs):

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import shutil
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,20 +20,19 @@ from vlmo_jax.commands.folders import naming_folder, require_writable
 from vlmo_jax.evals.evaluation import Evaluation
 from vlmo_jax.evals.interruption import InterruptedEvaluation, interruptible
 from vlmo_jax.input.workers import refuse_in_worker
-from vlmo_jax.models.build import count_params
 from vlmo_jax.parallel import sharding
 from vlmo_jax.parallel.agreement import any_process
-from vlmo_jax.reports.curves import loss_curves
 from vlmo_jax.reports.metrics import (
     MetricWriter,
     ProgressBar,
     Stopwatch,
     WeightedMeans,
-    announce,
     read_metrics,
 )
+from vlmo_jax.training.announcements import describe_end, describe_start, say
 from vlmo_jax.training.costs import Costs
 from vlmo_jax.training.opening import open_recipe
+from vlmo_jax.training.profiling import Profile
 from vlmo_jax.training.program import Program, build_program, compiled_bytes, initial_state
 from vlmo_jax.training.results import recorded
 from vlmo_jax.training.run_lock import lock_workdir
@@ -98,13 +96,21 @@ def train(config: ConfigDict, workdir: Path) -> bool:
         )
         with contextlib.ExitStack() as held, contextlib.closing(checkpoints):
             state, origin = initial_state(program, checkpoints)
-            _describe(program, origin, workdir)
+            describe_start(program, origin, workdir)
             loop = Loop(program, state, checkpoints, evaluations, workdir)
             held.enter_context(loop.held)  # until the last checkpoint is whole
             with contextlib.closing(loop.writer):
                 finished = loop.run()
         if jax.process_index() == 0:
-            _summarize(loop, finished, time.perf_counter() - started)
+            describe_end(
+                program,
+                workdir,
+                step=int(loop.state.step),
+                finished=finished,
+                seconds=time.perf_counter() - started,
+                pictures=[picture_path(workdir, name) for name in evaluations],
+                long_texts=loop.long_texts,
+            )
     return finished
 
 
@@ -143,7 +149,7 @@ class Loop:
         self.pending: tuple[int, Any] | None = None
         self.means = WeightedMeans()  # of the steps since the last log line
         self.steps_in_window = 0
-        self.stop, self.held = StopRequests(_say), contextlib.ExitStack()
+        self.stop, self.held = StopRequests(say), contextlib.ExitStack()
         self.last_save = time.monotonic()
         self.warned = False  # whether the task found something wrong at the last log line
         self.long_texts = 0.0  # share of the texts so far that were too long for a row
@@ -161,18 +167,19 @@ class Loop:
         batches = self.program.recipe.batches(self.first_step)
         compiled, seconds, memory = self.program.compile()
         needed = compiled_bytes(memory) / 2**30
-        _say(f"Compiled the step in {seconds:.0f} s; it needs {needed:.2f} GiB a device.")
+        say(f"Compiled the step in {seconds:.0f} s; it needs {needed:.2f} GiB a device.")
         bar = ProgressBar(
             config.steps, start_step=self.first_step, enabled=jax.process_index() == 0
         )
         self.stopwatch.lap()
         try:
             self.held.enter_context(self.stop.held())
-            with batches:
+            with batches, contextlib.closing(self._make_profile()) as profile:
                 for step in range(self.first_step + 1, config.steps + 1):
-                    with self.stopwatch("data"):
-                        batch = self.program.place_batch(next(batches))
-                    self.state, metrics = compiled(self.state, frozen, batch)
+                    with profile.step(step):
+                        with self.stopwatch("data"):
+                            batch = self.program.place_batch(next(batches))
+                        self.state, metrics = compiled(self.state, frozen, batch)
                     self._collect(bar)
                     self.pending = (step, metrics)
                     self.long_texts = batches.truncated / max(batches.texts, 1)
@@ -182,6 +189,12 @@ class Loop:
         finally:
             bar.close()
         return True
+
+    def _make_profile(self) -> Profile:
+        """The trace that `config.profile` asks for; the first process writes it."""
+        steps = self.config.get("profile", ()) if jax.process_index() == 0 else ()
+        wait = lambda: jax.block_until_ready(self.state.step)
+        return Profile(steps, self.workdir / "profile", wait=wait, say=say)
 
     def _due(self, step: int) -> Due:
         """What is due after `step`; the same on every process."""
@@ -275,7 +288,7 @@ class Loop:
     def _warn(self, step: int, warning: str) -> None:
         """Says what goes wrong, once as long as it does."""
         if warning and not self.warned:
-            _say(f"step {step}: {warning}")
+            say(f"step {step}: {warning}")
         self.warned = bool(warning)
 
     def _missing_evaluations(self) -> tuple[str, ...]:
@@ -347,61 +360,3 @@ def _not_finite(params: Any) -> list[str]:
 def picture_path(workdir: Path, evaluation: str) -> Path:
     """The picture of an evaluation."""
     return workdir / f"{evaluation}.png"
-
-
-def _say(text: str) -> None:
-    if jax.process_index() == 0:
-        announce(text)
-
-
-def _describe(program: Program, origin: str, workdir: Path) -> None:
-    """Says what is about to run, and leaves config and tokenizer in the work folder."""
-    if jax.process_index() != 0:
-        return
-    recipe, config = program.recipe, program.config
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(config.to_json(indent=2) + "\n")
-    if recipe.tokenizer is not None:
-        copy = workdir / f"tokenizer{recipe.tokenizer.path.suffix}"
-        if not (copy.exists() and copy.samefile(recipe.tokenizer.path)):
-            shutil.copy(recipe.tokenizer.path, copy)
-    devices = jax.devices()
-    mesh = " x ".join(f"{axis} {size}" for axis, size in program.mesh.shape.items())
-    announce(
-        f"{len(devices)} {devices[0].device_kind} device(s) in {jax.process_count()} process(es),"
-        f" mesh {mesh}; {_counted_params(program)}\n{recipe.describe_data()}; {config.steps:,}"
-        f" steps of {config.batch_size} {recipe.data.unit}\nStarting from {origin}. Everything"
-        f" goes to {workdir}"
-    )
-
-
-def _counted_params(program: Program) -> str:
-    optimizer, params = program.update.optimizer, program.abstract_state.params
-    total = f"{count_params(params):,} parameters"
-    if optimizer.partition is None:
-        return total
-    trained = jax.eval_shape(optimizer.trainable, params)
-    return f"{total}, {count_params(trained):,} of them trained"
-
-
-def _summarize(loop: Loop, finished: bool, seconds: float) -> None:
-    workdir, config = loop.workdir, loop.config
-    if (workdir / "metrics.jsonl").exists():
-        loss_curves(workdir / "metrics.jsonl", workdir / "curves.png")
-    if loop.long_texts:
-        announce(loop.program.recipe.data.describe_long_texts(loop.long_texts))
-    if not finished:
-        announce(
-            f"Stopped at step {int(loop.state.step)} of {config.steps}. Run the same command again"
-            " to go on."
-        )
-        return
-    pictures = [workdir / "curves.png"]
-    pictures += [picture_path(workdir, name) for name in loop.evaluations]
-    announce(
-        f"\nFinished {config.steps:,} steps after {seconds / 60:.1f} minutes.\n"
-        f"  checkpoints  {workdir / 'checkpoints'}\n"
-        f"  metrics      {workdir / 'metrics.jsonl'}, TensorBoard: tensorboard --logdir {workdir}\n"
-        f"  pictures     {', '.join(str(path) for path in pictures if path.exists())}\n"
-        f"Next: {loop.program.recipe.next_step(workdir)}"
-    )

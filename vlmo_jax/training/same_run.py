@@ -21,11 +21,13 @@ RESUMABLE = (
     "checkpoint",
     "log_every",
     "compilation_cache",
+    "profile",
     "evals",
     "accumulation",
 )
 RESUMABLE_FIELDS = {
     "data": ("num_workers", "num_threads", "prefetch", "max_broken_fraction"),
+    "model": ("attention",),
     "task": ("contrast_chunk",),
 }
 

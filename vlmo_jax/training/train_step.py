@@ -81,8 +81,10 @@ class Update:
         def build(trainable):
             return nnx.merge(self.graphdef, optimizer.insert(state.params, trainable))
 
-        grads, metrics = self.task.gradients(build, trainable, prepared, key, self.accumulation)
-        updates, moments = optimizer.transform.update(grads, state.opt_state, trainable)
+        with jax.named_scope("gradients"):
+            grads, metrics = self.task.gradients(build, trainable, prepared, key, self.accumulation)
+        with jax.named_scope("optimizer"):
+            updates, moments = optimizer.transform.update(grads, state.opt_state, trainable)
         metrics["grad_norm"] = optax.tree.norm(grads)
         metrics["learning_rate"] = optimizer.schedule(state.step)
         updated = optax.apply_updates(trainable, updates)

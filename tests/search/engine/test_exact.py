@@ -1,3 +1,5 @@
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -170,3 +172,20 @@ def test_bound_holds():
     )
     bound = search._bound(queries, rounded.astype(np.float32))
     assert (off.max(1) <= bound).all() and (off.max(1) > bound / 50).all()
+
+
+@pytest.mark.parametrize(
+    ("platform", "in_use", "fits"),
+    [("gpu", 0, True), ("gpu", 450, True), ("gpu", 550, False), ("cpu", 0, False)],
+)
+def test_vectors_are_kept_where_half_of_a_device_and_what_is_free_suffice(platform, in_use, fits):
+    device = types.SimpleNamespace(
+        platform=platform,
+        memory_stats=lambda: {"bytes_limit": 1000, "bytes_in_use": in_use},
+    )
+    search = object.__new__(ExactSearch)
+    search._mesh = types.SimpleNamespace(size=1, devices=np.array([device]))
+    search._bits = np.zeros((10, 10), np.float32)
+    assert search._fits() == fits
+    search._bits = np.zeros((20, 10), np.float32)
+    assert not search._fits()

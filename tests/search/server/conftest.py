@@ -16,6 +16,7 @@ from vlmo_jax.search import open_index
 from vlmo_jax.search.building.update import update_index
 from vlmo_jax.search.queries import Searcher
 from vlmo_jax.search.server.limits import Limits
+from vlmo_jax.search.server.served import Newest
 from vlmo_jax.search.server.serving import listen, make_server
 
 COLORS = {"red": (200, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 200), "black": (0, 0, 0)}
@@ -78,7 +79,7 @@ class Client:
 def serving(searcher, **limits):
     """A client of a server that runs in a thread meanwhile."""
     listening, ready = listen("127.0.0.1", 0), threading.Event()
-    server = make_server(searcher, limits=Limits(**limits), ready=ready.set)
+    server = make_server(Newest(searcher), limits=Limits(**limits), ready=ready.set)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     port = listening.getsockname()[1]
     thread.start()

@@ -70,7 +70,8 @@ def run(
         if args.json:
             print(json.dumps(row), flush=last)
         elif "error" in row:
-            print(f"{'error':>9}  {row['image']}  {row[field]}: {row['error']}", flush=last)
+            about = "  ".join(dict.fromkeys((row["image"], row[field])))
+            print(f"{'error':>9}  {about}: {row['error']}", flush=last)
         else:
             print(show(row), flush=last)
     if broken:

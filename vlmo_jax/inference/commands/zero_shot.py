@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     # Only now, so that --help need not wait for them.
     from vlmo_jax.evals.class_scores import class_metrics, class_table, format_table
+    from vlmo_jax.evals.evaluation import metric_lines
     from vlmo_jax.inference.loading import load
     from vlmo_jax.input.text.prompts import read_names, read_templates
 
@@ -91,8 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(json.dumps({**facts, **metrics, "per_class": table, "broken": broken}))
         return
     print(f"{len(labels):,} pictures of {len(classes):,} classes, {len(templates)} templates")
-    for name, value in metrics.items():
-        print(f"  {name.replace('_', ' '):<24}{100 * value:6.2f} %")
+    print("\n".join(metric_lines(metrics)))
     print("\n".join(format_table(table, limit=len(table))))
     for name, reason in broken.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vlmo_jax.evals import recall
+from vlmo_jax.evals.folds import fold_metrics
 from vlmo_jax.interop.checks.reference import Arrays, Info
 
 PERCENT_TOLERANCE, FLOAT32_TOLERANCE = 1e-9, 1e-6
@@ -100,7 +101,7 @@ def _check_folds(similarity: np.ndarray, arrays: Arrays, wanted: Info, report: A
         here = np.isin(groups, rows)
         both = both_ranks(similarity[np.ix_(rows, here)], rows, groups[here])
         _compare_vectors(name, recall.recall_metrics(*both), case, report)
-    mean = recall.fold_metrics(similarity, texts, images, groups, folds=len(wanted["folds"]))
+    mean = fold_metrics(similarity, texts, images, groups, folds=len(wanted["folds"]))
     _compare_vectors("mean of folds", mean, wanted["mean_of_five_folds"], report)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
+from vlmo_jax.recipes.evaluations.caption import CaptionEvaluationRecipe
+from vlmo_jax.recipes.evaluations.choice import ChoiceRecipe
 from vlmo_jax.recipes.evaluations.classification import ClassificationRecipe
 from vlmo_jax.recipes.evaluations.masked_images import MaskedImagesRecipe
 from vlmo_jax.recipes.evaluations.masked_text import MaskedTextRecipe
@@ -16,11 +18,13 @@ from vlmo_jax.recipes.protocols import Data, EvaluationRecipe, TaskRecipe
 
 EVALUATIONS: dict[str, Callable[[str, ConfigDict, Data, TaskRecipe], EvaluationRecipe]] = {
     "retrieval": RetrievalRecipe,
+    "choice": ChoiceRecipe,
     "masked_images": MaskedImagesRecipe,
     "masked_text": MaskedTextRecipe,
     "reconstruction": ReconstructionRecipe,
     "vqa": VqaEvaluationRecipe,
     "nlvr2": Nlvr2EvaluationRecipe,
+    "caption": CaptionEvaluationRecipe,
     "classification": ClassificationRecipe,
     "zero_shot": ZeroShotRecipe,
 }

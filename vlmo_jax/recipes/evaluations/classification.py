@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 from vlmo_jax.commands.config_errors import naming, require
 from vlmo_jax.datasets import open_image_source
 from vlmo_jax.datasets.labels import read_labels
+from vlmo_jax.evals.answered_evaluation import AnsweredEvaluation
 from vlmo_jax.evals.class_scores import TOP
-from vlmo_jax.evals.classification import ClassificationEvaluation, ClassificationEvaluator
+from vlmo_jax.evals.classification import ClassificationEvaluator
 from vlmo_jax.recipes.data.classes import ClassesData
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
@@ -62,7 +63,7 @@ class ClassificationRecipe(SplitsRecipe):
             "classes": len(self._classes.classes),
         }
 
-    def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> ClassificationEvaluation:
+    def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> AnsweredEvaluation:
         """See `protocols.EvaluationRecipe`."""
         data, make_rows = self.config.data, seen_by(self.config).maker
         number_of = {label: number for number, label in enumerate(self._classes.classes)}
@@ -80,4 +81,4 @@ class ClassificationRecipe(SplitsRecipe):
             for name, source in self.splits.items()
         ]
         classify = make_classifier(graphdef, mean=tuple(data.mean), std=tuple(data.std), top_k=TOP)
-        return ClassificationEvaluation(self.name, evaluators, classify)
+        return AnsweredEvaluation(self.name, evaluators, classify)

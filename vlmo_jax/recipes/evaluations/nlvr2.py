@@ -6,7 +6,8 @@ import jax
 from flax import nnx
 from ml_collections import ConfigDict
 
-from vlmo_jax.evals.nlvr2 import Nlvr2Evaluation, Nlvr2Evaluator, read_subsets
+from vlmo_jax.evals.answered_evaluation import AnsweredEvaluation
+from vlmo_jax.evals.nlvr2 import Nlvr2Evaluator, read_subsets
 from vlmo_jax.recipes.data.statements import StatementsData, open_statements
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
@@ -39,7 +40,7 @@ class Nlvr2EvaluationRecipe(SplitsRecipe):
         protocol = "accuracy of statements, consistency of groups of them"
         return {"protocol": protocol, "statements": len(self.splits[split])}
 
-    def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> Nlvr2Evaluation:
+    def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> AnsweredEvaluation:
         """See `protocols.EvaluationRecipe`."""
         data = self.config.data
         evaluators = [
@@ -56,4 +57,4 @@ class Nlvr2EvaluationRecipe(SplitsRecipe):
             for name, source in self.splits.items()
         ]
         compare = make_comparer(graphdef, mean=tuple(data.mean), std=tuple(data.std))
-        return Nlvr2Evaluation(self.name, evaluators, compare)
+        return AnsweredEvaluation(self.name, evaluators, compare)

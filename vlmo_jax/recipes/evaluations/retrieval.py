@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from flax import nnx
@@ -31,6 +31,8 @@ from vlmo_jax.tasks.retrieval import MATCH_SCORES, Encoders, make_encoders
 # model is made for.
 SCORINGS = ("auto", "vectors", "pairs")
 
+Scored = TypeVar("Scored")
+
 
 class RetrievalRecipe(SplitsRecipe):
     """Recall both ways of a dual encoder, re-ranked by a fusion encoder on wish, or of a model that
@@ -55,12 +57,12 @@ class RetrievalRecipe(SplitsRecipe):
         """A model that matches, where pairs are scored; one that matches, too, where it is to rank
         again.
         """
-        if self._scores_pairs:
+        if self.scores_pairs:
             return FusesPairs
         return Matcher if self.fields.rerank_top_k > 0 else DualEncoder
 
     @property
-    def _scores_pairs(self) -> bool:
+    def scores_pairs(self) -> bool:
         """Whether every pair is scored: what is asked for, or else what the model is made for."""
         chosen = self.fields.get("scoring", "auto")
         module = MODELS[self.config.model.kind].module
@@ -73,7 +75,7 @@ class RetrievalRecipe(SplitsRecipe):
         self.require_texts()
         self.require_statistics()
         heads = self.config.model.get("heads", None) or ()
-        if self._scores_pairs:
+        if self.scores_pairs:
             require(
                 not self.fields.rerank_top_k,
                 f"config.evals.{self.name}.rerank_top_k={self.fields.rerank_top_k} ranks again what"
@@ -119,7 +121,7 @@ class RetrievalRecipe(SplitsRecipe):
             "texts": len(captions.texts),
             "rerank": self._rerank if top_k else None,
             "rerank_top_k": top_k,
-            **({"scoring": "every pair by the fused model"} if self._scores_pairs else {}),
+            **({"scoring": "every pair by the fused model"} if self.scores_pairs else {}),
         }
 
     @property
@@ -139,12 +141,23 @@ class RetrievalRecipe(SplitsRecipe):
 
     def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> RetrievalEvaluation:
         """See `protocols.EvaluationRecipe`."""
-        model, maker = self.config.model, seen_by(self.config).maker
         make_one: Callable[..., RetrievalEvaluator] = RetrievalEvaluator
-        if self._scores_pairs:
-            cost = pass_flops(model).match
+        if self.scores_pairs:
+            cost = pass_flops(self.config.model).match
             make_one = functools.partial(PairScoringEvaluator, flops_of_pair=cost)
-        evaluators = [
+        evaluators = self.evaluators(make_one, mesh)
+        top_k = self.fields.rerank_top_k
+        return RetrievalEvaluation(self.name, evaluators, self.encoders(graphdef), top_k)
+
+    def evaluators(self, make_one: Callable[..., Scored], mesh: jax.sharding.Mesh) -> list[Scored]:
+        """One a split.
+
+        Args:
+            make_one: a RetrievalEvaluator, or what takes the same arguments.
+            mesh: of the job.
+        """
+        model, maker = self.config.model, seen_by(self.config).maker
+        return [
             make_one(
                 source,
                 self.tokenizer,
@@ -159,5 +172,3 @@ class RetrievalRecipe(SplitsRecipe):
             )
             for name, source in self.splits.items()
         ]
-        top_k = self.fields.rerank_top_k
-        return RetrievalEvaluation(self.name, evaluators, self.encoders(graphdef), top_k)

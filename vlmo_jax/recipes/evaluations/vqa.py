@@ -7,7 +7,8 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from vlmo_jax.datasets.examples import all_examples
-from vlmo_jax.evals.vqa import VqaEvaluation, VqaEvaluator
+from vlmo_jax.evals.answered_evaluation import AnsweredEvaluation
+from vlmo_jax.evals.vqa import VqaEvaluator
 from vlmo_jax.evals.vqa_server import whole_split
 from vlmo_jax.recipes.data.questions import QuestionsData, open_questions
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
@@ -47,12 +48,12 @@ class VqaEvaluationRecipe(SplitsRecipe):
             "answer_matching": self.config.data.answer_matching,
         }
 
-    def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> VqaEvaluation:
+    def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> AnsweredEvaluation:
         """See `protocols.EvaluationRecipe`."""
         data = self.config.data
         evaluators = [self._evaluator(name, opened, mesh) for name, opened in self.splits.items()]
         answer = make_answerer(graphdef, mean=tuple(data.mean), std=tuple(data.std))
-        return VqaEvaluation(self.name, evaluators, answer)
+        return AnsweredEvaluation(self.name, evaluators, answer)
 
     def _evaluator(self, name: str, opened: Any, mesh: jax.sharding.Mesh) -> VqaEvaluator:
         examples = all_examples(opened)

@@ -11,7 +11,8 @@ from vlmo_jax.commands.config_errors import naming, require
 from vlmo_jax.commands.fields import Choice, Extra, Kind, Text
 from vlmo_jax.datasets import open_image_source
 from vlmo_jax.datasets.labels import TOLD_BY, read_labels
-from vlmo_jax.evals.zero_shot import Classes, ZeroShotEvaluation, ZeroShotEvaluator
+from vlmo_jax.evals.answered_evaluation import AnsweredEvaluation
+from vlmo_jax.evals.zero_shot import Classes, ZeroShotEvaluator
 from vlmo_jax.input.text.prompts import names_of, read_names, read_templates
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
@@ -83,7 +84,7 @@ class ZeroShotRecipe(SplitsRecipe):
             "templates": len(self._classes.templates),
         }
 
-    def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> ZeroShotEvaluation:
+    def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> AnsweredEvaluation:
         """See `protocols.EvaluationRecipe`."""
         data, make_images = self.config.data, seen_by(self.config).maker
         number_of = {label: number for number, label in enumerate(self._classes.labels)}
@@ -104,4 +105,4 @@ class ZeroShotRecipe(SplitsRecipe):
         ]
         mean, std = tuple(data.get("mean", ())), tuple(data.get("std", ()))
         encoders = make_encoders(graphdef, mean=mean, std=std)
-        return ZeroShotEvaluation(self.name, evaluators, encoders)
+        return AnsweredEvaluation(self.name, evaluators, encoders)

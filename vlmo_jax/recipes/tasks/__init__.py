@@ -6,10 +6,11 @@ from ml_collections import ConfigDict
 
 from vlmo_jax.recipes.protocols import TaskRecipe
 from vlmo_jax.recipes.tasks.albef_pretrain import AlbefPretrainRecipe
+from vlmo_jax.recipes.tasks.caption import CaptionRecipe
 from vlmo_jax.recipes.tasks.classify import ClassifyRecipe
 from vlmo_jax.recipes.tasks.image_pretrain import ImagePretrainRecipe
 from vlmo_jax.recipes.tasks.nlvr2 import Nlvr2Recipe
-from vlmo_jax.recipes.tasks.pair_pretrain import PairPretrainRecipe
+from vlmo_jax.recipes.tasks.pair_pretrain import OneBranchPretrainRecipe, PairPretrainRecipe
 from vlmo_jax.recipes.tasks.ranking import RankingRecipe
 from vlmo_jax.recipes.tasks.retrieval import RetrievalMatchingRecipe, RetrievalTaskRecipe
 from vlmo_jax.recipes.tasks.text_pretrain import TextPretrainRecipe
@@ -21,6 +22,7 @@ from vlmo_jax.recipes.tasks.vse_infinity import TripletRecipe
 
 TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "pair_pretrain": PairPretrainRecipe,
+    "one_branch_pretrain": OneBranchPretrainRecipe,
     "albef_pretrain": AlbefPretrainRecipe,
     "text_pretrain": TextPretrainRecipe,
     "image_pretrain": ImagePretrainRecipe,
@@ -29,6 +31,7 @@ TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "classify": ClassifyRecipe,
     "vqa": VqaRecipe,
     "nlvr2": Nlvr2Recipe,
+    "caption": CaptionRecipe,
     "ranking": RankingRecipe,
     "retrieval": RetrievalTaskRecipe,
     "retrieval_matching": RetrievalMatchingRecipe,

@@ -6,7 +6,7 @@ from pathlib import Path
 from vlmo_jax.commands.config_errors import multiple, require
 from vlmo_jax.commands.fields import Extra, Flag, Kind, Number, Whole
 from vlmo_jax.input.text.masked_rows import check_text_sizes
-from vlmo_jax.models.flops import pair_pretrain_flops
+from vlmo_jax.models.flops import one_branch_pretrain_flops, pair_pretrain_flops
 from vlmo_jax.recipes.tasks.settings import (
     CHUNK,
     WEIGHT,
@@ -14,8 +14,8 @@ from vlmo_jax.recipes.tasks.settings import (
     check_contrast_chunk,
     check_heads,
 )
-from vlmo_jax.tasks.abilities import PretrainsOnPairs
-from vlmo_jax.tasks.pair_pretrain import PairPretrainTask
+from vlmo_jax.tasks.abilities import PretrainsByOneBranch, PretrainsOnPairs
+from vlmo_jax.tasks.pair_pretrain import OneBranchPretrainTask, PairPretrainTask
 
 
 class PairPretrainRecipe(Settings):
@@ -30,7 +30,10 @@ class PairPretrainRecipe(Settings):
         "easier_negatives": Extra(Number(low=0, high=1)),
         "contrast_chunk": CHUNK,
     }
-    needs = PretrainsOnPairs
+    needs: type = PretrainsOnPairs
+    heads: tuple[str, ...] = ("itc", "itm", "mlm")
+    made: type[PairPretrainTask] = PairPretrainTask
+    flops = staticmethod(pair_pretrain_flops)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -40,7 +43,7 @@ class PairPretrainRecipe(Settings):
     def check(self, batch_shards: int) -> None:
         """See `protocols.TaskRecipe`."""
         model, data = self.config.model, self.config.data
-        check_heads(self.config, "task", ("itc", "itm", "mlm"))
+        check_heads(self.config, "task", self.heads)
         check_text_sizes(model.text_length, data.max_masked_tokens)
         if self.config.mode == "train":
             require(
@@ -64,7 +67,7 @@ class PairPretrainRecipe(Settings):
     def make(self) -> PairPretrainTask:
         """See `protocols.TaskRecipe`."""
         data = self.config.data
-        return PairPretrainTask(
+        return self.made(
             mean=tuple(data.mean), std=tuple(data.std), dropout=self.dropout, **self.weights
         )
 
@@ -73,7 +76,7 @@ class PairPretrainRecipe(Settings):
         share = (self.config.task.get("num_fused", 0) or self.config.batch_size) / (
             self.config.batch_size
         )
-        return pair_pretrain_flops(self.config.model, self.config.data, share)
+        return self.flops(self.config.model, self.config.data, share)
 
     def next_step(self, workdir: Path) -> str:
         """See `protocols.TaskRecipe`."""
@@ -82,3 +85,12 @@ class PairPretrainRecipe(Settings):
             " --captions FILE, then add\n  --config.mode=eval --config.evals.retrieval.source=DIR"
             f" --workdir={workdir} to the command of this run."
         )
+
+
+class OneBranchPretrainRecipe(PairPretrainRecipe):
+    """The same with one contrastive branch; see `protocols.TaskRecipe`."""
+
+    needs = PretrainsByOneBranch
+    heads = ("retrieval", "itm", "mlm")
+    made = OneBranchPretrainTask
+    flops = staticmethod(one_branch_pretrain_flops)

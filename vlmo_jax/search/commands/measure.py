@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlmo_jax.search.about import DTYPES, Origin
+from vlmo_jax.search.demo.bundled import model_folder
 
 if TYPE_CHECKING:
     from vlmo_jax.search.questions import Query
@@ -36,11 +37,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", required=True, metavar="DIR", help="as vlmo_jax.load takes it")
+    parser.add_argument(
+        "--model", required=True, metavar="DIR", type=model_folder, help="as of `index`"
+    )
     parser.add_argument("--pictures", type=int, default=100_000, metavar="N")
     parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0])
     parser.add_argument("--json", action="store_true", help="print it as JSON")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.pictures < 10:
+        parser.error(f"--pictures={args.pictures} must be 10 or more")
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:

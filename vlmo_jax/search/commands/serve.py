@@ -6,8 +6,8 @@ python -m vlmo_jax.search serve INDEX
     python -m vlmo_jax.search serve INDEX --name=pictures.example.org    # behind a proxy
 
 Only programs of this machine can ask it, unless --host says otherwise; then whoever reaches the
-machine can look at all pictures of the index, and at nothing else. Ctrl-C stops it. What has been
-indexed since it was started is seen once it is started again.
+machine can look at all pictures of the index, and at nothing else. Ctrl-C stops it. When the
+index is renewed meanwhile, the server goes over to it within some seconds.
 
 Programs ask /search?text=a+red+heart; /openapi.json describes all, and docs/SEARCH.md shows it.
 """

@@ -24,6 +24,7 @@ from vlmo_jax.search.engine.found import Found, no_rows
 # a program is compiled for each.
 _BATCHES = (8, 64)
 _BFLOAT16 = jnp.bfloat16
+_SHARE_OF_FREE = 0.8
 
 
 class UnfitVectorsError(UserError, ValueError):
@@ -44,7 +45,8 @@ class ExactSearch:
 
     Args:
         vectors: float16 or float32 [N, D], finite; an array or a memory-mapped file, which is read
-            window by window. Accelerators keep it where half of their memory suffices.
+            window by window. Accelerators keep it where half of their memory, and most of what is
+            free of it, suffices.
         mesh: whose devices share the rows; None: all of this process.
 
     Raises:
@@ -76,8 +78,11 @@ class ExactSearch:
 
     def _fits(self) -> bool:
         device = self._mesh.devices.flat[0]
-        limit = (device.memory_stats() or {}).get("bytes_limit", 0)
-        return device.platform != "cpu" and self._bits.nbytes / self._mesh.size < limit / 2
+        memory = device.memory_stats() or {}
+        limit = memory.get("bytes_limit", 0)
+        free = limit - memory.get("bytes_in_use", 0)  # another index may be searched meanwhile
+        needed = self._bits.nbytes / self._mesh.size
+        return device.platform != "cpu" and needed < min(limit / 2, _SHARE_OF_FREE * free)
 
     def _keep(self) -> list[jax.Array]:
         return [self._put(window) for window in self._windows]

@@ -12,20 +12,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 
 from vlmo_jax.commands.endings import UserError
-from vlmo_jax.search.queries import Searcher
 from vlmo_jax.search.server.guards import App, Guards
 from vlmo_jax.search.server.limits import Limits, RefusalError
 from vlmo_jax.search.server.metrics import Metrics
 from vlmo_jax.search.server.routes import Routes
+from vlmo_jax.search.server.served import Newest
 
 _log = logging.getLogger(__name__)
 _WORDS = {404: "There is nothing at this address.", 405: "This address is not asked in this way."}
 
 
 def make_app(
-    searcher: Searcher,
+    newest: Newest,
     *,
-    can_match: bool,
     limits: Limits,
     names: Collection[str] = (),
     is_local: bool = True,
@@ -33,24 +32,25 @@ def make_app(
     """The application that a server runs.
 
     Args:
-        searcher: of an index and its model.
-        can_match: whether the model judges matches.
+        newest: index, with its model.
         limits: bounds.
         names: under which it may be addressed, beside those of this machine itself.
         is_local: whether it listens to this machine alone.
     """
     metrics = Metrics()
-    routes = Routes(searcher, limits, metrics, can_match)
+    routes = Routes(newest, limits, metrics)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        worker = asyncio.create_task(routes.batcher.work())
+        works = (routes.batcher.work(), newest.watch(limits.look_seconds))
+        workers = [asyncio.create_task(work) for work in works]
         try:
             yield
         finally:
-            worker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await worker
+            for worker in workers:
+                worker.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await worker
 
     app = FastAPI(
         title="Search over pictures",

@@ -42,6 +42,7 @@ class Limits:
         body_seconds: in which its body has to come.
         answer_seconds: in which a query has to be answered.
         send_seconds: in which a client has to take some more of an answer.
+        look_seconds: between two looks for a newer index.
         stop_seconds: for requests under way when the server stops.
     """
 
@@ -58,4 +59,5 @@ class Limits:
     body_seconds: float = 30
     answer_seconds: float = 30
     send_seconds: float = 30
+    look_seconds: float = 2
     stop_seconds: int = 5

@@ -14,7 +14,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from vlmo_jax.search import questions
-from vlmo_jax.search.queries import Searcher
 from vlmo_jax.search.questions import Hit, QueryError, Term
 from vlmo_jax.search.server.asked import (
     RESULTS,
@@ -30,6 +29,7 @@ from vlmo_jax.search.server.batching import Batcher
 from vlmo_jax.search.server.catalogue import Catalogue, result_of
 from vlmo_jax.search.server.limits import Limits, RefusalError, busy
 from vlmo_jax.search.server.metrics import Metrics
+from vlmo_jax.search.server.served import Newest
 from vlmo_jax.search.server.uploads import Uploads, read_upload
 
 _PAGE = {
@@ -72,18 +72,14 @@ class Routes:
     """The routes of a server over one index.
 
     Args:
-        searcher: of the index and its model.
+        newest: index, with its model.
         limits: bounds.
         metrics: counts.
-        can_match: whether the model judges matches.
     """
 
-    def __init__(
-        self, searcher: Searcher, limits: Limits, metrics: Metrics, can_match: bool
-    ) -> None:
-        self._searcher, self._limits, self._metrics = searcher, limits, metrics
-        self._catalogue, self._uploads = Catalogue(searcher.index, can_match), Uploads(limits)
-        self._can_match, self._started = can_match, time.monotonic()
+    def __init__(self, newest: Newest, limits: Limits, metrics: Metrics) -> None:
+        self._newest, self._limits, self._metrics = newest, limits, metrics
+        self._uploads, self._started = Uploads(limits), time.monotonic()
         self._decoding, self._coming = asyncio.Semaphore(1), 0
         self.batcher = Batcher[questions.Query, list[Hit] | QueryError](
             self._search_many,
@@ -92,7 +88,7 @@ class Routes:
             seconds=limits.answer_seconds,
             told=metrics.batch_queries.observe,
         )
-        metrics.watch("pictures", "Pictures of the index.", lambda: len(searcher.index))
+        metrics.watch("pictures", "Pictures of the index.", self._count)
         metrics.watch("waiting", "Queries that wait.", lambda: self.batcher.waiting)
         metrics.watch("uploads", "Uploaded pictures that are kept.", lambda: len(self._uploads))
 
@@ -128,14 +124,15 @@ class Routes:
     async def search(self, asked: Annotated[Asked, Query()]) -> Answer:
         """Finds pictures by texts and pictures."""
         begin = time.perf_counter()
-        terms, pictures, cut = self._terms(asked), self._named(asked), []
+        searcher, catalogue = self._newest.now
+        terms, pictures, cut = self._terms(asked), _named(asked, catalogue), []
         last = asked.skip + asked.count
         if terms:
             query = self._query(asked, terms)
-            cut = self._searcher.cut_texts(query)
+            cut = searcher.cut_texts(query)
             hits = (await self._ask(query))[asked.skip :]
         else:
-            hits = await run_in_threadpool(self._catalogue.newest, asked)
+            hits = await run_in_threadpool(catalogue.newest, asked)
         return Answer(
             results=[result_of(hit) for hit in hits[: asked.count]],
             next=last if len(hits) > asked.count and last < RESULTS else None,
@@ -154,9 +151,8 @@ class Routes:
         try:
             data = await _picture_of(request)
             async with self._decoding:
-                upload = await run_in_threadpool(
-                    read_upload, data, self._searcher.model.preprocess, self._limits
-                )
+                preprocess = self._newest.now.searcher.model.preprocess
+                upload = await run_in_threadpool(read_upload, data, preprocess, self._limits)
         finally:
             self._coming -= 1
         asked = filters.model_dump(mode="json", exclude_unset=True)
@@ -168,12 +164,12 @@ class Routes:
 
     def thumbnail(self, picture_id: Id, v: str | None = None) -> Response:
         """A small JPEG of a picture of the index. With `v`, as in results, it may be kept."""
-        data = self._catalogue.thumbnail(picture_id)
+        data = self._newest.now.catalogue.thumbnail(picture_id)
         return Response(data, media_type="image/jpeg", headers=_KEEP if v else _ASK_AGAIN)
 
     def original(self, picture_id: Id) -> FileResponse:
         """The file of a picture of the index."""
-        path, kind = self._catalogue.original(picture_id)
+        path, kind = self._newest.now.catalogue.original(picture_id)
         return FileResponse(path, media_type=kind, headers=_ASK_AGAIN)
 
     async def uploaded(self, upload_id: Id) -> Response:
@@ -183,13 +179,13 @@ class Routes:
 
     def about(self) -> AboutAnswer:
         """What can be searched."""
-        return self._catalogue.about
+        return self._newest.now.catalogue.about
 
     async def health(self) -> Health:
         """How the server is."""
         return Health(
             status="ok",
-            pictures=len(self._searcher.index),
+            pictures=self._count(),
             waiting=self.batcher.waiting,
             seconds=round(time.monotonic() - self._started, 1),
         )
@@ -198,12 +194,15 @@ class Routes:
         """Counters in the text form of Prometheus."""
         return Response(self._metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    def _count(self) -> int:
+        return len(self._newest.now.searcher.index)
+
     def _search_many(self, asked: list[questions.Query]) -> Sequence[list[Hit] | QueryError]:
         with self._metrics.search_seconds.time():
-            return self._searcher.search_many(asked)
+            return self._newest.now.searcher.search_many(asked)
 
     def _query(self, asked: Asked, terms: list[Term]) -> questions.Query:
-        if asked.rerank and not self._can_match:
+        if asked.rerank and not self._newest.can_match:
             raise RefusalError(422, "rerank: the model of this index has no head that judges it.")
         return questions.Query(
             terms=terms,
@@ -232,13 +231,14 @@ class Routes:
             *(Term(1.0, image=image) for image in uploads),
         ]
 
-    def _named(self, asked: Asked) -> list[NamedPicture]:
-        name = self._catalogue.name
-        return [
-            *(NamedPicture(kind="like", id=one, name=name(one)) for one in asked.like),
-            *(NamedPicture(kind="unlike", id=one, name=name(one)) for one in asked.unlike),
-            *(NamedPicture(kind="upload", id=one, name="your picture") for one in asked.upload),
-        ]
+
+def _named(asked: Asked, catalogue: Catalogue) -> list[NamedPicture]:
+    name = catalogue.name
+    return [
+        *(NamedPicture(kind="like", id=one, name=name(one)) for one in asked.like),
+        *(NamedPicture(kind="unlike", id=one, name=name(one)) for one in asked.unlike),
+        *(NamedPicture(kind="upload", id=one, name="your picture") for one in asked.upload),
+    ]
 
 
 async def _picture_of(request: Request) -> bytes:

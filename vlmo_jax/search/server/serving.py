@@ -20,19 +20,15 @@ from PIL import Image
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.commands.limits import raise_open_files
 from vlmo_jax.commands.signals import ending_at_once, watching
-from vlmo_jax.inference.heads import UnfitModelError, require_head
-from vlmo_jax.inference.model import Model
 from vlmo_jax.search.commands.models import load_model
-from vlmo_jax.search.engines import Engine
-from vlmo_jax.search.index import Index, open_index
+from vlmo_jax.search.index import open_index
 from vlmo_jax.search.queries import Searcher
-from vlmo_jax.search.questions import Query, Term
 from vlmo_jax.search.server.app import make_app
 from vlmo_jax.search.server.connections import patient_protocol
 from vlmo_jax.search.server.limits import Limits
+from vlmo_jax.search.server.served import Newest, OpenEngine, warm_up
 
 HOST, PORT = "127.0.0.1", 8000
-_PAGES = (49, 97)  # what a search for the first and the second page of the page is asked for
 _EVERYWHERE = ("0.0.0.0", "::")
 
 
@@ -111,12 +107,13 @@ def serve(
     with contextlib.ExitStack() as stack:
         stack.enter_context(ending_at_once())
         opened = stack.enter_context(open_index(index))
-        engine = None if store is None else _open_store(store, opened, stack)
+        open_engine = _no_engine if store is None else _engines_of(store, stack)
+        engine = open_engine(opened)
         searcher = Searcher(opened, load_model(model, opened.about, tokenizer), engine)
         warm_up(searcher)
         address = _address(host, listening)
         server = make_server(
-            searcher,
+            Newest(searcher, open_engine),
             names=[*names, host, *([] if is_local(host) else [socket.gethostname()])],
             is_local=is_local(host),
             limits=limits or Limits(),
@@ -129,7 +126,7 @@ def serve(
 
 
 def make_server(
-    searcher: Searcher,
+    newest: Newest,
     *,
     limits: Limits,
     names: Collection[str] = (),
@@ -139,18 +136,12 @@ def make_server(
     """A server that does not run yet.
 
     Args:
-        searcher: of an index and its model.
+        newest: index, with its model.
         limits: bounds.
         names, is_local: see `make_app`.
         ready: called once it answers.
     """
-    app = make_app(
-        searcher,
-        can_match=can_match(searcher.model),
-        limits=limits,
-        names=names,
-        is_local=is_local,
-    )
+    app = make_app(newest, limits=limits, names=names, is_local=is_local)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # clients' mistakes are no news
     config = uvicorn.Config(
         app,
@@ -207,32 +198,17 @@ def is_local(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def can_match(model: Model) -> bool:
-    """Whether a model judges matches of pictures and texts."""
-    try:
-        require_head("itm", model.params, "it")
-    except UnfitModelError:
-        return False
-    return True
+def _no_engine(_: object) -> None:
+    """The engine of an index that is searched itself."""
 
 
-def warm_up(searcher: Searcher) -> None:
-    """Asks what compiles everything, so that no client waits for it."""
-    rerank = 20 if can_match(searcher.model) else 0
-    picture = Term(image=Image.new("RGB", (searcher.model.image_size,) * 2))
-    for count in _PAGES:
-        for batch in (1, 9):  # of each size that programs are compiled for
-            texts = [Term(text=f"warm {number}") for number in range(batch)]
-            searcher.search_many([Query([text, picture], top_k=count) for text in texts])
-    searcher.search_many([Query([Term(text="warm")], top_k=20, rerank=rerank)])
-
-
-def _open_store(url: str, index: Index, stack: contextlib.ExitStack) -> Engine:
+def _engines_of(url: str, stack: contextlib.ExitStack) -> OpenEngine:
     # Only now, as its client need not be installed.
     from vlmo_jax.search.engine.qdrant import open_store
     from vlmo_jax.search.engine.stored_index import search_in_store
 
-    return search_in_store(stack.enter_context(contextlib.closing(open_store(url))), index)
+    store = stack.enter_context(contextlib.closing(open_store(url)))
+    return lambda index: search_in_store(store, index)
 
 
 def _address(host: str, listening: socket.socket) -> str:
