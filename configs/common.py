@@ -102,6 +102,11 @@ WARM_STARTS["classify"] = dict(
     ),
     init_fresh=(r"(pool_norm|head)/.*",),
 )
+# A classifier may be one, too, but for its norm and its head.
+WARM_STARTS["segment"] = dict(
+    init_rules=((r"(pool_norm|head)/.*", "skip"), *WARM_STARTS["classify"]["init_rules"]),
+    init_fresh=(r"(scales|head|auxiliary_head)/.*",),
+)
 
 
 # Of a dual encoder, for comparison: no fused pass, so none of the parts that it has to itself.

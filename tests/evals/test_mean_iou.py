@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from vlmo_jax.evals.mean_iou import IGNORED, segmentation_scores, without_other
+from vlmo_jax.datasets.masks import IGNORED, without_other
+from vlmo_jax.evals.mean_iou import segmentation_scores
 
 
 def test_other_is_ignored_and_classes_count_from_zero():

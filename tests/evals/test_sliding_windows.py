@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vlmo_jax.evals.sliding_windows import average_over_windows, resized_logits, windows_over
+from vlmo_jax.evals.sliding_windows import average_over_windows, windows_over
+from vlmo_jax.layers.grids import resize_bilinear
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,6 @@ def test_each_pixel_has_the_mean_of_its_windows():
 
 def test_resizing_interpolates_between_centres():
     line = jnp.array([0.0, 4.0])[None, None, :, None]
-    np.testing.assert_allclose(resized_logits(line, (1, 4))[0, 0, :, 0], [0, 1, 3, 4])
-    np.testing.assert_allclose(resized_logits(line, (3, 1))[0, :, 0, 0], [2, 2, 2])
-    np.testing.assert_array_equal(resized_logits(line, (1, 2)), line)
+    np.testing.assert_allclose(resize_bilinear(line, (1, 4))[0, 0, :, 0], [0, 1, 3, 4])
+    np.testing.assert_allclose(resize_bilinear(line, (3, 1))[0, :, 0, 0], [2, 2, 2])
+    np.testing.assert_array_equal(resize_bilinear(line, (1, 2)), line)

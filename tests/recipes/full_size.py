@@ -25,6 +25,7 @@ SETTINGS = {
     "vilt:base,rank": ("data.source=emoji", "tokenizer=emoji", "init_from=none"),
     "finetune_caption": ("data.source=emoji", "tokenizer=emoji", "init_from=none"),
     "finetune_vqa": ("data.source=emoji_questions", "tokenizer=emoji", "init_from=none"),
+    "finetune_segment": ("data.source=emoji_masks", "init_from=none"),
     "finetune_nlvr2": ("data.source=emoji_statements", "tokenizer=emoji", "init_from=none"),
 }
 

@@ -26,12 +26,14 @@ LOSSES = {
     "finetune_retrieval": {"loss", "itc_loss"},
     "finetune_vqa": {"loss", "vqa_loss"},
     "finetune_nlvr2": {"loss", "nlvr2_loss"},
+    "finetune_segment": {"loss", "segmentation_loss", "auxiliary_loss"},
     "finetune_caption": {"loss", "caption_loss"},
 }
 KNOWN = {
     "visual_tokenizer": "tiny, dalle",
     "finetune_classify": "tiny, tiny_subgroup, base, base_plus, large, base_22k, large_22k",
     "clip": "tiny, b32, b16, l14, l14_336",
+    "finetune_segment": "tiny, base, base_22k, large, large_22k",
     "finetune_caption": "tiny, base, large",
     **dict.fromkeys((*STAGES, *FINE_TUNING), "tiny, .*base, base_plus, large"),
 }
@@ -48,6 +50,7 @@ KNOWN = {
         "finetune_classify:tiny",
         "finetune_classify:large_22k,384",
         "finetune_retrieval:tiny",
+        "finetune_segment:base,384",
         "finetune_retrieval:base,coco,384",
         "finetune_retrieval:large,flickr30k,384",
         *(

@@ -123,6 +123,22 @@ class RegionsRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class SegmentationRecord:
+    """One image, and the class of each of its pixels.
+
+    Attributes:
+        image: the encoded file, byte for byte.
+        mask: uint8 [bytes], the encoded file of the classes, byte for byte: see
+            `masks.decode_mask`. It is no image to whoever looks at images.
+        image_id: a name that no other image of the data set has.
+    """
+
+    image: bytes
+    mask: np.ndarray
+    image_id: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Parser:
     """Makes a record of what TFDS reads; can be pickled.
 
@@ -338,6 +354,23 @@ STATEMENTS = RecordKind(
     command="python -m vlmo_jax.datasets.build NLVR2 OUT --format=nlvr2",
 )
 
+SEGMENTATIONS = RecordKind(
+    marker="segmentations",
+    name="images with masks of classes",
+    record=SegmentationRecord,
+    features=Features(
+        {
+            "image": tfds.features.Image(doc="encoded file, kept byte for byte"),
+            "mask": tfds.features.Tensor(
+                shape=(None,), dtype=np.uint8, encoding="bytes", doc="encoded file of the classes"
+            ),
+            "image_id": tfds.features.Text(doc="unique in the data set"),
+        }
+    ),
+    id_field="image_id",
+    command="python -m vlmo_jax.datasets.build SRC OUT --format=image_masks",
+)
+
 
 def regions_kind(
     width: int | None = None, classes: int | None = 1, dtype: type[np.generic] = np.float32
@@ -376,5 +409,6 @@ def regions_kind(
 REGIONS = regions_kind(classes=None)
 
 KINDS: dict[str, RecordKind] = {
-    kind.marker: kind for kind in (IMAGES, TEXTS, BARE_IMAGES, QUESTIONS, STATEMENTS, REGIONS)
+    kind.marker: kind
+    for kind in (IMAGES, TEXTS, BARE_IMAGES, QUESTIONS, STATEMENTS, REGIONS, SEGMENTATIONS)
 }

@@ -25,10 +25,13 @@ _EMBEDDED = pathlib.Path(__file__).parent / "embedded"
 EMBEDDED = {"emoji": _EMBEDDED / "emoji", "openclipart": _EMBEDDED / "openclipart"}
 EMBEDDED_TEXTS = {"glosses": _EMBEDDED / "glosses"}
 # Made of the drawings when they are read; the folders hold what belongs to them.
-EMBEDDED_MADE = {name: _EMBEDDED / name for name in ("emoji_questions", "emoji_statements")}
+EMBEDDED_MADE = {
+    name: _EMBEDDED / name for name in ("emoji_questions", "emoji_statements", "emoji_masks")
+}
 _MADE_BY = {  # modules, imported when they are asked for
     "emoji_questions": "vlmo_jax.datasets.made.questions",
     "emoji_statements": "vlmo_jax.datasets.made.statements",
+    "emoji_masks": "vlmo_jax.datasets.made.masks",
 }
 _ALL_EMBEDDED = EMBEDDED | EMBEDDED_TEXTS | EMBEDDED_MADE
 # "blank:emoji_questions" is the same with a grey image in the place of each: for models that are to
@@ -183,6 +186,22 @@ def open_region_source(source: str, split: str) -> RecordSource | JoinedSource:
         FileNotFoundError, ValueError: as `open_source`.
     """
     return open_records(source, split, [records.REGIONS])
+
+
+def open_segmentation_source(source: str, split: str) -> RecordSource | JoinedSource:
+    """Opens one split of a data set of images with masks.
+
+    Args:
+        source: "emoji_masks" or a folder; several join with "+".
+        split: as of `open_source`.
+
+    Returns:
+        A sequence of `records.SegmentationRecord`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `open_source`.
+    """
+    return open_records(source, split, [records.SEGMENTATIONS])
 
 
 def open_records(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-IGNORED = 255  # label of pixels that do not count
+from vlmo_jax.datasets.masks import IGNORED
 
 
 class SegmentationScores(NamedTuple):
@@ -29,14 +29,6 @@ class SegmentationScores(NamedTuple):
     iou: np.ndarray
 
 
-def without_other(labels: np.ndarray) -> np.ndarray:
-    """Labels of SceneParse150's files (ADE20K), 0 "other" and classes from 1, as classes from 0,
-    with `IGNORED` for "other"; same shape, uint8.
-    """
-    nothing = (labels == 0) | (labels == IGNORED)
-    return np.where(nothing, IGNORED, labels.astype(np.int64) - 1).astype(np.uint8)
-
-
 def segmentation_scores(
     images: Iterable[tuple[np.ndarray, np.ndarray]], num_classes: int
 ) -> SegmentationScores:
@@ -52,13 +44,30 @@ def segmentation_scores(
 
     Source: mmsegmentation 0.11, mean_iou, which BEiT's results on ADE20K are made with.
     """
-    right, predicted, labelled = np.zeros((3, num_classes), np.int64)
+    return scores_of(count_pixels(images, num_classes))
+
+
+def count_pixels(images: Iterable[tuple[np.ndarray, np.ndarray]], num_classes: int) -> np.ndarray:
+    """What the scores are made of: pixels that are right, that are predicted and that are labelled,
+    of each class, int64 [3, K]. Arguments as of `segmentation_scores`.
+    """
+    right, predicted, labelled = counts = np.zeros((3, num_classes), np.int64)
     for prediction, label in images:
         counted = label != IGNORED
         prediction, label = prediction[counted], label[counted]
         right += _pixels(label[prediction == label], num_classes)
         predicted += _pixels(prediction, num_classes)
         labelled += _pixels(label, num_classes)
+    return counts
+
+
+def scores_of(counts: np.ndarray) -> SegmentationScores:
+    """Scores of `count_pixels`, which may be added up over images and processes.
+
+    Raises:
+        ValueError: no pixel is labelled.
+    """
+    right, predicted, labelled = counts
     if not labelled.any():
         raise ValueError("there are no labelled pixels to score")
     accuracy = _shares(right, labelled)

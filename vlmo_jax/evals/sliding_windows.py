@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 
 class Window(NamedTuple):
@@ -67,33 +66,3 @@ def average_over_windows(
         total += jnp.pad(logits.astype(jnp.float32), around)
         count = count.at[:, top:bottom, left:right].add(1)
     return total / count
-
-
-def resized_logits(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Logits at another height and width: bilinear, corners not aligned, not smoothed.
-
-    Args:
-        logits: [B, h, w, K].
-        size: height H and width W.
-
-    Returns:
-        [B, H, W, K].
-
-    Source: `torch.nn.functional.interpolate`, whose float32 places show in the fifth digit.
-    """
-    rows, columns = map(_linear_weights, logits.shape[1:3], size)
-    return jnp.einsum("yh,xw,bhwk->byxk", rows, columns, logits, precision="highest")
-
-
-def _linear_weights(size: int, new_size: int) -> np.ndarray:
-    """Weights [new_size, size] of linear interpolation, float32; beyond the border stands what
-    stands there.
-    """
-    scale = np.float64(np.float32(size) / np.float32(new_size))
-    places = (scale * (np.arange(new_size) + 0.5) - 0.5).clip(0, size - 1).astype(np.float32)
-    before = places.astype(np.int64)
-    weights = np.zeros((new_size, size), np.float32)
-    each = np.arange(new_size)
-    weights[each, before] = 1 - (places - before)
-    weights[each, np.minimum(before + 1, size - 1)] += places - before
-    return weights

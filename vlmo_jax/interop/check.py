@@ -22,6 +22,7 @@ NAME.json alone where it has no arrays:
   clip_bpe           ids that CLIP's tokenizers give texts
   nlvr2_consistency  accuracy and consistency
   beit_classify      a BEiT that classifies: states, logits, losses, gradients
+  beit_segment       a BEiT with UperNet: scales, logits, losses, gradients, running statistics
   layer_decay        factors of the rate by layer, and which parameters decay
   mixup              boxes, images and soft targets of mixup and CutMix
   segment_eval       accuracies and intersections over unions, logits of sliding windows
@@ -51,6 +52,7 @@ from vlmo_jax.commands.paths import user_path
 from vlmo_jax.interop.checks.albef import check_albef, check_momentum_after, join_step_before
 from vlmo_jax.interop.checks.beit import check_beit
 from vlmo_jax.interop.checks.beit_classify import check_beit_classify
+from vlmo_jax.interop.checks.beit_segment import check_beit_segment
 from vlmo_jax.interop.checks.byte_pairs import check_byte_pairs
 from vlmo_jax.interop.checks.captions import check_caption_metrics
 from vlmo_jax.interop.checks.clip import check_clip
@@ -81,6 +83,7 @@ CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], N
     "resize": check_resize,
     "beit": check_beit,
     "beit_classify": check_beit_classify,
+    "beit_segment": check_beit_segment,
     "dalle": check_dalle,
     "albef": check_albef,
     "albef_momentum_after": check_momentum_after,

@@ -16,6 +16,7 @@ from vlmo_jax.interop import (
     albef,
     beit,
     beit_classifier,
+    beit_segmenter,
     clip,
     dalle,
     vilbert,
@@ -185,6 +186,12 @@ FORMATS = {
         beit_classifier.read_beit_classifier,
         beit_classifier.write_beit_classifier_hf,
         beit_classifier.hints_beside,
+    ),
+    "beit_segmenter": Format(
+        beit_segmenter.read_beit_segmenter, beit_segmenter.write_beit_segmenter
+    ),
+    "beit_segmenter_hf": Format(
+        beit_segmenter.read_beit_segmenter, beit_segmenter.write_beit_segmenter_hf
     ),
     "dalle": Format(read_dalle, write_dalle),
     "vilbert": Format(vilbert.read_vilbert, vilbert.write_vilbert),

@@ -1,6 +1,6 @@
 """Batch normalisation over the rows of the whole batch, on every mesh."""
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +48,13 @@ class BatchNorm(nnx.Module):
         y = centred * per_row(jax.lax.rsqrt(variance + EPSILON) * self.scale[...], x)
         return y + per_row(self.bias[...], y)
 
+    def learn(self, x: jax.Array) -> jax.Array:
+        """As a call by the statistics of `x` itself; moves the running ones of this module."""
+        moved = jax.lax.stop_gradient(self.moved(x))
+        self.running_mean[...] = moved["running_mean"]
+        self.running_variance[...] = moved["running_variance"]
+        return self(x, by_batch=True)
+
     def moved(self, x: jax.Array) -> Statistics:
         """The running statistics after a batch `x` [..., D]; the variance is the unbiased one."""
         mean, variance = batch_statistics(x.astype(jnp.float32))
@@ -57,6 +64,13 @@ class BatchNorm(nnx.Module):
             running_mean=(1 - MOMENTUM) * self.running_mean[...] + MOMENTUM * mean,
             running_variance=(1 - MOMENTUM) * self.running_variance[...] + MOMENTUM * variance,
         )
+
+
+def running_statistics(model: nnx.Module) -> dict[str, Any]:
+    """The running statistics of all such norms of a model: a part of the tree of its parameters."""
+    flat = nnx.traversals.flatten_mapping(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+    names = Statistics.__annotations__
+    return nnx.traversals.unflatten_mapping({p: x for p, x in flat.items() if p[-1] in names})
 
 
 def batch_statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -22,6 +22,7 @@ class Conv(nnx.Module):
         in_features, out_features: channels.
         size: of the square kernel, odd.
         axes: logical axes of the kernel's channels, in and out.
+        use_bias: whether there is a bias.
         dtype: compute type.
     """
 
@@ -32,6 +33,7 @@ class Conv(nnx.Module):
         size: int,
         *,
         axes: tuple[str | None, str | None] = (None, "embed"),
+        use_bias: bool = True,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
@@ -40,7 +42,9 @@ class Conv(nnx.Module):
         self.kernel = param(
             normal, (size, size, in_features, out_features), (None, None, *axes), rngs
         )
-        self.bias = param(nnx.initializers.zeros, (out_features,), axes[1:], rngs)
+        self.bias = (
+            param(nnx.initializers.zeros, (out_features,), axes[1:], rngs) if use_bias else None
+        )
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, h, w, in] -> [B, h, w, out] in the compute type."""
@@ -51,6 +55,37 @@ class Conv(nnx.Module):
             y = jax.lax.conv_general_dilated(
                 x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
             )
+        return y if self.bias is None else y + per_row(self.bias[...].astype(self.dtype), y)
+
+
+class Doubling(nnx.Module):
+    """Each place becomes 2x2 places, each by a matrix of its own: a transposed convolution of size
+    and stride 2. The kernel [2, 2, in, out] starts normal with deviation 1 / sqrt(in).
+
+    Args:
+        in_features, out_features: channels.
+        dtype: compute type.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.dtype = dtype
+        normal = nnx.initializers.normal(1 / math.sqrt(in_features))
+        axes = (None, None, "embed", "mlp")
+        self.kernel = param(normal, (2, 2, in_features, out_features), axes, rngs)
+        self.bias = param(nnx.initializers.zeros, (out_features,), axes[3:], rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, h, w, in] -> [B, 2 h, 2 w, out] in the compute type."""
+        x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
+        batch, height, width, _ = x.shape
+        y = jnp.einsum("bhwi,uvio->bhuwvo", x, kernel).reshape(batch, 2 * height, 2 * width, -1)
         return y + per_row(self.bias[...].astype(self.dtype), y)
 
 

@@ -20,6 +20,7 @@ from vlmo_jax.models import (
     dvae,
     flops,
     memory,
+    segmenter,
     vilbert,
     vilbert_fields,
     vilt,
@@ -101,6 +102,13 @@ MODELS = {
         classifier.check_sizes,
         memory.count_image_classifier,
         memory.values_of_transformer,
+    ),
+    "image_segmenter": ModelKind(
+        segmenter.ImageSegmenter,
+        segmenter.FIELDS,
+        segmenter.check_sizes,
+        segmenter.count_params,
+        segmenter.values_at_once,
     ),
     "discrete_vae": ModelKind(
         dvae.DiscreteVAE,

@@ -5,11 +5,12 @@ sums, each divided by the count of the whole: tasks give sums and counts, and ne
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-Scalars = Mapping[str, jax.Array | float]
+Scalars = Mapping[str, Any]
 
 
 def weighted_total(sums: Scalars, counts: Scalars, weights: Mapping[str, float]) -> jax.Array:
@@ -29,6 +30,12 @@ def weighted_total(sums: Scalars, counts: Scalars, weights: Mapping[str, float])
     return total
 
 
-def shares(sums: Scalars, counts: Scalars) -> dict[str, jax.Array]:
-    """Each sum over the count of the whole batch: what is added up over the parts is the mean."""
-    return {name: jnp.asarray(total / counts[name]) for name, total in sums.items()}
+def shares(sums: Scalars, counts: Scalars) -> dict[str, Any]:
+    """Each sum, or tree of sums, over the count of the whole batch: what is added up over the parts
+    is the mean.
+    """
+
+    def share(name: str, sums: Any) -> Any:
+        return jax.tree.map(lambda total: jnp.asarray(total / counts[name]), sums)
+
+    return {name: share(name, total) for name, total in sums.items()}

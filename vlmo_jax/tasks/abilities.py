@@ -28,6 +28,19 @@ class ClassifiesImages(Protocol):
 
 
 @runtime_checkable
+class SegmentsImages(Protocol):
+    """A model that gives places of an image a class."""
+
+    def class_maps(self, image: jax.Array) -> jax.Array:
+        """[B, S, S, 3] -> logits of classes [B, h, w, K]."""
+
+    def learn_class_maps(self, image: jax.Array, key: jax.Array | None = None) -> Any:
+        """As `class_maps`, in training: logits `main` and `auxiliary`, by the statistics of the
+        batch, which move the running ones of the model.
+        """
+
+
+@runtime_checkable
 class EncodesText(Protocol):
     """A model for masked language modelling on text alone."""
 

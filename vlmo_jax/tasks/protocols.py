@@ -14,6 +14,9 @@ import jax
 Batch = Mapping[str, jax.Array]
 Build = Callable[[Any], Any]  # parameters that train -> model
 Metrics = dict[str, jax.Array]
+# Among what losses give beside metrics: a tree like `Prepared.settled` of what they found on their
+# way, summed and counted as they are.
+SETTLED = "settled"
 
 
 class Prepared(NamedTuple):

@@ -21,7 +21,10 @@ from vlmo_jax.parallel.sharding import (
     param_shardings,
     replicated,
 )
-from vlmo_jax.tasks.protocols import Task
+from vlmo_jax.tasks.protocols import (
+    SETTLED,
+    Task,
+)
 from vlmo_jax.training.averaging import update_average
 from vlmo_jax.training.optimizer import Optimizer
 
@@ -83,13 +86,15 @@ class Update:
 
         with jax.named_scope("gradients"):
             grads, metrics = self.task.gradients(build, trainable, prepared, key, self.accumulation)
+        found: Any = metrics.pop(SETTLED, {})
+        settled = {**prepared.settled, **found}
         with jax.named_scope("optimizer"):
             updates, moments = optimizer.transform.update(grads, state.opt_state, trainable)
         metrics["grad_norm"] = optax.tree.norm(grads)
         metrics["learning_rate"] = optimizer.schedule(state.step)
         updated = optax.apply_updates(trainable, updates)
         metrics[FINITE] = _all_finite(updated)
-        params = _settle(optimizer.insert(state.params, updated), prepared.settled)
+        params = _settle(optimizer.insert(state.params, updated), settled)
         extra = dict(prepared.extra)
         if optimizer.ema_decay:
             extra[AVERAGED] = update_average(state.extra[AVERAGED], params, optimizer.ema_decay)

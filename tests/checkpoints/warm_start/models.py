@@ -38,6 +38,11 @@ def make_model(stage, **model):
         texts = ("text_length", "text_positions", "vocab_size")
         fields = {name: value for name, value in fields.items() if name not in texts}
         return build.model_maker({"kind": "image_classifier", **fields, "num_classes": 3})
+    if stage == "segment":
+        texts = ("text_length", "text_positions", "vocab_size")
+        fields = {name: value for name, value in fields.items() if name not in texts}
+        heads = {"num_classes": 3, "blocks": (0, 0, 1, 2), "head_channels": 4}
+        return build.model_maker({"kind": "image_segmenter", **fields, **heads})
     return build.model_maker({"kind": "vlmo", **fields, **STAGES[stage]})
 
 

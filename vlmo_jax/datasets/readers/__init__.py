@@ -84,6 +84,10 @@ FORMATS: dict[str, Format] = {
     "bottom_up_tsv": Format(
         f"{_HERE}.region_tables:BottomUpReader", "regions of bottom-up attention's tables"
     ),
+    "image_masks": Format(
+        f"{_HERE}.image_masks:ImageMasksReader",
+        "images with masks of classes in folders, such as ADE20K",
+    ),
     "imagenet": Format(
         f"{_HERE}.imagenet:ImagenetReader", "ImageNet-1k, each image with its class"
     ),

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vlmo_jax.evals.mean_iou import segmentation_scores, without_other
-from vlmo_jax.evals.sliding_windows import average_over_windows, resized_logits, windows_over
+from vlmo_jax.datasets.masks import without_other
+from vlmo_jax.evals.mean_iou import segmentation_scores
+from vlmo_jax.evals.sliding_windows import average_over_windows, windows_over
 from vlmo_jax.interop.checks.reference import OUTPUT_TOLERANCE, Arrays, Info
+from vlmo_jax.layers.grids import resize_bilinear
 
 SCORE_TOLERANCE = 1e-12
 
@@ -55,7 +57,7 @@ def _check_logits(arrays: Arrays, case: Info, report: Any) -> None:
 
     images = jnp.asarray(arrays[f"{prefix}image"].transpose(0, 2, 3, 1))
     logits = average_over_windows(predict, images, case["crop"], case["stride"])
-    resized = resized_logits(logits, case["original"])
+    resized = resize_bilinear(logits, case["original"])
     for name, ours in (("logits", logits), ("logits_at_original_size", resized)):
         theirs = arrays[prefix + name].transpose(0, 2, 3, 1)
         report.compare(prefix + name, ours, theirs, OUTPUT_TOLERANCE)

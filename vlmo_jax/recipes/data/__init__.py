@@ -10,6 +10,7 @@ from vlmo_jax.recipes.data.masked_images import MaskedImagesData
 from vlmo_jax.recipes.data.pairs import PairsData
 from vlmo_jax.recipes.data.questions import QuestionsData
 from vlmo_jax.recipes.data.regions import RegionPairsData
+from vlmo_jax.recipes.data.segmentations import SegmentationsData
 from vlmo_jax.recipes.data.statements import StatementsData
 from vlmo_jax.recipes.data.texts import TextsData
 from vlmo_jax.recipes.protocols import Data
@@ -21,6 +22,7 @@ DATA: dict[str, Callable[[ConfigDict], Data]] = {
     "masked_images": MaskedImagesData,
     "images": ImagesData,
     "classes": ClassesData,
+    "segmentations": SegmentationsData,
     "questions": QuestionsData,
     "statements": StatementsData,
 }

@@ -12,6 +12,7 @@ from vlmo_jax.recipes.evaluations.masked_text import MaskedTextRecipe
 from vlmo_jax.recipes.evaluations.nlvr2 import Nlvr2EvaluationRecipe
 from vlmo_jax.recipes.evaluations.reconstruction import ReconstructionRecipe
 from vlmo_jax.recipes.evaluations.retrieval import RetrievalRecipe
+from vlmo_jax.recipes.evaluations.segmentation import SegmentationRecipe
 from vlmo_jax.recipes.evaluations.vqa import VqaEvaluationRecipe
 from vlmo_jax.recipes.evaluations.zero_shot import ZeroShotRecipe
 from vlmo_jax.recipes.protocols import Data, EvaluationRecipe, TaskRecipe
@@ -26,5 +27,6 @@ EVALUATIONS: dict[str, Callable[[str, ConfigDict, Data, TaskRecipe], EvaluationR
     "nlvr2": Nlvr2EvaluationRecipe,
     "caption": CaptionEvaluationRecipe,
     "classification": ClassificationRecipe,
+    "segmentation": SegmentationRecipe,
     "zero_shot": ZeroShotRecipe,
 }

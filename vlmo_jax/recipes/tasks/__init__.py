@@ -13,6 +13,7 @@ from vlmo_jax.recipes.tasks.nlvr2 import Nlvr2Recipe
 from vlmo_jax.recipes.tasks.pair_pretrain import OneBranchPretrainRecipe, PairPretrainRecipe
 from vlmo_jax.recipes.tasks.ranking import RankingRecipe
 from vlmo_jax.recipes.tasks.retrieval import RetrievalMatchingRecipe, RetrievalTaskRecipe
+from vlmo_jax.recipes.tasks.segment import SegmentRecipe
 from vlmo_jax.recipes.tasks.text_pretrain import TextPretrainRecipe
 from vlmo_jax.recipes.tasks.vilbert_pretrain import VilbertPretrainRecipe
 from vlmo_jax.recipes.tasks.vilt_pretrain import ViltPretrainRecipe
@@ -29,6 +30,7 @@ TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "visual_tokenizer": VisualTokenizerRecipe,
     "vilt_pretrain": ViltPretrainRecipe,
     "classify": ClassifyRecipe,
+    "segment": SegmentRecipe,
     "vqa": VqaRecipe,
     "nlvr2": Nlvr2Recipe,
     "caption": CaptionRecipe,
