@@ -300,5 +300,6 @@ def defaults():
         )
     )
     config.log_every = 50
+    config.compilation_cache = True  # keep compiled programs for the next start, where it is safe
     config.profile = ()  # (first, last) of the steps to trace into the work folder; () for none
     return config

@@ -70,6 +70,7 @@ def get_config(arg="tiny"):
             crop_share=0.875,  # of the shorter side that the middle takes
             crop_scale=(0.08, 1.0),
             flip=True,
+            fast_views=False,  # in less time, with pixels that differ a little
             color_jitter=(0.4, 0.4, 0.4, 0.0),
             randaugment=(2, 9),  # operations and magnitude, 0 to 10; () for none
             randaugment_fill=(128, 128, 128),

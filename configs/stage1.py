@@ -47,6 +47,7 @@ def get_config(arg="tiny"):
             tokenizer_image_size=0,  # side of the visual tokenizer's view; it has one code a patch
             crop_scale=(0.08, 1.0),
             flip=True,
+            fast_views=False,  # in less time, with pixels that differ a little
             color_jitter=(
                 0.4,
                 0.4,

@@ -49,6 +49,7 @@ def get_config(arg="tiny"):
             captions="text",  # text | text_and_keywords
             crop_scale=(0.5, 1.0),
             flip=True,
+            fast_views=False,  # in less time, with pixels that differ a little
             randaugment=(2, 7),  # operations, magnitude; () for none
             randaugment_fill=(128, 128, 128),  # colour of uncovered corners
             color_jitter=(),  # strengths of brightness, contrast, saturation, hue; () for none

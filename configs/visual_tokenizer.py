@@ -46,6 +46,7 @@ def get_config(arg="tiny"):
             weights=(),  # of the data sets that source joins by "+"; (): all records alike
             crop_scale=(0.5, 1.0),
             flip=True,
+            fast_views=False,  # in less time, with pixels that differ a little
             **common.loading(),
         )
     )

@@ -7,6 +7,7 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # nothing goes to anybody's home
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # a missing axis is a mistake until it is written
 XLA_FLAGS = ["--xla_backend_optimization_level=0"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):

@@ -19,6 +19,7 @@ import pytest
 
 from tests.paths import ROOT
 from tests.run_commands import run_commands
+from vlmo_jax.main import say_cache
 
 STEPS, EVERY = 60, 20
 DEADLINE = 600  # seconds, on however busy a machine
@@ -359,3 +360,11 @@ def test_wrong_arguments_end_in_one_line(environment, tmp_path):
             and "Traceback" not in ended.log
         )
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_it_says_where_compiled_programs_are_kept(capsys):
+    say_cache(None)
+    assert not capsys.readouterr().out
+    say_cache("/somewhere/compiled")
+    said = capsys.readouterr().out
+    assert "/somewhere/compiled" in said and "config.compilation_cache=False" in said

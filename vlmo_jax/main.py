@@ -15,6 +15,7 @@ import pathlib
 import signal
 import sys
 
+import jax
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -24,7 +25,9 @@ from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.limits import raise_open_files
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.commands.signals import ending_at_once
+from vlmo_jax.parallel.compilation_cache import keep_programs
 from vlmo_jax.parallel.distributed import leaving_alone, start_distributed
+from vlmo_jax.reports.metrics import announce
 from vlmo_jax.training.evaluate import evaluate
 from vlmo_jax.training.loop import train
 
@@ -49,6 +52,15 @@ def default_workdir(recipe: str) -> pathlib.Path:
     return pathlib.Path("runs") / name
 
 
+def say_cache(folder: str | None) -> None:
+    """Says where compiled programs are kept, if they are."""
+    if folder is not None and jax.process_index() == 0:
+        announce(
+            f"Compiled programs are kept in {folder} for the next start; to do without, set"
+            " config.compilation_cache=False"
+        )
+
+
 @told_in_one_line()
 def main(argv: list[str]) -> None:
     """Trains or evaluates the recipe of the command line.
@@ -67,6 +79,8 @@ def main(argv: list[str]) -> None:
     )
     with ending_at_once(), leaving_alone():
         start_distributed()
+        if CONFIG.value.get("compilation_cache", True):
+            say_cache(keep_programs())
         finished = True
         if CONFIG.value.mode == "eval":
             evaluate(CONFIG.value, workdir)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import stage1, stage2, stage3
 from tests import tiny
 from tests.recipes.shapes import assert_fits
 from tests.run_commands import run_commands
@@ -138,6 +139,29 @@ def test_input_report():
     config.data.update(num_workers=0, num_threads=1)
     record = data.benchmark_data(config, seconds=0.01).record
     assert record["source"] == "emoji" and record["records_per_second"]["all, pipeline"] > 0
+    assert {"decode", "crop, resize, flip"} <= record["milliseconds_a_record"].keys()
+
+
+@pytest.mark.parametrize(
+    ("make", "work"), [(stage1.get_config, "hidden patches"), (stage2.get_config, "read")]
+)
+def test_input_of_stages_without_pairs(make, work):
+    config = make()
+    config.update(batch_size=4)
+    config.data.update(num_workers=0, num_threads=1, prefetch=1)
+    record = data.benchmark_data(config, seconds=0.01).record
+    assert record["milliseconds_a_record"][work] > 0
+
+
+def test_input_of_a_recipe_without_data_reads_made_photographs(monkeypatch):
+    monkeypatch.setattr(data, "_PHOTOGRAPHS", 3)
+    config = stage3.get_config("base")
+    config.update(batch_size=2)
+    config.data.update(num_workers=0, num_threads=1, prefetch=1)
+    assert data.benchmark_data(config, seconds=0.01).record["source"] == data.PHOTOS
+    config.data.kind = "questions"
+    with pytest.raises(ConfigError, match="config.data.source is not set"):
+        data.benchmark_data(config, seconds=0.01)
 
 
 @pytest.fixture(scope="module")

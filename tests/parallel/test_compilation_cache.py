@@ -11,8 +11,10 @@ from vlmo_jax.parallel import compilation_cache
 
 PROGRAM = """
 import jax, jax.numpy as jnp
+from vlmo_jax.parallel.compilation_cache import keep_programs
 from vlmo_jax.parallel.sharding import batch_sharding, make_mesh
 mesh = make_mesh()
+print("kept in", keep_programs())
 x = jax.device_put(jnp.arange(64.0), batch_sharding(mesh))
 print(jax.jit(lambda x: (x.sum(), jnp.sort(x)[5]))(x))
 """
@@ -34,6 +36,7 @@ def test_several_cpu_devices_do_without(tmp_path, devices, kept):
     assert "2016" in ended.stdout, ended.stderr
     entries = [path.name for path in tmp_path.rglob("jit__lambda*")]
     assert bool(entries) == kept
+    assert f"kept in {tmp_path if kept else None}" in ended.stdout
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
     python -m vlmo_jax.bench train    --config=configs/stage3.py:base [--config.batch_size=4 ...]
     python -m vlmo_jax.bench peer     --config=configs/stage3.py:base --config.batch_size=4
     python -m vlmo_jax.bench encode   --config=configs/stage3.py:base [--config.evals...=...]
-    python -m vlmo_jax.bench input    --config=configs/stage3.py:base
+    python -m vlmo_jax.bench input    --config=configs/stage3.py:base [--peer=2]
     python -m vlmo_jax.bench topology --config=configs/stage3.py:large --topology=v5e:4x4 [--search]
     python -m vlmo_jax.bench gpu      [--json=gpu.jsonl --dry_run --small --part=NAME]
     python -m vlmo_jax.bench search   [--vectors=1000000 --dimension=768 --queries=64 --top_k=10]
@@ -11,11 +11,11 @@
 train: seconds a step, samples/s, share of the device's peak, compile time, memory. peer: the same
 step in plain PyTorch, on CPU or an NVIDIA GPU (needs torch, extra `convert`). encode: images/s,
 texts/s, fused pairs/s, in batches of config.evals.retrieval.batch_size. input: the input pipeline
-alone, on the recipe's data set or on 640x480 JPEGs. topology: what the train step needs and sends
-on a TPU pod that one does not have; with --search every split of it, counted. gpu: all that one
-wants to know of a rented GPU, in 9 minutes. search: exact queries a second among made vectors,
-which lie in a temporary file of 1.5 GB, beside what memory and arithmetic allow, and recall against
-float64.
+alone, of any stage, on the recipe's data set or on 640x480 JPEGs; with --peer beside PyTorch's
+DataLoader. topology: what the train step needs and sends on a TPU pod that one does not have; with
+--search every split of it, counted. gpu: all that one wants to know of a rented GPU, in 9 minutes.
+search: exact queries a second among made vectors, which lie in a temporary file of 1.5 GB, beside
+what memory and arithmetic allow, and recall against float64.
 """
 
 from vlmo_jax.commands.huge_pages import restart_with_huge_pages
@@ -51,7 +51,13 @@ WARMUP = flags.DEFINE_integer(
     "warmup", 2, "train, peer, encode, search: steps or batches before them", lower_bound=1
 )
 SECONDS = flags.DEFINE_float(
-    "seconds", 2.0, "input: how long to measure each stage", lower_bound=0.0
+    "seconds", 4.0, "input: how long to measure the pipeline, and one thread", lower_bound=0.0
+)
+PEER = flags.DEFINE_integer(
+    "peer",
+    None,
+    "input: beside a DataLoader of PyTorch with so many workers, 0 for none (needs torch)",
+    lower_bound=0,
 )
 TOPOLOGY = flags.DEFINE_string(
     "topology", "v5e:4x4", "topology: TPU slice, such as v4:2x2x2, v5e:4x4, v6e:16x16"
@@ -95,7 +101,11 @@ def run_encode() -> Report:
 
 def run_input() -> Report:
     """The input pipeline of the recipe."""
-    return benchmark_data(CONFIG.value, seconds=SECONDS.value)
+    if PEER.value is None:
+        return benchmark_data(CONFIG.value, seconds=SECONDS.value)
+    from vlmo_jax.bench.input_peer import benchmark_beside_peer  # here: nothing else needs torch
+
+    return benchmark_beside_peer(CONFIG.value, seconds=SECONDS.value, num_workers=PEER.value)
 
 
 def run_topology() -> Report:

@@ -92,6 +92,30 @@ def decode_image(data: bytes, record_id: str, *, min_pixels: float | None = None
 
 
 @contextlib.contextmanager
+def picture_for_views(
+    data: bytes, record_id: str, *, min_pixels: float, fast: bool
+) -> Iterator[Image.Image]:
+    """Opens the image of a record, of which views are drawn inside.
+
+    Args:
+        data: the encoded file.
+        record_id: for messages.
+        min_pixels: as in `images.decode_image`.
+        fast: views decode what they need; otherwise all of it is decoded.
+
+    Yields:
+        RGB image.
+
+    Raises:
+        UnusableRecordError: the image is broken.
+    """
+    try:
+        yield images.open_image(data) if fast else images.decode_image(data, min_pixels=min_pixels)
+    except images.BrokenImageError as error:
+        raise UnusableRecordError(record_id, error) from error
+
+
+@contextlib.contextmanager
 def needed_record(index: int) -> Iterator[None]:
     """Inside, record `index` of an evaluation must be usable: leaving it out would change the
     result without a word.

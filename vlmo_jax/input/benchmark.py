@@ -2,38 +2,20 @@
 
 import argparse
 import io
-import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.datasets import Record, open_source
-from vlmo_jax.input import sampling
 from vlmo_jax.input.pairs import PairExamples, PairRows
 from vlmo_jax.input.pipeline import DEFAULT_LOADING, Loading, stream_batches
-from vlmo_jax.input.schema import empty_batch
+from vlmo_jax.input.speed import Speed, format_speed, measure_speed
 from vlmo_jax.input.text.tokenizer import Tokenizer, load_tokenizer
 
 PHOTOS = "photos"
 _CAPTION = "two children in red coats walk a small brown dog along the river {} on a windy day"
-
-
-class Stage(NamedTuple):
-    """What one stage of the pipeline costs.
-
-    Attributes:
-        name: of the stage.
-        milliseconds: for one record: of one core for a stage by itself, on the clock for "all,
-            pipeline".
-        records_per_second: what one core, or the whole pipeline, gets done.
-    """
-
-    name: str
-    milliseconds: float
-    records_per_second: float
 
 
 def synthetic_photos(
@@ -55,7 +37,7 @@ def synthetic_photos(
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
     frequency[0, 0] = 1 / max(width, height)
     files = []
-    for _ in range(distinct):
+    for _ in range(min(distinct, count)):
         planes = []
         for contrast in (50, 18, 18):  # brightness, and the two colour differences, which vary less
             noise = np.fft.irfft2(
@@ -72,7 +54,7 @@ def synthetic_photos(
     ]
 
 
-def benchmark_input(
+def benchmark_pairs(
     source: Sequence[Record],
     tokenizer: Tokenizer,
     *,
@@ -81,78 +63,30 @@ def benchmark_input(
     batch_size: int = 128,
     loading: Loading = DEFAULT_LOADING,
     seconds: float = 1.0,
-) -> list[Stage]:
-    """Measures each stage of making training examples, and the whole.
+) -> Speed:
+    """Measures how fast image-text pairs become training examples.
 
     Args:
         source: the records.
         tokenizer: of `load_tokenizer`.
         image_size, text_length: as in `PairRows`; RandAugment (2, 7) and crops of 0.5 to 1.
         batch_size: examples of a batch, which is cut to the number of records.
-        loading: of the pipeline; the single stages run on one thread.
-        seconds: how long to measure each stage, roughly.
+        loading: of the pipeline.
+        seconds: as in `measure_speed`.
 
     Returns:
-        One entry a stage. All but the last are processor time of one thread; the last, "all,
-        pipeline", is time on the clock.
+        The speed.
     """
-    batch_size = min(batch_size, len(source))
     rows = PairRows(image_size, text_length, max_masked_tokens=text_length - 2)
     maker = PairExamples(source, tokenizer, rows, seed=0, captions="text_and_keywords")
-    records = [source[i] for i in range(min(len(source), 256))]
-    decoded = [maker.decode(record) for record in records[:32]]
-    batch = empty_batch(maker.columns, 1)
-    rng = sampling.example_rng(0, 0)
-    stages = [
-        _measure("read", lambda i: source[i % len(source)], seconds),
-        _measure("decode", lambda i: maker.decode(records[i % len(records)]), seconds),
-        _measure(
-            "crop, resize",
-            lambda i: maker.augmentation.crop(decoded[i % len(decoded)], image_size, rng),
-            seconds,
-        ),
-        _measure(
-            "crop, resize, flip, RandAugment",
-            lambda i: maker.view(decoded[i % len(decoded)], rng),
-            seconds,
-        ),
-        _measure(
-            "caption, tokens, mask",
-            lambda i: maker.write_text(batch, 0, records[i % len(records)], rng),
-            seconds,
-        ),
-        _measure("all, one thread", lambda i: maker.write(batch, 0, i, i % len(source)), seconds),
-    ]
-    with stream_batches(
-        maker, batch_size=batch_size, start_step=0, end_step=10**9, loading=loading
-    ) as batches:
-        next(batches)
-        start, count = time.perf_counter(), 0
-        while time.perf_counter() - start < seconds or count < 2:
-            next(batches)
-            count += 1
-        each = (time.perf_counter() - start) / (count * batch_size)
-    return [*stages, Stage("all, pipeline", 1e3 * each, 1 / each)]
-
-
-def _measure(name: str, function: Callable[[int], object], seconds: float) -> Stage:
-    function(0)
-    start, count = time.thread_time(), 0
-    while time.thread_time() - start < seconds or count < 10:
-        function(count)
-        count += 1
-    each = (time.thread_time() - start) / count
-    return Stage(name, 1e3 * each, 1 / each)
-
-
-def format_stages(title: str, stages: Sequence[Stage]) -> str:
-    """Returns the stages as a table of a few lines under a title."""
-    lines = [f"{title}", f"  {'stage':<34}{'ms a record':>12}{'records/s':>12}"]
-    lines += [
-        f"  {stage.name:<34}{stage.milliseconds:>12.3f}{stage.records_per_second:>12.0f}"
-        for stage in stages
-    ]
-    return "\n".join(lines)
+    batches = stream_batches(
+        maker,
+        batch_size=min(batch_size, len(source)),
+        start_step=0,
+        end_step=10**9,
+        loading=loading,
+    )
+    return measure_speed(batches, seconds=seconds)
 
 
 @told_in_one_line()
@@ -174,13 +108,15 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--num_workers", type=int, default=0)
     parser.add_argument("--num_threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each stage")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="for the pipeline, and for one thread"
+    )
     flags = parser.parse_args()
     tokenizer = load_tokenizer(flags.tokenizer)
     for name in flags.source:
         image_size = flags.image_size or (64 if name == "emoji" else 224)
         source = synthetic_photos() if name == PHOTOS else open_source(name, flags.split)
-        stages = benchmark_input(
+        speed = benchmark_pairs(
             source,
             tokenizer,
             image_size=image_size,
@@ -190,14 +126,12 @@ def main() -> None:
             seconds=flags.seconds,
         )
         size = np.mean([len(source[i].image) for i in range(min(len(source), 256))]) / 1024
-        print(
-            format_stages(
-                f"{name}: {size:.1f} kB a file, to {image_size} px and {flags.text_length} tokens; "
-                f"pipeline of {flags.num_threads} threads in {flags.num_workers or 'no'} workers",
-                stages,
-            ),
-            flush=True,
+        title = (
+            f"{name}: {size:.1f} kB a file, to {image_size} px and {flags.text_length} tokens;"
+            f" pipeline of {flags.num_threads} threads in {flags.num_workers or 'no'} workers"
         )
+        lines = (f"  {label:<26}{text}" for label, text in format_speed(speed))
+        print("\n".join((title, *lines)), flush=True)
 
 
 if __name__ == "__main__":

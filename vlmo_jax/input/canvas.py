@@ -121,7 +121,7 @@ class CanvasRows:
         box = pixels.draw_similar_box(*picture.size, rng, scale=augmentation.crop_scale)
         left, top, right, bottom = box
         size = self.fit(right - left, bottom - top)
-        crop = pixels.resize_box(picture, box, size, Image.Resampling.BICUBIC)
+        crop = augmentation.resize_box(picture, box, size)
         self._put(batch, row, augmentation.change(crop, rng), name)
 
     def _put(self, batch: Batch, row: int, image: np.ndarray, name: str) -> None:

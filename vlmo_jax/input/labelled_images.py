@@ -10,7 +10,7 @@ from vlmo_jax.input.attempts import (
     ReplacesBroken,
     Report,
     UnusableRecordError,
-    decode_image,
+    picture_for_views,
     read_record,
 )
 from vlmo_jax.input.images.augmentation import Augmentation
@@ -95,7 +95,9 @@ class LabelledExamples(ReplacesBroken):
         if name not in self.ids:
             raise UnusableRecordError(record.image_id, f"its class {name!r} is not in the list")
         least = images.min_pixels(self.augmentation)
-        picture = decode_image(record.image, record.image_id, min_pixels=least)
-        images.write_view(batch, row, picture, self.augmentation, rng)
+        with picture_for_views(
+            record.image, record.image_id, min_pixels=least, fast=self.augmentation.fast
+        ) as picture:
+            images.write_view(batch, row, picture, self.augmentation, rng)
         batch["label"][row] = self.ids[name]
         return Report(seen=1)

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vlmo_jax.datasets import Record
 from vlmo_jax.input.attempts import (
     ReplacesBroken,
     Report,
     UnusableRecordError,
-    decode_image,
+    picture_for_views,
     read_record,
 )
 from vlmo_jax.input.canvas import CanvasRows
@@ -247,14 +246,9 @@ class PairExamples(PairMaker):
 
     def write_image(self, batch: Batch, row: int, record: Any, rng: np.random.Generator) -> None:
         """See `PairMaker.write_image`: a random view."""
-        image = self.decode(record)
-        self.rows.images.write_view(batch, row, image, self.augmentation, rng)
-
-    def decode(self, record: Record) -> Image.Image:
-        """Returns a record's image in RGB, of at least the pixels that a crop needs."""
-        least = self.rows.images.min_pixels(self.augmentation)
-        return decode_image(record.image, record.image_id, min_pixels=least)
-
-    def view(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
-        """Returns a random view of an RGB image, uint8 [S, S, 3]."""
-        return self.augmentation.view(image, self.rows.image_size, rng)
+        images, augmentation = self.rows.images, self.augmentation
+        least = images.min_pixels(augmentation)
+        with picture_for_views(
+            record.image, record.image_id, min_pixels=least, fast=augmentation.fast
+        ) as picture:
+            images.write_view(batch, row, picture, augmentation, rng)

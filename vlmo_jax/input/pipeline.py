@@ -78,6 +78,12 @@ class Loading:
             f"config.data.max_broken_fraction={self.max_broken_fraction} must be 0 to 1",
         )
 
+    @property
+    def most_ready(self) -> int:
+        """Batches that may be made, or in the making, before the first of them is asked for."""
+        ahead = math.ceil(self.prefetch / max(1, self.num_workers))
+        return self.prefetch + max(1, self.num_workers) * (ahead + 1)
+
 
 DEFAULT_LOADING = Loading()
 
@@ -151,12 +157,12 @@ class BatchMaker:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-class _TrainStep(BatchMaker):
+class TrainStep(BatchMaker):
     """Step number to the rows of one host."""
 
     def __init__(
         self,
-        maker: ExampleMaker,
+        maker: RowMaker,
         order: sampling.Order,
         batch_size: int,
         host: Host,
@@ -166,9 +172,19 @@ class _TrainStep(BatchMaker):
         self._order, self._batch_size, self._host = order, batch_size, host
 
     def __call__(self, step: int) -> tuple[Batch, Report]:
+        """Returns this host's rows of a step, and what was tried for them."""
         positions = self._host.positions(step, self._batch_size)
         indices = [self._order[position] for position in positions]
         return self.make(len(positions), positions, indices)
+
+    @property
+    def maker(self) -> RowMaker:
+        """Writes its rows."""
+        return self._maker
+
+    def on_one_thread(self) -> "TrainStep":
+        """The same in the thread that asks."""
+        return TrainStep(self._maker, self._order, self._batch_size, self._host, num_threads=1)
 
 
 class TrainBatches(Iterator[Batch]):
@@ -178,20 +194,21 @@ class TrainBatches(Iterator[Batch]):
     Use as a context manager or call `close()`: worker processes and threads end then.
 
     Attributes:
+        step: makes the batch of a step by its number.
+        loading: by how many processes and threads.
         seen: records tried so far, for the batches handed out.
         broken: how many of them could not be used, and were replaced by others.
         texts: rows with a text that were handed out.
         truncated: how many of these texts were longer than a row, and were cut.
     """
 
-    def __init__(
-        self, iterator: grain.DatasetIterator, maker: BatchMaker, loading: Loading
-    ) -> None:
+    def __init__(self, iterator: grain.DatasetIterator, step: TrainStep, loading: Loading) -> None:
+        self.step, self.loading = step, loading
         # Closing empties the list: Grain's iterators must be gone before the interpreter takes
         # apart the modules they need.
         self._iterators = [iterator]
         self._close = weakref.finalize(
-            self, close_batches, self._iterators, maker, loading.num_workers
+            self, close_batches, self._iterators, step, loading.num_workers
         )
         self._max_broken_fraction = loading.max_broken_fraction
         self._named: dict[str, str] = {}
@@ -296,7 +313,7 @@ def stream_batches(
     if not 0 <= start_step <= end_step:
         raise ValueError(f"start_step={start_step} must be 0 to end_step={end_step}")
     order = order or sampling.RecordOrder(len(maker.source), maker.seed)
-    step = _TrainStep(maker, order, batch_size, host, loading.num_threads)
+    step = TrainStep(maker, order, batch_size, host, loading.num_threads)
     if len(maker.source) < batch_size:
         _log.warning(
             "batch_size=%d is more than the %d training records: a batch holds some twice",

@@ -14,6 +14,7 @@ from vlmo_jax.input.attempts import (
     Report,
     decode_image,
     needed_record,
+    picture_for_views,
     read_record,
     require_records,
 )
@@ -169,8 +170,10 @@ class ImageExamples(ReplacesBroken):
     def _write(self, batch: Batch, row: int, index: int, rng: np.random.Generator) -> Report:
         record = read_record(self.source, index)
         least = self.rows.min_pixels(self.augmentation)
-        image = decode_image(record.image, record.image_id, min_pixels=least)
-        self.rows.write_view(batch, row, image, self.augmentation, rng)
+        with picture_for_views(
+            record.image, record.image_id, min_pixels=least, fast=self.augmentation.fast
+        ) as picture:
+            self.rows.write_view(batch, row, picture, self.augmentation, rng)
         return Report(seen=1)
 
 

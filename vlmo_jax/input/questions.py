@@ -17,6 +17,7 @@ from vlmo_jax.input.attempts import (
     UnusableRecordError,
     decode_image,
     needed_record,
+    picture_for_views,
     read_record,
     require_records,
 )
@@ -126,8 +127,10 @@ class QuestionExamples(ReplacesBroken):
             )
         images = self.rows.images
         least = images.min_pixels(self.augmentation)
-        image = decode_image(record.image, record.image_id, min_pixels=least)
-        images.write_view(batch, row, image, self.augmentation, rng)
+        with picture_for_views(
+            record.image, record.image_id, min_pixels=least, fast=self.augmentation.fast
+        ) as picture:
+            images.write_view(batch, row, picture, self.augmentation, rng)
         whole = write_text(batch, row, record.questions[number], self.tokenizer, eager=True)
         write_scores(batch, row, scores)
         return Report(seen=1, texts=1, truncated=0 if whole else 1)

@@ -14,6 +14,7 @@ from vlmo_jax.input.attempts import (
     UnusableRecordError,
     decode_image,
     needed_record,
+    picture_for_views,
     read_record,
     require_records,
 )
@@ -120,8 +121,13 @@ class StatementExamples(ReplacesBroken):
             )
         least = images.min_pixels(self.augmentation)
         for side in SIDES:
-            image = decode_image(getattr(record, side), record.statement_id, min_pixels=least)
-            images.write_view(batch, row, image, self.augmentation, rng, side)
+            with picture_for_views(
+                getattr(record, side),
+                record.statement_id,
+                min_pixels=least,
+                fast=self.augmentation.fast,
+            ) as picture:
+                images.write_view(batch, row, picture, self.augmentation, rng, side)
         whole = write_text(batch, row, record.statement, self.tokenizer, eager=True)
         batch["label"][row] = record.label
         return Report(seen=1, texts=1, truncated=0 if whole else 1)

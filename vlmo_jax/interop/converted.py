@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 # Fields of `config.model` that no checkpoint of others tells.
-RUNTIME = dict(drop_path_rate=0.0, init_std=0.02, dtype="auto", remat="none", scan_layers=True)
+RUNTIME = dict(
+    drop_path_rate=0.0,
+    init_std=0.02,
+    dtype="auto",
+    remat="none",
+    scan_layers=True,
+    attention="auto",
+)
 CENTRED = dict(mean=[0.5] * 3, std=[0.5] * 3)  # of the official VLMo and BEiT
 UNCHANGED = dict(mean=[0.0] * 3, std=[1.0] * 3)  # pixels from 0 to 1, of DALL-E
 

@@ -5,7 +5,6 @@ is one small matrix [new, old] that all layers, heads and channels share.
 """
 
 import numpy as np
-from scipy.interpolate import make_interp_spline
 
 from vlmo_jax.layers.relative_position import num_rows
 
@@ -72,6 +71,8 @@ def resample_image_rows(table: np.ndarray, *, grid: int, new_grid: int) -> np.nd
     side, new_side = 2 * grid - 1, 2 * new_grid - 1
     positions = _geometric_positions(grid, new_grid)
     offsets = np.clip(np.arange(new_side) - new_grid + 1.0, positions[0], positions[-1])
+    from scipy.interpolate import make_interp_spline  # a second to import, and rarely needed
+
     spline = make_interp_spline(positions, np.eye(side), k=min(3, side - 1))
     patches = table[:, :-3].reshape(len(table), side, side, -1)
     patches = _along_both_sides(spline(offsets), patches).reshape(len(table), new_side**2, -1)

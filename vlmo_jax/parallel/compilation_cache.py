@@ -13,10 +13,13 @@ log = logging.getLogger(__name__)
 _WORTH_KEEPING = 0.1  # seconds of compilation
 
 
-def keep_programs() -> None:
+def keep_programs() -> str | None:
     """Keeps compiled programs for the next start of a command that people wait for: in
     vlmo_jax/compiled of their cache folder (XDG_CACHE_HOME, else ~/.cache), unless
     JAX_COMPILATION_CACHE_DIR names another, or "" for none.
+
+    Returns:
+        The folder; None where none are kept.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -24,10 +27,12 @@ def keep_programs() -> None:
             folder = user_path(caches) / "vlmo_jax" / "compiled"
             folder.mkdir(parents=True, exist_ok=True)
         except (OSError, NoHomeError):  # no home, or one that is not ours
-            return
+            return None
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING)
     disable_unsafe_cache()
+    kept = jax.config.values["jax_enable_compilation_cache"]
+    return jax.config.values["jax_compilation_cache_dir"] or None if kept else None
 
 
 def disable_unsafe_cache() -> None:

@@ -30,6 +30,7 @@ from vlmo_jax.reports.metrics import (
     read_metrics,
 )
 from vlmo_jax.training.announcements import describe_end, describe_start, say
+from vlmo_jax.training.costs import Costs
 from vlmo_jax.training.opening import open_recipe
 from vlmo_jax.training.profiling import Profile
 from vlmo_jax.training.program import Program, build_program, compiled_bytes, initial_state
@@ -143,7 +144,7 @@ class Loop:
             total_steps=self.config.steps,
             enabled=jax.process_index() == 0,
         )
-        self.stopwatch = Stopwatch()
+        self.stopwatch, self.costs = Stopwatch(), Costs()
         # (step, metrics on the device) of the step that was dispatched last.
         self.pending: tuple[int, Any] | None = None
         self.means = WeightedMeans()  # of the steps since the last log line
@@ -219,7 +220,8 @@ class Loop:
             self._collect(bar)
             self._log(step, bar)
         if due.save or due.evaluations:
-            self.checkpoints.save(self.state, self.meta)
+            with self.costs.saving():
+                self.checkpoints.save(self.state, self.meta)
             self.last_save = time.monotonic()
         if due.evaluations:
             try:
@@ -251,6 +253,7 @@ class Loop:
             bad += [f"{name} is not finite" for name in _not_finite(self.state.params)[:3]]
         if bad:
             raise NonFiniteError(f"step {step}: {', '.join(bad)}; {self._describe_way_back()}")
+        self.costs.stepped()
         self.means.add({name: (value, 1.0) for name, value in metrics.items()})
         self.steps_in_window += 1
         bar.update(step)
@@ -278,7 +281,8 @@ class Loop:
         bar.update(step, samples_per_second=rate, data_wait=wait, losses=losses)
         line = {f"train/{name}": value for name, value in means.items()}
         speed = {"train/samples_per_second": rate, "train/data_wait": wait}
-        self.writer.write(step, {**line, **speed}, seconds_left=left)
+        line |= {**speed, **self.costs.take(wait)}
+        self.writer.write(step, line, seconds_left=left)
         self._warn(step, self.program.recipe.task.watch(means))
 
     def _warn(self, step: int, warning: str) -> None:

@@ -20,6 +20,7 @@ RESUMABLE = (
     "mesh",
     "checkpoint",
     "log_every",
+    "compilation_cache",
     "profile",
     "evals",
     "accumulation",

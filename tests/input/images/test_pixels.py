@@ -5,6 +5,7 @@ from PIL import Image
 from tests.pictures import as_array, gradient, noise
 from vlmo_jax.datasets.images import decode_image
 from vlmo_jax.input.images import pixels
+from vlmo_jax.input.images.augmentation import Augmentation
 
 
 def test_resize_square_is_pillows_bicubic():
@@ -34,13 +35,13 @@ def test_an_image_too_narrow_for_any_crop_gives_its_centre():
 
 def test_a_random_crop_is_a_resize_of_its_box():
     image = noise(64, 64)
-    whole = pixels.random_resized_crop(image, 64, np.random.default_rng(0), scale=(1.0, 1.0))
+    whole = Augmentation(crop_scale=(1.0, 1.0)).crop(image, 64, np.random.default_rng(0))
     box = pixels.draw_crop(64, 64, np.random.default_rng(0), scale=(1.0, 1.0))
     assert (
         as_array(whole) == np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC, box=box))
     ).all()
-    part = pixels.random_resized_crop(
-        gradient(300, 200), 32, np.random.default_rng(5), scale=(0.3, 0.4)
+    part = Augmentation(crop_scale=(0.3, 0.4)).crop(
+        gradient(300, 200), 32, np.random.default_rng(5)
     )
     box = pixels.draw_crop(300, 200, np.random.default_rng(5), scale=(0.3, 0.4))
     cut_first = gradient(300, 200).crop(box).resize((32, 32), Image.Resampling.BICUBIC)

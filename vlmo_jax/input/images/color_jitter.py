@@ -40,11 +40,24 @@ def color_jitter(
 
     Source: torchvision's ColorJitter, as BEiT and SimCLR use it.
     """
-    for operation in rng.permutation(NUM_STRENGTHS):
-        strength = strengths[operation]
-        if not strength:
-            continue
-        change = rng.uniform(-strength, strength)
+    return jitter(image, draw_changes(rng, strengths))
+
+
+Changes = tuple[tuple[int, float], ...]  # which of the four, and by how much
+
+
+def draw_changes(rng: np.random.Generator, strengths: Sequence[float]) -> Changes:
+    """Draws the changes that `color_jitter` makes."""
+    return tuple(
+        (int(operation), rng.uniform(-strengths[operation], strengths[operation]))
+        for operation in rng.permutation(NUM_STRENGTHS)
+        if strengths[operation]
+    )
+
+
+def jitter(image: Image.Image, changes: Changes) -> Image.Image:
+    """Makes drawn changes to an RGB image."""
+    for operation, change in changes:
         image = (
             _turn_hue(image, change)
             if operation == len(_ENHANCERS)

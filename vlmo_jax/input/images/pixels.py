@@ -7,11 +7,17 @@ import numpy as np
 from PIL import Image
 
 from vlmo_jax.commands.config_errors import require
+from vlmo_jax.datasets import images
 
 # A crop is resized from at least this many times the pixels a side that it ends with, unless the
 # file has fewer: Pillow's own choice for thumbnails (`reducing_gap`), hardly to be told from a
 # resize of all pixels and much cheaper for photographs.
 _REDUCING_GAP = 2.0
+
+# So many pixels a side for one of the result are many.
+_MANY = 1.4
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def check_crop(crop_scale: Sequence[float]) -> None:
@@ -133,32 +139,6 @@ def draw_similar_box(
     return left, top, left + box_width, top + box_height
 
 
-def random_resized_crop(
-    image: Image.Image, size: int, rng: np.random.Generator, *, scale: Sequence[float]
-) -> Image.Image:
-    """Cuts a random box out of an image and resizes it to a square with Pillow's antialiased
-    bicubic filter.
-
-    Args:
-        image: RGB image.
-        size: side of the result in pixels.
-        rng: source of randomness.
-        scale: smallest and largest share of the image's area.
-
-    Returns:
-        RGB image [size, size]. At the edges of the box the filter sees the pixels outside it, which
-        cutting first would hide.
-
-    Source: `square_transform_randaug` of the official code (scale 0.5 to 1).
-    """
-    return resize_box(
-        image,
-        draw_crop(image.width, image.height, rng, scale=scale),
-        size,
-        Image.Resampling.BICUBIC,
-    )
-
-
 def resize_box(
     image: Image.Image,
     box: tuple[int, int, int, int],
@@ -172,13 +152,52 @@ def resize_box(
     return image.resize(size, resample, box=box, reducing_gap=_REDUCING_GAP)
 
 
+def decode_box(
+    image: Image.Image, box: tuple[int, int, int, int], size: int
+) -> tuple[Image.Image, Box]:
+    """Decodes an image with as few pixels as leave a box of it no fewer than its view has.
+
+    Args:
+        image: of `datasets.images.open_image`, which is decoded in its place.
+        box: (left, top, right, bottom) in pixels.
+        size: of the view's shorter side, in pixels.
+
+    Returns:
+        RGB image, and where the box is in it.
+
+    Raises:
+        BrokenImageError: the image cannot be decoded.
+    """
+    left, top, right, bottom = box
+    whole = image.width
+    decoded = images.decode_at(image, max(1.0, min(right - left, bottom - top) / size))
+    shrink = round(whole / decoded.width)
+    return decoded, (
+        left / shrink,
+        top / shrink,
+        min(right / shrink, decoded.width),
+        min(bottom / shrink, decoded.height),
+    )
+
+
+def resize_box_fast(image: Image.Image, box: Box, size: int | tuple[int, int]) -> Image.Image:
+    """Resizes a box as `resize_box` does with a bicubic filter, but where many pixels become one
+    with a Hamming filter, which is half as wide and looks much like it.
+    """
+    size = (size, size) if isinstance(size, int) else size
+    left, top, right, bottom = box
+    scale = min((right - left) / size[0], (bottom - top) / size[1])
+    resample = Image.Resampling.HAMMING if scale >= _MANY else Image.Resampling.BICUBIC
+    return image.resize(size, resample, box=box)
+
+
 def min_pixels_for_crop(size: int, scale: Sequence[float]) -> float:
     """Returns how many pixels an image must keep for every random crop to be resized from enough of
     them.
 
     Args:
         size: side of the resized crop in pixels.
-        scale: as in `random_resized_crop`.
+        scale: as in `draw_crop`.
 
     Returns:
         `min_pixels` of `datasets.images.decode_image`.

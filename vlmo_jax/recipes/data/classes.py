@@ -79,6 +79,7 @@ class ClassesData(ImagesData):
         return Augmentation(
             crop_scale=tuple(data.crop_scale),
             flip=data.flip,
+            fast=data.get("fast_views", False),
             randaugment=tuple(data.randaugment),
             randaugment_fill=tuple(data.randaugment_fill),
             color_jitter=tuple(data.color_jitter),

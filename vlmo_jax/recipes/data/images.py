@@ -27,6 +27,7 @@ class ImagesData:
         **opening.LOADED,
         "crop_scale": opening.CROP,
         "flip": Flag(),
+        "fast_views": Extra(Flag()),
         "mean": Extra(opening.CHANNELS),
         "std": Extra(opening.CHANNELS),
     }
@@ -50,7 +51,12 @@ class ImagesData:
     def augmentation(self) -> Augmentation:
         """How views of the images are drawn."""
         data = self._config.data
-        return Augmentation(crop_scale=tuple(data.crop_scale), flip=data.flip, randaugment=())
+        return Augmentation(
+            crop_scale=tuple(data.crop_scale),
+            flip=data.flip,
+            randaugment=(),
+            fast=data.get("fast_views", False),
+        )
 
     def check_inputs(self) -> None:
         """See `protocols.Data`."""

@@ -66,6 +66,7 @@ class MaskedImagesData(ImagesData):
             crop_scale=tuple(data.crop_scale),
             flip=data.flip,
             color_jitter=tuple(data.color_jitter),
+            fast=data.get("fast_views", False),
         )
         return opening.stream(config, maker, start_step)
 

@@ -24,6 +24,7 @@ class ViewsAndTexts(DescribesTexts):
         "resize": Extra(Choice(RESIZES)),
         "crop_scale": opening.CROP,
         "flip": Flag(),
+        "fast_views": Extra(Flag()),
         "randaugment": opening.RANDAUGMENT,
         "randaugment_fill": opening.COLOUR,
         "color_jitter": opening.JITTER,
@@ -41,6 +42,7 @@ class ViewsAndTexts(DescribesTexts):
         return Augmentation(
             crop_scale=tuple(data.crop_scale),
             flip=data.flip,
+            fast=data.get("fast_views", False),
             randaugment=tuple(data.randaugment),
             randaugment_fill=tuple(data.randaugment_fill),
             color_jitter=tuple(data.color_jitter),
