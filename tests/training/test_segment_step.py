@@ -36,7 +36,7 @@ def config_of(sizes, heads):
     with config.unlocked():
         config.model.update(segmenter_fields(sizes, heads, blocks=blocks, parts=parts))
         config.model.head_dropout = 0.0
-        config.optimizer.update(OPTIMIZER, layer_decay=1.0)
+        config.optimizer.update(OPTIMIZER, layer_decay=1.0, no_decay=())
         config.batch_size = len(ARRAYS["in/labels"])
     return config
 
