@@ -1,6 +1,10 @@
 """Evaluation of segmentation: windows become images, pixels are counted once, faults are named."""
 
-import io
+import json
+import os
+import socket
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -9,60 +13,68 @@ import pytest
 from PIL import Image
 
 from tests import tiny
+from tests.evals import segmentation_case as case
+from tests.evals.segmentation_case import by_light, record
+from tests.paths import ROOT
 from vlmo_jax.datasets.records import SegmentationRecord
-from vlmo_jax.evals.segmentation import SegmentationEvaluation, SegmentationEvaluator
+from vlmo_jax.evals.segmentation import SegmentationEvaluation
 from vlmo_jax.evals.sliding_windows import average_over_windows
 from vlmo_jax.evals.window_views import LookedAt, Looking, resized
-from vlmo_jax.input.segmented_images import Labelling
 from vlmo_jax.layers.grids import average_parts, resize_bilinear
 
-CLASSES = ("dark", "light", "never")
 
-
-def record(height, width, name, *, label=1):
-    rng = np.random.default_rng(height * width)
-    mask = np.kron(rng.integers(0, 2, (height // 8, width // 8)), np.ones((8, 8))).astype(np.uint8)
-    pixels = np.repeat(mask[..., None] * 255, 3, axis=-1).astype(np.uint8)
-    files = []
-    for values in (pixels, mask * label):
-        file = io.BytesIO()
-        Image.fromarray(values).save(file, "PNG")
-        files.append(file.getvalue())
-    return SegmentationRecord(files[0], np.frombuffer(files[1], np.uint8), name)
-
-
-def by_light(params, batch):
-    """Takes light pixels for class 1, the others for class 0."""
-    light = batch["image"].astype(jnp.float32).mean(-1) / 255
-    return jnp.stack([1 - light, light, jnp.full_like(light, -1)], axis=-1)
-
-
-def evaluator(records, **looking):
-    return SegmentationEvaluator(
-        records,
-        name="split",
-        classes=CLASSES,
-        labelling=Labelling(3, zero_is_other=False),
-        looking=Looking(32, 20, **looking),
-        batch_size=4,
-        mesh=tiny.mesh_of((1, 1, 1)),
-    )
+def evaluator(records, **options):
+    return case.make_evaluator(tiny.mesh_of((1, 1, 1)), records, **options)
 
 
 @pytest.mark.parametrize("looking", [{}, {"scales": (0.5, 1.0, 1.5), "flip": True}])
 def test_pixels_are_counted_at_the_original_size(tmp_path, looking, capsys):
     records = [record(32, 56, "a"), record(64, 40, "b"), record(40, 40, "c")]
     found = evaluator(records, **looking)
-    run = SegmentationEvaluation("segmentation", [found], jax.jit(by_light))
+    run = SegmentationEvaluation("segmentation", [found], by_light)
     with jax.set_mesh(tiny.mesh_of((1, 1, 1))):
-        scores, segmented = found.evaluate(jax.jit(by_light), {}, 1)
-        metrics = run.run({}, 1, tmp_path / "page.png", tmp_path)
+        scores, segmented = found.evaluate(by_light, case.SHARES, 1)
+        metrics = run.run(case.SHARES, 1, tmp_path / "page.png", tmp_path)
     assert segmented.counts[2].sum() == 32 * 56 + 64 * 40 + 40 * 40
     assert [name for name, _ in segmented.per_image] == ["a", "b", "c"]
     assert scores["mean_iou"] > 0.9
     assert metrics["eval/segmentation/split/mean_iou"] == scores["mean_iou"]
     assert "1 classes of the model have no pixel here: never" in capsys.readouterr().out
     assert Image.open(tmp_path / "page.png").width > 300
+
+
+def test_two_processes_equal_one():
+    """Of 9 windows in batches of 4, on two devices a process; the last batch holds one."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "tests.evals.segmentation_case", str(port)]
+    options = {"stdout": subprocess.PIPE, "text": True, "env": environment, "cwd": ROOT}
+    processes = [subprocess.Popen([*command, str(number)], **options) for number in range(2)]
+    try:
+        outputs = [process.communicate(timeout=600)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    results = [
+        json.loads(line.split(" ", 1)[1])
+        for text in outputs
+        for line in text.splitlines()
+        if line.startswith("RESULT")
+    ]
+    records = case.make_records()
+    waiting = [LookedAt(Image.new("RGB", (w, h)), case.LOOKING).waiting for h, w in case.SIZES]
+    assert sum(waiting) % case.BATCH_SIZE == 1
+    one, padded = (
+        case.result_of(evaluator(records, batch_size=size), case.SHARES)
+        for size in (1, case.BATCH_SIZE)
+    )
+    labelled = sum((height - row) * width for row, (height, width) in enumerate(case.SIZES))
+    assert results == [one, one] and padded == one
+    assert sum(one["counts"][1]) == sum(one["counts"][2]) == labelled
+    assert 0.2 < one["scores"]["mean_iou"] < 0.9
+    assert ["split at step" in text for text in outputs] == [True, False]
 
 
 def test_windows_are_averaged_as_the_reference_does():
@@ -95,4 +107,4 @@ def test_a_record_that_cannot_be_scored_is_named():
         (mixed, "'mixed' .*mask has 40 x 40 pixels and the image 40 x 32"),
     ):
         with pytest.raises(RuntimeError, match=why):
-            evaluator([whole, broken]).evaluate(jax.jit(by_light), {}, 1)
+            evaluator([whole, broken]).evaluate(by_light, case.SHARES, 1)

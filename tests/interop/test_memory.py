@@ -13,6 +13,7 @@ import pytest
 from tests.interop.test_clip import script
 from tests.paths import ROOT
 from vlmo_jax.interop.beit import BeitSizes, beit_places, to_beit
+from vlmo_jax.interop.beit_segmenter import segmenter_fields, to_beit_segmenter
 from vlmo_jax.interop.clip import to_clip
 from vlmo_jax.interop.clip_names import OPENAI
 from vlmo_jax.interop.float32_tensors import Float32Tensors
@@ -20,6 +21,7 @@ from vlmo_jax.interop.formats import FORMATS
 from vlmo_jax.interop.places import fill_places
 from vlmo_jax.interop.tensor_files import read_tensors, write_safetensors
 from vlmo_jax.models.build import abstract_params, model_maker
+from vlmo_jax.models.segmenter import POOLED_PARTS
 
 BEIT = BeitSizes(
     image_size=32,
@@ -36,6 +38,9 @@ BEIT = BeitSizes(
     mask_token=True,
     final_norm=True,
 )
+SEGMENTED = BEIT._replace(width=256, depth=8, mlp_dim=1024, position="relative")
+SEGMENTED = SEGMENTED._replace(vocab_size=None, mask_token=False, final_norm=False)
+HEADS = dict(num_classes=4, head_channels=256, auxiliary_channels=8)
 CLIP = dict(image_size=32, patch_size=16, width=512, depth=5, num_heads=8, mlp_dim=2048)
 CLIP |= dict(vocab_size=64, text_length=8, embed_dim=64)
 CLIP |= dict(text_width=256, text_depth=2, text_num_heads=4, text_mlp_dim=1024)
@@ -62,6 +67,13 @@ def beit_tensors(huggingface):
     return halves(to_beit(params, BEIT, huggingface=huggingface))
 
 
+@functools.cache
+def segmenter_tensors(huggingface):
+    fields = segmenter_fields(SEGMENTED, HEADS, blocks=(1, 3, 5, 7), parts=POOLED_PARTS)
+    params = random_params(fields.pop("kind"), fields)
+    return halves(to_beit_segmenter(params, SEGMENTED, huggingface=huggingface))
+
+
 def openai_archive(folder):
     scalars = dict(input_resolution=32, context_length=8, vocab_size=64)
     return script(
@@ -85,6 +97,8 @@ def read(source, name, **hints):
         ("clip", clip_tensors, OPENAI, {"activation": "gelu"}),
         ("beit", beit_tensors, False, {}),
         ("beit", beit_tensors, True, {}),
+        ("beit_segmenter", segmenter_tensors, False, {}),
+        ("beit_segmenter", segmenter_tensors, True, {}),
     ],
 )
 def test_halves_are_read_one_by_one(tmp_path, name, make, spelling, hints):

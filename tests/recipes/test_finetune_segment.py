@@ -1,12 +1,15 @@
 """The recipe of segmentation: official numbers, refusals, and what starts a model."""
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from configs import finetune_segment
 from tests import tiny
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.datasets.made.masks import CLASSES
+from vlmo_jax.models.build import abstract_model, abstract_params
 from vlmo_jax.recipes import Recipe
 
 OWN = ("init_from=none",)
@@ -31,6 +34,20 @@ def test_official_numbers(size, rate, decay, blocks):
     assert (config.batch_size, config.steps, config.model.image_size) == (16, 160_000, 640)
     assert config.evals.segmentation.stride == 426
     assert finetune_segment.get_config(size).evals.segmentation.stride == 341
+
+
+def test_xla_counts_as_many_flops():
+    """The formula against XLA's own count."""
+    base = recipe("model.scan_layers=False", "model.remat=none", size="base")
+    graphdef, _ = abstract_model(base.make_model)
+
+    def heads(params, image):
+        return nnx.merge(graphdef, params).learn_class_maps(image)
+
+    image = jax.ShapeDtypeStruct((1, 512, 512, 3), np.float32)
+    counted = jax.jit(heads).lower(abstract_params(base.make_model), image).cost_analysis()
+    # XLA leaves out what convolutions multiply beyond the edges.
+    assert counted["flops"] == pytest.approx(base.task.forward_flops(), rel=0.03)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.interop.checks.test_beit_segment import SMALL
 from vlmo_jax.checkpoints.param_names import flatten
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.datasets.masks import IGNORED
@@ -16,6 +15,23 @@ from vlmo_jax.models.segmenter import count_params as count_by_fields
 from vlmo_jax.objectives.pixel_classes import pixel_losses
 from vlmo_jax.tasks.protocols import SETTLED
 from vlmo_jax.tasks.segment import AUXILIARY, MAIN, SegmentTask
+
+SMALL = {
+    "kind": "image_segmenter",
+    "image_size": 32,
+    "patch_size": 8,
+    "width": 8,
+    "depth": 4,
+    "num_upper": 2,
+    "num_heads": 2,
+    "mlp_dim": 16,
+    "num_classes": 5,
+    "head_channels": 4,
+    "auxiliary_channels": 6,
+    "blocks": (0, 1, 2, 3),
+    "pooled_parts": (1, 2, 3, 6),
+    "layer_scale": 0.1,
+}
 
 
 def test_pixels_without_a_label_cost_nothing():

@@ -2,8 +2,9 @@
 with mmsegmentation) and of HuggingFace.
 """
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from vlmo_jax.interop.converted import (
     refuse_hints,
 )
 from vlmo_jax.interop.huggingface_beit import from_huggingface, is_huggingface, to_huggingface
+from vlmo_jax.interop.made_tensors import MadeTensors
 from vlmo_jax.interop.places import (
     SAME,
     Layout,
@@ -107,13 +109,17 @@ def _classes(name: str, path: ParamPath) -> list[NamedPlace]:
     ]
 
 
-def official_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Tensors of either spelling by the official names, without the prefix of the backbone."""
-    named_ = {
-        re.sub(r"_head\.classifier\.", "_head.conv_seg.", name.removeprefix(BACKBONE)): tensor
-        for name, tensor in tensors.items()
-    }
-    return dict(from_huggingface(named_)) if is_huggingface(named_) else named_
+def official_names(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Tensors of either spelling by the official names, without the prefix of the backbone.
+
+    Each is read when it is asked for.
+    """
+    makers = {}
+    for name in tensors:
+        bare = re.sub(r"_head\.classifier\.", "_head.conv_seg.", name.removeprefix(BACKBONE))
+        makers[bare] = functools.partial(tensors.__getitem__, name)
+    spelled = MadeTensors(makers)
+    return from_huggingface(spelled) if is_huggingface(spelled) else spelled
 
 
 def from_beit_segmenter(
@@ -148,14 +154,15 @@ def from_beit_segmenter(
             f"this is no BEiT with UperNet: missing {named(missing)}; for one without heads use"
             " --from=beit"
         )
-    heads = {name: tensors.pop(name) for name in list(tensors) if re.fullmatch(HEADS, name)}
-    counters = {name: heads.pop(name) for name in list(heads) if name.endswith(COUNTER)}
-    if unexpected := sorted(set(heads) - set(places)):
+    inside = [name for name in tensors if re.fullmatch(HEADS, name)]
+    counters = {name: np.array(tensors[name]) for name in inside if name.endswith(COUNTER)}
+    if unexpected := sorted(set(inside) - set(counters) - set(places)):
         raise NotASegmenterError(f"unexpected in a BEiT with UperNet: {named(unexpected)}")
-    ranks = {name: 4 for name in heads if name.endswith("weight") and np.ndim(heads[name]) != 1}
-    ranks |= {"decode_head.conv_seg.weight": 4, "auxiliary_head.convs.0.conv.weight": 4}
+    heads = _chosen(tensors, places)
+    body = _chosen(tensors, [name for name in tensors if name not in inside])
+    ranks = {name: 1 if place.layout is SAME else 4 for name, place in places.items()}
     check_ranks("segmenter", heads, ranks)
-    params, sizes, aside = from_beit(tensors, num_heads=num_heads, num_upper=num_upper)
+    params, sizes, aside = from_beit(body, num_heads=num_heads, num_upper=num_upper)
     found = {
         "num_classes": len(heads["decode_head.conv_seg.weight"]),
         "head_channels": len(heads["decode_head.bottleneck.conv.weight"]),
@@ -169,8 +176,12 @@ def from_beit_segmenter(
         raise NotASegmenterError(
             f"heads that do not fit a BEiT of width {sizes.width}: {'; '.join(wrong[:5])}"
         )
-    heads = {name: np.asarray(tensor) for name, tensor in heads.items()}
     return {**params, **fill_places(heads, places)}, sizes, found, {**aside, **counters}
+
+
+def _chosen(tensors: Mapping[str, np.ndarray], names: Iterable[str]) -> MadeTensors:
+    """Those of some names, none of which is read yet."""
+    return MadeTensors({name: functools.partial(tensors.__getitem__, name) for name in names})
 
 
 def segmenter_fields(
