@@ -115,8 +115,20 @@ def lines(workdir):
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
+COSTS = {
+    f"train/{name}"
+    for name in (
+        "samples_per_second",
+        "data_wait",
+        "host_gib",
+        "first_step_seconds",
+        "save_seconds",
+    )
+}
+
+
 def losses(workdir):
-    """step -> what was measured of the training at that step, apart from speed; every step stands
+    """step -> what was measured of the training at that step, apart from costs; every step stands
     there once.
     """
     found = {}
@@ -125,9 +137,7 @@ def losses(workdir):
         if values:
             assert line["step"] not in found
             found[line["step"]] = {
-                name: value
-                for name, value in values.items()
-                if name not in ("train/samples_per_second", "train/data_wait")
+                name: value for name, value in values.items() if name not in COSTS
             }
     return found
 

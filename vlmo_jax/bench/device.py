@@ -1,7 +1,5 @@
 """What a device can do: its peak, and the memory in use."""
 
-import resource
-import sys
 import time
 from typing import NamedTuple
 
@@ -89,9 +87,3 @@ def device_peak_bytes() -> int | None:
         (device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()
     ]
     return max((peak for peak in peaks if peak is not None), default=None)
-
-
-def process_peak_bytes() -> int:
-    """Most main memory that this process has had resident, compilation included."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -15,10 +15,11 @@ from ml_collections import ConfigDict
 from torch import nn
 from torch.nn import functional as F
 
-from vlmo_jax.bench.device import Peak, process_peak_bytes
+from vlmo_jax.bench.device import Peak
 from vlmo_jax.bench.report import Report, gibibytes, setting
 from vlmo_jax.bench.steps import speed, without_data
 from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.commands.peak_memory import peak_bytes
 from vlmo_jax.layers import relative_position
 from vlmo_jax.models.flops import TRAINING_FACTOR
 from vlmo_jax.recipes import Recipe
@@ -295,7 +296,7 @@ def benchmark_peer(config: ConfigDict, *, steps: int, warmup: int) -> Report:
         per="step",
         unit=recipe.data.unit,
     )
-    rows.append(("process memory", f"{gibibytes(process_peak_bytes())} at most"))
+    rows.append(("process memory", f"{gibibytes(peak_bytes())} at most"))
     device = torch.cuda.get_device_name() if on_cuda else f"CPU, {torch.get_num_threads()} threads"
     record = {
         "benchmark": "peer",
@@ -303,7 +304,7 @@ def benchmark_peer(config: ConfigDict, *, steps: int, warmup: int) -> Report:
         "torch": torch.__version__,
         "torch_device": device,
         **record,
-        "process_peak_bytes": process_peak_bytes(),
+        "process_peak_bytes": peak_bytes(),
     }
     return Report(
         f"PyTorch {torch.__version__} step: batch {config.batch_size}, {dtype}, {device}",

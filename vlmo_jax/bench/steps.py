@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from vlmo_jax.bench import device
 from vlmo_jax.bench.report import Report, gibibytes, quantity, setting
 from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.commands.peak_memory import peak_bytes
 from vlmo_jax.models.build import abstract_model, compute_dtype, pass_flops, random_params
 from vlmo_jax.models.flops import TRAINING_FACTOR
 from vlmo_jax.parallel import sharding
@@ -250,7 +251,7 @@ def memory_rows(memory: Any) -> list[tuple[str, str]]:
         *rows,
         (
             "process memory",
-            f"{gibibytes(device.process_peak_bytes())} at most, compilation included",
+            f"{gibibytes(peak_bytes())} at most, compilation included",
         ),
     ]
 
@@ -264,7 +265,7 @@ def memory_record(memory: Any) -> dict[str, int | None]:
     return {
         **record,
         "device_peak_bytes": device.device_peak_bytes(),
-        "process_peak_bytes": device.process_peak_bytes(),
+        "process_peak_bytes": peak_bytes(),
     }
 
 

@@ -3,12 +3,12 @@
 import contextlib
 import os
 import pathlib
-import resource
 import time
 from collections.abc import Iterator
 
 import jax
 
+from vlmo_jax.commands.peak_memory import peak_bytes
 from vlmo_jax.reports.metrics import announce
 
 # Shares of the time that steps wait for data: above the one the input is to blame, below the other
@@ -56,8 +56,7 @@ class Costs:
             announce(describe_bottleneck(binds, data_wait))
         self._said = binds
         found, self._found = self._found, {}
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return {"train/host_gib": most / 2**30, **found}
+        return {"train/host_gib": peak_bytes() / 2**30, **found}
 
 
 def which_binds(data_wait: float, before: str) -> str:
