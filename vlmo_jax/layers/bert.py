@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.blocks import PostNormBlock, Stack, split_key
+from vlmo_jax.layers.blocks import PostNormBlock, Stack
 from vlmo_jax.layers.embeddings import TextEmbedding
-from vlmo_jax.layers.linear import INIT_STD
+from vlmo_jax.layers.linear import INIT_STD, split_key
 
 
 class Bert(nnx.Module):

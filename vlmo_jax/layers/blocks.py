@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from vlmo_jax.layers.attention import CrossAttention, SelfAttention
 from vlmo_jax.layers.feed_forward import FeedForward
-from vlmo_jax.layers.linear import INIT_STD, LayerNorm, dropout, gelu
+from vlmo_jax.layers.linear import INIT_STD, LayerNorm, dropout, gelu, split_key
 from vlmo_jax.layers.transformer import REMAT_POLICIES
 from vlmo_jax.parallel.sharding import constrain
 
@@ -206,8 +206,3 @@ class Stack(nnx.Module):
 def layer_of(stacked: Any, number: int) -> Any:
     """Layer `number` of a tree of arrays [layers, ...]."""
     return jax.tree.map(lambda leaf: leaf[number], stacked)
-
-
-def split_key(key: jax.Array | None, count: int) -> list[jax.Array] | list[None]:
-    """`count` keys of one; of none, none."""
-    return [None] * count if key is None else list(jax.random.split(key, count))

@@ -12,9 +12,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from vlmo_jax.layers.attention import CrossAttention
-from vlmo_jax.layers.blocks import split_key
 from vlmo_jax.layers.feed_forward import FeedForward
-from vlmo_jax.layers.linear import INIT_STD, LayerNorm, dropout
+from vlmo_jax.layers.linear import INIT_STD, LayerNorm, dropout, split_key
 from vlmo_jax.parallel.sharding import constrain
 
 

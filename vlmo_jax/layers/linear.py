@@ -118,3 +118,8 @@ def drop_path(x: jax.Array, rate: float | jax.Array, key: jax.Array | None) -> j
         return x
     keep = jax.random.bernoulli(key, 1.0 - rate, (x.shape[0],) + (1,) * (x.ndim - 1))
     return x * (keep / (1.0 - rate)).astype(x.dtype)
+
+
+def split_key(key: jax.Array | None, count: int) -> list[jax.Array] | list[None]:
+    """`count` keys of one; of none, none."""
+    return [None] * count if key is None else list(jax.random.split(key, count))

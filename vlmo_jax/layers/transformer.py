@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 
 from vlmo_jax.layers.attention import Mask, read_tokens
 from vlmo_jax.layers.attention_paths import PaddedAtEnd
-from vlmo_jax.layers.linear import INIT_STD, LayerNorm, param
+from vlmo_jax.layers.linear import INIT_STD, LayerNorm, param, split_key
 from vlmo_jax.layers.mome_block import MomeBlock, Spans
 from vlmo_jax.layers.relative_position import position_bias
 
@@ -254,7 +254,7 @@ class MomeTransformer(nnx.Module):
             x: jax.Array, params: Any, table: jax.Array | None, *, number: int, read: Any
         ) -> jax.Array:
             block, rate = nnx.merge(graphdef, params), self.drop_path_rates[number]
-            attend_key, feed_key = _split(_layer_key(key, number), 2)
+            attend_key, feed_key = split_key(_layer_key(key, number), 2)
             bias = _bias(table, index)
             # The branches stand beside the rows of the batch, so that this moves nothing between
             # devices. Before the first upper block there is one.
@@ -304,14 +304,10 @@ def _apply_spans(graphdef, x, layer, spans, *, mask, index, key):
     """A block [B, N, D] -> [B, N, D] whose experts serve spans."""
     params, number, rate, table = layer
     block = nnx.merge(graphdef, params)
-    attend_key, feed_key = _split(_layer_key(key, number), 2)
+    attend_key, feed_key = split_key(_layer_key(key, number), 2)
     bias = _bias(table, index)
     x = block.attend(x, mask=mask, bias=bias, rate=rate, key=attend_key, spans=spans)
     return block.feed(x, spans, rate=rate, key=feed_key)
-
-
-def _split(key, count):
-    return [None] * count if key is None else jax.random.split(key, count)
 
 
 def _bias(table, index):

@@ -13,10 +13,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from vlmo_jax.layers.bert import Bert
-from vlmo_jax.layers.blocks import PreNormBlock, Stack, split_key
+from vlmo_jax.layers.blocks import PreNormBlock, Stack
 from vlmo_jax.layers.embeddings import ImageEmbedding
 from vlmo_jax.layers.heads import Classifier, TiedLanguageHead, l2_normalize
-from vlmo_jax.layers.linear import INIT_STD, LayerNorm, Linear, param
+from vlmo_jax.layers.linear import INIT_STD, LayerNorm, Linear, param, split_key
 from vlmo_jax.models.albef_fields import HEADS, PRETRAIN_HEADS, TEMPERATURES
 
 

@@ -12,11 +12,19 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.blocks import PostNormBlock, Stack, split_key
+from vlmo_jax.layers.blocks import PostNormBlock, Stack
 from vlmo_jax.layers.co_attention import CoAttentionBlock, Stream, Streams
 from vlmo_jax.layers.embeddings import TextEmbedding
 from vlmo_jax.layers.heads import MaskedLanguageHead, TiedLanguageHead
-from vlmo_jax.layers.linear import INIT_STD, LayerNorm, Linear, gelu, param, truncated_normal
+from vlmo_jax.layers.linear import (
+    INIT_STD,
+    LayerNorm,
+    Linear,
+    gelu,
+    param,
+    split_key,
+    truncated_normal,
+)
 from vlmo_jax.layers.regions import RegionEmbedding, Regions, add_global_region, grid_regions
 from vlmo_jax.models.vilbert_fields import HEADS, PRETRAIN_HEADS
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.blocks import PreNormBlock, Stack, split_key
+from vlmo_jax.layers.blocks import PreNormBlock, Stack
 from vlmo_jax.layers.embeddings import TextEmbedding
 from vlmo_jax.layers.heads import Classifier, MaskedLanguageHead, Pooler
 from vlmo_jax.layers.linear import (
@@ -22,6 +22,7 @@ from vlmo_jax.layers.linear import (
     Linear,
     param,
     per_row,
+    split_key,
     truncated_normal,
 )
 from vlmo_jax.layers.patch_grid import PatchGrid, PatchGridEmbedding, all_patches, sample_patches

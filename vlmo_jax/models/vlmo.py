@@ -24,6 +24,7 @@ from vlmo_jax.layers.mome_block import MomeBlock, Spans
 from vlmo_jax.layers.transformer import MomeTransformer
 from vlmo_jax.models.caption_writer import CaptionWriter
 from vlmo_jax.models.vlmo_fields import HEADS, PRETRAIN_HEADS, check_parts
+from vlmo_jax.parallel.sharding import interleave
 
 # The two contrastive branches: states served by the modality's own experts, and states that go
 # through the upper blocks with the vision-language expert.
@@ -361,8 +362,8 @@ class VLMo(CaptionWriter):
         """
         embed_key, encode_key = (None, None) if key is None else jax.random.split(key)
         # Both passes of an example stand side by side, so that no row leaves its device.
-        ids, mask = _interleave(token_ids, token_ids), _interleave(token_mask, token_mask)
-        images = _interleave(self.embed_image(image_0), self.embed_image(image_1, modality_type=2))
+        ids, mask = interleave(token_ids, token_ids), interleave(token_mask, token_mask)
+        images = interleave(self.embed_image(image_0), self.embed_image(image_1, modality_type=2))
         pooled = self._pool(self.embed_text(ids, embed_key), mask, images, encode_key)
         return self.nlvr2_head(pooled.reshape(len(token_ids), -1))
 
@@ -376,11 +377,6 @@ class VLMo(CaptionWriter):
         """The pooled first token [B, D] of [text; image], both embedded."""
         first = first_token(len(text))
         return self.pooler(self.encode_fused(text, token_mask, image, read=first, key=key)[:, 0])
-
-
-def _interleave(first, second):
-    """Two arrays [B, ...] as one [2 B, ...], row n of the one before row n of the other."""
-    return jnp.stack([first, second], axis=1).reshape(-1, *first.shape[1:])
 
 
 def first_token(batch_size: int) -> jax.Array:

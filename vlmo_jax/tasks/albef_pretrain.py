@@ -20,9 +20,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vlmo_jax.layers.attention import read_tokens
-from vlmo_jax.layers.blocks import split_key
 from vlmo_jax.layers.embeddings import normalize_image
 from vlmo_jax.layers.heads import l2_normalize
+from vlmo_jax.layers.linear import split_key
 from vlmo_jax.objectives import momentum as objectives
 from vlmo_jax.objectives.contrastive import retrieval_accuracy
 from vlmo_jax.objectives.masked_language import (

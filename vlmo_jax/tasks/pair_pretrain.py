@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vlmo_jax.layers.blocks import split_key
 from vlmo_jax.layers.embeddings import normalize_image
+from vlmo_jax.layers.linear import split_key
 from vlmo_jax.objectives.batch_contrast import compare_batch
 from vlmo_jax.objectives.masked_language import masked_counts, masked_totals
 from vlmo_jax.objectives.matching import matching_loss
