@@ -56,15 +56,19 @@ def test_pairs_are_judged_by_their_score(chooser, sign, expected, monkeypatch):
     tokens["token_ids"][: len(evaluator.texts), 0] = evaluator.text_image
     monkeypatch.setattr(evaluator, "_images", lambda: iter(blocks))
     monkeypatch.setattr(evaluator, "_tokens", lambda: tokens)
-    metrics = evaluator.choose(scores_by(sign), [], 0)
+    metrics, chosen = evaluator.choose(scores_by(sign), [], 0)
     assert metrics["accuracy"] == expected
     assert metrics["judged_accuracy"] == expected
+    lines = list(evaluator.lines(chosen))
+    assert [line["image_id"] for line in lines] == list(evaluator.image_ids)
+    assert all(line["right_score"] == sign and line["wrong_score"] == -sign for line in lines)
+    assert all(line["right"] != line["wrong"] for line in lines)
 
 
 def test_vectors_choose_as_their_products_say(chooser):
     evaluator = chooser[False]
     params = case.make_params(evaluator._tokenizer.vocab_size)
-    metrics = evaluator.choose(case.ENCODERS, params, 0)
+    metrics, _ = evaluator.choose(case.ENCODERS, params, 0)
     assert set(metrics) == {"accuracy"}
     found = evaluator._search(case.ENCODERS, params).to_text.similar
     products = found.queries @ found.candidates.T

@@ -1,14 +1,15 @@
 """Which of two captions is an image's own: a right one against one of another image."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from vlmo_jax.evals import collect, rerank
 from vlmo_jax.evals.evaluation import metric_names
+from vlmo_jax.evals.predictions import write_predictions
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
 from vlmo_jax.evals.retrieval_search import Vectors
 from vlmo_jax.reports.metrics import announce
@@ -45,6 +46,18 @@ def draw_wrong_texts(texts: list[str], text_image: np.ndarray, seed: int = SEED)
     return wrong
 
 
+class Chosen(NamedTuple):
+    """Scores of captions: float32 [images] each.
+
+    Attributes:
+        right: of each image's own first caption.
+        wrong: of the one of another image.
+    """
+
+    right: np.ndarray
+    wrong: np.ndarray
+
+
 class ChoiceEvaluator(RetrievalEvaluator):
     """Scores a model by how often it prefers an image's first caption to one of another image.
 
@@ -59,7 +72,7 @@ class ChoiceEvaluator(RetrievalEvaluator):
         self._right = np.searchsorted(self.text_image, np.arange(self.num_records))
         self._wrong = draw_wrong_texts(self.texts, self.text_image)
 
-    def choose(self, encoders: Encoders, params: Any, step: int) -> dict[str, float]:
+    def choose(self, encoders: Encoders, params: Any, step: int) -> tuple[dict[str, float], Chosen]:
         """Scores both captions of every image, prints the result and returns it.
 
         Args:
@@ -70,17 +83,17 @@ class ChoiceEvaluator(RetrievalEvaluator):
         Returns:
             `accuracy`, the share of images whose own caption has the higher score, a tie as half
             of one; of a model that judges pairs also `judged_accuracy`, the share of all pairs that
-            it judges right by whether the score is above 0.
+            it judges right by whether the score is above 0. And the scores.
+
+        Raises:
+            RuntimeError: anything failed; it names the evaluator and the step.
         """
-        if self._by_pairs:
-            right, wrong = self._match(encoders, params)
-        else:
-            found = self._search(encoders, params).to_text.similar
-            assert isinstance(found, Vectors)
-            image, text = found.queries, found.candidates
-            right, wrong = (
-                np.sum(image * text[rows], axis=-1) for rows in (self._right, self._wrong)
-            )
+        score = self._by_matching if self._by_pairs else self._by_vectors
+        try:
+            chosen = score(encoders, params)
+        except Exception as error:
+            raise RuntimeError(f"evaluator {self.name!r} failed at step {step}: {error}") from error
+        right, wrong = chosen
         metrics = {"accuracy": float(np.mean((right > wrong) + 0.5 * (right == wrong)))}
         if self._by_pairs:
             metrics["judged_accuracy"] = float(np.mean([right > 0, wrong <= 0]))
@@ -90,24 +103,30 @@ class ChoiceEvaluator(RetrievalEvaluator):
                 f"{self.name} at step {step}: {self.num_records:,} images, each with its caption"
                 f" and a wrong one: {shown} (chance 50 %)"
             )
-        return metrics
+        return metrics, chosen
 
-    def _match(self, encoders, params):
-        """Scores of images with their right and their wrong captions, [images] each."""
+    def lines(self, chosen: Chosen) -> Iterator[dict[str, Any]]:
+        """Both captions of each image with their scores."""
+        for row, image_id in enumerate(self.image_ids):
+            yield {
+                "image_id": image_id,
+                "right": self.texts[self._right[row]],
+                "wrong": self.texts[self._wrong[row]],
+                "right_score": float(chosen.right[row]),
+                "wrong_score": float(chosen.wrong[row]),
+            }
+
+    def _by_vectors(self, encoders, params) -> Chosen:
+        found = self._search(encoders, params).to_text.similar
+        assert isinstance(found, Vectors)
+        image, text = found.queries, found.candidates
+        return Chosen(*(np.sum(image * text[rows], axis=-1) for rows in (self._right, self._wrong)))
+
+    def _by_matching(self, encoders, params) -> Chosen:
         images = np.arange(self.num_records)
-        plan = rerank.PairPlan(
-            np.concatenate([images, images]),
-            np.concatenate([self._right, self._wrong]),
-            num_images=self.num_records,
-            num_texts=len(self.texts),
-            batch_size=self._batch_size,
-            host_count=self._host.count,
-        )
-        batches = plan.batches(self._images(), self._tokens(), self._host.index)
-        places = int(plan.batches_of_block.sum()) * self._batch_size
-        scores = self._run(encoders.match, params, batches, len(plan), places, "pairs matched")
-        collect.require_finite(scores, "scores of matching")
-        return (scores[plan.places(images, rows)] for rows in (self._right, self._wrong))
+        both = np.concatenate([self._right, self._wrong])
+        plan, scores = self._match(encoders, params, np.tile(images, 2), both)
+        return Chosen(*(scores[plan.places(images, rows)] for rows in (self._right, self._wrong)))
 
 
 @dataclasses.dataclass
@@ -131,9 +150,10 @@ class ChoiceEvaluation:
         page: Path | None = None,
         predictions: Path | None = None,
     ) -> dict[str, float]:
-        """Scores every split; nothing is drawn or written of it."""
+        """Scores every split and writes what the model says of it; nothing is drawn."""
         metrics: dict[str, float] = {}
         for evaluator in self.evaluators:
-            scores = evaluator.choose(self.encoders, params, step)
+            scores, chosen = evaluator.choose(self.encoders, params, step)
+            write_predictions(predictions, self.name, evaluator.name, evaluator.lines(chosen))
             metrics |= metric_names(self.name, evaluator.name, scores)
         return metrics

@@ -222,20 +222,12 @@ class RetrievalEvaluator:
         texts_of_image, images_of_text = best_candidates(search, self.folds, rerank_top_k)
         image_rows = np.arange(self.num_records)[:, None] + np.zeros_like(texts_of_image.rows)
         text_rows = np.arange(len(self.texts))[:, None] + np.zeros_like(images_of_text.rows)
-        plan = rerank.PairPlan(
+        plan, scores = self._match(
+            encoders,
+            params,
             np.concatenate([image_rows.ravel(), images_of_text.rows.ravel()]),
             np.concatenate([texts_of_image.rows.ravel(), text_rows.ravel()]),
-            num_images=self.num_records,
-            num_texts=len(self.texts),
-            batch_size=self._batch_size,
-            host_count=self._host.count,
         )
-        batches = plan.batches(self._images(), self._tokens(), self._host.index)
-        steps = int(plan.batches_of_block.sum())
-        scores = self._run(
-            encoders.match, params, batches, len(plan), steps * self._batch_size, "pairs matched"
-        )
-        collect.require_finite(scores, "scores of matching")
         to_text = scores[plan.places(image_rows, texts_of_image.rows)]
         to_image = scores[plan.places(images_of_text.rows, text_rows)]
         right_texts = self.text_image[texts_of_image.rows] == image_rows
@@ -246,6 +238,24 @@ class RetrievalEvaluator:
             reorder(search.to_text, texts_of_image, right_texts, to_text),
             reorder(search.to_image, images_of_text, right_images, to_image),
         )
+
+    def _match(self, encoders, params, images, texts) -> tuple[rerank.PairPlan, np.ndarray]:
+        """Scores the pairs of rows `images` [N] and `texts` [N], each once: `plan.places` of them
+        are their places in the scores.
+        """
+        plan = rerank.PairPlan(
+            images,
+            texts,
+            num_images=self.num_records,
+            num_texts=len(self.texts),
+            batch_size=self._batch_size,
+            host_count=self._host.count,
+        )
+        batches = plan.batches(self._images(), self._tokens(), self._host.index)
+        places = int(plan.batches_of_block.sum()) * self._batch_size
+        scores = self._run(encoders.match, params, batches, len(plan), places, "pairs matched")
+        collect.require_finite(scores, "scores of matching")
+        return plan, scores
 
     def _run(self, function, params, batches, num_rows, num_places, what):
         """Applies a function of the model to all batches; returns its rows in order, on every

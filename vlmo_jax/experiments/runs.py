@@ -24,6 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser, *, init_from: str, workdir: s
         workdir: where everything goes by default.
     """
     parser.add_argument("--init_from", type=user_path, required=True, help=init_from)
+    add_workdir_and_settings(parser, workdir)
+
+
+def add_workdir_and_settings(parser: argparse.ArgumentParser, workdir: str) -> None:
+    """Gives a command that makes runs --workdir and --set.
+
+    Args:
+        parser: of the command.
+        workdir: where everything goes by default.
+    """
     parser.add_argument(
         "--workdir",
         type=user_path,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from vlmo_jax.commands.command_line import read_config
 from vlmo_jax.experiments.contenders import CONTENDERS, Contender
-from vlmo_jax.experiments.measure import Measured
+from vlmo_jax.experiments.measure import DRAWINGS, Measured
 from vlmo_jax.experiments.runs import run_recipe
 from vlmo_jax.models.build import MODELS
 from vlmo_jax.reports.metrics import announce
@@ -22,7 +22,6 @@ PAIRS, TIME = "pairs", "time"  # what is equal
 REFERENCE = "vlmo"  # whose time is the time of all
 TRAINED = "train"  # begins the name of its file
 START_SECONDS = 10.0  # of a process, until it compiles
-SCORED = 1260  # drawings that are scored with two captions each
 CURVES, CURVE_DRAWINGS, TOP_K = 5, 100, 16  # as configs/systems.py has them
 WARM_UP = 0.12  # share of the steps, that of the small recipes: 60 of 500
 
@@ -127,7 +126,7 @@ def _estimate(use: str, steps: int, plan: Plan, cost: Measured) -> float:
     """Seconds of a job: start, compilation, steps, and passes of pairs."""
     only_pairs = cost.searches_by == "pairs"
     if use == "score":
-        pairs = plan.drawings**2 + 2 * SCORED + (0 if only_pairs else 2 * plan.drawings * TOP_K)
+        pairs = plan.drawings**2 + 2 * DRAWINGS + (0 if only_pairs else 2 * plan.drawings * TOP_K)
         return 2 * START_SECONDS + pairs * cost.pair_seconds
     # A question is about one fused pass forwards and backwards: taken as a step of pairs.
     curves = CURVES * CURVE_DRAWINGS**2 * cost.pair_seconds if only_pairs and not use else 0.0

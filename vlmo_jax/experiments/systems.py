@@ -27,7 +27,7 @@ from vlmo_jax.commands.paths import user_path
 from vlmo_jax.experiments import chain as chains
 from vlmo_jax.experiments.contenders import CLAIMS, CONTENDERS, SYSTEMS
 from vlmo_jax.experiments.measure import Measured, read_measured
-from vlmo_jax.experiments.runs import read_settings, run_recipe
+from vlmo_jax.experiments.runs import add_workdir_and_settings, read_settings, run_recipe
 from vlmo_jax.experiments.system_runs import (
     PAIRS,
     REFERENCE,
@@ -277,12 +277,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--claims", action="store_true", help="the papers' claims, in small")
     parser.add_argument("--plan", action="store_true", help="say what would be done, and end")
-    parser.add_argument(
-        "--workdir",
-        type=user_path,
-        default=pathlib.Path("runs/systems"),
-        help="where everything goes (default: %(default)s)",
-    )
+    add_workdir_and_settings(parser, "runs/systems")
     parser.add_argument(
         "--systems",
         default=",".join(SYSTEMS),
@@ -302,12 +297,5 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=200,
         help="that are searched by scoring every pair (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="a setting of every run's config",
     )
     return parser
