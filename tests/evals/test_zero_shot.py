@@ -11,12 +11,7 @@ from tests.evals import retrieval_case as case
 from vlmo_jax.evals import zero_shot
 from vlmo_jax.evals.answered_evaluation import AnsweredEvaluation
 from vlmo_jax.evals.class_scores import class_metrics, class_table, format_table
-from vlmo_jax.evals.zero_shot import (
-    Classes,
-    ZeroShotEvaluator,
-    class_texts,
-    classify,
-)
+from vlmo_jax.evals.zero_shot import Classes, ZeroShotEvaluator, class_texts, classify
 from vlmo_jax.input.pipeline import Loading
 from vlmo_jax.input.plain_images import EvalImages, ImageRows, thumbnail
 from vlmo_jax.input.text.tokenizer import load_tokenizer

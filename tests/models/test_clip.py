@@ -16,11 +16,7 @@ from vlmo_jax.models.build import (
     random_params,
 )
 from vlmo_jax.models.flops import block_flops
-from vlmo_jax.tasks.abilities import (
-    AnswersQuestions,
-    FusesPairs,
-    LearnsToRetrieve,
-)
+from vlmo_jax.tasks.abilities import AnswersQuestions, FusesPairs, LearnsToRetrieve
 
 FIELDS = dict(
     kind="clip",

@@ -16,10 +16,7 @@ from vlmo_jax.models.build import (
     random_params,
 )
 from vlmo_jax.models.flops import vlmo_passes
-from vlmo_jax.tasks.abilities import (
-    AnswersQuestions,
-    ComparesImages,
-)
+from vlmo_jax.tasks.abilities import AnswersQuestions, ComparesImages
 
 
 def fields(*heads, **changes):

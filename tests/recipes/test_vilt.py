@@ -11,11 +11,7 @@ from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.models.build import MODELS, abstract_params, count_params, model_maker, pass_flops
 from vlmo_jax.models.flops import block_flops
 from vlmo_jax.recipes import Recipe
-from vlmo_jax.tasks.abilities import (
-    DualEncoder,
-    FusesPairs,
-    Matcher,
-)
+from vlmo_jax.tasks.abilities import DualEncoder, FusesPairs, Matcher
 
 
 def recipe(task="", evals=(), **changes):

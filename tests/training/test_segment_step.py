@@ -6,11 +6,7 @@ import pytest
 
 from tests import tiny
 from tests.paths import DATA
-from vlmo_jax.interop.beit_segmenter import (
-    from_beit_segmenter,
-    segmenter_fields,
-    to_beit_segmenter,
-)
+from vlmo_jax.interop.beit_segmenter import from_beit_segmenter, segmenter_fields, to_beit_segmenter
 from vlmo_jax.interop.checks.beit_segment import (
     GRADIENT_FLOOR,
     GRADIENT_TOLERANCE,

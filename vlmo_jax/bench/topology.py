@@ -14,12 +14,7 @@ import jax
 from jax.experimental import topologies
 from ml_collections import ConfigDict
 
-from vlmo_jax.bench.collectives import (
-    Collective,
-    bytes_by_axes,
-    bytes_by_kind,
-    read_collectives,
-)
+from vlmo_jax.bench.collectives import Collective, bytes_by_axes, bytes_by_kind, read_collectives
 from vlmo_jax.bench.report import Report, gibibytes, quantity
 from vlmo_jax.bench.roofline import Bounds, Chip, bounds_of, find_chip, find_splits
 from vlmo_jax.bench.steps import title, without_data

@@ -7,12 +7,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from vlmo_jax.checkpoints.damage import (
-    DamagedCheckpointError,
-    check_arrays,
-    naming_damage,
-    unseal,
-)
+from vlmo_jax.checkpoints.damage import DamagedCheckpointError, check_arrays, naming_damage, unseal
 from vlmo_jax.checkpoints.digests import digest_arrays
 from vlmo_jax.checkpoints.plain_paths import plain_path
 from vlmo_jax.checkpoints.store import ITEMS, array_paths

@@ -21,9 +21,7 @@ from vlmo_jax.input.masked_images import EvalMaskedImages, MaskedViews
 from vlmo_jax.input.schema import empty_batch
 from vlmo_jax.reports.metrics import announce
 from vlmo_jax.reports.pages.masked_images import masked_images_page
-from vlmo_jax.tasks.image_pretrain import (
-    MaskedImageModel,
-)
+from vlmo_jax.tasks.image_pretrain import MaskedImageModel
 
 _GREY, _NUM_EXAMPLES = 128, 8
 

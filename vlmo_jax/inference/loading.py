@@ -23,11 +23,7 @@ from vlmo_jax.inference.vocabularies import (
 )
 from vlmo_jax.models.build import MODELS, abstract_model, model_maker
 from vlmo_jax.parallel import sharding
-from vlmo_jax.tasks.abilities import (
-    AnswersQuestions,
-    ClassifiesImages,
-    DualEncoder,
-)
+from vlmo_jax.tasks.abilities import AnswersQuestions, ClassifiesImages, DualEncoder
 
 # Rows of a batch on each device: what fills it, and leaves room for the large models.
 _ROWS = {"cpu": 16}

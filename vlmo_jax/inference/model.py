@@ -16,9 +16,7 @@ from vlmo_jax.inference.asking import Asking
 from vlmo_jax.inference.batches import Function, OnError, as_answers, with_gaps
 from vlmo_jax.inference.captions import Captioners, as_captions
 from vlmo_jax.inference.heads import UnfitModelError, require_head
-from vlmo_jax.inference.inputs import (
-    ImageInput,
-)
+from vlmo_jax.inference.inputs import ImageInput
 from vlmo_jax.inference.parts import Loaded, Tokens
 from vlmo_jax.inference.several import as_items
 from vlmo_jax.input.text.prompts import fill_templates

@@ -12,13 +12,7 @@ from typing import Any
 import numpy as np
 
 from vlmo_jax.interop.albef_names import TOWERS, albef_places
-from vlmo_jax.interop.converted import (
-    Converted,
-    Tensors,
-    extra_of,
-    preprocessing,
-    refuse_hints,
-)
+from vlmo_jax.interop.converted import Converted, Tensors, extra_of, preprocessing, refuse_hints
 from vlmo_jax.interop.places import (
     check_depth,
     check_ranks,

@@ -11,13 +11,7 @@ import numpy as np
 
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.interop.beit import BeitSizes, beit_places, from_beit, index_buffers
-from vlmo_jax.interop.converted import (
-    RUNTIME,
-    Converted,
-    Tensors,
-    preprocessing,
-    refuse_hints,
-)
+from vlmo_jax.interop.converted import RUNTIME, Converted, Tensors, preprocessing, refuse_hints
 from vlmo_jax.interop.huggingface_beit import from_huggingface, is_huggingface, to_huggingface
 from vlmo_jax.interop.made_tensors import MadeTensors
 from vlmo_jax.interop.places import (

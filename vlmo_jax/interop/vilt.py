@@ -12,11 +12,7 @@ from typing import Any
 import numpy as np
 
 from vlmo_jax.interop.converted import CENTRED, Converted, Tensors, refuse_hints
-from vlmo_jax.interop.huggingface_vilt import (
-    from_huggingface,
-    is_huggingface,
-    to_huggingface,
-)
+from vlmo_jax.interop.huggingface_vilt import from_huggingface, is_huggingface, to_huggingface
 from vlmo_jax.interop.places import (
     LINEAR,
     ROW,

@@ -8,15 +8,7 @@ import numpy as np
 
 from vlmo_jax.interop.converted import Tensors
 from vlmo_jax.interop.made_tensors import MadeTensors
-from vlmo_jax.interop.places import (
-    LINEAR,
-    SAME,
-    Layout,
-    NamedPlace,
-    ParamPath,
-    Place,
-    norm_places,
-)
+from vlmo_jax.interop.places import LINEAR, SAME, Layout, NamedPlace, ParamPath, Place, norm_places
 
 _JOINT = re.compile(r"(.*blocks\.\d+\.attn\.)qkv\.bias")
 _PART = re.compile(r"(.*blocks\.\d+\.attn\.)([qkv])_bias")

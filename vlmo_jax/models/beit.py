@@ -14,12 +14,7 @@ from jax.typing import DTypeLike
 from vlmo_jax.commands.fields import Extra, Flag, Kind, Number
 from vlmo_jax.layers.linear import INIT_STD, Linear
 from vlmo_jax.models.image_transformer import ImageTransformer
-from vlmo_jax.models.sizes import (
-    TRANSFORMER_FIELDS,
-    MeshShape,
-    check_transformer,
-    check_vocabulary,
-)
+from vlmo_jax.models.sizes import TRANSFORMER_FIELDS, MeshShape, check_transformer, check_vocabulary
 
 # What the fields of `config.model` may be.
 FIELDS: dict[str, Kind] = {

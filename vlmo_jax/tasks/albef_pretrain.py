@@ -36,11 +36,7 @@ from vlmo_jax.parallel.sharding import all_gather, constrain, interleave
 from vlmo_jax.tasks.abilities import AlignsAndFuses
 from vlmo_jax.tasks.encoded_gradients import encoded_gradients
 from vlmo_jax.tasks.pair_pretrain import PAIR_ARRAYS, Negatives
-from vlmo_jax.tasks.protocols import (
-    Batch,
-    Metrics,
-    Prepared,
-)
+from vlmo_jax.tasks.protocols import Batch, Metrics, Prepared
 
 # Parts that momentum towers have none of: what judges pairs, and the temperature.
 _JUDGES = ("itm_head", "vqa_head")

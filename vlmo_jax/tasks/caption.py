@@ -21,11 +21,7 @@ from vlmo_jax.objectives.masked_language import masked_language_accuracy
 from vlmo_jax.tasks.abilities import WritesCaptions
 from vlmo_jax.tasks.beam_search import SpecialTokens, Written, beam_search
 from vlmo_jax.tasks.gradients import summed_gradients
-from vlmo_jax.tasks.protocols import (
-    Batch,
-    Metrics,
-    Prepared,
-)
+from vlmo_jax.tasks.protocols import Batch, Metrics, Prepared
 from vlmo_jax.tasks.visual import IMAGES, visual_input
 
 # What is learned: hidden tokens of a caption, or what stands behind each token.

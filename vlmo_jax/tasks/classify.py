@@ -13,11 +13,7 @@ from vlmo_jax.objectives.classes import class_losses, smooth_targets
 from vlmo_jax.tasks.abilities import ClassifiesImages
 from vlmo_jax.tasks.gradients import summed_gradients
 from vlmo_jax.tasks.mixing import mix_images, mix_targets
-from vlmo_jax.tasks.protocols import (
-    Batch,
-    Metrics,
-    Prepared,
-)
+from vlmo_jax.tasks.protocols import Batch, Metrics, Prepared
 from vlmo_jax.tasks.stateless import Stateless
 
 MIX_COLUMNS = ("mix_share", "mix_box")

@@ -12,12 +12,7 @@ import jax.numpy as jnp
 
 from vlmo_jax.objectives.means import shares, weighted_total
 from vlmo_jax.tasks.gradients import join_rows, split_rows, two_keys
-from vlmo_jax.tasks.protocols import (
-    Build,
-    EncodedTask,
-    Metrics,
-    Prepared,
-)
+from vlmo_jax.tasks.protocols import Build, EncodedTask, Metrics, Prepared
 
 
 def encoded_gradients(

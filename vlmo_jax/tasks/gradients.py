@@ -12,13 +12,7 @@ import jax.numpy as jnp
 
 from vlmo_jax.objectives.means import shares, weighted_total
 from vlmo_jax.parallel.sharding import constrain
-from vlmo_jax.tasks.protocols import (
-    Build,
-    ContrastiveTask,
-    Metrics,
-    Prepared,
-    SummedTask,
-)
+from vlmo_jax.tasks.protocols import Build, ContrastiveTask, Metrics, Prepared, SummedTask
 
 
 def summed_gradients(

@@ -17,11 +17,7 @@ from vlmo_jax.layers.embeddings import normalize_image
 from vlmo_jax.objectives.masked_language import masked_counts, masked_sums, masked_totals
 from vlmo_jax.tasks.abilities import PredictsMaskedImages
 from vlmo_jax.tasks.gradients import summed_gradients
-from vlmo_jax.tasks.protocols import (
-    Batch,
-    Metrics,
-    Prepared,
-)
+from vlmo_jax.tasks.protocols import Batch, Metrics, Prepared
 from vlmo_jax.tasks.stateless import Stateless
 from vlmo_jax.tasks.visual_tokenizer import decode_codes, encode_codes
 

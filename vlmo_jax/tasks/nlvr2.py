@@ -11,10 +11,7 @@ from flax import nnx
 from vlmo_jax.objectives.answers import truth_losses
 from vlmo_jax.tasks.abilities import ComparesImages
 from vlmo_jax.tasks.gradients import summed_gradients
-from vlmo_jax.tasks.protocols import (
-    Batch,
-    Metrics,
-)
+from vlmo_jax.tasks.protocols import Batch, Metrics
 from vlmo_jax.tasks.stateless import Stateless
 from vlmo_jax.tasks.visual import IMAGES, visual_input
 

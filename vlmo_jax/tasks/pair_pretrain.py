@@ -25,10 +25,7 @@ from vlmo_jax.parallel.ring import take_rows
 from vlmo_jax.parallel.sharding import constrain, interleave
 from vlmo_jax.tasks.abilities import PretrainsByOneBranch, PretrainsOnPairs
 from vlmo_jax.tasks.gradients import contrastive_gradients
-from vlmo_jax.tasks.protocols import (
-    Batch,
-    Metrics,
-)
+from vlmo_jax.tasks.protocols import Batch, Metrics
 from vlmo_jax.tasks.stateless import Stateless
 
 # The arrays of a batch that the losses read, and those that tell duplicates.

@@ -14,12 +14,7 @@ import optax
 from vlmo_jax.parallel.sharding import constrain
 from vlmo_jax.tasks.abilities import LearnsToRank
 from vlmo_jax.tasks.gradients import summed_gradients
-from vlmo_jax.tasks.protocols import (
-    Batch,
-    Build,
-    Metrics,
-    Prepared,
-)
+from vlmo_jax.tasks.protocols import Batch, Build, Metrics, Prepared
 from vlmo_jax.tasks.stateless import Stateless
 from vlmo_jax.tasks.visual import IMAGES, visual_input
 

@@ -18,21 +18,10 @@ import jax.numpy as jnp
 from vlmo_jax.layers.embeddings import normalize_image
 from vlmo_jax.objectives.batch_contrast import BatchContrast, compare_batch
 from vlmo_jax.objectives.matching import matching_loss
-from vlmo_jax.tasks.abilities import (
-    FusesPairs,
-    LearnsToRetrieve,
-)
+from vlmo_jax.tasks.abilities import FusesPairs, LearnsToRetrieve
 from vlmo_jax.tasks.gradients import contrastive_gradients
-from vlmo_jax.tasks.pair_pretrain import (
-    PAIR_IDS,
-    Negatives,
-    fetch_negatives,
-    pass_negatives,
-)
-from vlmo_jax.tasks.protocols import (
-    Batch,
-    Metrics,
-)
+from vlmo_jax.tasks.pair_pretrain import PAIR_IDS, Negatives, fetch_negatives, pass_negatives
+from vlmo_jax.tasks.protocols import Batch, Metrics
 from vlmo_jax.tasks.stateless import Stateless
 
 

@@ -15,11 +15,7 @@ from vlmo_jax.layers.grids import resize_bilinear
 from vlmo_jax.objectives.pixel_classes import pixel_losses
 from vlmo_jax.tasks.abilities import SegmentsImages
 from vlmo_jax.tasks.gradients import summed_gradients
-from vlmo_jax.tasks.protocols import (
-    SETTLED,
-    Batch,
-    Metrics,
-)
+from vlmo_jax.tasks.protocols import SETTLED, Batch, Metrics
 from vlmo_jax.tasks.stateless import Stateless
 
 MEANS = ("labelled", "all")  # over which pixels a loss is averaged

@@ -3,10 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from vlmo_jax.tasks.protocols import (
-    Batch,
-    Prepared,
-)
+from vlmo_jax.tasks.protocols import Batch, Prepared
 
 
 class Stateless:

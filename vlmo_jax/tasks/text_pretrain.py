@@ -12,10 +12,7 @@ from flax import nnx
 from vlmo_jax.objectives.masked_language import masked_counts, masked_sums, masked_totals
 from vlmo_jax.tasks.abilities import EncodesText
 from vlmo_jax.tasks.gradients import summed_gradients
-from vlmo_jax.tasks.protocols import (
-    Batch,
-    Metrics,
-)
+from vlmo_jax.tasks.protocols import Batch, Metrics
 from vlmo_jax.tasks.stateless import Stateless
 
 

@@ -39,11 +39,7 @@ from vlmo_jax.objectives.masked_regions import (
 from vlmo_jax.objectives.matching import matching_loss, sample_hard_negatives
 from vlmo_jax.tasks.abilities import PretrainsOnRegions
 from vlmo_jax.tasks.gradients import contrastive_gradients
-from vlmo_jax.tasks.protocols import (
-    Batch,
-    Metrics,
-    Prepared,
-)
+from vlmo_jax.tasks.protocols import Batch, Metrics, Prepared
 from vlmo_jax.tasks.stateless import Stateless
 from vlmo_jax.tasks.visual import IMAGES, REGIONS, visual_input
 

@@ -18,12 +18,7 @@ from vlmo_jax.parallel.ring import take_rows
 from vlmo_jax.parallel.sharding import constrain, interleave
 from vlmo_jax.tasks.abilities import AlignsWordsAndPatches
 from vlmo_jax.tasks.gradients import summed_gradients
-from vlmo_jax.tasks.protocols import (
-    Batch,
-    Build,
-    Metrics,
-    Prepared,
-)
+from vlmo_jax.tasks.protocols import Batch, Build, Metrics, Prepared
 from vlmo_jax.tasks.stateless import Stateless
 from vlmo_jax.tasks.visual import IMAGES, visual_input
 

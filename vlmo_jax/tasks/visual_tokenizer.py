@@ -21,10 +21,7 @@ from vlmo_jax.objectives.discrete_vae import (
     squared_error,
 )
 from vlmo_jax.tasks.gradients import summed_gradients
-from vlmo_jax.tasks.protocols import (
-    Batch,
-    Metrics,
-)
+from vlmo_jax.tasks.protocols import Batch, Metrics
 from vlmo_jax.tasks.stateless import Stateless
 
 METRICS = (

@@ -10,10 +10,7 @@ from flax import nnx
 from vlmo_jax.objectives.answers import answer_losses, chosen_scores, dense_scores
 from vlmo_jax.tasks.abilities import AnswersQuestions
 from vlmo_jax.tasks.gradients import summed_gradients
-from vlmo_jax.tasks.protocols import (
-    Batch,
-    Metrics,
-)
+from vlmo_jax.tasks.protocols import Batch, Metrics
 from vlmo_jax.tasks.stateless import Stateless
 from vlmo_jax.tasks.visual import IMAGES, visual_input
 

@@ -14,20 +14,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vlmo_jax.objectives.contrastive import (
-    contrastive_logits,
-    duplicate_pairs,
-    retrieval_accuracy,
-)
+from vlmo_jax.objectives.contrastive import contrastive_logits, duplicate_pairs, retrieval_accuracy
 from vlmo_jax.objectives.triplet import triplet_loss, triplet_losses
 from vlmo_jax.tasks.abilities import PoolsPairs
 from vlmo_jax.tasks.gradients import contrastive_gradients
 from vlmo_jax.tasks.pair_pretrain import PAIR_IDS
-from vlmo_jax.tasks.protocols import (
-    Batch,
-    Metrics,
-    Prepared,
-)
+from vlmo_jax.tasks.protocols import Batch, Metrics, Prepared
 from vlmo_jax.tasks.visual import IMAGES, visual_input
 
 COLLAPSED = "collapsed"  # the metric that is 1 where all vectors of a batch are alike

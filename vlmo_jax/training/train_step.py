@@ -15,16 +15,8 @@ from flax import nnx
 
 from vlmo_jax.checkpoints.state import AVERAGED, TrainState
 from vlmo_jax.models.build import ModelMaker, random_params
-from vlmo_jax.parallel.sharding import (
-    batch_sharding,
-    named_sharding,
-    param_shardings,
-    replicated,
-)
-from vlmo_jax.tasks.protocols import (
-    SETTLED,
-    Task,
-)
+from vlmo_jax.parallel.sharding import batch_sharding, named_sharding, param_shardings, replicated
+from vlmo_jax.tasks.protocols import SETTLED, Task
 from vlmo_jax.training.averaging import update_average
 from vlmo_jax.training.optimizer import Optimizer
 

@@ -23,11 +23,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from vlmo_jax.datasets.errors import DataError, MissingDataError
-from vlmo_jax.datasets.readers.captioned_images import (
-    CaptionedImagesReader,
-    Listed,
-    caption,
-)
+from vlmo_jax.datasets.readers.captioned_images import CaptionedImagesReader, Listed, caption
 from vlmo_jax.datasets.readers.download_reader import Counts
 from vlmo_jax.datasets.readers.json_lists import is_name, read_items
 from vlmo_jax.datasets.readers.places import InFile

@@ -29,11 +29,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vlmo_jax.datasets.errors import DataError
-from vlmo_jax.datasets.readers.captioned_images import (
-    CaptionedImagesReader,
-    Listed,
-    caption,
-)
+from vlmo_jax.datasets.readers.captioned_images import CaptionedImagesReader, Listed, caption
 from vlmo_jax.datasets.readers.coco_ids import coco_record_id
 from vlmo_jax.datasets.readers.download_folder import find_file, find_folder
 from vlmo_jax.datasets.readers.download_reader import Counts

@@ -29,11 +29,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vlmo_jax.datasets.errors import DataError, MissingDataError
-from vlmo_jax.datasets.readers.captioned_images import (
-    CaptionedImagesReader,
-    Listed,
-    caption,
-)
+from vlmo_jax.datasets.readers.captioned_images import CaptionedImagesReader, Listed, caption
 from vlmo_jax.datasets.readers.download_folder import any_image, find_file_or_none
 from vlmo_jax.datasets.readers.download_reader import Counts
 from vlmo_jax.datasets.readers.json_lists import is_name, read_items

@@ -8,14 +8,7 @@ import numpy as np
 from PIL import Image
 
 from vlmo_jax.datasets.images import WHITE
-from vlmo_jax.input.images import (
-    affine,
-    color_jitter,
-    drawing_style,
-    erasing,
-    pixels,
-    randaugment,
-)
+from vlmo_jax.input.images import affine, color_jitter, drawing_style, erasing, pixels, randaugment
 
 
 @dataclasses.dataclass(frozen=True)

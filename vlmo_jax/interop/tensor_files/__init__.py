@@ -7,12 +7,7 @@ the file before memory is taken, and pickles are read without calling anything.
 """
 
 from vlmo_jax.interop.tensor_files.errors import TensorFileError
-from vlmo_jax.interop.tensor_files.read import (
-    NamedTensors,
-    check_whole,
-    is_mapped,
-    read_tensors,
-)
+from vlmo_jax.interop.tensor_files.read import NamedTensors, check_whole, is_mapped, read_tensors
 from vlmo_jax.interop.tensor_files.safetensors import read_safetensors, write_safetensors
 from vlmo_jax.interop.tensor_files.write_torch import import_torch, write_torch
 

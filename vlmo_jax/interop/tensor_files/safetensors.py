@@ -14,13 +14,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from vlmo_jax.interop.tensor_files.errors import (
-    TensorFileError,
-    check_name,
-    damaged,
-    few,
-    shown,
-)
+from vlmo_jax.interop.tensor_files.errors import TensorFileError, check_name, damaged, few, shown
 
 TYPES = {
     "F64": np.dtype("<f8"),

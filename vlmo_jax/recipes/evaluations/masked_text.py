@@ -5,11 +5,7 @@ from flax import nnx
 
 from vlmo_jax.commands.config_errors import require
 from vlmo_jax.datasets import open_text_source
-from vlmo_jax.evals.masked_text import (
-    MaskedTextEvaluation,
-    MaskedTextEvaluator,
-    blanks_of_largest,
-)
+from vlmo_jax.evals.masked_text import MaskedTextEvaluation, MaskedTextEvaluator, blanks_of_largest
 from vlmo_jax.input.text.masked_rows import TextRows
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.recipes.tasks.settings import check_heads

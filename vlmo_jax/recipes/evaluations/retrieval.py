@@ -20,11 +20,7 @@ from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
 from vlmo_jax.recipes.tasks.settings import check_heads
 from vlmo_jax.recipes.visual import seen_by
-from vlmo_jax.tasks.abilities import (
-    DualEncoder,
-    FusesPairs,
-    Matcher,
-)
+from vlmo_jax.tasks.abilities import DualEncoder, FusesPairs, Matcher
 from vlmo_jax.tasks.retrieval import MATCH_SCORES, Encoders, make_encoders
 
 # How pairs are scored: by vectors of images and texts, each by a pass of its own, or by what the

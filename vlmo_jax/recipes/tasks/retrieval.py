@@ -14,10 +14,7 @@ from vlmo_jax.recipes.tasks.settings import (
     check_heads,
     check_init,
 )
-from vlmo_jax.tasks.abilities import (
-    LearnsToMatch,
-    LearnsToRetrieve,
-)
+from vlmo_jax.tasks.abilities import LearnsToMatch, LearnsToRetrieve
 from vlmo_jax.tasks.retrieval_finetune import RetrievalMatchingTask, RetrievalTask
 
 
