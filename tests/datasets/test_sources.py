@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from vlmo_jax.datasets import sources, writer
+from vlmo_jax.datasets import record_sources, sources, writer
 
 
 def test_records_come_back_in_order(dataset, some_records):
@@ -117,7 +117,7 @@ def test_damaged_record_alone_is_broken(dataset, some_records):
     data[position] ^= 0xFF
     shard.write_bytes(data)
     source = sources.open_source(str(dataset), "train")
-    with pytest.raises(sources.BrokenRecordError, match="record 0 of split 'train'"):
+    with pytest.raises(record_sources.BrokenRecordError, match="record 0 of split 'train'"):
         source[0]
     assert [source[i] for i in range(1, 8)] == some_records[1:8]
 

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from vlmo_jax.datasets import BrokenRecordError
-from vlmo_jax.datasets.sources import RecordSource
+from vlmo_jax.datasets.record_sources import RecordSource
 from vlmo_jax.input.attempts import UnusableRecordError, read_record
 
 

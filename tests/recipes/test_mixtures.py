@@ -9,7 +9,7 @@ from tests import tiny
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.datasets import open_source
 from vlmo_jax.datasets.examples import ExampleSource
-from vlmo_jax.datasets.sources import JoinedSource
+from vlmo_jax.datasets.record_sources import JoinedSource
 from vlmo_jax.input.sampling import MixedOrder, RecordOrder
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.data import opening

@@ -10,10 +10,9 @@
 says what is in it.
 """
 
+from vlmo_jax.datasets.record_sources import BrokenRecordError, RecordSource
 from vlmo_jax.datasets.records import Record, RegionsRecord, TextRecord
 from vlmo_jax.datasets.sources import (
-    BrokenRecordError,
-    RecordSource,
     open_image_source,
     open_region_source,
     open_source,

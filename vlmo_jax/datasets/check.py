@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.folders import require_writable
 from vlmo_jax.commands.paths import user_path
-from vlmo_jax.datasets import progress, sources, tables
+from vlmo_jax.datasets import progress, record_sources, sources, tables
 from vlmo_jax.datasets.building.manifest import differing_files
 from vlmo_jax.datasets.checking import faults
 from vlmo_jax.datasets.checking.pictures import Picture, recognize
@@ -130,7 +130,7 @@ def _problem_of_ids(finding: _Finding, ids: set[str], inner: set[str]) -> str:
 def _check_record(kind: RecordKind, records: Sequence, index: int) -> _Finding:
     try:
         record = records[index]
-    except sources.BrokenRecordError as error:
+    except record_sources.BrokenRecordError as error:
         return _Finding(f"record {index}", None, None, str(error))
     record_id = getattr(record, kind.id_field)
     inner_ids = faults.inner_ids(record)

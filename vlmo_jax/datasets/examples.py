@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from vlmo_jax.datasets import records, sources
 from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.progress import map_in_order
-from vlmo_jax.datasets.sources import BrokenRecordError, JoinedSource, RecordSource
+from vlmo_jax.datasets.record_sources import BrokenRecordError, JoinedSource, RecordSource
 
 _log = logging.getLogger(__name__)
 

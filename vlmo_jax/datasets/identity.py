@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vlmo_jax.datasets.sources import BrokenRecordError
+from vlmo_jax.datasets.record_sources import BrokenRecordError
 
 SAMPLE = 1024  # records that are read
 

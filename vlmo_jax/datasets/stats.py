@@ -23,7 +23,7 @@ import numpy as np
 from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.folders import require_writable
 from vlmo_jax.commands.paths import user_path
-from vlmo_jax.datasets import progress, records, sources, tables
+from vlmo_jax.datasets import progress, record_sources, records, sources, tables
 from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.measures.common import read_header, share_unknown, spelling_warnings, spread
 from vlmo_jax.datasets.measures.questions import format_question_stats, measure_questions
@@ -64,7 +64,7 @@ class SplitStats(NamedTuple):
 
 
 def measure_split(
-    source: sources.RecordSource,
+    source: record_sources.RecordSource,
     tokenizer: tokenizer_lib.Tokenizer | None = None,
     num_examples: int = 3,
 ) -> SplitStats:
@@ -136,7 +136,7 @@ class TextStats(NamedTuple):
 
 
 def measure_texts(
-    source: sources.RecordSource,
+    source: record_sources.RecordSource,
     tokenizer: tokenizer_lib.Tokenizer | None = None,
     num_examples: int = 3,
 ) -> TextStats:
@@ -212,10 +212,10 @@ def format_text_stats(stats: dict[str, TextStats], text_length: int) -> str:
     )
 
 
-def _read(source: sources.RecordSource, index: int) -> Any:
+def _read(source: record_sources.RecordSource, index: int) -> Any:
     try:
         return source[index]
-    except sources.BrokenRecordError:
+    except record_sources.BrokenRecordError:
         return None
 
 
@@ -280,7 +280,7 @@ def _of_read(measure: Callable) -> Callable:
     """A measure of a source, made of one of the records that were read."""
 
     def measured(
-        source: sources.RecordSource, tokenizer: tokenizer_lib.Tokenizer | None = None
+        source: record_sources.RecordSource, tokenizer: tokenizer_lib.Tokenizer | None = None
     ) -> Any:
         read = functools.partial(_read, source)
         return measure(
@@ -311,7 +311,7 @@ def _draw(
     png: pathlib.Path,
     name: str,
     kind: records.RecordKind,
-    opened: Mapping[str, sources.RecordSource | sources.JoinedSource],
+    opened: Mapping[str, record_sources.RecordSource | record_sources.JoinedSource],
 ) -> None:
     rows = {
         f"{split}: {len(source):,} records": sample_pictures(kind, source)

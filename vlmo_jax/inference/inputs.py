@@ -13,7 +13,7 @@ from vlmo_jax.commands.endings import SHORTAGES, UserError
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.images import BrokenImageError, decode_image, upright_rgb
-from vlmo_jax.datasets.sources import BrokenRecordError
+from vlmo_jax.datasets.record_sources import BrokenRecordError
 from vlmo_jax.input.plain_images import ImageForm
 from vlmo_jax.input.schema import empty_batch
 from vlmo_jax.input.text.plain_texts import text_columns, write_text

@@ -18,6 +18,7 @@ from vlmo_jax.interop import (
     beit_classifier,
     beit_segmenter,
     clip,
+    clip_hints,
     dalle,
     vilbert,
     vilt,
@@ -197,8 +198,8 @@ FORMATS = {
     "vilbert": Format(vilbert.read_vilbert, vilbert.write_vilbert),
     "albef": Format(albef.read_albef, albef.write_albef),
     # One reader for all names; each spelling has its writer.
-    "clip": Format(clip.read_clip, clip.write_clip, clip.hints_beside, "clip"),
-    "clip_hf": Format(clip.read_clip, clip.write_clip_hf, clip.hints_beside, "clip"),
+    "clip": Format(clip.read_clip, clip.write_clip, clip_hints.hints_beside, "clip"),
+    "clip_hf": Format(clip.read_clip, clip.write_clip_hf, clip_hints.hints_beside, "clip"),
     "vse_infinity": Format(vse_infinity.read_vse_infinity, vse_infinity.write_vse_infinity),
     "vilt": Format(vilt.read_vilt, vilt.write_vilt),
 }

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from vlmo_jax.datasets import images, sources
+from vlmo_jax.datasets import images, record_sources
 from vlmo_jax.datasets.records import QuestionsRecord, Record, RecordKind, StatementRecord
 
 _SIDE = 160  # pixels of a drawn picture
@@ -33,7 +33,7 @@ def _samples(
         try:
             record = source[index]
             pictures = [_square(getattr(record, name)) for name in kind.image_fields]
-        except (sources.BrokenRecordError, images.BrokenImageError):
+        except (record_sources.BrokenRecordError, images.BrokenImageError):
             continue
         yield pictures, _words_of(record)
 

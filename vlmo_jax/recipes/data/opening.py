@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 from vlmo_jax.commands.config_errors import naming, require
 from vlmo_jax.commands.fields import Extra, Kind, Number, Several, Text, Whole
 from vlmo_jax.datasets import open_source
-from vlmo_jax.datasets.sources import JoinedSource, split_names
+from vlmo_jax.datasets.record_sources import JoinedSource
+from vlmo_jax.datasets.sources import split_names
 from vlmo_jax.input.hosts import Host
 from vlmo_jax.input.pipeline import ExampleMaker, Loading, TrainBatches, stream_batches
 from vlmo_jax.input.sampling import MixedOrder, Order, RecordOrder, count_places
