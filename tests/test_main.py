@@ -280,13 +280,37 @@ def start_pair(start, workdir, *settings):
     ]
 
 
+def stop_passing(process):
+    """Halts the program that passes a process's errors on, for which it waits when it ends."""
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    passing = []
+    while not passing:
+        assert process.poll() is None, process.log.read_text()[-3000:]
+        passing = [
+            int(child)
+            for child in children.read_text().split()
+            if b"peers.py" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+    os.kill(passing[0], signal.SIGSTOP)
+    return lambda: os.kill(passing[0], signal.SIGCONT)
+
+
 def test_processes_that_were_not_started_alike_stop(start, tmp_path):
-    for process in start_pair(start, tmp_path / "run", ("seed=1",), ("seed=2", "steps=70")):
-        log = finish(process, 1)
-        assert (
+    pair = start_pair(start, tmp_path / "run", ("seed=1",), ("seed=2", "steps=70"))
+    go_on = stop_passing(pair[1])  # it is slow to end, and must not be cut off by the other's end
+    for process in pair:
+        finish(process, 1)
+    go_on()
+    for process in pair:
+        said = (
             "error: the processes of this job were not started alike: config.seed is 1 on process 0"
             " and 2 on process 1; config.steps is 60 on process 0 and 70 on process 1; start all"
-        ) in log and "Traceback" not in log
+        )
+        deadline = time.monotonic() + DEADLINE
+        while said not in process.log.read_text():
+            assert time.monotonic() < deadline, process.log.read_text()[-3000:]
+            time.sleep(0.01)
+        assert "Traceback" not in process.log.read_text()
     assert not (tmp_path / "run").exists()
 
 

@@ -171,7 +171,7 @@ def decode_box(
     left, top, right, bottom = box
     whole = image.width
     decoded = images.decode_at(image, max(1.0, min(right - left, bottom - top) / size))
-    shrink = round(whole / decoded.width)
+    shrink = next(n for n in (1, 2, 4, 8) if -(-whole // n) == decoded.width)
     return decoded, (
         left / shrink,
         top / shrink,
