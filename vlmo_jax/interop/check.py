@@ -10,6 +10,8 @@ NAME.json alone where it has no arrays:
   train10            ten AdamW steps
   textmlm            stage 2: what is taken from BEiT, what is trained, outputs, loss, gradients
   vqa, nlvr2, irtr   heads of fine-tuning: outputs, loss, gradients
+  index_tables       rows of position tables that pairs of tokens read
+  adamw_toy          the optimizer alone
   resize             position tables at another image size, and outputs there
   beit, dalle        siblings without a kind, known by their source
   albef              states, logits, losses, gradients and queues of a step of ALBEF
@@ -49,6 +51,7 @@ from jax.typing import ArrayLike
 
 from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
+from vlmo_jax.interop.checks.adamw import check_adamw
 from vlmo_jax.interop.checks.albef import check_albef, check_momentum_after, join_step_before
 from vlmo_jax.interop.checks.beit import check_beit
 from vlmo_jax.interop.checks.beit_classify import check_beit_classify
@@ -58,6 +61,7 @@ from vlmo_jax.interop.checks.captions import check_caption_metrics
 from vlmo_jax.interop.checks.clip import check_clip
 from vlmo_jax.interop.checks.dalle import check_dalle
 from vlmo_jax.interop.checks.finetune import check_finetune
+from vlmo_jax.interop.checks.index_tables import check_index_tables
 from vlmo_jax.interop.checks.layer_decay import check_layer_decay
 from vlmo_jax.interop.checks.mixup import check_mixup
 from vlmo_jax.interop.checks.pretrain import check_pretrain
@@ -80,6 +84,8 @@ CHECKS: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any], Any], N
     "vqa": check_finetune,
     "nlvr2": check_finetune,
     "irtr": check_finetune,
+    "index_tables": check_index_tables,
+    "adamw_toy": check_adamw,
     "resize": check_resize,
     "beit": check_beit,
     "beit_classify": check_beit_classify,
