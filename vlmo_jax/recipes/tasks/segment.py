@@ -44,6 +44,6 @@ class SegmentRecipe(Settings):
     def next_step(self, workdir: Path) -> str:
         """See `protocols.TaskRecipe`."""
         return (
-            "look at evaluation_segmentation.png in it, or write it for others: python -m"
+            "look at segmentation.png in it, or write it for others: python -m"
             f" vlmo_jax.interop.convert {workdir} OUT.safetensors --to=beit_segmenter"
         )
