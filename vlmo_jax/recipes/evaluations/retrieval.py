@@ -9,7 +9,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from vlmo_jax.commands.config_errors import naming, require
-from vlmo_jax.commands.fields import Choice, Extra, Kind, Whole
+from vlmo_jax.commands.fields import Choice, Extra, Kind, Number, Whole
 from vlmo_jax.evals.pair_scoring import PairScoringEvaluator
 from vlmo_jax.evals.protocols import PROTOCOLS, Captions, read_captions
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
@@ -42,6 +42,7 @@ class RetrievalRecipe(SplitsRecipe):
         "rerank": Extra(Choice(tuple(RERANKINGS))),
         "scoring": Extra(Choice(SCORINGS)),
         "match_score": Extra(Choice(tuple(MATCH_SCORES))),
+        "match_weight": Extra(Number(above=0, high=1_000_000)),
     }
 
     def __init__(self, name: str, config: ConfigDict, data: Data, task: TaskRecipe) -> None:
@@ -164,6 +165,7 @@ class RetrievalRecipe(SplitsRecipe):
                 mesh=mesh,
                 protocol=self.fields.protocol,
                 rerank=self._rerank,
+                match_weight=self.fields.get("match_weight", 1.0),
                 captions=self._captions[name],
             )
             for name, source in self.splits.items()
