@@ -118,6 +118,7 @@ class RetrievalRecipe(SplitsRecipe):
             "texts": len(captions.texts),
             "rerank": self._rerank if top_k else None,
             "rerank_top_k": top_k,
+            **({"match_weight": self._match_weight} if top_k and self._rerank == "add" else {}),
             **({"scoring": "every pair by the fused model"} if self.scores_pairs else {}),
         }
 
@@ -125,6 +126,10 @@ class RetrievalRecipe(SplitsRecipe):
     def _rerank(self) -> str:
         """Config files from before there was a choice replace."""
         return self.fields.get("rerank", "replace")
+
+    @property
+    def _match_weight(self) -> float:
+        return self.fields.get("match_weight", 1.0)
 
     def encoders(self, graphdef: nnx.GraphDef) -> Encoders:
         """The model's functions."""
@@ -165,7 +170,7 @@ class RetrievalRecipe(SplitsRecipe):
                 mesh=mesh,
                 protocol=self.fields.protocol,
                 rerank=self._rerank,
-                match_weight=self.fields.get("match_weight", 1.0),
+                match_weight=self._match_weight,
                 captions=self._captions[name],
             )
             for name, source in self.splits.items()
