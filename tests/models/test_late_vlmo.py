@@ -12,7 +12,7 @@ from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.models.build import check_model
 
 FIELDS = {
-    "relative": dict(kind="late_vlmo", position="relative", layer_scale=0.1),
+    "relative": dict(kind="late_vlmo", position="relative", layer_scale=0.1, num_upper=2),
     "absolute": dict(kind="late_vlmo", position="absolute", layer_scale=0.0),
 }
 
@@ -69,7 +69,7 @@ def test_modalities_meet_in_the_last_block_alone(model, inputs):
 @pytest.mark.parametrize(
     "fields, reason",
     [
-        (dict(num_upper=2), "num_upper=2: the modalities of a late_vlmo meet in its one upper"),
+        (dict(num_upper=3), "num_upper=3 must be at least 1 and less than"),
         (dict(heads=("caption",)), "writes captions"),
     ],
 )

@@ -275,9 +275,10 @@ class MomeTransformer(nnx.Module):
         read: jax.Array | None = None,
         key: jax.Array | None = None,
         keep: Collection[int] = (),
+        numbers: Sequence[int] | None = None,
     ) -> tuple[jax.Array, dict[int, jax.Array]]:
-        """The upper blocks: x [B, N, D] to [B, G, N or R, D], and [B, G, N, D] after those in
-        `keep`.
+        """The upper blocks, or those that `numbers` tells: x [B, N, D] to [B, G, N or R, D], and
+        [B, G, N, D] after those in `keep`.
         """
         graphdef, blocks = nnx.split(self.upper)
         branches, num_lower = len(experts), self.depth - self.num_upper
@@ -305,7 +306,7 @@ class MomeTransformer(nnx.Module):
             return block.feed_branches(y, experts, rate=rate, key=feed_key)
 
         x, tables, states = x[:, None], self.tables(), {}
-        for number in range(num_lower, self.depth):
+        for number in range(num_lower, self.depth) if numbers is None else numbers:
             last = number == self.depth - 1
             block = functools.partial(apply, number=number, read=read if last else None)
             params = _slice(blocks, number - num_lower)

@@ -35,8 +35,8 @@ class Encoded(NamedTuple):
 
 
 class LateVLMo(vlmo.VLMo):
-    """As VLMo, but a fused pass is one of each modality through the blocks before the last, and the
-    last on both. The one upper block is the last.
+    """As VLMo, but in a fused pass both modalities go through the blocks before the last on their
+    own, the upper ones among them by the vision-language expert, and through the last together.
 
     Args:
         fields: as of VLMo.
@@ -47,24 +47,20 @@ class LateVLMo(vlmo.VLMo):
         mask, index = where["mask"], where["index"]
         (image, patches), (text, length) = spans
         image_key, text_key, last_key = split_key(where["key"], 3)
+        of_image, of_text = (None, None) if index is None else _corners(index, patches)
+        text_mask = PaddedAtEnd(mask.mask[:, patches:])
         parts = [
-            self.transformer.run_lower(
-                x[:, :patches],
-                ((image, patches),),
-                index=None if index is None else index[:patches, :patches],
-                key=image_key,
-            )[0],
-            self.transformer.run_lower(
-                x[:, patches:],
-                ((text, length),),
-                mask=PaddedAtEnd(mask.mask[:, patches:]),
-                index=None if index is None else index[patches:, patches:],
-                key=text_key,
-            )[0],
+            self._run_alone(x[:, :patches], image, None, of_image, image_key),
+            self._run_alone(x[:, patches:], text, text_mask, of_text, text_key),
         ]
-        joined = jnp.concatenate(parts, axis=1)
         where["key"] = last_key
-        states, _ = self.transformer.run_upper(joined, ("vision_language",), spans, **where)
+        states, _ = self.transformer.run_upper(
+            jnp.concatenate(parts, axis=1),
+            ("vision_language",),
+            spans,
+            numbers=(self.transformer.depth - 1,),
+            **where,
+        )
         return self.transformer.norm(states[:, 0])
 
     def encode_images(self, image: jax.Array, key: jax.Array | None = None) -> Encoded:
@@ -86,19 +82,28 @@ class LateVLMo(vlmo.VLMo):
         return Encoded(self.itc.project_text(feature), states)
 
     def _encode(self, x, modality, mask, index, key):
-        """The first token [B, D] after all blocks, and the states before the last."""
+        """The first token [B, D] after all blocks of the modality's own experts, and the states
+        that `match_all` reads.
+        """
+        where = dict(mask=mask, index=index, key=key)
         spans = ((modality, x.shape[1]),)
-        states, _ = self.transformer.run_lower(x, spans, mask=mask, index=index, key=key)
-        first, _ = self.transformer.run_upper(
-            states,
-            (modality,),
-            spans,
-            mask=mask,
-            index=index,
-            read=vlmo.first_token(len(x)),
-            key=key,
-        )
-        return self.transformer.norm(first)[:, 0, 0], states
+        x, _ = self.transformer.run_lower(x, spans, **where)
+        read = vlmo.first_token(len(x))
+        first, _ = self.transformer.run_upper(x, (modality,), spans, read=read, **where)
+        return self.transformer.norm(first)[:, 0, 0], self._before_last(x, spans, **where)
+
+    def _run_alone(self, x, modality, mask, index, key):
+        """One modality [B, N, D] through the blocks before the last, as fused passes have it."""
+        where = dict(mask=mask, index=index, key=key)
+        spans = ((modality, x.shape[1]),)
+        x, _ = self.transformer.run_lower(x, spans, **where)
+        return self._before_last(x, spans, **where)
+
+    def _before_last(self, x, spans, **where):
+        depth, num_upper = self.transformer.depth, self.transformer.num_upper
+        numbers = range(depth - num_upper, depth - 1)
+        experts = ("vision_language",)
+        return self.transformer.run_upper(x, experts, spans, numbers=numbers, **where)[0][:, 0]
 
     @jax.named_scope("match_all")
     def match_all(self, image: jax.Array, text: jax.Array, token_mask: jax.Array) -> jax.Array:
@@ -133,6 +138,11 @@ class LateVLMo(vlmo.VLMo):
         if tables is None or index is None:
             return block, None
         return block, tables[-1][index[patches]].T
+
+
+def _corners(index, patches):
+    """The parts of an index of [image; text] that are of one modality alone."""
+    return index[:patches, :patches], index[patches:, patches:]
 
 
 def _attend_to_both(query, of_image, of_text, token_mask, bias):
@@ -173,11 +183,6 @@ def check_sizes(fields: Mapping[str, Any], mesh_shape: MeshShape) -> None:
         ConfigError: at the first impossible value.
     """
     heads = tuple(fields.get("heads", ()))
-    require(
-        fields["num_upper"] == 1,
-        f"config.model.num_upper={fields['num_upper']}: the modalities of a late_vlmo meet in its"
-        " one upper block; use 1",
-    )
     require(
         "caption" not in heads,
         f"config.model.heads={heads} writes captions, which config.model.kind='late_vlmo' does not;"
