@@ -2,8 +2,9 @@
 
     --config=configs/late_fusion.py      on the drawings, half an hour on 2 CPU cores
 
-The modalities meet in the last block alone, so matching is compared over all pairs of a batch as
-the contrast is. docs/SMALL_MODELS.md says what that is for and what it gives.
+Each has blocks of its own. In those of matching the modalities meet in the last alone, so all pairs
+of a batch are compared, as by the contrast. docs/SMALL_MODELS.md says what that is for and what it
+gives.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +16,7 @@ def get_config(arg="tiny"):
     _, image_size = common.read_argument("configs/late_fusion.py", arg, ("tiny",))
     config = stage3.get_config(f"tiny_long,{image_size or 64}")
     config.steps = 1600
-    config.model.update(kind="late_vlmo", depth=5)
+    config.model.kind = "twin_vlmo"
     config.model.heads = ("retrieval", "itm")
     config.task = ConfigDict(
         dict(
@@ -26,10 +27,12 @@ def get_config(arg="tiny"):
             mask_duplicates=True,
         )
     )
-    # The head gives log-odds, which are as large as the contrast's scaled similarities.
-    config.optimizer.rate_multipliers = (
-        *config.optimizer.rate_multipliers,
-        (r"itm_head/.*", 10.0),
+    optimizer = config.optimizer
+    optimizer.no_decay = tuple(rf"(dual|matcher)/({names})" for names in optimizer.no_decay)
+    optimizer.rate_multipliers = (
+        (r"(dual|matcher)/text_embedding/word", 60.0),
+        # its log-odds are to become as large as the contrast's scaled similarities
+        (r"matcher/itm_head/.*", 10.0),
     )
     config.evals.retrieval.update(rerank_top_k=16, rerank="add", match_weight=1.0)
     config.evals.retrieval.match_score = "log_odds"

@@ -22,6 +22,7 @@ from vlmo_jax.models import (
     late_vlmo,
     memory,
     segmenter,
+    twin_vlmo,
     vilbert,
     vilbert_fields,
     vilt,
@@ -96,6 +97,14 @@ MODELS = {
         late_vlmo.check_sizes,
         memory.count_vlmo,
         memory.values_of_transformer,
+        flops.vlmo_passes,
+    ),
+    "twin_vlmo": ModelKind(
+        twin_vlmo.TwinVLMo,
+        vlmo_fields.FIELDS,
+        twin_vlmo.check_sizes,
+        twin_vlmo.count_params,
+        twin_vlmo.values_at_once,
         flops.vlmo_passes,
     ),
     "beit": ModelKind(

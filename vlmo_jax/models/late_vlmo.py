@@ -75,11 +75,29 @@ class LateVLMo(vlmo.VLMo):
     ) -> Encoded:
         """Texts [B, T] for search and for `match_all`, in one pass."""
         embed_key, encode_key = split_key(key, 2)
-        x, index = self.embed_text(token_ids, embed_key), None
-        if self.relative:
-            index = relative_position.text_index(self.grid, x.shape[1], self.text_positions)
-        feature, states = self._encode(x, "text", PaddedAtEnd(token_mask), index, encode_key)
+        x = self.embed_text(token_ids, embed_key)
+        mask, index = PaddedAtEnd(token_mask), self._text_index(x.shape[1])
+        feature, states = self._encode(x, "text", mask, index, encode_key)
         return Encoded(self.itc.project_text(feature), states)
+
+    def image_states(self, image: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """The states of `encode_images` alone, [B, S, S, 3] to [B, P, D]."""
+        index = relative_position.image_index(self.grid) if self.relative else None
+        return self._run_alone(self.embed_image(image), "image", None, index, key)
+
+    def text_states(
+        self, token_ids: jax.Array, token_mask: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """The states of `encode_texts` alone, [B, T] to [B, T, D]."""
+        embed_key, encode_key = split_key(key, 2)
+        x = self.embed_text(token_ids, embed_key)
+        mask, index = PaddedAtEnd(token_mask), self._text_index(x.shape[1])
+        return self._run_alone(x, "text", mask, index, encode_key)
+
+    def _text_index(self, length):
+        if not self.relative:
+            return None
+        return relative_position.text_index(self.grid, length, self.text_positions)
 
     def _encode(self, x, modality, mask, index, key):
         """The first token [B, D] after all blocks of the modality's own experts, and the states
