@@ -20,8 +20,9 @@ def share_compilation() -> None:
     shares a context of MLIR, until `forget_programs`.
 
     With a context of its own, as JAX 0.10 has it, a tiny program takes a fifth longer, and a
-    megabyte that stays as long as the program does. JAX's own cache of programs, on disk, is no help: one for several CPU
-    devices that comes from there may hang (parallel/compilation_cache.py).
+    megabyte that stays as long as the program does. JAX's own cache of programs, on disk, is no
+    help: one for several CPU devices that comes from there may hang
+    (parallel/compilation_cache.py).
     """
     compiler.backend_compile_and_load = _remembering(compiler.backend_compile_and_load)
     mlir.make_ir_context = _sharing(mlir.make_ir_context)
