@@ -65,12 +65,7 @@ def runs(tmp_path_factory):
         arguments(wrong, f"init_from={folder / 'run'}", "evals.retrieval.rerank_top_k=9"),
         arguments(wrong, f"init_from={folder / 'run'}", "evals.retrieval.splits=('test',)"),
     ]
-    environment = {
-        **os.environ,
-        "JAX_NUM_CPU_DEVICES": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "compilations"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}
     return folder, run_commands("vlmo_jax.main", commands, folder, env=environment)
 
 
