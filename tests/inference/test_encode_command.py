@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -96,6 +98,28 @@ def test_other_inputs_models_and_settings_are_refused(shots, tmp_path, folder):
     assert len(run(shots, out, folder, "--restart")[1]) == 6
     with pytest.raises(OtherVectorsError, match="shots holds other files"):
         run(shots, shots, folder)
+
+
+@pytest.mark.parametrize("name", ["about.json", "part-00000.parquet", "part-00000.npy"])
+def test_files_of_others_are_left_alone(shots, tmp_path, folder, name):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / name).write_text("[1]")
+    with pytest.raises(OtherVectorsError, match=f"theirs holds other files .{name}.; give a"):
+        run(shots, tmp_path / "theirs", folder, "--restart")
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == [name]
+
+
+def test_names_in_a_list_may_be_no_utf8_and_texts_may_not(shots, tmp_path, folder, monkeypatch):
+    odd = os.fsencode(shots) + b"/\xff.png"
+    shutil.copy(shots / NAMES[0], odd)
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + odd + b"\n")
+    assert run(tmp_path / "list.txt", tmp_path / "1", folder)[1] == [os.fsdecode(odd)]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(odd), encoding="ascii"))
+    assert run("-", tmp_path / "2", folder)[1] == [os.fsdecode(odd)]
+    (tmp_path / "list.txt").write_bytes("a cat\nein K\u00e4fer\n".encode("latin-1"))
+    assert run(tmp_path / "list.txt", tmp_path / "3", folder, "--texts")[1] == ["1"]
+    [left] = [json.loads(one) for one in (tmp_path / "3/skipped.jsonl").read_text().splitlines()]
+    assert left["input"] == "2" and "halves of characters" in left["reason"]
 
 
 def test_lists_tars_and_data_sets_are_read(shots, tmp_path, folder, model, monkeypatch):

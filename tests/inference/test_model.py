@@ -83,6 +83,10 @@ def test_images_come_in_any_form(model, tmp_path):
     for single in (str(path), path.read_bytes(), Image.open(path), array):
         assert (model.preprocess(single) == found[:1]).all()
     assert (model.preprocess(np.stack([array, array])) == found[:2]).all()
+    assert (model.preprocess(np.array([str(path), str(path)])) == found[:2]).all()
+    texts = model.encode_text(["a red heart", "rain"])
+    for kind in (object, str, np.dtypes.StringDType()):
+        assert (model.encode_text(np.array(["a red heart", "rain"], kind)) == texts).all()
 
 
 def test_images_are_upright_over_white_and_left_as_they_were(model, tmp_path):
@@ -124,6 +128,7 @@ BROKEN = {
     "https://example.org/a.png": "nothing is downloaded here; fetch it first",
     b"": "the file is empty",
     b"<html>gone</html>": "UnidentifiedImageError",
+    "a\0.png": "embedded null byte",
     7: "it is a int; give a path, an open file",
 }
 
@@ -152,12 +157,21 @@ def test_other_broken_inputs_are_named(model, tmp_path):
     path.write_text("words")
     with path.open() as file, pytest.raises(vlmo_jax.BrokenInputError, match="a.txt.*mode 'rb'"):
         model.encode_image([file])
+    path.write_bytes(b"\xff\xd8 as a JPEG begins")
+    with path.open() as file, pytest.raises(vlmo_jax.BrokenInputError, match="a.txt.*mode 'rb'"):
+        model.encode_image([file])
+    with pytest.raises(vlmo_jax.BrokenInputError, match="a.txt.*closed file"):
+        model.encode_image([file])
+    with pytest.raises(vlmo_jax.BrokenInputError, match="it has 0 x 5 pixels"):
+        model.encode_image(Image.new("RGB", (0, 5)))
     whole = save_picture(tmp_path / "a.jpg", pictures(1)[0]).read_bytes()
     cut = Image.open(io.BytesIO(whole[:-200]))
     with pytest.raises(vlmo_jax.BrokenInputError, match="OSError: image file is truncated"):
         model.encode_image([cut])
     with pytest.raises(vlmo_jax.BrokenInputError, match=r"input 1 \(a NoneType\).*no text"):
         model.encode_text(["a", None])
+    with pytest.raises(vlmo_jax.BrokenInputError, match=r"input 0 \(a .ud83d\).*halves of char"):
+        model.encode_text("a \ud83d")
     with pytest.raises(ValueError, match="on_error='ignore' is not known"):
         model.encode_text(["a"], on_error="ignore")
 

@@ -2,10 +2,11 @@
 
 import argparse
 import functools
+import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import records, sources
@@ -130,12 +131,23 @@ class Inputs:
             for number, row in read_objects(self._given, (key,)):
                 yield Input(str(row.get("id", number)), _at(folder, row[key], key))
             return
-        with sys.stdin if self._given == "-" else path.open(encoding="utf-8-sig") as file:
+        with _open_list(path, self._given == "-") as file:
             for number, line in enumerate(file, 1):
                 text = line.rstrip("\r\n")
                 if text.strip():
                     name = str(number) if self._args.texts else text
                     yield Input(name, _at(folder, text, key))
+
+
+def _open_list(path: Path, is_stdin: bool) -> IO[str]:
+    """A list whose lines may be names of files of any bytes; texts that are no UTF-8 are refused
+    one by one.
+    """
+    if not is_stdin:
+        return path.open(encoding="utf-8-sig", errors="surrogateescape")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
+    return sys.stdin
 
 
 def _at(folder: Path, value: str, key: str) -> Any:
