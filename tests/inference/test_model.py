@@ -3,6 +3,7 @@
 import functools
 import io
 import itertools
+import json
 import logging
 import subprocess
 import sys
@@ -13,13 +14,13 @@ import pytest
 from PIL import Image
 
 import vlmo_jax
-from tests.inference.models import pictures, save_picture
+from tests.inference.models import pictures, save_picture, save_stage3
 from tests.paths import ROOT
 from vlmo_jax.datasets import Record, open_source
 from vlmo_jax.datasets.images import decode_image
 from vlmo_jax.evals import RetrievalEvaluator
 from vlmo_jax.input.images.pixels import resize_square
-from vlmo_jax.input.plain_images import EvalImages, ImageRows
+from vlmo_jax.input.plain_images import CROPPED, EvalImages, ImageRows
 from vlmo_jax.parallel.sharding import make_mesh
 from vlmo_jax.tasks.retrieval import make_encoders
 from vlmo_jax.tasks.vqa import make_answerer
@@ -296,6 +297,19 @@ assert "vlmo_jax" not in sys.modules
     close(outputs["text"], model.encode_text(["two cats", "rain"]))
     kept = np.load(path)["tokenizer"].tobytes()
     assert kept == model.tokenizer.contents
+
+
+def test_the_file_says_how_images_are_resized(model, tmp_path):
+    pytest.importorskip("flatbuffers")
+
+    def crop(meta):
+        return {**meta, "preprocessing": {**meta["preprocessing"], "resize": CROPPED}}
+
+    cropping = vlmo_jax.load(save_stage3(tmp_path / "run", change=crop))
+    for each, words in ((model, "resized to squares,"), (cropping, "middle square of")):
+        file = np.load(each.export(tmp_path / f"{words[:6]}.npz"))
+        about = json.loads(str(file["about"]))
+        assert words in about["image"] and about["preprocessing"] == each.preprocessing
 
 
 def test_the_package_loads_nothing_before_it_is_asked():
