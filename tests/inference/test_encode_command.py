@@ -35,6 +35,14 @@ def loaded(model, monkeypatch):
     monkeypatch.setattr("vlmo_jax.inference.loading.load", lambda path, **options: model)
 
 
+def write_tar(path, files):
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+
 def run(source, out, folder, *flags):
     encode.main([str(source), str(out), f"--model={folder}", *flags])
     return read_vectors(out)
@@ -133,11 +141,8 @@ def test_lists_tars_and_data_sets_are_read(shots, tmp_path, folder, model, monke
     assert run(tmp_path / "list.jsonl", tmp_path / "2", folder)[1] == ["two"]
 
     (tmp_path / "tars").mkdir()
-    with tarfile.open(tmp_path / "tars" / "00000.tar", "w") as tar:
-        for name in ("0.jpg", "1.jpg"):
-            member, data = tarfile.TarInfo(name), (shots / NAMES[int(name[0])]).read_bytes()
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
+    files = {f"{n}.jpg": (shots / NAMES[n]).read_bytes() for n in (0, 1)}
+    write_tar(tmp_path / "tars" / "00000.tar", files)
     vectors, ids = run(tmp_path / "tars", tmp_path / "3", folder, "--format=webdataset_images")
     assert ids == ["00000/0", "00000/1"]
     np.testing.assert_allclose(
@@ -154,6 +159,20 @@ def test_lists_tars_and_data_sets_are_read(shots, tmp_path, folder, model, monke
     np.testing.assert_allclose(vectors, model.encode_text(["a red heart", "two cats"]), atol=1e-6)
     texts = run("emoji", tmp_path / "6", folder, "--texts", "--split=unseen_concepts[:2]")[1]
     assert len(texts) >= 2 and all("#" in one for one in texts)
+
+
+def test_texts_of_what_img2dataset_fetched(shots, tmp_path, folder):
+    (tmp_path / "fetched").mkdir()
+    (tmp_path / "fetched" / "00000_stats.json").write_text("{}")
+    picture = (shots / NAMES[0]).read_bytes()
+    files = {"0.jpg": picture, "0.txt": b"a cat", "1.jpg": b"", "1.txt": b"a dog"}
+    write_tar(tmp_path / "fetched" / "00000.tar", files)
+    run(tmp_path / "fetched", tmp_path / "out", folder, "--texts", "--format=img2dataset")
+    about, skipped = (
+        (tmp_path / "out" / name).read_text() for name in ("about.json", "skipped.jsonl")
+    )
+    assert json.loads(about)["rows"] == 1 and json.loads(about)["skipped"] == 1
+    assert json.loads(skipped) == {"input": "00000/1", "reason": "the file is empty"}
 
 
 def test_what_cannot_be_read_is_told(tmp_path, folder):

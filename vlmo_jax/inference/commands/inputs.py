@@ -13,7 +13,7 @@ from vlmo_jax.datasets import records, sources
 from vlmo_jax.datasets.errors import DataError, MissingDataError
 from vlmo_jax.datasets.examples import TextsOnly
 from vlmo_jax.datasets.readers import make_reader
-from vlmo_jax.datasets.readers.protocol import Entry, Reader
+from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError, Reader
 from vlmo_jax.inference.commands.lines import read_objects
 
 
@@ -62,11 +62,12 @@ class Inputs:
     def __init__(self, args: argparse.Namespace) -> None:
         self._args, self._given = args, str(args.input)
         self._reader: Reader | None = None
+        self._without_text: dict[str, str] = {}
 
     @property
     def left_out(self) -> dict[str, str]:
         """See the class."""
-        return self._reader.left_out() if self._reader else {}
+        return {**(self._reader.left_out() if self._reader else {}), **self._without_text}
 
     def __iter__(self) -> Iterator[Input]:
         args, path = self._args, user_path(self._given)
@@ -89,11 +90,20 @@ class Inputs:
         self._reader = reader = make_reader(name, folder)
         for entry in reader.entries():
             if self._args.texts:
-                for number, text in enumerate(_texts_of(reader.load(entry))):
+                load_record = functools.partial(reader.load, entry)
+                for number, text in enumerate(self._texts(entry.record_id, load_record)):
                     yield Input(f"{entry.record_id}#{number}", text)
             else:
                 load = functools.partial(_load, reader, folder, entry)
                 yield Input(entry.record_id, Later(entry.record_id, load))
+
+    def _texts(self, name: str, load: Callable[[], Any]) -> tuple[str, ...]:
+        """The texts of a record, none where it cannot be read."""
+        try:
+            return _texts_of(load())
+        except LeftOutError as error:
+            self._without_text[name] = str(error)
+            return ()
 
     def _of_data_set(self) -> Iterator[Input]:
         for split in self._splits():
