@@ -135,6 +135,19 @@ def one_branch_pretrain_flops(
     return pair_pretrain_flops(model, data, fused_share) - second
 
 
+def all_pairs_flops(model: Mapping[str, Any], batch_size: int) -> int:
+    """FLOPs of a pair whose image and text are matched with all B of a batch by a late_vlmo.
+
+    Beside the passes of the dual encoder: queries, keys and values of the last block once more, and
+    a text's first token with each image: logits and sums over P tokens, output, expert, pooler.
+    """
+    width, flops = model["width"], model_flops(model)
+    patches = _num_patches(model) + 1
+    project = 6 * (patches + model["text_length"]) * width**2
+    pair = 4 * patches * width + 4 * width**2 + 4 * width * model["mlp_dim"]
+    return flops.image + flops.text + project + batch_size * pair
+
+
 def text_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
     """FLOPs of stage 2 on a text: see `model_flops`."""
     return model_flops(model).text_pretrain
