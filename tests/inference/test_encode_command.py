@@ -9,6 +9,7 @@ import sys
 import tarfile
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from tests.inference.models import pictures, save_picture
@@ -152,6 +153,8 @@ def test_lists_tars_and_data_sets_are_read(shots, tmp_path, folder, model, monke
     vectors, ids = run("emoji", tmp_path / "4", folder, "--split=unseen_concepts[:3]")
     rows = [json.loads(one) for one in (tmp_path / "4/part-00000.jsonl").read_text().splitlines()]
     assert len(ids) == 3 and rows[0] == {"id": ids[0], "input": "unseen_concepts[:3]/0"}
+    table = pyarrow.parquet.read_table(tmp_path / "4/part-00000.parquet")
+    assert table.to_pylist() == rows
 
     monkeypatch.setattr("sys.stdin", io.StringIO("a red heart\n\ntwo cats\n"))
     vectors, ids = run("-", tmp_path / "5", folder, "--texts")

@@ -1,8 +1,8 @@
 """Vectors of many inputs in a folder, in parts that are whole or not there.
 
-Part 00000 is `part-00000.npy`, [rows, D], and `part-00000.jsonl`, whose line n names row n; what
-could not be used is in `part-00000.skipped.jsonl`, and of all parts in `skipped.jsonl`. Of which
-model they are says `about.json`.
+Part 00000 is `part-00000.npy`, [rows, D], and `part-00000.jsonl`, whose line n names row n, which
+`part-00000.parquet` has as a table; what could not be used is in `part-00000.skipped.jsonl`, and of
+all parts in `skipped.jsonl`. Of which model they are says `about.json`.
 """
 
 import contextlib
@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.commands.folders import require_writable
+from vlmo_jax.datasets.tables import printable
 
 ABOUT, SKIPPED = "about.json", "skipped.jsonl"
 _PARTIAL = ".partial"  # of a file that is not whole yet
-_PART = re.compile(r"part-\d{5,}\.(npy|jsonl|skipped\.jsonl)(\.partial)?")
+_PART = re.compile(r"part-\d{5,}\.(npy|parquet|jsonl|skipped\.jsonl)(\.partial)?")
 
 
 class OtherVectorsError(UserError, ValueError):
@@ -187,6 +190,7 @@ class Store:
         with partial.open("wb") as file:
             np.save(file, part.vectors)
         os.replace(partial, self.folder / f"{stem}.npy")
+        _write_table(self.folder / f"{stem}.parquet", part)
         lines = (json.dumps({"input": name, "reason": why}) for name, why in part.skipped)
         self._write(f"{stem}.skipped.jsonl", "".join(f"{line}\n" for line in lines))
         rows = (
@@ -204,6 +208,16 @@ class Store:
         partial = self.folder / f"{name}{_PARTIAL}"
         partial.write_text(text)
         os.replace(partial, self.folder / name)
+
+
+def _write_table(path: Path, part: Part) -> None:
+    """Ids and names of the rows, for programs that read tables."""
+    columns = {"id": part.ids, "input": part.names}
+    table = {name: [printable(one) for one in column] for name, column in columns.items()}
+    partial = path.with_name(path.name + _PARTIAL)
+    types = pa.schema([(name, pa.string()) for name in columns])
+    pq.write_table(pa.table(table, types), partial)
+    os.replace(partial, path)
 
 
 def read_vectors(folder: Path) -> tuple[np.ndarray, list[str]]:
