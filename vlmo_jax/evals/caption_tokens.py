@@ -2,12 +2,13 @@
 punctuation.
 
 Papers score what Stanford's PTBTokenizer 3.4.1 makes of captions, a Java program that pycocoevalcap
-has. Where both are there it is used. `python_tokens` follows its rules in Python for what captions
-are made of; docs/CAPTIONING.md says how far it holds.
+has. Where both are there it is used, and `missing_for_java` says what is not. `python_tokens`
+follows its rules in Python for what captions are made of; docs/CAPTIONING.md says how far it holds.
 
 Source: pycocoevalcap 1.2; PTBLexer of Stanford CoreNLP 3.4.1 with -preserveLines -lowerCase.
 """
 
+import importlib.metadata
 import importlib.util
 import re
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from vlmo_jax.commands.endings import UserError
 
+LIBRARY = "pycocoevalcap"
 JAVA, PYTHON = "PTBTokenizer 3.4.1 (Java)", "PTB tokens in Python"
 _JAR = "stanford-corenlp-3.4.1.jar"
 # Tokens that are left out. The brackets' names never come up in lower case: -lrb- stays.
@@ -30,15 +32,32 @@ class TokenizerFailedError(UserError, RuntimeError):
     """Java's tokenizer gave something else than a line a caption."""
 
 
+def library_version() -> str | None:
+    """The version of pycocoevalcap, where it is installed."""
+    try:
+        return importlib.metadata.version(LIBRARY)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def find_java() -> Path | None:
     """The folder of the archive of pycocoevalcap, where that and Java are installed."""
-    if shutil.which("java") is None or importlib.util.find_spec("pycocoevalcap") is None:
+    if shutil.which("java") is None or library_version() is None:
         return None
-    found = importlib.util.find_spec("pycocoevalcap.tokenizer")
+    found = importlib.util.find_spec(f"{LIBRARY}.tokenizer")
     for folder in (found.submodule_search_locations or ()) if found else ():
         if (Path(folder) / _JAR).is_file():
             return Path(folder)
     return None
+
+
+def missing_for_java() -> str:
+    """What is not there for the tokens of Java, in words; "" where nothing is missing."""
+    if find_java() is not None:
+        return ""
+    if library_version() is None:
+        return f"{LIBRARY} is not installed (pip install 'vlmo-jax[caption]')"
+    return "there is no java on the path" if not shutil.which("java") else f"{_JAR} is gone"
 
 
 def caption_tokens(texts: Sequence[str]) -> tuple[list[str], str]:
