@@ -102,6 +102,11 @@ def test_images_without_references_are_not_scored(alone):
         ("(two) white/black dogs -- 3:30 p.m.", "-lrb- two -rrb- white/black dogs 3:30 p.m."),
         ("A £5 hat… “red”, no. 7", "a # 5 hat red no. 7"),
         ("ninety-five, 95, in May", "ninety-five 95 in may"),
+        ("a b&w photo by AT&T", "a b & w photo by at&t"),
+        ("rock'n'roll, 'cause of 'em", "rock 'n' roll 'cause of 'em"),
+        ("1½ and 1 1/2 of a 4x4", "1 1/2 and 1\xa01/2 of a 4x4"),
+        ("plan b. the letter c. Then", "plan b. the letter c then"),
+        ("rain (again :)", "rain -lrb- again :-rrb-"),
         ("", ""),
     ],
 )

@@ -115,14 +115,15 @@ _REPLACED |= {
     "…": " ... ",
     "£": "#",
     "¢": "cents",
-    "½": "1/2",
-    "¼": "1/4",
-    "¾": "3/4",
-    "⅓": "1/3",
-    "⅔": "2/3",
+    "½": " 1/2",
+    "¼": " 1/4",
+    "¾": " 3/4",
+    "⅓": " 1/3",
+    "⅔": " 2/3",
 }
 _CHANGED = str.maketrans(_REPLACED)
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
+_BRACKETS |= {f"{eyes})": f"{eyes}-rrb-" for eyes in (":", ":-", ";", ";-", "=", "=-")}
 _ABBREVIATIONS = (
     "mr|mrs|ms|dr|prof|sr|jr|st|vs|etc|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec|mon|tue"
     "|wed|thu|fri|sat|sun|inc|co|corp|ltd|ave|blvd|rd|gen|sen|rep|gov|capt|lt|col|sgt|ft|mt|ph\\.d"
@@ -142,23 +143,27 @@ _SPLIT_WORDS = {
     "more'n": "more 'n",
     "y'all": "y' all",
 }
+_FRACTION = re.compile(r"(?<=\d) (?=\d+/\d)")  # Java's token of "1 1/2" keeps its blank
 _TOKEN = re.compile(
     rf"""
       https?://[^\s"<>|()]+[^\s"<>|().!?,;:\-] | www\.[^\s"<>|()]+[^\s"<>|().!?,;:\-]
     | \d+(?:,\d+)*(?:st|nd|rd|th|\.\d+)?(?:-\w+)+ | \.\d+ | [\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+
-    | '(?:tis|twas)\b | '[0-9]0s\b | '[nN]'
+    | '(?:tis|twas|till?|cause|em)\b | '[0-9]0s\b | 'n\b'?
     | (?:{_ABBREVIATIONS})\.(?=\s|$|[,;:)"'])
     | (?:[a-z]\.){{2,}}(?!\w)
     | no\.(?=\s*\d) | (?-i:No)\. | \b(?-i:[A-HJ-Z])\.(?!\w)
+    | \b(?-i:[a-zI])\.(?!\w)(?!\s+(?-i:[A-Z]))
     | [a-z]\+\+ | [a-z]\#(?![\w]) | \bw/o\b
-    | \d{{1,2}}:\d\d
+    | \d+\xa0\d+/\d+ | \d{{1,2}}:\d\d
+    | \d+[^\W\d_]+\d\w*(?:-\w+)*
     | [+\-]?\d+(?:,\d+)*(?:\.\d+)?(?:/\d+)?(?:(?:st|nd|rd|th|s|am|pm|km/h|[a-z]+)\b(?:/[a-z]+)?)?
     | (?:d'|l'|o')[^\W\d_]+
     | \w+(?:-\w+)+(?:/\w+)*
-    | \w+(?:&\w+)+ | \w+(?:/\w+)+
+    | (?-i:[A-Z]+(?:&[A-Z]+)+) | \w+(?:/\w+)+
     | \w+(?:\.\w+)+
     | {_TAIL}
-    | \w+?(?={_TAIL}) | \w+(?:'\w+)*
+    | \w+?(?={_TAIL}) | \w+(?='n\b) | \w+(?:'\w+)*
+    | [:;=]-?\)
     | \.{{3,}} | -{{2,}} | [?!]{{2,}} | `` | ''
     | \S
     """,
@@ -168,7 +173,7 @@ _TOKEN = re.compile(
 
 def python_tokens(text: str) -> str:
     """The tokens of a caption, joined by blanks."""
-    text = text.translate(_CHANGED)
+    text = _FRACTION.sub("\xa0", text).translate(_CHANGED)
     tokens: list[str] = []
     for token in map(str.lower, _TOKEN.findall(text)):
         tokens += _SPLIT_WORDS.get(token, _BRACKETS.get(token, token)).split(" ")
