@@ -76,7 +76,8 @@ def run(
         else:
             print(printable(show(row)), flush=last)
     if broken:
-        print(f"{broken:,} of {total:,} pairs could not be used", file=sys.stderr)
+        unit = "images" if field == "image" else "pairs"
+        print(f"{broken:,} of {total:,} {unit} could not be used", file=sys.stderr)
 
 
 def _asked(model: "Model", path: str, field: str, ask: Ask) -> Iterator[tuple[bool, Row]]:
