@@ -98,9 +98,9 @@ def measure_peer(small: bool) -> Iterator[Record]:
 
 # In this order: what matters most is known first.
 PARTS = {
-    "device": Part(20, "matrix products, copies", measure_device),
+    "device": Part(30, "matrix products, copies", measure_device),
     "base_unrolled": Part(
-        95, "step of base, unrolled blocks, nothing recomputed", measure_steps("base", UNROLLED)
+        85, "step of base, unrolled blocks, nothing recomputed", measure_steps("base", UNROLLED)
     ),
     "base": Part(80, "step of base, the recipe as it is", measure_steps("base", AS_IT_IS)),
     "peer": Part(150, "PyTorch's step of base, not compiled, compiled", measure_peer),
