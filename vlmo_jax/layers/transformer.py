@@ -137,8 +137,8 @@ class MomeTransformer(nnx.Module):
         """
         tokens = x.shape[1]
         x, spans, mask, index = self._lay_out(x, spans, mask, index)
-        x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
-        x, _ = self._run_upper(x, upper_experts, spans, mask=mask, index=index, read=read, key=key)
+        x, _ = self.run_lower(x, spans, mask=mask, index=index, key=key)
+        x, _ = self.run_upper(x, upper_experts, spans, mask=mask, index=index, read=read, key=key)
         x = x if read is not None else x[:, :, :tokens]
         return x if self.norm is None else self.norm(x)
 
@@ -162,7 +162,7 @@ class MomeTransformer(nnx.Module):
         """
         tokens = x.shape[1]
         x, spans, mask, index = self._lay_out(x, spans, mask, index)
-        x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
+        x, _ = self.run_lower(x, spans, mask=mask, index=index, key=key)
         graphdef, blocks = nnx.split(self.upper)
         tables, num_lower = self.tables(), self.depth - self.num_upper
 
@@ -200,8 +200,8 @@ class MomeTransformer(nnx.Module):
         """
         tokens = x.shape[1]
         x, spans, mask, index = self._lay_out(x, spans, mask, index)
-        x, lower = self._run_lower(x, spans, mask=mask, index=index, key=key, keep=blocks)
-        _, upper = self._run_upper(
+        x, lower = self.run_lower(x, spans, mask=mask, index=index, key=key, keep=blocks)
+        _, upper = self.run_upper(
             x, (upper_expert,), spans, mask=mask, index=index, key=key, keep=blocks
         )
         states = lower | {number: state[:, 0] for number, state in upper.items()}
@@ -231,7 +231,7 @@ class MomeTransformer(nnx.Module):
         )
 
     @jax.named_scope("lower_blocks")
-    def _run_lower(
+    def run_lower(
         self,
         x: jax.Array,
         spans: Spans,
@@ -264,7 +264,7 @@ class MomeTransformer(nnx.Module):
         return x, {number: states[number] for number in kept}
 
     @jax.named_scope("upper_blocks")
-    def _run_upper(
+    def run_upper(
         self,
         x: jax.Array,
         experts: Sequence[str],
@@ -275,9 +275,10 @@ class MomeTransformer(nnx.Module):
         read: jax.Array | None = None,
         key: jax.Array | None = None,
         keep: Collection[int] = (),
+        numbers: Sequence[int] | None = None,
     ) -> tuple[jax.Array, dict[int, jax.Array]]:
-        """The upper blocks: x [B, N, D] to [B, G, N or R, D], and [B, G, N, D] after those in
-        `keep`.
+        """The upper blocks, or those that `numbers` tells: x [B, N, D] to [B, G, N or R, D], and
+        [B, G, N, D] after those in `keep`.
         """
         graphdef, blocks = nnx.split(self.upper)
         branches, num_lower = len(experts), self.depth - self.num_upper
@@ -305,7 +306,7 @@ class MomeTransformer(nnx.Module):
             return block.feed_branches(y, experts, rate=rate, key=feed_key)
 
         x, tables, states = x[:, None], self.tables(), {}
-        for number in range(num_lower, self.depth):
+        for number in range(num_lower, self.depth) if numbers is None else numbers:
             last = number == self.depth - 1
             block = functools.partial(apply, number=number, read=read if last else None)
             params = _slice(blocks, number - num_lower)
