@@ -15,7 +15,7 @@ from configs import common, stage3
 def get_config(arg="tiny"):
     _, image_size = common.read_argument("configs/late_fusion.py", arg, ("tiny",))
     config = stage3.get_config(f"tiny_long,{image_size or 64}")
-    config.steps = 1600
+    config.steps = 1400
     config.model.kind = "twin_vlmo"
     config.model.heads = ("retrieval", "itm")
     config.task = ConfigDict(
@@ -27,6 +27,7 @@ def get_config(arg="tiny"):
             mask_duplicates=True,
         )
     )
+    config.data.fast_views = True
     optimizer = config.optimizer
     optimizer.no_decay = tuple(rf"(dual|matcher)/({names})" for names in optimizer.no_decay)
     optimizer.rate_multipliers = (
@@ -34,6 +35,6 @@ def get_config(arg="tiny"):
         # its log-odds are to become as large as the contrast's scaled similarities
         (r"matcher/itm_head/.*", 10.0),
     )
-    config.evals.retrieval.update(rerank_top_k=16, rerank="add", match_weight=1.0)
+    config.evals.retrieval.update(rerank_top_k=16, rerank="add", match_weight=0.04)
     config.evals.retrieval.match_score = "log_odds"
     return config

@@ -137,7 +137,16 @@ class SavedParams:
                 for path, leaf in wanted.items()
             }
         )
-        return {path: jnp.astype(array, wanted[path].dtype) for path, array in saved.items()}
+        # In one program: to compile one for each shape takes longer than to read them.
+        cast = jax.jit(
+            lambda arrays: [
+                jnp.astype(array, leaf.dtype)
+                for array, leaf in zip(arrays, wanted.values(), strict=True)
+            ]
+        )
+        arrays = [saved[path] for path in wanted]
+        same = all(array.dtype == wanted[path].dtype for path, array in saved.items())
+        return dict(zip(wanted, arrays if same else cast(arrays), strict=True))
 
     def _restore(self, wanted: Mapping[Path, tuple[Any, ocp.RestoreArgs]]) -> dict[Path, Any]:
         if not wanted:
