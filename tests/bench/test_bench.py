@@ -230,6 +230,10 @@ def test_what_grows_with_the_chips():
     assert last["features"] == 64 * first["features"]
     assert last["weights"] == first["weights"] > 0
     assert last["gradients"] < 1.1 * first["gradients"]
+    config.task.negative_groups = 4  # of four chips each
+    report = scaling.count_scaling(config, topology="v5e", rows=4)
+    assert report.record["grows"] == ["features"]
+    assert {sent["negatives"] for sent in report.record["sent"]} == {first["negatives"] / 4}
     with pytest.raises(ConfigError, match="nothing is known of its chips to count by"):
         scaling.count_scaling(config, topology="eight CPUs", rows=4)
 

@@ -186,6 +186,8 @@ def count_sent(config: ConfigDict, mesh: MeshShape) -> Sent:
     passes = 1 + 4 * fused  # with an image, or as good as
     moved = BFLOAT16 * rows * passes * _num_tokens(config) * model.width
     tokens = model.get("text_length", 0)
+    groups = max(1, config.task.get("negative_groups", 0))
+    fetched = config.batch_size // groups if groups < data * fsdp else 0
     pair = 3 * model.get("image_size", 0) ** 2 + tokens * (INT32 + 1)  # with the text's mask
     return Sent(
         weights=_gathers(config) * BFLOAT16 * params * (fsdp - 1) / fsdp,
@@ -194,7 +196,7 @@ def count_sent(config: ConfigDict, mesh: MeshShape) -> Sent:
         * ((fsdp - 1) / fsdp + 2 / fsdp * (data - 1) / data),  # scattered, then summed
         activations=4 * _times(config) * model.depth * moved * (tensor - 1) / tensor,
         features=compared * 8 * FLOAT32 * config.batch_size * model.width,
-        negatives=fused * config.batch_size * pair,
+        negatives=fused * fetched * pair,
     )
 
 
@@ -213,6 +215,7 @@ def _count(config: ConfigDict, mesh: MeshShape, chip: Chip) -> Split:
     owned = params // (fsdp * tensor)
     rows = config.batch_size // shards
     pixels = 3 * model.get("image_size", 0) ** 2
+    groups = max(1, config.task.get("negative_groups", 0))
     chunk = config.task.get("contrast_chunk", 0) or config.batch_size
     fused = "itm_weight" in config.task
     passes = 1 + 4 * fused  # with an image, or as good as
@@ -220,7 +223,9 @@ def _count(config: ConfigDict, mesh: MeshShape, chip: Chip) -> Split:
     hidden = BFLOAT16 * _num_tokens(config) * model.mlp_dim
     working = 3 * max(1, passes - 1) * (FLOAT32 * attention + hidden) // tensor
     batch = max(1, rows // config.accumulation) * (passes * BFLOAT16 * inputs + working)
-    batch += rows * pixels + fused * config.batch_size * pixels + 8 * FLOAT32 * rows * chunk
+    batch += (
+        rows * pixels + fused * config.batch_size // groups * pixels + 8 * FLOAT32 * rows * chunk
+    )
     state = FLOAT32 * owned * (4 + (config.optimizer.ema_decay > 0))
     sent = sum(count_sent(config, mesh))
     flops = TRAINING_FACTOR * recipe.forward_flops() * config.batch_size / chips

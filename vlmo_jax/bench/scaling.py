@@ -18,7 +18,8 @@ def count_scaling(config: ConfigDict, *, topology: str, rows: int) -> Report:
     """Counts what reaches a chip in a step on 16 to 1,024 chips of equal share of the batch.
 
     Args:
-        config: ConfigDict of a recipe, whose mesh has `fsdp` and `tensor`; `data` grows.
+        config: ConfigDict of a recipe, whose mesh has `fsdp` and `tensor`; `data` grows, and so do
+            `task.negative_groups`, which are those of the fewest chips.
         topology: name whose chip is meant, such as "v5e" or "v5e:4x4".
         rows: of the batch, for each chip.
 
@@ -71,5 +72,7 @@ def count_scaling(config: ConfigDict, *, topology: str, rows: int) -> Report:
 def _count(config: ConfigDict, chips: int, rows: int) -> Sent:
     tried = config.copy_and_resolve_references()
     tried.batch_size, tried.mesh.data = chips * rows, -1
+    if groups := config.task.get("negative_groups", 0):
+        tried.task.negative_groups = groups * chips // CHIPS[0]
     Recipe(tried).check(chips)
     return count_sent(tried, sharding.mesh_shape(tried.mesh, chips))
