@@ -203,7 +203,7 @@ def count_sent(config: ConfigDict, mesh: MeshShape) -> Sent:
 def _count(config: ConfigDict, mesh: MeshShape, chip: Chip) -> Split:
     """What a split takes.
 
-    Counted are parameters, both moments, averages and gradients in float32; of the rows that go
+    Counted are parameters, averages and gradients in float32, and both moments; of the rows that go
     through at once the inputs of all blocks of all passes, and of the fused passes of one block
     three arrays as large as its attention and three as its hidden layer; images that negatives are
     fetched from; similarities.
@@ -226,10 +226,15 @@ def _count(config: ConfigDict, mesh: MeshShape, chip: Chip) -> Split:
     batch += (
         rows * pixels + fused * config.batch_size // groups * pixels + 8 * FLOAT32 * rows * chunk
     )
-    state = FLOAT32 * owned * (4 + (config.optimizer.ema_decay > 0))
+    moments = FLOAT32 if not config.optimizer.get("bfloat16_moments", False) else BFLOAT16
+    state = owned * (FLOAT32 * (2 + (config.optimizer.ema_decay > 0)) + 2 * moments)
     sent = sum(count_sent(config, mesh))
     flops = TRAINING_FACTOR * recipe.forward_flops() * config.batch_size / chips
-    traffic = FLOAT32 * owned * 8 + _gathers(config) * BFLOAT16 * params / tensor + 2 * batch * 3
+    traffic = (
+        4 * owned * (FLOAT32 + moments)
+        + _gathers(config) * BFLOAT16 * params / tensor
+        + 2 * batch * 3
+    )
     bounds = bounds_of(chip, flops=flops, traffic=traffic, received=sent)
     return Split(mesh, state, batch, int(sent), bounds)
 
