@@ -96,7 +96,8 @@ def test_reranking_the_top_keeps_the_rest_in_place(params):
             assert metrics[f"reranked_{way}_{name}"] == wanted[f"{way}_{name}"]
 
 
-def test_added_scores_are_those_of_both(params):
+@pytest.mark.parametrize("weight", [1.0, 0.05])
+def test_added_scores_are_those_of_both(params, weight):
     similarity, log_odds, groups = scores_at_once(params)
     top = 4
     both = np.full((2, *similarity.shape), np.nan)
@@ -107,9 +108,10 @@ def test_added_scores_are_those_of_both(params):
         for row in range(len(scores)):
             best = np.argsort(-sim[row], kind="stable")[:top]
             scores[row] = sim[row] - 100  # as the official code
-            scores[row][best] += 100 + odds[row][best]
+            scores[row][best] += 100 + weight * odds[row][best]
     expected = metrics_of(both[0], groups), metrics_of(both[1], groups)
-    metrics = case.make_evaluator(mesh_of(1), rerank="add").evaluate(case.ENCODERS, params, 0, top)
+    evaluator = case.make_evaluator(mesh_of(1), rerank="add", match_weight=weight)
+    metrics = evaluator.evaluate(case.ENCODERS, params, 0, top)
     for way, wanted in zip(("image_to_text", "text_to_image"), expected):
         for k in (1, 5, 10):
             name = f"{way}_recall_at_{k}"

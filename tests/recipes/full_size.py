@@ -15,6 +15,7 @@ SETTINGS = {
     "stage1": ("data.source=emoji", "visual_tokenizer=synthetic"),
     "stage2": ("data.source=glosses", "tokenizer=emoji", "init_from=none"),
     "stage3": ("data.source=emoji", "tokenizer=emoji"),
+    "late_fusion": ("data.source=emoji", "tokenizer=emoji"),
     "albef": ("data.source=emoji", "tokenizer=emoji", "init_from=none"),
     "clip": ("data.source=emoji", "tokenizer=emoji"),
     "finetune_classify": ("data.source=emoji", "init_from=none"),

@@ -21,6 +21,7 @@ LOSSES = {
     "stage1": {"loss", "mim_loss"},
     "stage2": {"loss", "mlm_loss"},
     "stage3": {"loss", "itc_loss", "itm_loss", "mlm_loss"},
+    "late_fusion": {"loss", "itc_loss", "match_loss"},
     "clip": {"loss", "itc_loss"},
     "finetune_classify": {"loss", "class_loss"},
     "finetune_retrieval": {"loss", "itc_loss"},
@@ -31,6 +32,7 @@ LOSSES = {
 }
 KNOWN = {
     "visual_tokenizer": "tiny, dalle",
+    "late_fusion": "tiny",
     "finetune_classify": "tiny, tiny_subgroup, base, base_plus, large, base_22k, large_22k",
     "clip": "tiny, b32, b16, l14, l14_336",
     "finetune_segment": "tiny, base, base_22k, large, large_22k",
@@ -45,6 +47,7 @@ KNOWN = {
         "visual_tokenizer:tiny",
         "visual_tokenizer:dalle",
         "stage3:tiny_long",
+        "late_fusion:tiny",
         *CLIP,
         *(f"{stage}:{size}" for stage in STAGES for size in SIZES),
         "finetune_classify:tiny",

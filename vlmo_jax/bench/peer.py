@@ -350,7 +350,7 @@ def _time_steps(recipe: Recipe, steps: int, warmup: int, device: str) -> list[fl
 def measure_matmul(size: int = 2048, repeats: int = 8, *, device: str = "cpu") -> Peak:
     """The peak to state shares of: the fastest of `repeats` square matrix products."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    x, seconds = torch.ones(size, size, dtype=dtype, device=device), []
+    x, seconds = torch.randn(size, size, dtype=dtype, device=device), []
     for _ in range(repeats):
         start = time.perf_counter()
         x @ x

@@ -70,6 +70,7 @@ class RetrievalEvaluator:
         mesh: the mesh of the job.
         protocol: a name in `protocols.PROTOCOLS`.
         rerank: a name in RERANKINGS.
+        match_weight: of the score of matching where it is added to the dual encoder's.
         captions: of `protocols.read_captions`; None: they are read now.
 
     Raises:
@@ -88,6 +89,7 @@ class RetrievalEvaluator:
         mesh: jax.sharding.Mesh,
         protocol: str = "all_captions",
         rerank: str = "replace",
+        match_weight: float = 1.0,
         captions: protocols.Captions | None = None,
     ) -> None:
         check_batch_size(name, batch_size, mesh)
@@ -102,7 +104,7 @@ class RetrievalEvaluator:
         self.name, self.num_records = name, len(source)
         self._source, self._tokenizer, self._mesh = source, tokenizer, mesh
         self._maker, self._text_length, self._batch_size = images(source), text_length, batch_size
-        self._protocol, self._added = protocol, rerank == "add"
+        self._protocol, self._added, self._match_weight = protocol, rerank == "add", match_weight
         self._host = Host(jax.process_index(), jax.process_count())
         self._kept_images = None
         self._cut_texts = sum(
@@ -126,6 +128,7 @@ class RetrievalEvaluator:
             parts.append(f"{self._cut_texts:,} captions are cut at {self._text_length} tokens")
         if rerank_top_k:
             how = RERANKINGS["add" if self._added else "replace"]
+            how += f", times {self._match_weight:g}" if self._match_weight != 1 else ""
             parts.append(f"the top {rerank_top_k} are re-ranked by matching, {how}")
         folds, images = len(self.folds), self.num_records
         to_text = [
@@ -233,7 +236,8 @@ class RetrievalEvaluator:
         right_texts = self.text_image[texts_of_image.rows] == image_rows
         right_images = self.text_image[text_rows] == images_of_text.rows
         if self._added:
-            to_text, to_image = to_text + texts_of_image.scores, to_image + images_of_text.scores
+            to_text = self._match_weight * to_text + texts_of_image.scores
+            to_image = self._match_weight * to_image + images_of_text.scores
         return Search(
             reorder(search.to_text, texts_of_image, right_texts, to_text),
             reorder(search.to_image, images_of_text, right_images, to_image),

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vlmo_jax.layers.attention_paths import KeyValues, PaddedAtEnd, attend
+from vlmo_jax.layers.attention_paths import KeyValues, PaddedAtEnd, attend, takes_cudnn
 from vlmo_jax.layers.linear import INIT_STD, param, per_row, truncated_normal
 from vlmo_jax.layers.products import product
 
@@ -80,15 +80,28 @@ class SelfAttention(nnx.Module):
         visible = by_query(mask)
         bias = None if bias is None else bias[None]
         if read is None:
-            q, k, v = product("bnd,dthk->tbhnk", x, kernel, self.dtype)
+            q, k, v = self._products(x, kernel, mask=visible, biased=bias is not None)
         else:
             q = product("brd,dhk->bhrk", read_tokens(x, read), kernel[:, 0], self.dtype)
             k, v = product("bnd,dthk->tbhnk", x, kernel[:, 1:], self.dtype)
             visible, bias = _read_queries(visible, read), _read_queries(bias, read)
-        q = _add_bias(q, self.q_bias) * self.scale
+        q = _add_bias(q, self.q_bias)
         seen = KeyValues(_add_bias(k, self.k_bias), _add_bias(v, self.v_bias))
-        y = attend(q, seen, mask=visible, bias=bias, path=self.path)
+        y = attend(q, seen, mask=visible, bias=bias, scale=self.scale, path=self.path)
         return _join_heads(y, self.out, self.out_bias)
+
+    def _products(self, x, kernel, *, mask, biased):
+        """Queries, keys and values [B, H, N, K] without their biases.
+
+        For cuDNN's kernel by a product each: it reads them as these are written, with the heads
+        beside each other, where those of one product would all be moved.
+        """
+        _, _, num_heads, head_width = kernel.shape
+        shape = (len(x), num_heads, x.shape[1], head_width)
+        if takes_cudnn(self.path, shape, self.dtype, mask=mask, biased=biased):
+            parts = (kernel[:, part] for part in range(3))
+            return [product("bnd,dhk->bhnk", x, part, self.dtype) for part in parts]
+        return product("bnd,dthk->tbhnk", x, kernel, self.dtype)
 
     def empty_cache(self, batch_size: int, length: int) -> KeyValues:
         """The cache of `extend` for sequences of up to `length` tokens: zeros [B, H, length, K]."""

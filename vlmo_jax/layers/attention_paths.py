@@ -9,6 +9,7 @@ float16, a bias that is the same for all rows of a batch, and padding at the end
 import concurrent.futures
 import functools
 import logging
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -55,25 +56,29 @@ def attend(
     *,
     mask: jax.Array | PaddedAtEnd | None = None,
     bias: jax.Array | None = None,
+    scale: float = 1.0,
     path: str = "xla",
 ) -> jax.Array:
     """Sums of values, weighted by the softmax of logits, which is float32.
 
     Args:
-        q: [B, H, Q, K], scaled.
+        q: [B, H, Q, K].
         seen: N keys and values.
         mask: bool, broadcast to [B, H, Q, N], or PaddedAtEnd; None: every key is seen.
         bias: float32, broadcast to [B, H, Q, N]; None: no bias.
+        scale: of the logits; queries are multiplied by it.
         path: one of PATHS.
 
     Returns:
         [B, Q, H, K] in the type of the values.
     """
-    if path != "xla" and _takes_cudnn(path, q, seen, mask, bias):
-        arguments = cudnn_arguments(q, seen, mask=mask, bias=bias)  # type: ignore[arg-type]
+    tokens = q.shape[2]
+    own = seen.keys.shape[2] == tokens and (bias is None or _of_all_rows(bias, q.shape))
+    if own and takes_cudnn(path, q.shape, q.dtype, mask=mask, biased=bias is not None):
+        arguments = cudnn_arguments(q, seen, mask=mask, bias=bias, scale=scale)  # type: ignore[arg-type]
         y = jax.nn.dot_product_attention(**arguments, implementation=IMPLEMENTATION)
-        return y[:, : q.shape[2]]
-    return attend_in_xla(q, seen, mask=mask, bias=bias)
+        return y[:, :tokens]
+    return attend_in_xla(q * scale if scale != 1.0 else q, seen, mask=mask, bias=bias)
 
 
 def attend_in_xla(
@@ -96,15 +101,21 @@ def attend_in_xla(
 
 
 def cudnn_arguments(
-    q: jax.Array, seen: KeyValues, *, mask: PaddedAtEnd | None, bias: jax.Array | None
+    q: jax.Array,
+    seen: KeyValues,
+    *,
+    mask: PaddedAtEnd | None,
+    bias: jax.Array | None,
+    scale: float = 1.0,
 ) -> dict[str, Any]:
     """What `jax.nn.dot_product_attention` is called with: an even number of tokens, and lengths.
 
     Args:
-        q: [B, H, N, K], scaled.
+        q: [B, H, N, K].
         seen: N keys and values.
         mask: None: every key is seen.
         bias: [1, H, N, N] float32, which is rounded to the type of `q`; None: no bias.
+        scale: of the logits.
 
     Returns:
         Its arguments by name; arrays have M = N or N + 1 tokens. Of its result the first N count.
@@ -113,7 +124,7 @@ def cudnn_arguments(
     odd = (0, tokens % 2)
     lay_out = lambda x: jnp.pad(x.swapaxes(1, 2), ((0, 0), odd, (0, 0), (0, 0)))
     query, key, value = map(lay_out, (q, *seen))
-    arguments: dict[str, Any] = dict(query=query, key=key, value=value, scale=1.0)
+    arguments: dict[str, Any] = dict(query=query, key=key, value=value, scale=scale)
     if bias is not None:
         arguments["bias"] = jnp.pad(bias.astype(q.dtype), ((0, 0), (0, 0), odd, odd))
     if mask is not None or tokens % 2:
@@ -143,22 +154,37 @@ def why_not_cudnn(dtype: DTypeLike, head_width: int, tensor: int = 1) -> str:
     return ""
 
 
-def _takes_cudnn(path: str, q: jax.Array, seen: KeyValues, mask: Any, bias: Any) -> bool:
-    """Whether a path that is not "xla" is cuDNN's here, on what `attend` is called with."""
-    _, heads, tokens, head_width = q.shape
-    if seen.keys.shape[2] != tokens or not (mask is None or isinstance(mask, PaddedAtEnd)):
-        return False
-    if bias is not None and bias.shape != (1, heads, tokens, tokens):
+def takes_cudnn(
+    path: str, shape: Sequence[int], dtype: DTypeLike, *, mask: Any, biased: bool
+) -> bool:
+    """Whether tokens that attend to each other do so by cuDNN's kernel here.
+
+    Args:
+        path: one of PATHS.
+        shape: B, H, N, K.
+        dtype: compute type.
+        mask: as of `attend`.
+        biased: whether there is a position bias, the same for all rows.
+    """
+    _, heads, tokens, head_width = shape
+    if path == "xla" or not (mask is None or isinstance(mask, PaddedAtEnd)):
         return False
     if path == "auto" and (not _on_cuda() or tokens < LEAST_TOKENS):
         return False
     tensor = jax.sharding.get_abstract_mesh().shape.get("tensor", 1)
-    reason = why_not_cudnn(q.dtype, head_width, tensor)
+    reason = why_not_cudnn(dtype, head_width, tensor)
     if path == "auto" and not reason:
-        reason = failed_trial(tokens, heads, head_width, q.dtype.name, bias is not None)
+        # Its arguments have an even number of tokens, whether they are padded there or before.
+        name = jnp.dtype(dtype).name
+        reason = failed_trial(tokens + tokens % 2, heads, head_width, name, biased)
     if reason:
         _say_once(f"Attention is computed without cuDNN's fused kernel: {reason}.")
     return not reason
+
+
+def _of_all_rows(bias: jax.Array, shape: Sequence[int]) -> bool:
+    _, heads, tokens, _ = shape
+    return bias.shape == (1, heads, tokens, tokens)
 
 
 def _on_cuda() -> bool:

@@ -16,7 +16,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from vlmo_jax.layers.attention import Mask, read_tokens
-from vlmo_jax.layers.attention_paths import PaddedAtEnd
+from vlmo_jax.layers.attention_paths import PaddedAtEnd, takes_cudnn
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, param, split_key
 from vlmo_jax.layers.mome_block import MomeBlock, Spans
 from vlmo_jax.layers.relative_position import position_bias
@@ -74,6 +74,8 @@ class MomeTransformer(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         self.depth, self.num_upper = depth, num_upper
+        self.attention, self.dtype = attention, dtype
+        self.head_shape = (num_heads, width // num_heads)
         self.remat, self.scan_layers = remat, scan_layers
         self.drop_path_rates = tuple(float(r) for r in np.linspace(0.0, drop_path_rate, depth))
 
@@ -133,8 +135,11 @@ class MomeTransformer(nnx.Module):
         Returns:
             [B, G, N or R, D].
         """
-        x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
-        x, _ = self._run_upper(x, upper_experts, spans, mask=mask, index=index, read=read, key=key)
+        tokens = x.shape[1]
+        x, spans, mask, index = self._lay_out(x, spans, mask, index)
+        x, _ = self.run_lower(x, spans, mask=mask, index=index, key=key)
+        x, _ = self.run_upper(x, upper_experts, spans, mask=mask, index=index, read=read, key=key)
+        x = x if read is not None else x[:, :, :tokens]
         return x if self.norm is None else self.norm(x)
 
     def by_spans(
@@ -155,7 +160,9 @@ class MomeTransformer(nnx.Module):
         Returns:
             [B, N or R, D], after the final norm.
         """
-        x, _ = self._run_lower(x, spans, mask=mask, index=index, key=key)
+        tokens = x.shape[1]
+        x, spans, mask, index = self._lay_out(x, spans, mask, index)
+        x, _ = self.run_lower(x, spans, mask=mask, index=index, key=key)
         graphdef, blocks = nnx.split(self.upper)
         tables, num_lower = self.tables(), self.depth - self.num_upper
 
@@ -167,7 +174,7 @@ class MomeTransformer(nnx.Module):
             params = _slice(blocks, number - num_lower)
             layer = (params, number, self.drop_path_rates[number], table)
             x = self._remat(apply, scanned=False)(x, layer)
-        x = x if read is None else read_tokens(x, read)
+        x = x[:, :tokens] if read is None else read_tokens(x, read)
         return x if self.norm is None else self.norm(x)
 
     def block_states(
@@ -191,15 +198,40 @@ class MomeTransformer(nnx.Module):
         Returns:
             The states [B, N, D] after each of these blocks, in their order.
         """
-        x, lower = self._run_lower(x, spans, mask=mask, index=index, key=key, keep=blocks)
-        _, upper = self._run_upper(
+        tokens = x.shape[1]
+        x, spans, mask, index = self._lay_out(x, spans, mask, index)
+        x, lower = self.run_lower(x, spans, mask=mask, index=index, key=key, keep=blocks)
+        _, upper = self.run_upper(
             x, (upper_expert,), spans, mask=mask, index=index, key=key, keep=blocks
         )
         states = lower | {number: state[:, 0] for number, state in upper.items()}
-        return [states[number] for number in blocks]
+        return [states[number][:, :tokens] for number in blocks]
+
+    def _lay_out(
+        self, x: jax.Array, spans: Spans, mask: Mask, index: np.ndarray | None
+    ) -> tuple[jax.Array, Spans, Mask, np.ndarray | None]:
+        """A sequence and what is said of it, for cuDNN's kernel with an even number of tokens: the
+        last is padding where it was odd.
+        """
+        rows, tokens, _ = x.shape
+        heads, head_width = self.head_shape
+        shape = (rows, heads, tokens, head_width)
+        biased = index is not None
+        if tokens % 2 == 0 or not takes_cudnn(
+            self.attention, shape, self.dtype, mask=mask, biased=biased
+        ):
+            return x, spans, mask, index
+        real = mask.mask if isinstance(mask, PaddedAtEnd) else jnp.ones((rows, tokens), bool)
+        *others, (expert, length) = spans
+        return (
+            jnp.pad(x, ((0, 0), (0, 1), (0, 0))),
+            (*others, (expert, length + 1)),
+            PaddedAtEnd(jnp.pad(real, ((0, 0), (0, 1)))),
+            None if index is None else np.pad(index, (0, 1)),
+        )
 
     @jax.named_scope("lower_blocks")
-    def _run_lower(
+    def run_lower(
         self,
         x: jax.Array,
         spans: Spans,
@@ -232,7 +264,7 @@ class MomeTransformer(nnx.Module):
         return x, {number: states[number] for number in kept}
 
     @jax.named_scope("upper_blocks")
-    def _run_upper(
+    def run_upper(
         self,
         x: jax.Array,
         experts: Sequence[str],
@@ -243,9 +275,10 @@ class MomeTransformer(nnx.Module):
         read: jax.Array | None = None,
         key: jax.Array | None = None,
         keep: Collection[int] = (),
+        numbers: Sequence[int] | None = None,
     ) -> tuple[jax.Array, dict[int, jax.Array]]:
-        """The upper blocks: x [B, N, D] to [B, G, N or R, D], and [B, G, N, D] after those in
-        `keep`.
+        """The upper blocks, or those that `numbers` tells: x [B, N, D] to [B, G, N or R, D], and
+        [B, G, N, D] after those in `keep`.
         """
         graphdef, blocks = nnx.split(self.upper)
         branches, num_lower = len(experts), self.depth - self.num_upper
@@ -273,7 +306,7 @@ class MomeTransformer(nnx.Module):
             return block.feed_branches(y, experts, rate=rate, key=feed_key)
 
         x, tables, states = x[:, None], self.tables(), {}
-        for number in range(num_lower, self.depth):
+        for number in range(num_lower, self.depth) if numbers is None else numbers:
             last = number == self.depth - 1
             block = functools.partial(apply, number=number, read=read if last else None)
             params = _slice(blocks, number - num_lower)

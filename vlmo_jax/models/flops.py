@@ -135,6 +135,24 @@ def one_branch_pretrain_flops(
     return pair_pretrain_flops(model, data, fused_share) - second
 
 
+def all_pairs_flops(model: Mapping[str, Any], batch_size: int) -> int:
+    """FLOPs of a pair whose image and text are matched with all B of a batch.
+
+    Beside the passes of the dual encoder: the blocks but the last, of a late_vlmo the upper ones
+    alone, and queries, keys and values of the last, once more; and a text's first token with each
+    image: logits and sums over P tokens, output, expert, pooler.
+    """
+    width, flops = model["width"], model_flops(model)
+    patches, length = _num_patches(model) + 1, model["text_length"]
+    again = sum(block_flops(n, width, model["mlp_dim"]) for n in (patches, length))
+    project = 6 * (patches + length) * width**2
+    pair = 4 * patches * width + 4 * width**2 + 4 * width * model["mlp_dim"]
+    own = model["kind"] == "twin_vlmo"
+    branch = (model["depth" if own else "num_upper"] - 1) * again + project
+    embedding = own * _patch_embedding_flops(model)
+    return flops.image + flops.text + embedding + branch + batch_size * pair
+
+
 def text_pretrain_flops(model: Mapping[str, Any], data: Mapping[str, Any]) -> int:
     """FLOPs of stage 2 on a text: see `model_flops`."""
     return model_flops(model).text_pretrain

@@ -131,6 +131,22 @@ class LearnsToMatch(LearnsToRetrieve, FusesPairs, Protocol):
 
 
 @runtime_checkable
+class MatchesAllPairs(LearnsToMatch, Protocol):
+    """The same, for which images and texts are encoded once and matched with each other."""
+
+    def encode_images(self, image: jax.Array, key: jax.Array | None = None) -> Any:
+        """[B, S, S, 3] -> `feature` [B, D] of length 1, `states` [B, P, D]."""
+
+    def encode_texts(
+        self, token_ids: jax.Array, token_mask: jax.Array, key: jax.Array | None = None
+    ) -> Any:
+        """[B, T] -> `feature` [B, D] of length 1, `states` [B, T, D]."""
+
+    def match_all(self, image: jax.Array, text: jax.Array, token_mask: jax.Array) -> jax.Array:
+        """States [I, P, D] and [T, N, D] -> log-odds of each text with each image [T, I]."""
+
+
+@runtime_checkable
 class LearnsToRank(Protocol):
     """A fusion encoder that gives pairs one score, by which they are ranked."""
 

@@ -9,7 +9,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from vlmo_jax.commands.config_errors import naming, require
-from vlmo_jax.commands.fields import Choice, Extra, Kind, Whole
+from vlmo_jax.commands.fields import Choice, Extra, Kind, Number, Whole
 from vlmo_jax.evals.pair_scoring import PairScoringEvaluator
 from vlmo_jax.evals.protocols import PROTOCOLS, Captions, read_captions
 from vlmo_jax.evals.retrieval import RetrievalEvaluator
@@ -42,6 +42,7 @@ class RetrievalRecipe(SplitsRecipe):
         "rerank": Extra(Choice(tuple(RERANKINGS))),
         "scoring": Extra(Choice(SCORINGS)),
         "match_score": Extra(Choice(tuple(MATCH_SCORES))),
+        "match_weight": Extra(Number(above=0, high=1_000_000)),
     }
 
     def __init__(self, name: str, config: ConfigDict, data: Data, task: TaskRecipe) -> None:
@@ -117,6 +118,7 @@ class RetrievalRecipe(SplitsRecipe):
             "texts": len(captions.texts),
             "rerank": self._rerank if top_k else None,
             "rerank_top_k": top_k,
+            **({"match_weight": self._match_weight} if top_k and self._rerank == "add" else {}),
             **({"scoring": "every pair by the fused model"} if self.scores_pairs else {}),
         }
 
@@ -124,6 +126,10 @@ class RetrievalRecipe(SplitsRecipe):
     def _rerank(self) -> str:
         """Config files from before there was a choice replace."""
         return self.fields.get("rerank", "replace")
+
+    @property
+    def _match_weight(self) -> float:
+        return self.fields.get("match_weight", 1.0)
 
     def encoders(self, graphdef: nnx.GraphDef) -> Encoders:
         """The model's functions."""
@@ -164,6 +170,7 @@ class RetrievalRecipe(SplitsRecipe):
                 mesh=mesh,
                 protocol=self.fields.protocol,
                 rerank=self._rerank,
+                match_weight=self._match_weight,
                 captions=self._captions[name],
             )
             for name, source in self.splits.items()

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from vlmo_jax.recipes.protocols import TaskRecipe
 from vlmo_jax.recipes.tasks.albef_pretrain import AlbefPretrainRecipe
+from vlmo_jax.recipes.tasks.all_pairs import AllPairsRecipe
 from vlmo_jax.recipes.tasks.caption import CaptionRecipe
 from vlmo_jax.recipes.tasks.classify import ClassifyRecipe
 from vlmo_jax.recipes.tasks.image_pretrain import ImagePretrainRecipe
@@ -24,6 +25,7 @@ from vlmo_jax.recipes.tasks.vse_infinity import TripletRecipe
 TASKS: dict[str, Callable[[ConfigDict], TaskRecipe]] = {
     "pair_pretrain": PairPretrainRecipe,
     "one_branch_pretrain": OneBranchPretrainRecipe,
+    "all_pairs": AllPairsRecipe,
     "albef_pretrain": AlbefPretrainRecipe,
     "text_pretrain": TextPretrainRecipe,
     "image_pretrain": ImagePretrainRecipe,
