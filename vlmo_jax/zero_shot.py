@@ -1,10 +1,10 @@
 """Zero-shot classification of a folder of folders: `python -m vlmo_jax.zero_shot`."""
 
-from vlmo_jax.commands.console import log_to_console
+from vlmo_jax.commands.console import log_beside_results
 from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.inference.commands.zero_shot import main
 
 if __name__ == "__main__":
     with told_in_one_line():
-        log_to_console()
+        log_beside_results()
         main()

@@ -48,3 +48,27 @@ def test_what_nobody_can_read_any_more_is_lost_and_the_work_goes_on(tmp_path):
         process.stdout.close()
         process.stderr.close()
         assert (process.wait(), file.read_text()) == (0, "done"), case
+
+
+def test_a_command_whose_work_is_what_it_prints_ends_where_it_cannot(tmp_path):
+    code = (
+        "import pathlib, sys\n"
+        "from vlmo_jax.commands.console import log_beside_results\n"
+        "from vlmo_jax.commands.endings import told_in_one_line\n"
+        "with told_in_one_line():\n"
+        "    log_beside_results()\n"
+        "    sys.stdin.read()\n"
+        "    print('a line', flush=True)\n"
+        "    print('gone on', file=sys.stderr)"
+    )
+    full = "error: No space left on device; free some space, or name another folder\n"
+    for where, status, said in (("| true", 141, ""), (">/dev/full", 1, full)):
+        # The status is that of the command, in the pipe or not.
+        shell = f'(echo; sleep 0.5) | ("$@"; echo $? >&2) {where}'
+        run = subprocess.run(
+            ["bash", "-c", shell, "sh", sys.executable, "-c", code],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert run.stderr == f"{said}{status}\n", where

@@ -9,6 +9,7 @@ import pytest
 from tests import tiny
 from vlmo_jax.datasets.records import Record
 from vlmo_jax.datasets.sources import open_source
+from vlmo_jax.evals import caption_tokens as tokens
 from vlmo_jax.evals.answered_evaluation import AnsweredEvaluation
 from vlmo_jax.evals.caption import CaptionEvaluator, GreyImages
 from vlmo_jax.input.pipeline import Loading
@@ -67,7 +68,9 @@ def test_captions_are_scored_and_written(records, tokenizer, tmp_path, capsys):
     assert metrics["eval/caption/drawings/exact_match"] == pytest.approx(1 / 3)
     assert metrics["eval/caption/drawings/baseline_exact_match"] == pytest.approx(1 / 3)
     assert metrics["eval/caption/drawings/cider"] > 1
-    assert "2 of them without a caption of people and not scored" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 of them without a caption of people and not scored; scored by " in said
+    assert tokens.missing_for_java() in said
     results = json.loads((tmp_path / "caption_drawings_results.json").read_text())
     assert [row["image_id"] for row in results[3:]] == [12, 13]
     assert {row["caption"] for row in results} == {name}

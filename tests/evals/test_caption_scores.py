@@ -1,13 +1,18 @@
-"""Scores and tokens of captions, on what is easy to say by hand; the official values are checked in
-tests/interop/checks/test_captions.py.
+"""Scores and tokens of captions, on what is easy to say by hand, and beside pycocoevalcap where it
+is installed; the official values are checked in tests/interop/checks/test_captions.py.
 """
+
+import shutil
 
 import numpy as np
 import pytest
 
+from tests.paths import DATA
+from vlmo_jax.evals import caption
 from vlmo_jax.evals import caption_tokens as tokens
 from vlmo_jax.evals.caption import caption_metrics, result_id
-from vlmo_jax.evals.caption_scores import NAMES, caption_scores
+from vlmo_jax.evals.caption_scores import NAMES, CaptionScores, caption_scores, library_scores
+from vlmo_jax.interop.checks.reference import load_fixture
 
 
 def test_a_copy_of_a_reference_scores_full():
@@ -27,8 +32,58 @@ def test_nothing_to_compare_with_is_refused(references, candidates):
         caption_scores(references, candidates)
 
 
-def test_images_without_references_are_not_scored(monkeypatch):
-    monkeypatch.setattr(tokens, "find_java", lambda: None)
+@pytest.fixture
+def alone(monkeypatch):
+    """Neither pycocoevalcap nor Java."""
+    monkeypatch.setattr(tokens, "library_version", lambda: None)
+    monkeypatch.setattr(caption, "library_version", lambda: None)
+
+
+def test_scores_are_those_of_the_library():
+    pytest.importorskip("pycocoevalcap")
+    rng = np.random.default_rng(0)
+    words = np.array(
+        ["a", "red", "blue", "bus", "cat", "dog", "on", "the", "mat", "of", "two", "in"]
+    )
+    texts = [" ".join(rng.choice(words, rng.integers(13))) for _ in range(80)]
+    references = [texts[row : row + 1 + row % 4] for row in range(0, 60, 2)]
+    candidates = [*texts[::4][:20], *texts[-10:]]
+    ours, theirs = (one(references, candidates) for one in (caption_scores, library_scores))
+    assert ours.overall == pytest.approx(theirs.overall, abs=1e-9)
+    np.testing.assert_allclose(ours.per_image, theirs.per_image, atol=1e-9)
+    assert caption_metrics(references, candidates)[0]["cider"] > 0.1
+
+
+def test_the_library_scores_where_it_is_installed(alone, monkeypatch):
+    marks = CaptionScores(dict.fromkeys(NAMES, 0.25), np.full((1, len(NAMES)), 0.75))
+    monkeypatch.setattr(caption, "library_scores", lambda references, candidates: marks)
+    assert caption_metrics([("rain",)], ["rain"])[0]["bleu_1"] > 0.9
+    assert caption.scored_by() == "the rules of pycocoevalcap 1.2, PTB tokens in Python"
+    monkeypatch.setattr(caption, "library_version", lambda: "1.9")
+    metrics, cider, *_ = caption_metrics([("rain",)], ["rain"])
+    assert metrics["bleu_1"] == metrics["cider"] == 0.25 and cider[0] == 0.75
+    assert caption.scored_by() == "pycocoevalcap 1.9, PTB tokens in Python"
+
+
+def test_what_the_tokens_of_java_lack_is_named(monkeypatch):
+    monkeypatch.setattr(tokens, "library_version", lambda: None)
+    assert "not installed (pip install 'vlmo-jax[caption]')" in tokens.missing_for_java()
+    monkeypatch.setattr(tokens, "library_version", lambda: "1.2")
+    monkeypatch.setattr(tokens.shutil, "which", lambda name: None)
+    assert tokens.find_java() is None
+    assert tokens.missing_for_java() == "there is no java on the path"
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="there is no java on the path")
+def test_tokens_of_java():
+    pytest.importorskip("pycocoevalcap")
+    rows = load_fixture(DATA / "downstream" / "caption_metrics.json")[1]["ptb"]
+    found, said = tokens.caption_tokens([text for text, _ in rows])
+    assert found == [wanted for _, wanted in rows] and said == tokens.JAVA
+    assert tokens.missing_for_java() == ""
+
+
+def test_images_without_references_are_not_scored(alone):
     references = [("A red bus.", "the bus"), (), ("rain",), ("rain", "water")]
     captions = ["a red bus", "what", "Rain!", ""]
     metrics, cider, exact, said = caption_metrics(references, captions)
@@ -47,6 +102,11 @@ def test_images_without_references_are_not_scored(monkeypatch):
         ("(two) white/black dogs -- 3:30 p.m.", "-lrb- two -rrb- white/black dogs 3:30 p.m."),
         ("A £5 hat… “red”, no. 7", "a # 5 hat red no. 7"),
         ("ninety-five, 95, in May", "ninety-five 95 in may"),
+        ("a b&w photo by AT&T", "a b & w photo by at&t"),
+        ("rock'n'roll, 'cause of 'em", "rock 'n' roll 'cause of 'em"),
+        ("1½ and 1 1/2 of a 4x4", "1 1/2 and 1\xa01/2 of a 4x4"),
+        ("plan b. the letter c. Then", "plan b. the letter c then"),
+        ("rain (again :)", "rain -lrb- again :-rrb-"),
         ("", ""),
     ],
 )
@@ -54,8 +114,7 @@ def test_tokens_of_python(text, expected):
     assert tokens.python_tokens(text) == expected
 
 
-def test_line_ends_in_a_caption_move_no_other(monkeypatch):
-    monkeypatch.setattr(tokens, "find_java", lambda: None)
+def test_line_ends_in_a_caption_move_no_other(alone):
     assert tokens.caption_tokens(["one\rtwo", "three"])[0] == ["one two", "three"]
     assert tokens.official_lines(["one\rtwo", "three"]) == ["one", "two"]
 

@@ -69,7 +69,7 @@ def test_the_command_writes_a_line_an_image(caption_folder, tmp_path, capsys):
     first, second = map(json.loads, said.out.splitlines())
     assert first["n"] == 1 and first["caption"] and first["score"] < 0
     assert "No such file" in second["error"] and "caption" not in second
-    assert said.err.endswith("1 of 2 pairs could not be used\n")
+    assert said.err.endswith("1 of 2 images could not be used\n")
     caption.main(command)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith(f"0.png  {first['caption']}")

@@ -2,11 +2,14 @@
 
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tarfile
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from tests.inference.models import pictures, save_picture
@@ -31,6 +34,14 @@ def shots(tmp_path):
 def loaded(model, monkeypatch):
     """Models are compiled once for all tests here."""
     monkeypatch.setattr("vlmo_jax.inference.loading.load", lambda path, **options: model)
+
+
+def write_tar(path, files):
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
 
 
 def run(source, out, folder, *flags):
@@ -98,6 +109,28 @@ def test_other_inputs_models_and_settings_are_refused(shots, tmp_path, folder):
         run(shots, shots, folder)
 
 
+@pytest.mark.parametrize("name", ["about.json", "part-00000.parquet", "part-00000.npy"])
+def test_files_of_others_are_left_alone(shots, tmp_path, folder, name):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / name).write_text("[1]")
+    with pytest.raises(OtherVectorsError, match=f"theirs holds other files .{name}.; give a"):
+        run(shots, tmp_path / "theirs", folder, "--restart")
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == [name]
+
+
+def test_names_in_a_list_may_be_no_utf8_and_texts_may_not(shots, tmp_path, folder, monkeypatch):
+    odd = os.fsencode(shots) + b"/\xff.png"
+    shutil.copy(shots / NAMES[0], odd)
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + odd + b"\n")
+    assert run(tmp_path / "list.txt", tmp_path / "1", folder)[1] == [os.fsdecode(odd)]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(odd), encoding="ascii"))
+    assert run("-", tmp_path / "2", folder)[1] == [os.fsdecode(odd)]
+    (tmp_path / "list.txt").write_bytes("a cat\nein K\u00e4fer\n".encode("latin-1"))
+    assert run(tmp_path / "list.txt", tmp_path / "3", folder, "--texts")[1] == ["1"]
+    [left] = [json.loads(one) for one in (tmp_path / "3/skipped.jsonl").read_text().splitlines()]
+    assert left["input"] == "2" and "halves of characters" in left["reason"]
+
+
 def test_lists_tars_and_data_sets_are_read(shots, tmp_path, folder, model, monkeypatch):
     paths = tmp_path / "list.txt"
     paths.write_text("shots/a/1.png\nshots/gone.png\nshots/a/1.png\n")
@@ -109,11 +142,8 @@ def test_lists_tars_and_data_sets_are_read(shots, tmp_path, folder, model, monke
     assert run(tmp_path / "list.jsonl", tmp_path / "2", folder)[1] == ["two"]
 
     (tmp_path / "tars").mkdir()
-    with tarfile.open(tmp_path / "tars" / "00000.tar", "w") as tar:
-        for name in ("0.jpg", "1.jpg"):
-            member, data = tarfile.TarInfo(name), (shots / NAMES[int(name[0])]).read_bytes()
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
+    files = {f"{n}.jpg": (shots / NAMES[n]).read_bytes() for n in (0, 1)}
+    write_tar(tmp_path / "tars" / "00000.tar", files)
     vectors, ids = run(tmp_path / "tars", tmp_path / "3", folder, "--format=webdataset_images")
     assert ids == ["00000/0", "00000/1"]
     np.testing.assert_allclose(
@@ -123,6 +153,8 @@ def test_lists_tars_and_data_sets_are_read(shots, tmp_path, folder, model, monke
     vectors, ids = run("emoji", tmp_path / "4", folder, "--split=unseen_concepts[:3]")
     rows = [json.loads(one) for one in (tmp_path / "4/part-00000.jsonl").read_text().splitlines()]
     assert len(ids) == 3 and rows[0] == {"id": ids[0], "input": "unseen_concepts[:3]/0"}
+    table = pyarrow.parquet.read_table(tmp_path / "4/part-00000.parquet")
+    assert table.to_pylist() == rows
 
     monkeypatch.setattr("sys.stdin", io.StringIO("a red heart\n\ntwo cats\n"))
     vectors, ids = run("-", tmp_path / "5", folder, "--texts")
@@ -130,6 +162,20 @@ def test_lists_tars_and_data_sets_are_read(shots, tmp_path, folder, model, monke
     np.testing.assert_allclose(vectors, model.encode_text(["a red heart", "two cats"]), atol=1e-6)
     texts = run("emoji", tmp_path / "6", folder, "--texts", "--split=unseen_concepts[:2]")[1]
     assert len(texts) >= 2 and all("#" in one for one in texts)
+
+
+def test_texts_of_what_img2dataset_fetched(shots, tmp_path, folder):
+    (tmp_path / "fetched").mkdir()
+    (tmp_path / "fetched" / "00000_stats.json").write_text("{}")
+    picture = (shots / NAMES[0]).read_bytes()
+    files = {"0.jpg": picture, "0.txt": b"a cat", "1.jpg": b"", "1.txt": b"a dog"}
+    write_tar(tmp_path / "fetched" / "00000.tar", files)
+    run(tmp_path / "fetched", tmp_path / "out", folder, "--texts", "--format=img2dataset")
+    about, skipped = (
+        (tmp_path / "out" / name).read_text() for name in ("about.json", "skipped.jsonl")
+    )
+    assert json.loads(about)["rows"] == 1 and json.loads(about)["skipped"] == 1
+    assert json.loads(skipped) == {"input": "00000/1", "reason": "the file is empty"}
 
 
 def test_what_cannot_be_read_is_told(tmp_path, folder):

@@ -1,5 +1,6 @@
 """A folder is enough: moved, of an earlier version, converted; what cannot be loaded says why."""
 
+import functools
 import shutil
 
 import numpy as np
@@ -128,11 +129,14 @@ def test_an_earlier_model_of_questions_reads_the_answers_of_its_data(tmp_path):
 
 
 def test_what_is_no_model_of_images_and_texts_is_refused(tmp_path, folder):
-    def of_images(meta):
-        return {**meta, "config": {**meta["config"], "model": {"kind": "beit"}}}
+    def of_images(meta, kind="beit"):
+        return {**meta, "config": {**meta["config"], "model": {"kind": kind}}}
 
     with pytest.raises(vlmo_jax.UnfitModelError, match="kind='beit'.*without texts; give the"):
         vlmo_jax.load(save_stage3(tmp_path / "run", change=of_images))
+    segmenter = functools.partial(of_images, kind="image_segmenter")
+    with pytest.raises(vlmo_jax.UnfitModelError, match="segments images, .*--config.mode=eval"):
+        vlmo_jax.load(save_stage3(tmp_path / "segments", change=segmenter))
     stage2 = save(tmp_path / "stage2", "stage2:tiny", "data.split=train[:1%]")
     with pytest.raises(vlmo_jax.UnfitModelError, match="'text_pretrain'. was trained without im"):
         vlmo_jax.load(stage2)

@@ -3,6 +3,7 @@
 import functools
 import io
 import itertools
+import json
 import logging
 import subprocess
 import sys
@@ -13,13 +14,13 @@ import pytest
 from PIL import Image
 
 import vlmo_jax
-from tests.inference.models import pictures, save_picture
+from tests.inference.models import pictures, save_picture, save_stage3
 from tests.paths import ROOT
 from vlmo_jax.datasets import Record, open_source
 from vlmo_jax.datasets.images import decode_image
 from vlmo_jax.evals import RetrievalEvaluator
 from vlmo_jax.input.images.pixels import resize_square
-from vlmo_jax.input.plain_images import EvalImages, ImageRows
+from vlmo_jax.input.plain_images import CROPPED, EvalImages, ImageRows
 from vlmo_jax.parallel.sharding import make_mesh
 from vlmo_jax.tasks.retrieval import make_encoders
 from vlmo_jax.tasks.vqa import make_answerer
@@ -83,6 +84,10 @@ def test_images_come_in_any_form(model, tmp_path):
     for single in (str(path), path.read_bytes(), Image.open(path), array):
         assert (model.preprocess(single) == found[:1]).all()
     assert (model.preprocess(np.stack([array, array])) == found[:2]).all()
+    assert (model.preprocess(np.array([str(path), str(path)])) == found[:2]).all()
+    texts = model.encode_text(["a red heart", "rain"])
+    for kind in (object, str, np.dtypes.StringDType()):
+        assert (model.encode_text(np.array(["a red heart", "rain"], kind)) == texts).all()
 
 
 def test_images_are_upright_over_white_and_left_as_they_were(model, tmp_path):
@@ -124,6 +129,7 @@ BROKEN = {
     "https://example.org/a.png": "nothing is downloaded here; fetch it first",
     b"": "the file is empty",
     b"<html>gone</html>": "UnidentifiedImageError",
+    "a\0.png": "embedded null byte",
     7: "it is a int; give a path, an open file",
 }
 
@@ -152,12 +158,21 @@ def test_other_broken_inputs_are_named(model, tmp_path):
     path.write_text("words")
     with path.open() as file, pytest.raises(vlmo_jax.BrokenInputError, match="a.txt.*mode 'rb'"):
         model.encode_image([file])
+    path.write_bytes(b"\xff\xd8 as a JPEG begins")
+    with path.open() as file, pytest.raises(vlmo_jax.BrokenInputError, match="a.txt.*mode 'rb'"):
+        model.encode_image([file])
+    with pytest.raises(vlmo_jax.BrokenInputError, match="a.txt.*closed file"):
+        model.encode_image([file])
+    with pytest.raises(vlmo_jax.BrokenInputError, match="it has 0 x 5 pixels"):
+        model.encode_image(Image.new("RGB", (0, 5)))
     whole = save_picture(tmp_path / "a.jpg", pictures(1)[0]).read_bytes()
     cut = Image.open(io.BytesIO(whole[:-200]))
     with pytest.raises(vlmo_jax.BrokenInputError, match="OSError: image file is truncated"):
         model.encode_image([cut])
     with pytest.raises(vlmo_jax.BrokenInputError, match=r"input 1 \(a NoneType\).*no text"):
         model.encode_text(["a", None])
+    with pytest.raises(vlmo_jax.BrokenInputError, match=r"input 0 \(a .ud83d\).*halves of char"):
+        model.encode_text("a \ud83d")
     with pytest.raises(ValueError, match="on_error='ignore' is not known"):
         model.encode_text(["a"], on_error="ignore")
 
@@ -282,6 +297,19 @@ assert "vlmo_jax" not in sys.modules
     close(outputs["text"], model.encode_text(["two cats", "rain"]))
     kept = np.load(path)["tokenizer"].tobytes()
     assert kept == model.tokenizer.contents
+
+
+def test_the_file_says_how_images_are_resized(model, tmp_path):
+    pytest.importorskip("flatbuffers")
+
+    def crop(meta):
+        return {**meta, "preprocessing": {**meta["preprocessing"], "resize": CROPPED}}
+
+    cropping = vlmo_jax.load(save_stage3(tmp_path / "run", change=crop))
+    for each, words in ((model, "resized to squares,"), (cropping, "middle square of")):
+        file = np.load(each.export(tmp_path / f"{words[:6]}.npz"))
+        about = json.loads(str(file["about"]))
+        assert words in about["image"] and about["preprocessing"] == each.preprocessing
 
 
 def test_the_package_loads_nothing_before_it_is_asked():

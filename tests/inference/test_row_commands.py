@@ -39,6 +39,10 @@ def test_pairs_are_matched(shots, folder, model, capsys, monkeypatch):
     match.main(["-", f"--model={folder}"])
     [line] = capsys.readouterr().out.splitlines()
     assert line.split()[1:] == ["0.png", "rain"] and 0 < float(line.split()[0]) < 1
+    half = '{"image": "0.png", "text": "half a \\ud83d"}\n'
+    monkeypatch.setattr("sys.stdin", io.StringIO(half))
+    match.main(["-", f"--model={folder}"])
+    assert r"error  0.png  half a \ud83d: it has halves" in capsys.readouterr().out
     monkeypatch.setattr("sys.stdin", io.StringIO('{"image": "0.png"}\n'))
     with pytest.raises(ValueError, match="standard input line 1 has no text 'text'; write"):
         match.main(["-", f"--model={folder}"])

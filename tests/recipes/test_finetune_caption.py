@@ -9,6 +9,7 @@ from configs import finetune_caption
 from tests import tiny
 from tests.recipes.stage3_checkpoint import SMALL, save_stage3
 from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.evals.caption import scored_by
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.training.loop import train
 
@@ -65,3 +66,5 @@ def test_a_run_from_stage_3(tmp_path, training):
     assert losses and all(map(math.isfinite, losses))
     scores = [row for row in lines if "eval/caption/emoji_unseen_artist[:4]/cider" in row]
     assert scores
+    results = (tmp_path / "run" / "results.jsonl").read_text().splitlines()
+    assert {json.loads(row)["scored_by"] for row in results} == {scored_by()}

@@ -165,9 +165,10 @@ def test_days_may_be_months_or_years(text, last, day):
     assert query.parse_day("since", text, last=last).isoformat() == day
 
 
-def test_long_texts_are_cut_and_said(folder, capsys):
+def test_long_texts_are_cut_and_said_once(folder, capsys, caplog):
     told = run(capsys, query, folder, "a heart " * 40).err
     assert "note: the text of 80 words is longer than the 16 tokens" in told
+    assert not caplog.records
 
 
 @pytest.mark.skipif(

@@ -1,7 +1,8 @@
 """Everything that one wants to know of a rented or lent GPU, part by part, within a few minutes.
 
 Each part is a process of its own with a limit of time: it has the card's memory to itself, and what
-it dies of is its own affair. A result is a line of JSON as soon as it is known.
+it dies of is its own affair. A part that ends early leaves its time to those after it. A result is
+a line of JSON as soon as it is known.
 """
 
 import importlib.util
@@ -11,26 +12,23 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import jax
-from ml_collections import ConfigDict
 
 from vlmo_jax.bench.attention import Shape, benchmark_attention
 from vlmo_jax.bench.device import measure_copy, measure_matmul
+from vlmo_jax.bench.gpu_steps import AS_IT_IS, UNROLLED, Record, measure_steps, read_recipe
 from vlmo_jax.bench.report import quantity
-from vlmo_jax.bench.steps import benchmark_encode, benchmark_train
-from vlmo_jax.commands.command_line import read_config
+from vlmo_jax.bench.steps import benchmark_encode
 from vlmo_jax.models.sizes import compute_dtype
 from vlmo_jax.parallel.memory import device_bytes
 
-Record = dict[str, Any]
-
-RECIPE = "configs/stage3.py"
-WHOLE_BATCH = 1024  # of the paper's recipe
-SMALL_BATCH = 16  # in its place in a trial on CPU
-HEADROOM = 0.9  # of the memory: what an analysis of a program leaves out
+# XLA tries products written in Triton for every shape: more than half of the compilation of a step,
+# for 1 % of its time.
+WITHOUT_TRITON = "--xla_gpu_enable_triton_gemm=false"
+MEMORY_SHARE = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")
 
 
 class Part(NamedTuple):
@@ -64,115 +62,53 @@ def measure_device(small: bool) -> Iterator[Record]:
 def measure_attention(small: bool) -> Iterator[Record]:
     """Attention of a layer by both paths."""
     shapes = [
-        Shape(256, 197, 12, 64),  # base, images
         Shape(1024, 237, 12, 64),  # base, the four fused passes of 256 pairs
+        Shape(256, 197, 12, 64),  # base, images
         Shape(512, 237, 16, 64),  # large, fused
-        Shape(1024, 237, 16, 34, False),  # base_plus, fused, whose heads cuDNN does not take
-        Shape(1024, 40, 12, 64),  # base, texts
     ]
     for shape in [Shape(4, 21, 2, 16)] if small else shapes:
         for path in ("xla", "cudnn"):
             yield benchmark_attention(shape, path, repeats=3 if small else 20)
 
 
-def measure_steps(size: str, first: int) -> Callable[[bool], Iterator[Record]]:
-    """The step of a size: at a batch that fits for certain, at the largest that fits, and at that
-    of the paper by accumulation.
-    """
-
-    def run(small: bool) -> Iterator[Record]:
-        config, whole = _config(size, small), SMALL_BATCH if small else WHOLE_BATCH
-        config.batch_size = 4 if small else first
-        record = yield from _measure_step(config, small)
-        largest = min(whole, largest_batch(record, device_bytes()))
-        if largest > config.batch_size:
-            config.batch_size = largest
-            record = yield from _measure_step(config, small)
-        if record["batch_size"] < whole:
-            config.accumulation = next(
-                parts
-                for parts in (2**power for power in range(11))
-                if whole // parts <= record["batch_size"]
-            )
-            config.batch_size = whole
-            yield from _measure_step(config, small)
-
-    return run
-
-
-def _measure_step(config: ConfigDict, small: bool) -> Generator[Record, None, Record]:
-    """Yields the record of a step, and returns it; of the next smaller batch where it needs more
-    memory than there is.
-    """
-    while True:
-        try:
-            report = benchmark_train(config, steps=3 if small else 10, warmup=2)
-        except jax.errors.JaxRuntimeError as error:
-            smaller = config.batch_size * 3 // 4 // 8 * 8
-            if "RESOURCE_EXHAUSTED" not in str(error) or config.accumulation > 1 or not smaller:
-                raise
-            config.batch_size = smaller
-            continue
-        yield {"what": "step", **report.record}
-        return report.record
-
-
-def largest_batch(record: Mapping[str, Any], memory: int) -> int:
-    """The largest batch, a multiple of 8, that fits by what a smaller one needed.
-
-    Args:
-        record: of `benchmark_train`.
-        memory: bytes of the device.
-    """
-    fixed = record["argument_bytes"]
-    each = (record["compiled_bytes"] - fixed) / record["batch_size"]
-    return max(record["batch_size"], int((HEADROOM * memory - fixed) / each) // 8 * 8)
-
-
 def measure_encoding(small: bool) -> Iterator[Record]:
     """Images, texts and fused pairs a second."""
-    config = _config("base", small)
+    config = read_recipe("base", small=small)
     config.evals.retrieval.batch_size = 8 if small else 512
     report = benchmark_encode(config, steps=3 if small else 10, warmup=2)
     for name in ("images", "texts", "pairs"):
         yield {"what": name, **report.record[name]}
 
 
-def measure_peer(size: str, first: int) -> Callable[[bool], Iterator[Record]]:
-    """The official structure in PyTorch."""
+def measure_peer(small: bool) -> Iterator[Record]:
+    """The official structure in PyTorch: as it is written, which is known soon, then compiled."""
+    if importlib.util.find_spec("torch") is None:
+        yield {"what": "left out", "reason": "PyTorch is not installed here"}
+        return
+    from vlmo_jax.bench.peer import benchmark_peer  # here, because nothing else needs torch
 
-    def run(small: bool) -> Iterator[Record]:
-        if importlib.util.find_spec("torch") is None:
-            yield {"what": "left out", "reason": "PyTorch is not installed here"}
-            return
-        from vlmo_jax.bench.peer import benchmark_peer  # here, because nothing else needs torch
-
-        config = _config(size, small)
-        config.batch_size = 4 if small else first
-        report = benchmark_peer(config, steps=3 if small else 10, warmup=2 if small else 3)
-        yield {"what": "step", **report.record}
-
-    return run
-
-
-def _config(size: str, small: bool) -> ConfigDict:
-    if small:
-        fields = {"depth": 2, "width": 32, "num_heads": 2, "mlp_dim": 64, "vocab_size": 512}
-        return read_config(f"{RECIPE}:tiny", {f"model.{key}": n for key, n in fields.items()})
-    return read_config(f"{RECIPE}:{size}", {})
+    config = read_recipe("base", small=small)
+    config.batch_size = 4 if small else 128
+    for compiled in (False,) if small else (False, True):
+        report = benchmark_peer(config, steps=3 if small else 10, warmup=2, compiled=compiled)
+        way = "PyTorch, compiled blocks" if compiled else "PyTorch, not compiled"
+        yield {"what": "step", "way": way, **report.record}
+        config.batch_size = report.record["batch_size"]  # the largest of those tried that fits
 
 
 # In this order: what matters most is known first.
 PARTS = {
     "device": Part(30, "matrix products, copies", measure_device),
-    "attention": Part(60, "attention of a layer by path and shape", measure_attention),
-    "base": Part(125, "steps of base: largest batch, 1,024", measure_steps("base", 128)),
-    "peer": Part(85, "PyTorch's step of base", measure_peer("base", 256)),
-    "large": Part(140, "steps of large: largest batch, 1,024", measure_steps("large", 64)),
-    "encode": Part(45, "base: images, texts, pairs a second", measure_encoding),
-    "peer_large": Part(50, "PyTorch's step of large", measure_peer("large", 128)),
+    "base_unrolled": Part(
+        85, "step of base, unrolled blocks, nothing recomputed", measure_steps("base", UNROLLED)
+    ),
+    "base": Part(80, "step of base, the recipe as it is", measure_steps("base", AS_IT_IS)),
+    "peer": Part(150, "PyTorch's step of base, not compiled, compiled", measure_peer),
+    "large": Part(90, "step of large, the recipe as it is", measure_steps("large", AS_IT_IS)),
+    "encode": Part(40, "base: images, texts, pairs a second", measure_encoding),
+    "attention": Part(60, "attention of a layer by shape and path", measure_attention),
 }
-PEERS = {"base": "peer", "large": "peer_large"}
+PEERS = {"base": "peer", "base_unrolled": "peer"}
 
 
 def run_part(name: str, path: pathlib.Path, *, small: bool) -> None:
@@ -183,11 +119,13 @@ def run_part(name: str, path: pathlib.Path, *, small: bool) -> None:
         path: file to which each record is added as a line of JSON.
         small: sizes for a trial.
     """
-    if name.startswith("peer"):
+    common = {"part": name, "xla_flags": os.environ.get("XLA_FLAGS", "")}
+    if name == "peer":
         jax.config.update("jax_platforms", "cpu")  # the card is PyTorch's
+        del common["xla_flags"]
     for record in PARTS[name].run(small):
         with path.open("a") as file:
-            file.write(json.dumps({"part": name, **record}) + "\n")
+            file.write(json.dumps({**common, **record}) + "\n")
 
 
 def has_gpu() -> bool:
@@ -202,15 +140,33 @@ def plan(path: pathlib.Path, *, small: bool) -> list[tuple[str, list[str]]]:
     return [(name, [*start, f"--part={name}", *flags]) for name in PARTS]
 
 
+def process_variables(variables: Mapping[str, str], *, small: bool) -> dict[str, str]:
+    """The environment variables that the parts are given, beside those that there are.
+
+    Args:
+        variables: those that there are; what they say of the same stays.
+        small: a trial, which compiles far longer than it runs.
+    """
+    flags, (share, part) = variables.get("XLA_FLAGS", ""), MEMORY_SHARE
+    ours = "--xla_backend_optimization_level=0" if small else WITHOUT_TRITON
+    if ours.partition("=")[0] not in flags:
+        flags = f"{flags} {ours}".strip()
+    return {"XLA_FLAGS": flags, share: variables.get(share, part)}
+
+
 def describe_plan(path: pathlib.Path, *, small: bool) -> str:
-    """The plan for people: parts, limits and commands."""
+    """The plan for people: parts, limits, environment and commands."""
     rows = [
         f"  {name:<12}{PARTS[name].seconds:>4.0f} s  {PARTS[name].what}\n{'':20}"
         + " ".join(["python", *command[1:]])
         for name, command in plan(path, small=small)
     ]
     total = sum(part.seconds for part in PARTS.values())
-    return "\n".join([f"{len(rows)} parts, {total / 60:.1f} minutes at most:", *rows])
+    given = [f"  {k}={v!r}" for k, v in process_variables(os.environ, small=small).items()]
+    head = (
+        f"{len(rows)} parts, {total / 60:.1f} minutes at most; what one leaves, the next may use:"
+    )
+    return "\n".join([head, *rows, "each with", *given])
 
 
 def run_all(path: pathlib.Path, *, small: bool, say: Callable[[str], None]) -> list[Record]:
@@ -225,14 +181,12 @@ def run_all(path: pathlib.Path, *, small: bool, say: Callable[[str], None]) -> l
         The records.
     """
     before = len(read_records(path))
-    variables = dict(os.environ)
-    variables.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")
-    if small:  # a trial compiles far longer than it runs
-        level = "--xla_backend_optimization_level=0"
-        variables["XLA_FLAGS"] = f"{variables.get('XLA_FLAGS', '')} {level}".strip()
+    variables = {**os.environ, **process_variables(os.environ, small=small)}
+    until = time.monotonic()
     for name, command in plan(path, small=small):
         start = time.monotonic()
-        failure = _run(command, PARTS[name].seconds, variables)
+        until += PARTS[name].seconds
+        failure = _run(command, until - start, variables)
         took = f"{time.monotonic() - start:.0f} s"
         if failure:
             with path.open("a") as file:
@@ -263,9 +217,15 @@ def read_records(path: pathlib.Path) -> list[Record]:
 
 
 def format_table(records: list[Record]) -> str:
-    """The table of records: shares of the measured peak on official FLOPs, ratios to PyTorch."""
+    """The table of records: shares of the measured peak on official FLOPs, ratios to PyTorch's
+    fastest step.
+    """
     peak = next((record["matmul_flops"] for record in records if "matmul_flops" in record), None)
-    rates = {r["part"]: r["samples_per_second"] for r in records if "samples_per_second" in r}
+    rates: dict[str, float] = {}  # the fastest of each part
+    for record in records:
+        if "samples_per_second" in record:
+            part, rate = record["part"], record["samples_per_second"]
+            rates[part] = max(rate, rates.get(part, 0.0))
     lines = []
     for record in records:
         part = record["part"]
@@ -274,7 +234,8 @@ def format_table(records: list[Record]) -> str:
         elif "matmul_flops" in record:
             copy = quantity(record["copy_bytes_per_second"], "B/s")
             products = quantity(record["matmul_flops"], "FLOP/s")
-            lines.append((part, record["device_kind"], f"products {products}, copies {copy}"))
+            found = f"products {products}, copies {copy}; XLA_FLAGS={record['xla_flags']!r}"
+            lines.append((part, record["device_kind"], found))
         elif "path" in record:
             lines.append((part, *_attention_row(record)))
         else:
@@ -300,7 +261,8 @@ def _speed_row(record: Record, peak: float | None, peer: float | None) -> tuple[
     what = record["what"]
     if what == "step":
         parts = record["accumulation"]
-        what += f", batch {record['batch_size']}" + (f" in {parts} parts" if parts > 1 else "")
+        what = f"{record['way']}, batch {record['batch_size']}"
+        what += f" in {parts} parts" if parts > 1 else ""
     found = f"{rate:.4g} a second"
     if peak:
         found += f", {rate * record['model_flops_per_sample'] / peak:.1%} of the measured peak"

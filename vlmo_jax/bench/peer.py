@@ -1,5 +1,5 @@
 """The train step of stage 3 in plain PyTorch, for comparison: the official computation, with fused
-attention and AdamW. On a CUDA device: in bfloat16 by autocast, blocks compiled by torch.compile.
+attention and AdamW. On a CUDA device: in bfloat16 by autocast, as it is or with blocks compiled.
 
 Six passes as in the official code: image and text with both contrastive branches, then four fused
 ones. It is here for its speed alone; what is trained is `models.vlmo`.
@@ -254,14 +254,15 @@ def torch_batch(batch: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
     }
 
 
-def benchmark_peer(config: ConfigDict, *, steps: int, warmup: int) -> Report:
+def benchmark_peer(config: ConfigDict, *, steps: int, warmup: int, compiled: bool = True) -> Report:
     """Measures the PyTorch step of a recipe of stage 3: on CPU in float32 as it is written, on a
-    CUDA device in bfloat16, compiled, with the batch halved until it fits.
+    CUDA device in bfloat16, with the batch halved until it fits.
 
     Args:
         config: ConfigDict of a recipe. Data set and tokenizer need not be set.
         steps: how many steps to measure, one after another.
         warmup: steps before them, at least 1.
+        compiled: on a CUDA device, by torch.compile, which takes a minute or two.
 
     Returns:
         Report.
@@ -276,9 +277,11 @@ def benchmark_peer(config: ConfigDict, *, steps: int, warmup: int) -> Report:
             f"config.task.kind={config.task.kind!r} has no peer in PyTorch; use configs/stage3.py"
         )
     on_cuda = torch.cuda.is_available()
+    compiled = compiled and on_cuda
     while True:
         try:
-            seconds = _time_steps(recipe, steps, warmup, "cuda" if on_cuda else "cpu")
+            device = "cuda" if on_cuda else "cpu"
+            seconds = _time_steps(recipe, steps, warmup, device, compiled=compiled)
             break
         except torch.cuda.OutOfMemoryError:
             if config.batch_size < 2:
@@ -303,17 +306,21 @@ def benchmark_peer(config: ConfigDict, *, steps: int, warmup: int) -> Report:
         **setting(config, dtype),
         "torch": torch.__version__,
         "torch_device": device,
+        "compiled": compiled,
         **record,
         "process_peak_bytes": peak_bytes(),
     }
     return Report(
-        f"PyTorch {torch.__version__} step: batch {config.batch_size}, {dtype}, {device}",
+        f"PyTorch {torch.__version__} step: batch {config.batch_size}, {dtype}, {device}"
+        + (", compiled blocks" if compiled else ""),
         rows,
         record,
     )
 
 
-def _time_steps(recipe: Recipe, steps: int, warmup: int, device: str) -> list[float]:
+def _time_steps(
+    recipe: Recipe, steps: int, warmup: int, device: str, *, compiled: bool
+) -> list[float]:
     """Seconds of steps that follow one another."""
     config = recipe.config
     torch.manual_seed(config.seed)
@@ -329,9 +336,10 @@ def _time_steps(recipe: Recipe, steps: int, warmup: int, device: str) -> list[fl
     )
     if device == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True
+    if compiled:
         torch._dynamo.config.cache_size_limit = 64  # blocks differ by experts and by spans
         for block in model.blocks:
-            block.compile()
+            block.compile(dynamic=False)  # or other spans make one slow program
     seconds = []
     for _ in range(warmup + steps):
         start = time.perf_counter()

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from vlmo_jax.commands.endings import drop_output
@@ -62,9 +63,12 @@ def _ignore_closed_loops(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def keep_outputs() -> None:
+def keep_outputs(names: Collection[str] = ("stdout", "stderr")) -> None:
     """Makes sure that standard output and standard error can be written to, to the end: what is
     printed may be lost, the work may not.
+
+    Args:
+        names: of those that this holds for.
     """
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
@@ -72,13 +76,26 @@ def keep_outputs() -> None:
             while (opened := os.open(os.devnull, os.O_RDWR)) < number:
                 pass
             stream = os.fdopen(opened, "w")
-        if not isinstance(stream, LastingStream):
+            setattr(sys, name, stream)
+        if name in names and not isinstance(stream, LastingStream):
             setattr(sys, name, LastingStream(stream))
 
 
 def log_to_console() -> None:
     """Sends what the project logs to standard error, and of libraries what needs attention."""
     keep_outputs()
+    _log_to_stderr()
+
+
+def log_beside_results() -> None:
+    """As `log_to_console`, for a command whose work is what it prints: it ends where nobody reads
+    that any more, and where it cannot be written, as on a full disk.
+    """
+    keep_outputs({"stderr"})
+    _log_to_stderr()
+
+
+def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     for library, level in LIBRARIES.items():
         logging.getLogger(library).setLevel(level)

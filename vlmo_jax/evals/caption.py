@@ -16,8 +16,16 @@ import numpy as np
 
 from vlmo_jax.datasets.readers.coco_ids import coco_id_of
 from vlmo_jax.evals.answered_split import answer_split
-from vlmo_jax.evals.caption_scores import NAMES, caption_scores
-from vlmo_jax.evals.caption_tokens import caption_tokens
+from vlmo_jax.evals.caption_scores import NAMES, caption_scores, library_scores
+from vlmo_jax.evals.caption_tokens import (
+    JAVA,
+    LIBRARY,
+    PYTHON,
+    caption_tokens,
+    find_java,
+    library_version,
+    missing_for_java,
+)
 from vlmo_jax.evals.evaluation import check_batch_size
 from vlmo_jax.evals.predictions import write_lines
 from vlmo_jax.input.attempts import needed_record, read_record
@@ -189,11 +197,26 @@ class CaptionEvaluator:
             return
         if without:
             said += f", {without:,} of them without a caption of people and not scored"
-        yield f"{said}; scored in {tokenizer}"
+        yield f"{said}; scored by {_scorer()} in {tokenizer}"
+        if tokenizer != JAVA:
+            yield (
+                "  papers score other tokens, those of Java, by which CIDEr moves a little:"
+                f" {missing_for_java()}"
+            )
         if empty := sum(not caption for caption in captioned.captions):
             yield f"  {empty:,} of the model's captions are empty"
         for name, value in metrics.items():
             yield f"  {name.replace('_', ' '):<24}{value:8.4f}"
+
+
+def scored_by() -> str:
+    """What scores captions here, and in whose tokens."""
+    return f"{_scorer()}, {PYTHON if find_java() is None else JAVA}"
+
+
+def _scorer() -> str:
+    version = library_version()
+    return f"{LIBRARY} {version}" if version else f"the rules of {LIBRARY} 1.2"
 
 
 def caption_metrics(
@@ -220,7 +243,8 @@ def caption_metrics(
     each = iter(tokens)
     known = [[next(each) for _ in references[row]] for row in scored]
     written = list(each)
-    scores = caption_scores(known, written)
+    score = library_scores if library_version() else caption_scores
+    scores = score(known, written)
     cider[scored] = scores.per_image[:, NAMES.index("CIDEr-D")]
     exact[scored] = [text in texts for text, texts in zip(written, known, strict=True)]
     counts = collections.Counter(text for texts in known for text in set(texts))

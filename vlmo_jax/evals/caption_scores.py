@@ -1,4 +1,5 @@
-"""BLEU, ROUGE-L and CIDEr-D of captions, as pycocoevalcap 1.2 has them.
+"""BLEU, ROUGE-L and CIDEr-D of captions, by pycocoevalcap where it is installed, else as its
+version 1.2 has them.
 
 Texts are tokens joined by blanks. Its oddities are reproduced: BLEU and CIDEr-D split on any white
 space, ROUGE-L on single blanks, so that "" is one empty token; the length by which CIDEr-D punishes
@@ -57,6 +58,25 @@ def caption_scores(references: Sequence[Sequence[str]], candidates: Sequence[str
     overall = [*pooled, np.mean(rouge), np.mean(cider)]
     per_image = np.column_stack([np.array(bleu), rouge, cider])
     return CaptionScores({n: float(s) for n, s in zip(NAMES, overall, strict=True)}, per_image)
+
+
+def library_scores(references: Sequence[Sequence[str]], candidates: Sequence[str]) -> CaptionScores:
+    """The same by pycocoevalcap; arguments as of `caption_scores`.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    known = {row: list(texts) for row, texts in enumerate(references)}
+    written = {row: [text] for row, text in enumerate(candidates)}
+    bleu, each_bleu = Bleu(_ORDERS).compute_score(known, written, verbose=0)
+    rouge, each_rouge = Rouge().compute_score(known, written)
+    cider, each_cider = Cider().compute_score(known, written)
+    overall = {n: float(s) for n, s in zip(NAMES, (*bleu, rouge, cider), strict=True)}
+    return CaptionScores(overall, np.column_stack([*each_bleu, each_rouge, each_cider]))
 
 
 def _count(text: str) -> _Grams:

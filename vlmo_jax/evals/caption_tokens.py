@@ -2,12 +2,13 @@
 punctuation.
 
 Papers score what Stanford's PTBTokenizer 3.4.1 makes of captions, a Java program that pycocoevalcap
-has. Where both are there it is used. `python_tokens` follows its rules in Python for what captions
-are made of; docs/CAPTIONING.md says how far it holds.
+has. Where both are there it is used, and `missing_for_java` says what is not. `python_tokens`
+follows its rules in Python for what captions are made of; docs/CAPTIONING.md says how far it holds.
 
 Source: pycocoevalcap 1.2; PTBLexer of Stanford CoreNLP 3.4.1 with -preserveLines -lowerCase.
 """
 
+import importlib.metadata
 import importlib.util
 import re
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from vlmo_jax.commands.endings import UserError
 
+LIBRARY = "pycocoevalcap"
 JAVA, PYTHON = "PTBTokenizer 3.4.1 (Java)", "PTB tokens in Python"
 _JAR = "stanford-corenlp-3.4.1.jar"
 # Tokens that are left out. The brackets' names never come up in lower case: -lrb- stays.
@@ -30,15 +32,32 @@ class TokenizerFailedError(UserError, RuntimeError):
     """Java's tokenizer gave something else than a line a caption."""
 
 
+def library_version() -> str | None:
+    """The version of pycocoevalcap, where it is installed."""
+    try:
+        return importlib.metadata.version(LIBRARY)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def find_java() -> Path | None:
     """The folder of the archive of pycocoevalcap, where that and Java are installed."""
-    if shutil.which("java") is None or importlib.util.find_spec("pycocoevalcap") is None:
+    if shutil.which("java") is None or library_version() is None:
         return None
-    found = importlib.util.find_spec("pycocoevalcap.tokenizer")
+    found = importlib.util.find_spec(f"{LIBRARY}.tokenizer")
     for folder in (found.submodule_search_locations or ()) if found else ():
         if (Path(folder) / _JAR).is_file():
             return Path(folder)
     return None
+
+
+def missing_for_java() -> str:
+    """What is not there for the tokens of Java, in words; "" where nothing is missing."""
+    if find_java() is not None:
+        return ""
+    if library_version() is None:
+        return f"{LIBRARY} is not installed (pip install 'vlmo-jax[caption]')"
+    return "there is no java on the path" if not shutil.which("java") else f"{_JAR} is gone"
 
 
 def caption_tokens(texts: Sequence[str]) -> tuple[list[str], str]:
@@ -96,14 +115,15 @@ _REPLACED |= {
     "…": " ... ",
     "£": "#",
     "¢": "cents",
-    "½": "1/2",
-    "¼": "1/4",
-    "¾": "3/4",
-    "⅓": "1/3",
-    "⅔": "2/3",
+    "½": " 1/2",
+    "¼": " 1/4",
+    "¾": " 3/4",
+    "⅓": " 1/3",
+    "⅔": " 2/3",
 }
 _CHANGED = str.maketrans(_REPLACED)
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
+_BRACKETS |= {f"{eyes})": f"{eyes}-rrb-" for eyes in (":", ":-", ";", ";-", "=", "=-")}
 _ABBREVIATIONS = (
     "mr|mrs|ms|dr|prof|sr|jr|st|vs|etc|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec|mon|tue"
     "|wed|thu|fri|sat|sun|inc|co|corp|ltd|ave|blvd|rd|gen|sen|rep|gov|capt|lt|col|sgt|ft|mt|ph\\.d"
@@ -123,23 +143,27 @@ _SPLIT_WORDS = {
     "more'n": "more 'n",
     "y'all": "y' all",
 }
+_FRACTION = re.compile(r"(?<=\d) (?=\d+/\d)")  # Java's token of "1 1/2" keeps its blank
 _TOKEN = re.compile(
     rf"""
       https?://[^\s"<>|()]+[^\s"<>|().!?,;:\-] | www\.[^\s"<>|()]+[^\s"<>|().!?,;:\-]
     | \d+(?:,\d+)*(?:st|nd|rd|th|\.\d+)?(?:-\w+)+ | \.\d+ | [\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+
-    | '(?:tis|twas)\b | '[0-9]0s\b | '[nN]'
+    | '(?:tis|twas|till?|cause|em)\b | '[0-9]0s\b | 'n\b'?
     | (?:{_ABBREVIATIONS})\.(?=\s|$|[,;:)"'])
     | (?:[a-z]\.){{2,}}(?!\w)
     | no\.(?=\s*\d) | (?-i:No)\. | \b(?-i:[A-HJ-Z])\.(?!\w)
+    | \b(?-i:[a-zI])\.(?!\w)(?!\s+(?-i:[A-Z]))
     | [a-z]\+\+ | [a-z]\#(?![\w]) | \bw/o\b
-    | \d{{1,2}}:\d\d
+    | \d+\xa0\d+/\d+ | \d{{1,2}}:\d\d
+    | \d+[^\W\d_]+\d\w*(?:-\w+)*
     | [+\-]?\d+(?:,\d+)*(?:\.\d+)?(?:/\d+)?(?:(?:st|nd|rd|th|s|am|pm|km/h|[a-z]+)\b(?:/[a-z]+)?)?
     | (?:d'|l'|o')[^\W\d_]+
     | \w+(?:-\w+)+(?:/\w+)*
-    | \w+(?:&\w+)+ | \w+(?:/\w+)+
+    | (?-i:[A-Z]+(?:&[A-Z]+)+) | \w+(?:/\w+)+
     | \w+(?:\.\w+)+
     | {_TAIL}
-    | \w+?(?={_TAIL}) | \w+(?:'\w+)*
+    | \w+?(?={_TAIL}) | \w+(?='n\b) | \w+(?:'\w+)*
+    | [:;=]-?\)
     | \.{{3,}} | -{{2,}} | [?!]{{2,}} | `` | ''
     | \S
     """,
@@ -149,7 +173,7 @@ _TOKEN = re.compile(
 
 def python_tokens(text: str) -> str:
     """The tokens of a caption, joined by blanks."""
-    text = text.translate(_CHANGED)
+    text = _FRACTION.sub("\xa0", text).translate(_CHANGED)
     tokens: list[str] = []
     for token in map(str.lower, _TOKEN.findall(text)):
         tokens += _SPLIT_WORDS.get(token, _BRACKETS.get(token, token)).split(" ")

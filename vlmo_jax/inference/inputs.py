@@ -14,6 +14,7 @@ from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets.errors import DataError
 from vlmo_jax.datasets.images import BrokenImageError, decode_image, upright_rgb
 from vlmo_jax.datasets.record_sources import BrokenRecordError
+from vlmo_jax.datasets.tables import printable
 from vlmo_jax.input.plain_images import ImageForm
 from vlmo_jax.input.schema import empty_batch
 from vlmo_jax.input.text.plain_texts import text_columns, write_text
@@ -112,6 +113,11 @@ def text_row(text: str, tokenizer: Tokenizer, length: int) -> Row:
     """
     if not isinstance(text, str):
         raise _UnusableError(name_of(text), "it is no text; give a str")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        why = "it has halves of characters, as of what was no UTF-8; mend or replace them"
+        raise _UnusableError(printable(text), why) from error
     batch = empty_batch(text_columns(length), 1)
     whole = write_text(batch, 0, text, tokenizer, eager=False)
     return Row({name: values[0] for name, values in batch.items()}, cut=not whole)
@@ -135,21 +141,34 @@ def _open_image(image: Any) -> Image.Image:
     if isinstance(image, str | os.PathLike):
         if _ADDRESS.match(str(image)):
             raise BrokenImageError("nothing is downloaded here; fetch it first, and give its path")
-        return decode_image(Path(user_path(image)).read_bytes())
+        return decode_image(_read(Path(user_path(image)).read_bytes))
     if isinstance(image, bytes | bytearray | memoryview):
         return decode_image(bytes(image))
     if isinstance(image, Image.Image):
+        if not image.width * image.height:
+            raise BrokenImageError(f"it has {image.width} x {image.height} pixels")
         return upright_rgb(image)
     if hasattr(image, "read"):
-        data = image.read()
-        if not isinstance(data, bytes):
-            raise BrokenImageError("the file is open as text; open it with mode 'rb'")
-        return decode_image(data)
+        return decode_image(_read(image.read))
     if hasattr(image, "__array__"):
         return _of_array(np.asarray(image))
     raise BrokenImageError(
         f"it is a {_kind(image)}; give a path, an open file, bytes, a picture of Pillow or an array"
     )
+
+
+def _read(read: Callable[[], Any]) -> bytes:
+    try:
+        data = read()
+    except UnicodeDecodeError:
+        data = ""
+    except ValueError as error:  # a file that is closed, a path with a NUL
+        if isinstance(error, UserError):
+            raise
+        raise BrokenImageError(error) from error
+    if not isinstance(data, bytes):
+        raise BrokenImageError("the file is open as text; open it with mode 'rb'")
+    return data
 
 
 def _of_array(array: np.ndarray) -> Image.Image:

@@ -23,7 +23,7 @@ from vlmo_jax.inference.vocabularies import (
 )
 from vlmo_jax.models.build import MODELS, abstract_model, model_maker
 from vlmo_jax.parallel import sharding
-from vlmo_jax.tasks.abilities import AnswersQuestions, ClassifiesImages, DualEncoder
+from vlmo_jax.tasks.abilities import AnswersQuestions, ClassifiesImages, DualEncoder, SegmentsImages
 
 # Rows of a batch on each device: what fills it, and leaves room for the large models.
 _ROWS = {"cpu": 16}
@@ -108,6 +108,12 @@ def load(
 def _check_can_be_asked(folder: Path, meta: Mapping[str, Any]) -> None:
     kind = meta["config"]["model"].get("kind")
     module = MODELS[kind].module if kind in MODELS else object
+    if issubclass(module, SegmentsImages):
+        raise UnfitModelError(
+            f"the model in {folder} (config.model.kind={kind!r}) segments images, which is not"
+            " asked here; score it with `python -m vlmo_jax.main --config.mode=eval`, or write it"
+            " for others with `python -m vlmo_jax.interop.convert --to=beit_segmenter`"
+        )
     if not issubclass(module, (DualEncoder, AnswersQuestions, ClassifiesImages)):
         missing = "texts"
     elif "mean" not in meta["preprocessing"]:  # of stage 2

@@ -310,7 +310,7 @@ class Model(Asking):
             image_size=self.image_size,
             text_length=self.text_length,
             tokenizer=self.tokenizer,
-            facts=facts,
+            facts={**facts, "preprocessing": self.preprocessing},
         )
 
     def _require(self, head: str) -> None:

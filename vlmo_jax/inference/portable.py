@@ -18,10 +18,13 @@ from jax import export
 
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.commands.paths import user_path
+from vlmo_jax.input.plain_images import CROPPED
 from vlmo_jax.input.text.tokenizer import Tokenizer
 from vlmo_jax.tasks.retrieval import Encoders
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+# Of whole images, and of their middle.
+_RESIZED = ("resized to squares", "the middle square of images whose shorter side is resized")
 
 
 class ExportExistsError(UserError, FileExistsError):
@@ -51,7 +54,7 @@ def export_encoders(
         image_size: S.
         text_length: T.
         tokenizer: of the texts, whose file goes with them where it is still there.
-        facts: JSON values to keep beside.
+        facts: JSON values to keep beside, `Model.preprocessing` among them.
 
     Returns:
         The path.
@@ -70,14 +73,15 @@ def export_encoders(
     if path.exists():
         raise ExportExistsError(f"{path} exists; choose another name or remove it")
     leaves, tree = jax.tree.flatten(params)
+    is_middle = facts["preprocessing"].get("resize") == CROPPED
     [rows] = export.symbolic_shape("rows")
     pixels = jax.ShapeDtypeStruct((rows, image_size, image_size, 3), np.uint8)
     ids = jax.ShapeDtypeStruct((rows, text_length), np.int32)
     mask = jax.ShapeDtypeStruct((rows, text_length), np.bool_)
     about = {
         **facts,
-        "image": f"uint8 [rows, {image_size}, {image_size}, 3], resized to squares with Pillow's"
-        " bicubic filter",
+        "image": f"uint8 [rows, {image_size}, {image_size}, 3]: {_RESIZED[is_middle]}, with"
+        " Pillow's bicubic filter",
         "token_ids, token_mask": f"int32 and bool [rows, {text_length}]",
         "image_size": image_size,
         "text_length": text_length,

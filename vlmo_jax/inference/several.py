@@ -9,6 +9,7 @@ from PIL import Image
 
 from vlmo_jax.commands.endings import UserError
 
+_LISTS = "OUST"  # kinds of arrays that hold texts or other objects, and no pixels
 _GONE = object()  # stands where one side has ended
 
 
@@ -19,7 +20,7 @@ class UnevenError(UserError, ValueError):
 def is_single(inputs: Any) -> bool:
     """Whether it is one image or text in place of several."""
     if hasattr(inputs, "__array__") and hasattr(inputs, "ndim"):
-        return inputs.ndim < 4 and inputs.dtype != object
+        return inputs.ndim < 4 and getattr(inputs.dtype, "kind", "u") not in _LISTS
     one = isinstance(inputs, str | bytes | bytearray | os.PathLike | Image.Image)
     return one or hasattr(inputs, "read")
 

@@ -1,24 +1,30 @@
 """Vectors of many inputs in a folder, in parts that are whole or not there.
 
-Part 00000 is `part-00000.npy`, [rows, D], and `part-00000.jsonl`, whose line n names row n; what
-could not be used is in `part-00000.skipped.jsonl`, and of all parts in `skipped.jsonl`. Of which
-model they are says `about.json`.
+Part 00000 is `part-00000.npy`, [rows, D], and `part-00000.jsonl`, whose line n names row n, which
+`part-00000.parquet` has as a table; what could not be used is in `part-00000.skipped.jsonl`, and of
+all parts in `skipped.jsonl`. Of which model they are says `about.json`.
 """
 
+import contextlib
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.commands.folders import require_writable
+from vlmo_jax.datasets.tables import printable
 
 ABOUT, SKIPPED = "about.json", "skipped.jsonl"
 _PARTIAL = ".partial"  # of a file that is not whole yet
+_PART = re.compile(r"part-\d{5,}\.(npy|parquet|jsonl|skipped\.jsonl)(\.partial)?")
 
 
 class OtherVectorsError(UserError, ValueError):
@@ -73,27 +79,40 @@ class Store:
     def __init__(self, folder: Path, about: Mapping[str, Any], *, restart: bool = False) -> None:
         require_writable(folder)
         self.folder, self._about = folder, dict(about)
+        self._before = self._read_before()
         if restart:
-            for path in [*folder.glob("part-*"), folder / ABOUT, folder / SKIPPED]:
-                path.unlink(missing_ok=True)
+            self._remove()
         self._check_same()
         self._write(ABOUT, json.dumps({**self._about, "finished": False}, indent=1) + "\n")
 
+    def _read_before(self) -> dict[str, Any]:
+        """What the folder says of itself, nothing if it is empty; refuses that of others."""
+        path, others = self.folder / ABOUT, sorted(self.folder.iterdir())
+        if path.exists():
+            with contextlib.suppress(ValueError):
+                before = json.loads(path.read_text())
+                if isinstance(before, dict) and "fingerprint" in before:
+                    return before
+            others = [path]
+        for other in others:
+            if other.suffix != _PARTIAL:
+                raise OtherVectorsError(
+                    f"{self.folder} holds other files ({other.name}); give a folder of its own"
+                )
+        return {}
+
+    def _remove(self) -> None:
+        for path in self.folder.iterdir():
+            if _PART.fullmatch(path.name) or path.name == SKIPPED:
+                path.unlink()
+
     def _check_same(self) -> None:
-        if not (self.folder / ABOUT).exists():
-            for other in self.folder.iterdir():
-                if other.suffix != _PARTIAL:
-                    raise OtherVectorsError(
-                        f"{self.folder} holds other files ({other.name}); give a folder of its own"
-                    )
-            return
-        before = json.loads((self.folder / ABOUT).read_text())
         if not any(self.folder.glob("part-*.jsonl")):
             return
         for key, value in self._about.items():
-            if before.get(key) != value:
+            if self._before.get(key) != value:
                 raise OtherVectorsError(
-                    f"{self.folder} holds vectors of {key}={before.get(key)!r}, and now it is"
+                    f"{self.folder} holds vectors of {key}={self._before.get(key)!r}, and now it is"
                     f" {value!r}; give another folder, or --restart to make these anew"
                 )
 
@@ -171,6 +190,7 @@ class Store:
         with partial.open("wb") as file:
             np.save(file, part.vectors)
         os.replace(partial, self.folder / f"{stem}.npy")
+        _write_table(self.folder / f"{stem}.parquet", part)
         lines = (json.dumps({"input": name, "reason": why}) for name, why in part.skipped)
         self._write(f"{stem}.skipped.jsonl", "".join(f"{line}\n" for line in lines))
         rows = (
@@ -188,6 +208,16 @@ class Store:
         partial = self.folder / f"{name}{_PARTIAL}"
         partial.write_text(text)
         os.replace(partial, self.folder / name)
+
+
+def _write_table(path: Path, part: Part) -> None:
+    """Ids and names of the rows, for programs that read tables."""
+    columns = {"id": part.ids, "input": part.names}
+    table = {name: [printable(one) for one in column] for name, column in columns.items()}
+    partial = path.with_name(path.name + _PARTIAL)
+    types = pa.schema([(name, pa.string()) for name in columns])
+    pq.write_table(pa.table(table, types), partial)
+    os.replace(partial, path)
 
 
 def read_vectors(folder: Path) -> tuple[np.ndarray, list[str]]:

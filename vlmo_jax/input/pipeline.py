@@ -234,9 +234,9 @@ class TrainBatches(Iterator[Batch]):
                 f"{self.broken} of the {self.seen} training records read so far"
                 f" ({self.broken / self.seen:.2%}) were broken, more than"
                 f" config.data.max_broken_fraction={self._max_broken_fraction:g} allows:"
-                f" {attempts.name_broken(list(self._named.items()))}. Repair or leave out the"
-                " records that `python -m vlmo_jax.datasets.check DIR` names, or raise"
-                " config.data.max_broken_fraction"
+                f" {attempts.name_broken(list(self._named.items()))}. Repair or leave out such"
+                " records (`python -m vlmo_jax.datasets.check DIR` names all that cannot be read),"
+                " or raise config.data.max_broken_fraction"
             )
         return batch
 

@@ -96,8 +96,9 @@ class SelfAttention(nnx.Module):
         For cuDNN's kernel by a product each: it reads them as these are written, with the heads
         beside each other, where those of one product would all be moved.
         """
+        rows, tokens, _ = x.shape
         _, _, num_heads, head_width = kernel.shape
-        shape = (len(x), num_heads, x.shape[1], head_width)
+        shape = (rows, num_heads, tokens, head_width)
         if takes_cudnn(self.path, shape, self.dtype, mask=mask, biased=biased):
             parts = (kernel[:, part] for part in range(3))
             return [product("bnd,dhk->bhnk", x, part, self.dtype) for part in parts]

@@ -13,7 +13,7 @@ Each has its manual, `python -m vlmo_jax.search index --help`, and docs/SEARCH.m
 import importlib
 import sys
 
-from vlmo_jax.commands.console import log_to_console
+from vlmo_jax.commands.console import log_beside_results, log_to_console
 from vlmo_jax.commands.endings import told_in_one_line
 
 # Name of a command -> module with its `main`, which is imported when it is asked for.
@@ -25,13 +25,15 @@ COMMANDS = {
     "check": "vlmo_jax.search.commands.check",
     "measure": "vlmo_jax.search.commands.measure",
 }
+# Of them, those that make or serve something; of the others, what they print is all.
+_MAKING = ("index", "serve", "demo")
 
 
 @told_in_one_line()
 def main() -> None:
     """Runs the command that is named first."""
-    log_to_console()
     name, *rest = sys.argv[1:] or ["--help"]
+    (log_to_console if name in _MAKING else log_beside_results)()
     if name in ("--help", "-h", "help"):
         print(__doc__.strip())
     elif name in COMMANDS:

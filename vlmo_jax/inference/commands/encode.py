@@ -10,9 +10,9 @@
 
 A folder is gone through with all folders and tars in it; nothing is unpacked. OUT gets, for every
 10,000 inputs, part-00000.npy with a row for each that could be used, and part-00000.jsonl, whose
-line n says what row n is: {"id": ...}, of a data set also its place, "input". skipped.jsonl lists
-all others with the reason, about.json the model, the size of the vectors and the counts. Vectors
-have length 1: products are similarities.
+line n says what row n is: {"id": ...}, of a data set also its place, "input"; part-00000.parquet
+is the same as a table. skipped.jsonl lists all others with the reason, about.json the model, the
+size of the vectors and the counts. Vectors have length 1: products are similarities.
 
 Stopped at any moment, the same command goes on with the parts that are missing; it refuses where
 the model, a setting or the inputs are not the same. Memory does not grow with the number of inputs.

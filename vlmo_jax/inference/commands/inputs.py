@@ -2,17 +2,18 @@
 
 import argparse
 import functools
+import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.datasets import records, sources
 from vlmo_jax.datasets.errors import DataError, MissingDataError
 from vlmo_jax.datasets.examples import TextsOnly
 from vlmo_jax.datasets.readers import make_reader
-from vlmo_jax.datasets.readers.protocol import Entry, Reader
+from vlmo_jax.datasets.readers.protocol import Entry, LeftOutError, Reader
 from vlmo_jax.inference.commands.lines import read_objects
 
 
@@ -61,11 +62,12 @@ class Inputs:
     def __init__(self, args: argparse.Namespace) -> None:
         self._args, self._given = args, str(args.input)
         self._reader: Reader | None = None
+        self._without_text: dict[str, str] = {}
 
     @property
     def left_out(self) -> dict[str, str]:
         """See the class."""
-        return self._reader.left_out() if self._reader else {}
+        return {**(self._reader.left_out() if self._reader else {}), **self._without_text}
 
     def __iter__(self) -> Iterator[Input]:
         args, path = self._args, user_path(self._given)
@@ -88,11 +90,20 @@ class Inputs:
         self._reader = reader = make_reader(name, folder)
         for entry in reader.entries():
             if self._args.texts:
-                for number, text in enumerate(_texts_of(reader.load(entry))):
+                load_record = functools.partial(reader.load, entry)
+                for number, text in enumerate(self._texts(entry.record_id, load_record)):
                     yield Input(f"{entry.record_id}#{number}", text)
             else:
                 load = functools.partial(_load, reader, folder, entry)
                 yield Input(entry.record_id, Later(entry.record_id, load))
+
+    def _texts(self, name: str, load: Callable[[], Any]) -> tuple[str, ...]:
+        """The texts of a record, none where it cannot be read."""
+        try:
+            return _texts_of(load())
+        except LeftOutError as error:
+            self._without_text[name] = str(error)
+            return ()
 
     def _of_data_set(self) -> Iterator[Input]:
         for split in self._splits():
@@ -130,12 +141,23 @@ class Inputs:
             for number, row in read_objects(self._given, (key,)):
                 yield Input(str(row.get("id", number)), _at(folder, row[key], key))
             return
-        with sys.stdin if self._given == "-" else path.open(encoding="utf-8-sig") as file:
+        with _open_list(path, self._given == "-") as file:
             for number, line in enumerate(file, 1):
                 text = line.rstrip("\r\n")
                 if text.strip():
                     name = str(number) if self._args.texts else text
                     yield Input(name, _at(folder, text, key))
+
+
+def _open_list(path: Path, is_stdin: bool) -> IO[str]:
+    """A list whose lines may be names of files of any bytes; texts that are no UTF-8 are refused
+    one by one.
+    """
+    if not is_stdin:
+        return path.open(encoding="utf-8-sig", errors="surrogateescape")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
+    return sys.stdin
 
 
 def _at(folder: Path, value: str, key: str) -> Any:

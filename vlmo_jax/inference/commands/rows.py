@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmo_jax.commands.paths import user_path
+from vlmo_jax.datasets.tables import printable
 from vlmo_jax.inference.commands.lines import STDIN, read_objects
 
 if TYPE_CHECKING:
@@ -71,11 +72,12 @@ def run(
             print(json.dumps(row), flush=last)
         elif "error" in row:
             about = "  ".join(dict.fromkeys((row["image"], row[field])))
-            print(f"{'error':>9}  {about}: {row['error']}", flush=last)
+            print(printable(f"{'error':>9}  {about}: {row['error']}"), flush=last)
         else:
-            print(show(row), flush=last)
+            print(printable(show(row)), flush=last)
     if broken:
-        print(f"{broken:,} of {total:,} pairs could not be used", file=sys.stderr)
+        unit = "images" if field == "image" else "pairs"
+        print(f"{broken:,} of {total:,} {unit} could not be used", file=sys.stderr)
 
 
 def _asked(model: "Model", path: str, field: str, ask: Ask) -> Iterator[tuple[bool, Row]]:

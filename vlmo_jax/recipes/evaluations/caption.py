@@ -11,7 +11,7 @@ from vlmo_jax.commands.config_errors import require
 from vlmo_jax.commands.fields import Flag, Kind, Number, Whole
 from vlmo_jax.datasets import open_image_source
 from vlmo_jax.evals.answered_evaluation import AnsweredEvaluation
-from vlmo_jax.evals.caption import CaptionEvaluator, GreyImages
+from vlmo_jax.evals.caption import CaptionEvaluator, GreyImages, scored_by
 from vlmo_jax.input.plain_images import EvalImages
 from vlmo_jax.recipes.evaluations.splits import SplitsRecipe
 from vlmo_jax.recipes.protocols import Data, TaskRecipe
@@ -73,6 +73,7 @@ class CaptionEvaluationRecipe(SplitsRecipe):
             f" length penalty {fields.length_penalty:g}"
             + ("; of grey images" if fields.image_blind else ""),
             "images": len(self.splits[split]),
+            "scored_by": scored_by(),
         }
 
     def make(self, graphdef: nnx.GraphDef, mesh: jax.sharding.Mesh) -> AnsweredEvaluation:

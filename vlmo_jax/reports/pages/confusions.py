@@ -18,21 +18,24 @@ def confusions_page(
 
     Args:
         classes: [C], their names.
-        confusion: int [C, C], counts.
+        confusion: int [C, C], counts. Classes without an image are columns where any is taken for
+            one of them.
         png: the file to write.
         title: a line above all.
     """
     counts = confusion.sum(axis=1)
-    shown = [int(n) for n in np.argsort(-counts, kind="stable")[:_MOST] if counts[n]]
-    shares = confusion[np.ix_(shown, shown)] / counts[shown][:, None]
-    side = _CELL * len(shown)
-    width, height = _NAMES + side + 0.9, _NAMES + side + 0.7
+    shown = _most_frequent(counts)
+    others = [n for n in _most_frequent(confusion[shown].sum(axis=0)) if n not in shown]
+    taken_for = [*shown, *others][:_MOST]
+    shares = confusion[np.ix_(shown, taken_for)] / counts[shown][:, None]
+    down, across = _CELL * len(shown), _CELL * len(taken_for)
+    width, height = _NAMES + across + 0.9, _NAMES + down + 0.7
     figure = make_figure(width, height)
-    axis = figure.add_axes((_NAMES / width, 0.3 / height, side / width, side / height))
+    axis = figure.add_axes((_NAMES / width, 0.3 / height, across / width, down / height))
     axis.imshow(shares, cmap="Greens", vmin=0, vmax=1, aspect="auto")
-    names = [shorten(classes[number], 22, placeholder="…") for number in shown]
-    axis.set_xticks(range(len(shown)), names, rotation=90, fontsize=8, color=INK)
-    rows = [f"{name} ({counts[n]:,})" for name, n in zip(names, shown, strict=True)]
+    names = [shorten(classes[number], 22, placeholder="…") for number in taken_for]
+    axis.set_xticks(range(len(taken_for)), names, rotation=90, fontsize=8, color=INK)
+    rows = [f"{name} ({counts[n]:,})" for name, n in zip(names, shown, strict=False)]
     axis.set_yticks(range(len(shown)), rows, fontsize=8, color=INK)
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
@@ -56,3 +59,7 @@ def confusions_page(
         color=GREY,
     )
     figure.savefig(png, dpi=DPI)
+
+
+def _most_frequent(counts: np.ndarray) -> list[int]:
+    return [int(n) for n in np.argsort(-counts, kind="stable")[:_MOST] if counts[n]]

@@ -90,8 +90,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Answers the question of the command line."""
     args = parse(argv)
-    logging.getLogger("vlmo_jax.inference.model").setLevel(logging.ERROR)  # of texts that are cut
     with contextlib.ExitStack() as stack:
+        # What the model says of texts that are cut is for programs; people are told below.
+        asking = logging.getLogger("vlmo_jax.inference.asking")
+        stack.callback(asking.setLevel, asking.level)
+        asking.setLevel(logging.ERROR)
         index = stack.enter_context(open_index(args.index))
         query = make_query(args, index)
         # Only now, so that --help and what cannot be need not wait for them.
