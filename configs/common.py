@@ -187,6 +187,9 @@ def optimizer(*, learning_rate, warmup_steps, no_decay=NO_DECAY):
             # transformer/lower/experts/image/.*
             frozen=(),
             layer_decay=1.0,  # factor of the rate from each block to the one below it; 1: none
+            # sum the gradients of bfloat16 products over chips in float32: twice the bytes
+            float32_sums=False,
+            bfloat16_moments=False,  # keep both moments in half the memory
             ema_decay=0.0,  # of averaged parameters, kept for evaluation; 0: none are kept
         )
     )

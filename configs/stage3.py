@@ -34,6 +34,9 @@ def get_config(arg="tiny"):
             num_fused=0,  # pairs of a batch that ITM and MLM are learned on; 0: all
             # 0 draws negatives by similarity, as the paper does, 1 at random
             easier_negatives=0.0,
+            # parts of the batch, such as the chips, within which negatives are drawn, so that no
+            # images travel beyond; 0: one
+            negative_groups=0,
             # columns of the similarities at a time, a divisor of the rows of a batch shard, for
             # batches of tens of thousands; 0: all
             contrast_chunk=0,

@@ -12,6 +12,7 @@ os.environ.update(JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES="8")
 import jax
 import jax.numpy as jnp
 
+from vlmo_jax.bench.collectives import read_collectives
 from vlmo_jax.objectives.batch_contrast import compare_batch
 from vlmo_jax.parallel import sharding
 from vlmo_jax.tasks.pair_pretrain import Negatives, fetch_negatives, pass_negatives
@@ -30,9 +31,12 @@ def contrast(image: Any, text: Any, logit_scale: Any, ids: Any, chunk: int) -> A
 
 
 def mebibytes(function: Callable[..., Any], *shapes: Any, **static: int) -> str:
-    """Temporaries a device."""
+    """Temporaries a device, and what reaches it."""
     lowered = jax.jit(function, static_argnames=tuple(static)).lower(*shapes, **static)
-    return f"{lowered.compile().memory_analysis().temp_size_in_bytes / 2**20:,.1f} MiB"
+    compiled = lowered.compile()
+    sent = sum(c.bytes * c.runs for c in read_collectives(compiled.as_text()))
+    memory = compiled.memory_analysis().temp_size_in_bytes
+    return f"{memory / 2**20:,.1f} MiB, {sent / 1e6:,.1f} MB sent"
 
 
 if __name__ == "__main__":
@@ -56,3 +60,6 @@ if __name__ == "__main__":
             negatives = Negatives(*[rows(jnp.int32, size)] * 2)
             for fetch in (fetch_negatives, pass_negatives):
                 print(f"batch {size}, {fetch.__name__}: {mebibytes(fetch, batch, negatives)}")
+            for groups in (2, 8):
+                found = mebibytes(pass_negatives, batch, negatives, groups=groups)
+                print(f"batch {size}, {groups} groups: {found}")

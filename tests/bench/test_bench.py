@@ -10,7 +10,7 @@ from configs import stage1, stage2, stage3
 from tests import tiny
 from tests.recipes.shapes import assert_fits
 from tests.run_commands import run_commands
-from vlmo_jax.bench import data, device, steps, topology
+from vlmo_jax.bench import data, device, scaling, steps, topology
 from vlmo_jax.bench.report import append_record, format_report, quantity
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.models.flops import model_flops
@@ -218,6 +218,24 @@ def test_search_counts_every_split(monkeypatch):
         topology.search_topology(without_names(), topology="eight CPUs")
     with pytest.raises(ConfigError, match="no mesh of 8 chips takes config.batch_size=9"):
         topology.search_topology(without_names(batch_size=9), topology="v5e:2x4")
+
+
+def test_what_grows_with_the_chips():
+    config = without_names()
+    config.mesh.update(data=-1, fsdp=2, tensor=1)
+    report = scaling.count_scaling(config, topology="v5e", rows=4)
+    first, *_, last = report.record["sent"]
+    assert (first["chips"], last["chips"]) == (16, 1024)
+    assert report.record["grows"] == ["features", "negatives"]
+    assert last["features"] == 64 * first["features"]
+    assert last["weights"] == first["weights"] > 0
+    assert last["gradients"] < 1.1 * first["gradients"]
+    config.task.negative_groups = 4  # of four chips each
+    report = scaling.count_scaling(config, topology="v5e", rows=4)
+    assert report.record["grows"] == ["features"]
+    assert {sent["negatives"] for sent in report.record["sent"]} == {first["negatives"] / 4}
+    with pytest.raises(ConfigError, match="nothing is known of its chips to count by"):
+        scaling.count_scaling(config, topology="eight CPUs", rows=4)
 
 
 def test_step_that_does_not_fit_is_said_in_one_line():

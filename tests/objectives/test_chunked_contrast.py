@@ -10,6 +10,7 @@ import pytest
 from tests import tiny
 from vlmo_jax.objectives.batch_contrast import compare_batch
 from vlmo_jax.objectives.chunked_contrast import _entry_numbers, _gumbel
+from vlmo_jax.objectives.matching import Draw
 from vlmo_jax.parallel import sharding
 
 B, D = 32, 6
@@ -33,12 +34,12 @@ def ids():
     return image.astype(np.uint32), text.astype(np.uint32)
 
 
-def measure(features, logit_scale, ids, *, chunk, easier=0.0):
+def measure(features, logit_scale, ids, *, chunk, easier=0.0, groups=0):
     """Loss, accuracies and draws, and the gradient by features and scale of twice the loss."""
 
     def loss(features, logit_scale):
         contrast = compare_batch(
-            **features, logit_scale=logit_scale, ids=ids, chunk=chunk, easier_negatives=easier
+            **features, logit_scale=logit_scale, ids=ids, chunk=chunk, how=Draw(easier, groups)
         )
         return 2 * contrast.loss, (contrast.accuracies(), contrast.draw(KEYS[0], KEYS[1]))
 
@@ -81,6 +82,18 @@ def test_same_as_out_of_all_pairs(features, ids, whole, shape, chunk, masked):
     assert_same(found, whole[masked])
     assert 0 < found[0][1][0][0] < 1  # accuracies that say something
     assert abs(whole[True][0][0] - whole[False][0][0]) > 0.01
+
+
+@pytest.mark.parametrize("shape, chunk", [(None, 8), ((4, 2, 1), 2)])
+def test_draws_within_groups(features, ids, whole, shape, chunk):
+    """Whole and in chunks the same, and nothing else changes."""
+    given = features, np.float32(np.log(1 / 0.07)), ids
+    expected = measure_on(None, *given, chunk=0, easier=0.2, groups=8)
+    assert_same(measure_on(shape, *given, chunk=chunk, easier=0.2, groups=8), expected)
+    for drawn, anywhere in zip(expected[0][1][1], whole[True][0][1][1], strict=True):
+        assert (drawn // 4 == np.arange(B) // 4).all() and (drawn != np.arange(B)).all()
+        assert (drawn != anywhere).any()
+    np.testing.assert_array_equal(expected[0][0], whole[True][0][0])
 
 
 @pytest.mark.parametrize("logit_scale", [-20.0, 60.0, 100.0])

@@ -38,6 +38,11 @@ def test_what_fits_passes_and_devices_count():
     with pytest.raises(ConfigError, match="a step needs at least .* GiB on each device"):
         check("stage3:large", devices=1)
     check("stage3:large", "mesh.fsdp=8", "mesh.data=8", devices=64)
+    # 568.7 M parameters with both moments: 6.4 GiB, or 4.2.
+    small = ("stage3:large", "batch_size=8")
+    check(*small, "optimizer.bfloat16_moments=True", gib=6)
+    with pytest.raises(ConfigError, match="a step needs at least"):
+        check(*small, gib=6)
 
 
 def test_two_images_need_twice_the_memory_of_one():

@@ -103,6 +103,14 @@ def test_batches_of_the_input_fit_the_recipe():
             ),
         ),
         (
+            ("batch_size=96", "task.negative_groups=96"),
+            "config.task.negative_groups=96 does not cut config.batch_size=96 into equal parts of",
+        ),
+        (
+            ("batch_size=96", "task.negative_groups=12"),
+            "config.task.negative_groups=12 is neither a divisor nor a multiple of the batch",
+        ),
+        (
             ("batch_size=1", "mesh.data=1", "mesh.tensor=8", "model.num_heads=8"),
             "config.batch_size=1 leaves no negatives; use at least 2",
         ),

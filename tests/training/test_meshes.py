@@ -2,6 +2,7 @@
 designed.
 """
 
+import functools
 import math
 
 import jax
@@ -13,7 +14,13 @@ from tests import tiny
 from vlmo_jax.bench.collectives import read_collectives
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
-from vlmo_jax.tasks.pair_pretrain import Negatives, fetch_negatives, pass_negatives
+from vlmo_jax.tasks.pair_pretrain import (
+    Features,
+    Negatives,
+    PairPretrainTask,
+    fetch_negatives,
+    pass_negatives,
+)
 
 SIZE, STEPS = 24, 2
 ONE, MESHES = (1, 1, 1), [(8, 1, 1), (4, 2, 1), (2, 2, 2)]
@@ -202,6 +209,48 @@ def test_images_that_come_past_are_those_that_are_gathered(shape):
         jax.tree.map(np.testing.assert_array_equal, found, fetch_negatives(arrays, negatives))
         kinds = {c.kind for c in read_collectives(compiled.as_text())}
         assert kinds <= {"collective-permute"} and bool(kinds) == (shape != ONE)
+
+
+@pytest.mark.parametrize("groups", [2, 8, 16])
+def test_images_stay_in_their_groups(groups):
+    """On eight shards: what comes past is of the own group, and of one shard nothing travels."""
+    mesh, size = tiny.mesh_of((4, 2, 1)), 32
+    rng = np.random.default_rng(0)
+    arrays = {**tiny.make_batch(size), "image": rng.integers(0, 255, (size, 4, 4, 3), np.uint8)}
+    length = size // groups
+    firsts = np.arange(size) // length * length
+    drawn = (firsts + rng.integers(0, length, (2, size))).astype(np.int32)
+    for step in (1, 4):
+        negatives = Negatives(*(drawn[:, ::step]))
+        fetch = functools.partial(pass_negatives, groups=groups)
+        with jax.set_mesh(mesh):
+            batch = sharding.place_batch(arrays, mesh)
+            compiled = jax.jit(fetch).lower(batch, negatives).compile()
+            found = compiled(batch, negatives)
+        jax.tree.map(np.testing.assert_array_equal, found, fetch_negatives(arrays, negatives))
+        moved = read_collectives(compiled.as_text())
+        assert bool(moved) == (groups < 8)
+        assert all(len({chip // 4 for chip in pair}) == 1 for c in moved for pair in c.groups)
+
+
+@pytest.mark.parametrize("groups", [0, 8])
+def test_images_leave_their_shards_for_the_negatives_of_the_whole_batch_alone(groups):
+    task, mesh, size = PairPretrainTask(negative_groups=groups), tiny.mesh_of((8, 1, 1)), 16
+    batch = tiny.make_batch(size, size=SIZE)
+    vectors = [np.ones((size, 16), np.float32)] * 4
+
+    def contrast_and_fetch(vectors, batch):
+        features = Features(*vectors, jnp.float32(0), jnp.float32(0))
+        _, negatives, _ = task.contrast(features, batch, (), jax.random.key(0))
+        return task.fused_pairs(batch, negatives)
+
+    with jax.set_mesh(mesh):
+        arguments = sharding.place_batch({"vectors": np.stack(vectors, 1)}, mesh)["vectors"]
+        placed = sharding.place_batch(batch, mesh)
+        compiled = jax.jit(lambda v, b: contrast_and_fetch(v.swapaxes(0, 1), b))
+        text = compiled.lower(arguments, placed).compile().as_text()
+    assert any(c[0] == "all-gather" and c[1] == "f32" for c in collectives(text))
+    assert bool(pixel_collectives(text, float_only=False)) == (groups == 0)
 
 
 def test_the_recipe_batch_has_these_names():

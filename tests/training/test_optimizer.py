@@ -7,7 +7,13 @@ import pytest
 from configs import common
 from tests.paths import DATA
 from vlmo_jax.commands.config_errors import ConfigError
-from vlmo_jax.training.optimizer import adamw, learning_rate_schedule, make_optimizer, match_rules
+from vlmo_jax.training.optimizer import (
+    adamw,
+    check_optimizer,
+    learning_rate_schedule,
+    make_optimizer,
+    match_rules,
+)
 
 TOY = np.load(DATA / "vlmo" / "adamw_toy.npz")
 PARAMS = {
@@ -34,6 +40,32 @@ def test_adamw_is_that_of_transformers_and_not_of_torch():
     found = np.stack(run(optimizer, jnp.asarray(TOY["in/init"]), jnp.asarray(TOY["in/grads"])))
     np.testing.assert_allclose(found, TOY["out/transformers"], atol=1e-6)
     assert np.abs(found - TOY["out/torch_for_contrast"]).max() > 1e-5
+
+
+def test_moments_in_bfloat16_make_nearly_the_same_steps():
+    rng = np.random.default_rng(0)
+    gradients = (0.1 + rng.normal(size=(60, 400))).astype(np.float32)
+    ways = {}
+    for wanted in (False, True):
+        fields = {**FIELDS, "schedule": "constant", "warmup_steps": 0, "no_decay": ()}
+        optimizer = make_optimizer(
+            {"x": gradients[0]}, **{**fields, "bfloat16_moments": wanted}
+        ).transform
+        state = optimizer.init({"x": jnp.zeros(400)})
+        for moments in (state.mean, state.variance):
+            assert moments["x"].dtype == (jnp.bfloat16 if wanted else jnp.float32)
+        ways[wanted] = run(optimizer, {"x": jnp.zeros(400)}, [{"x": g} for g in gradients])[-1]["x"]
+    assert ways[True].dtype == jnp.float32 and (ways[True] != ways[False]).mean() > 0.9
+    assert np.linalg.norm(ways[True] - ways[False]) < 0.01 * np.linalg.norm(ways[False])
+
+
+def test_moments_that_change_too_slowly_for_bfloat16():
+    fields = common.optimizer(learning_rate=0.1, warmup_steps=2)
+    fields.bfloat16_moments = True
+    check_optimizer(fields)
+    fields.betas = (0.9, 0.999)
+    with pytest.raises(ConfigError, match=r"betas=\(0.9, 0.999\), which change a moment"):
+        check_optimizer(fields)
 
 
 def test_decay_and_rates_go_by_path():

@@ -5,6 +5,7 @@
     python -m vlmo_jax.bench encode   --config=configs/stage3.py:base [--config.evals...=...]
     python -m vlmo_jax.bench input    --config=configs/stage3.py:base [--peer=2]
     python -m vlmo_jax.bench topology --config=configs/stage3.py:large --topology=v5e:4x4 [--search]
+    python -m vlmo_jax.bench topology --config=configs/stage3.py:base --scaling=64
     python -m vlmo_jax.bench gpu      [--json=gpu.jsonl --dry_run --small --part=NAME]
     python -m vlmo_jax.bench search   [--vectors=1000000 --dimension=768 --queries=64 --top_k=10]
 
@@ -13,9 +14,10 @@ step in plain PyTorch, on CPU or an NVIDIA GPU (needs torch, extra `convert`). e
 texts/s, fused pairs/s, in batches of config.evals.retrieval.batch_size. input: the input pipeline
 alone, of any stage, on the recipe's data set or on 640x480 JPEGs; with --peer beside PyTorch's
 DataLoader. topology: what the train step needs and sends on a TPU pod that one does not have; with
---search every split of it, counted. gpu: all that one wants to know of a rented GPU, in 9 minutes.
-search: exact queries a second among made vectors, which lie in a temporary file of 1.5 GB, beside
-what memory and arithmetic allow, and recall against float64.
+--search every split of it, counted; with --scaling what a chip sends on 16 to 1,024 chips. gpu: all
+that one wants to know of a rented GPU, in 9 minutes. search: exact queries a second among made
+vectors, which lie in a temporary file of 1.5 GB, beside what memory and arithmetic allow, and
+recall against float64.
 """
 
 from vlmo_jax.commands.huge_pages import restart_with_huge_pages
@@ -33,6 +35,7 @@ from absl import app, flags
 from vlmo_jax.bench import gpu
 from vlmo_jax.bench.data import benchmark_data
 from vlmo_jax.bench.report import Report, append_record, format_report
+from vlmo_jax.bench.scaling import count_scaling
 from vlmo_jax.bench.search import benchmark_search
 from vlmo_jax.bench.steps import benchmark_encode, benchmark_train
 from vlmo_jax.bench.topology import benchmark_topology, search_topology
@@ -69,6 +72,12 @@ SMALL = flags.DEFINE_bool(
 PART = flags.DEFINE_enum("part", None, list(gpu.PARTS), "gpu: this part alone, in this process")
 SEARCH = flags.DEFINE_boolean(
     "search", False, "topology: count all splits of the recipe over it in place of compiling one"
+)
+SCALING = flags.DEFINE_integer(
+    "scaling",
+    None,
+    "topology: count what a chip sends on 16 to 1,024 chips with so many rows of the batch each",
+    lower_bound=1,
 )
 COMPILE = flags.DEFINE_integer(
     "compile", 0, "topology --search: how many of the best splits to compile too", lower_bound=0
@@ -111,6 +120,8 @@ def run_input() -> Report:
 def run_topology() -> Report:
     """The train step compiled for a TPU pod."""
     jax.config.update("jax_platforms", "cpu")  # libtpu compiles only; a TPU that is here stays free
+    if SCALING.value:
+        return count_scaling(CONFIG.value, topology=TOPOLOGY.value, rows=SCALING.value)
     if SEARCH.value:
         return search_topology(CONFIG.value, topology=TOPOLOGY.value, compiled=COMPILE.value)
     return benchmark_topology(CONFIG.value, topology=TOPOLOGY.value)

@@ -20,7 +20,7 @@ from vlmo_jax.models.sizes import MeshShape
 from vlmo_jax.recipes import Recipe
 
 GIGA = 1e9
-BFLOAT16, FLOAT32 = 2, 4  # bytes
+BFLOAT16, FLOAT32, INT32 = 2, 4, 4  # bytes
 ROOM = 0.65  # of a chip's memory that a split may take by count: compilers add half as much
 
 
@@ -62,6 +62,24 @@ class Bounds(NamedTuple):
         return max(self._fields, key=lambda name: getattr(self, name))
 
 
+class Sent(NamedTuple):
+    """Bytes that reach a chip in a step, by what they are.
+
+    Attributes:
+        weights: gathered over fsdp.
+        gradients: summed over data and fsdp.
+        activations: summed over tensor.
+        features: of all pairs, for the contrast, and their gradients.
+        negatives: images and texts that hard negatives are fetched from.
+    """
+
+    weights: float
+    gradients: float
+    activations: float
+    features: float
+    negatives: float
+
+
 class Split(NamedTuple):
     """A split of a recipe over chips, counted.
 
@@ -90,6 +108,11 @@ def find_chip(topology: str) -> Chip | None:
     return CHIPS.get(topology.partition(":")[0])
 
 
+def known_chips() -> str:
+    """The chips that the table has, for messages."""
+    return ", ".join(CHIPS)
+
+
 def bounds_of(chip: Chip, *, flops: float, traffic: float, received: float) -> Bounds:
     """Bounds of a step.
 
@@ -116,7 +139,7 @@ def find_splits(config: ConfigDict, topology: str, num_chips: int) -> list[Split
     if chip is None:
         raise ConfigError(
             f"--topology={topology}: nothing is known of its chips to search by; known are"
-            f" {', '.join(CHIPS)}"
+            f" {known_chips()}"
         )
     splits = [_count(config, mesh, chip) for mesh in _meshes(config, num_chips)]
     if not splits:
@@ -144,17 +167,46 @@ def _meshes(config: ConfigDict, num_chips: int) -> Iterator[MeshShape]:
         yield num_chips // (fsdp * tensor), fsdp, tensor
 
 
+def count_sent(config: ConfigDict, mesh: MeshShape) -> Sent:
+    """Counts what reaches a chip in a step.
+
+    Weights are gathered over fsdp for each of three passes (image, text, fused), forward, again
+    for recomputed blocks and backward.
+
+    Args:
+        config: ConfigDict of a recipe.
+        mesh: (data, fsdp, tensor).
+    """
+    data, fsdp, tensor = mesh
+    model = config.model
+    params = MODELS[model.kind].num_params(model) // tensor
+    rows = config.batch_size // (data * fsdp)
+    fused = "itm_weight" in config.task
+    compared = fused or "contrast_chunk" in config.task
+    passes = 1 + 4 * fused  # with an image, or as good as
+    moved = BFLOAT16 * rows * passes * _num_tokens(config) * model.width
+    tokens = model.get("text_length", 0)
+    groups = max(1, config.task.get("negative_groups", 0))
+    fetched = config.batch_size // groups if groups < data * fsdp else 0
+    pair = 3 * model.get("image_size", 0) ** 2 + tokens * (INT32 + 1)  # with the text's mask
+    return Sent(
+        weights=_gathers(config) * BFLOAT16 * params * (fsdp - 1) / fsdp,
+        gradients=BFLOAT16
+        * params
+        * ((fsdp - 1) / fsdp + 2 / fsdp * (data - 1) / data),  # scattered, then summed
+        activations=4 * _times(config) * model.depth * moved * (tensor - 1) / tensor,
+        features=compared * 8 * FLOAT32 * config.batch_size * model.width,
+        negatives=fused * fetched * pair,
+    )
+
+
 def _count(config: ConfigDict, mesh: MeshShape, chip: Chip) -> Split:
     """What a split takes.
 
-    Counted are parameters, both moments, averages and gradients in float32; of the rows that go
+    Counted are parameters, averages and gradients in float32, and both moments; of the rows that go
     through at once the inputs of all blocks of all passes, and of the fused passes of one block
     three arrays as large as its attention and three as its hidden layer; images that negatives are
     fetched from; similarities.
-
-    Sent are weights gathered over fsdp for each of three passes (image, text, fused), forward,
-    again for recomputed blocks and backward; gradients; activations over tensor; negatives' images
-    and features.
     """
     data, fsdp, tensor = mesh
     chips, shards = math.prod(mesh), data * fsdp
@@ -163,26 +215,42 @@ def _count(config: ConfigDict, mesh: MeshShape, chip: Chip) -> Split:
     owned = params // (fsdp * tensor)
     rows = config.batch_size // shards
     pixels = 3 * model.get("image_size", 0) ** 2
+    groups = max(1, config.task.get("negative_groups", 0))
     chunk = config.task.get("contrast_chunk", 0) or config.batch_size
     fused = "itm_weight" in config.task
     passes = 1 + 4 * fused  # with an image, or as good as
-    tokens = (model.get("image_size", 0) // model.patch_size) ** 2 + 1 + model.get("text_length", 0)
     inputs, attention = MODELS[model.kind].num_values(model, images=1, text=fused)
-    hidden = BFLOAT16 * tokens * model.mlp_dim
+    hidden = BFLOAT16 * _num_tokens(config) * model.mlp_dim
     working = 3 * max(1, passes - 1) * (FLOAT32 * attention + hidden) // tensor
     batch = max(1, rows // config.accumulation) * (passes * BFLOAT16 * inputs + working)
-    batch += rows * pixels + fused * config.batch_size * pixels + 8 * FLOAT32 * rows * chunk
-    state = FLOAT32 * owned * (4 + (config.optimizer.ema_decay > 0))
-
-    times = 3 if model.get("remat", "none") != "none" else 2
-    gathers = 3 * times * config.accumulation
-    sent = gathers * BFLOAT16 * params // tensor * (fsdp - 1) / fsdp
-    sent += BFLOAT16 * params // tensor * (fsdp - 1) / fsdp  # gradients, scattered over fsdp
-    sent += 2 * BFLOAT16 * owned * (data - 1) / data  # and summed over data
-    moved = BFLOAT16 * rows * passes * tokens * model.width
-    sent += 2 * times * 2 * model.depth * moved * (tensor - 1) / tensor
-    sent += fused * config.batch_size * pixels + 8 * FLOAT32 * config.batch_size * model.width
+    batch += (
+        rows * pixels + fused * config.batch_size // groups * pixels + 8 * FLOAT32 * rows * chunk
+    )
+    moments = FLOAT32 if not config.optimizer.get("bfloat16_moments", False) else BFLOAT16
+    state = owned * (FLOAT32 * (2 + (config.optimizer.ema_decay > 0)) + 2 * moments)
+    sent = sum(count_sent(config, mesh))
     flops = TRAINING_FACTOR * recipe.forward_flops() * config.batch_size / chips
-    traffic = FLOAT32 * owned * 8 + gathers * BFLOAT16 * params / tensor + 2 * batch * 3
+    traffic = (
+        4 * owned * (FLOAT32 + moments)
+        + _gathers(config) * BFLOAT16 * params / tensor
+        + 2 * batch * 3
+    )
     bounds = bounds_of(chip, flops=flops, traffic=traffic, received=sent)
     return Split(mesh, state, batch, int(sent), bounds)
+
+
+def _num_tokens(config: ConfigDict) -> int:
+    """Of an image and a text."""
+    model = config.model
+    patches = (model.get("image_size", 0) // model.patch_size) ** 2
+    return patches + 1 + model.get("text_length", 0)
+
+
+def _times(config: ConfigDict) -> int:
+    """How often a pass computes with a weight: forward, backward, recomputed blocks."""
+    return 3 if config.model.get("remat", "none") != "none" else 2
+
+
+def _gathers(config: ConfigDict) -> int:
+    """How often a step needs each weight."""
+    return 3 * _times(config) * config.accumulation

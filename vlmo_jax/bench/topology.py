@@ -49,7 +49,7 @@ def benchmark_topology(config: ConfigDict, *, topology: str, largest: int = 12) 
         ConfigError: libtpu is not installed, it does not know the topology, or the config
             cannot run on it or does not fit into the chips' memory.
     """
-    config = _prepared(config)
+    config = prepared(config)
     devices = topology_devices(topology)
     recipe = Recipe(config)
     recipe.check(len(devices))
@@ -75,11 +75,11 @@ def benchmark_topology(config: ConfigDict, *, topology: str, largest: int = 12) 
         ),
         *((f"  {name}", gibibytes(size)) for name, size in parts.items()),
         ("arithmetic", f"{quantity(flops, 'FLOP')} a chip a step, the official computation"),
-        ("collectives", f"{_size(sum(kinds.values()))} a chip a step"),
+        ("collectives", f"{megabytes(sum(kinds.values()))} a chip a step"),
         *(
             (
                 f"  {kind} {dtype}",
-                f"{_size(size)}, {runs} times, along {' x '.join(along) or 'none'}",
+                f"{megabytes(size)}, {runs} times, along {' x '.join(along) or 'none'}",
             )
             for (kind, dtype, along), (runs, size) in axes.items()
         ),
@@ -128,7 +128,7 @@ def search_topology(config: ConfigDict, *, topology: str, compiled: int = 0) -> 
     Raises:
         ConfigError: see `benchmark_topology`.
     """
-    config = _prepared(config)
+    config = prepared(config)
     num_chips = len(topology_devices(topology))
     splits = find_splits(config, topology, num_chips)
     rows, records = [], []
@@ -136,7 +136,7 @@ def search_topology(config: ConfigDict, *, topology: str, compiled: int = 0) -> 
         mesh = dict(zip(sharding.MESH_AXES, split.mesh, strict=True))
         record = {**split._asdict(), "mesh": mesh, "bounds": split.bounds._asdict()}
         text = (
-            f"{gibibytes(split.memory)} a chip, {_size(split.sent)} sent,"
+            f"{gibibytes(split.memory)} a chip, {megabytes(split.sent)} sent,"
             f" {_seconds(split.bounds)}, {split.bounds.binding} binds"
         )
         if number < compiled:
@@ -160,9 +160,10 @@ def search_topology(config: ConfigDict, *, topology: str, compiled: int = 0) -> 
     )
 
 
-def _prepared(config: ConfigDict) -> ConfigDict:
-    """A copy that needs no data set, in bfloat16 unless it says otherwise."""
+def prepared(config: ConfigDict) -> ConfigDict:
+    """A copy without data set and evaluations, in bfloat16 unless it says otherwise."""
     config = without_data(config, mode="train")
+    config.evals = ConfigDict()
     if config.model.dtype == "auto":
         config.model.dtype = "bfloat16"
     return config
@@ -219,7 +220,7 @@ def _forecast(
         along[" x ".join(collective.axes(mesh.shape))] += round(collective.received(mesh.size))
     if bounds.binding == "links":
         axis, size = along.most_common(1)[0]
-        advice = f"links bind, {_size(size)} of it along {axis}: try less of it"
+        advice = f"links bind, {megabytes(size)} of it along {axis}: try less of it"
     else:
         advice = f"{bounds.binding} binds, not the links: the split costs little"
     if share < 0.5:
@@ -280,10 +281,11 @@ def _largest(collectives: Iterable[Collective], count: int) -> Iterator[tuple[st
         first, *more = shapes.split(" ")
         what = f"{first} and {len(more)} more" if more else first
         yield (
-            f"  {_size(size)}",
+            f"  {megabytes(size)}",
             f"{runs} x {kind} {what}, {group[0].source.removeprefix('jit(step)/')[:80]}",
         )
 
 
-def _size(count: int) -> str:
+def megabytes(count: float) -> str:
+    """A number of bytes in MB."""
     return f"{count / 1e6:,.1f} MB"

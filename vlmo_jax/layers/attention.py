@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 
 from vlmo_jax.layers.attention_paths import KeyValues, PaddedAtEnd, attend, takes_cudnn
 from vlmo_jax.layers.linear import INIT_STD, param, per_row, truncated_normal
+from vlmo_jax.layers.products import product
 
 Mask = jax.Array | np.ndarray | PaddedAtEnd | None  # see above
 
@@ -75,15 +76,14 @@ class SelfAttention(nnx.Module):
         Returns:
             [B, N or R, D] in the compute type.
         """
-        kernel = self.qkv[...].astype(self.dtype)
-        x = x.astype(self.dtype)
+        kernel = self.qkv[...]
         visible = by_query(mask)
         bias = None if bias is None else bias[None]
         if read is None:
             q, k, v = self._products(x, kernel, mask=visible, biased=bias is not None)
         else:
-            q = jnp.einsum("brd,dhk->bhrk", read_tokens(x, read), kernel[:, 0])
-            k, v = jnp.einsum("bnd,dthk->tbhnk", x, kernel[:, 1:])
+            q = product("brd,dhk->bhrk", read_tokens(x, read), kernel[:, 0], self.dtype)
+            k, v = product("bnd,dthk->tbhnk", x, kernel[:, 1:], self.dtype)
             visible, bias = _read_queries(visible, read), _read_queries(bias, read)
         q = _add_bias(q, self.q_bias)
         seen = KeyValues(_add_bias(k, self.k_bias), _add_bias(v, self.v_bias))
@@ -100,8 +100,9 @@ class SelfAttention(nnx.Module):
         _, _, num_heads, head_width = kernel.shape
         shape = (rows, num_heads, tokens, head_width)
         if takes_cudnn(self.path, shape, self.dtype, mask=mask, biased=biased):
-            return [jnp.einsum("bnd,dhk->bhnk", x, kernel[:, part]) for part in range(3)]
-        return jnp.einsum("bnd,dthk->tbhnk", x, kernel)
+            parts = (kernel[:, part] for part in range(3))
+            return [product("bnd,dhk->bhnk", x, part, self.dtype) for part in parts]
+        return product("bnd,dthk->tbhnk", x, kernel, self.dtype)
 
     def empty_cache(self, batch_size: int, length: int) -> KeyValues:
         """The cache of `extend` for sequences of up to `length` tokens: zeros [B, H, length, K]."""
@@ -142,8 +143,7 @@ class SelfAttention(nnx.Module):
 
     def project(self, x: jax.Array) -> tuple[jax.Array, KeyValues]:
         """[B, N, D] -> scaled queries [B, H, N, K], keys and values, in the compute type."""
-        kernel = self.qkv[...].astype(self.dtype)
-        q, k, v = jnp.einsum("bnd,dthk->tbhnk", x.astype(self.dtype), kernel)
+        q, k, v = product("bnd,dthk->tbhnk", x, self.qkv[...], self.dtype)
         q = _add_bias(q, self.q_bias) * self.scale
         return q, KeyValues(_add_bias(k, self.k_bias), _add_bias(v, self.v_bias))
 
@@ -209,13 +209,12 @@ class CrossAttention(nnx.Module):
 
     def remember(self, memory: jax.Array) -> KeyValues:
         """Keys and values of a memory [B, M, D'], which do not depend on who reads them."""
-        kernel = self.kv[...].astype(self.dtype)
-        k, v = jnp.einsum("bnd,dthk->tbhnk", memory.astype(self.dtype), kernel)
+        k, v = product("bnd,dthk->tbhnk", memory, self.kv[...], self.dtype)
         return KeyValues(_add_bias(k, self.k_bias), _add_bias(v, self.v_bias))
 
     def read(self, x: jax.Array, memory: KeyValues, *, mask: jax.Array | None = None) -> jax.Array:
         """As a call, with the keys and values of `remember` in the place of the memory."""
-        q = jnp.einsum("bnd,dhk->bhnk", x.astype(self.dtype), self.q[...].astype(self.dtype))
+        q = product("bnd,dhk->bhnk", x, self.q[...], self.dtype)
         q = _add_bias(q, self.q_bias) * self.scale
         return _join_heads(attend(q, memory, mask=by_query(mask)), self.out, self.out_bias)
 
@@ -271,5 +270,5 @@ def _add_bias(x, bias):
 
 def _join_heads(x, out, out_bias):
     """The output matrix [H, K, D] and its bias [D] on sums of values [B, Q, H, K]: [B, Q, D]."""
-    y = jnp.einsum("bqhk,hkd->bqd", x, out[...].astype(x.dtype))
+    y = product("bqhk,hkd->bqd", x, out[...], x.dtype)
     return y + per_row(out_bias[...].astype(x.dtype), y)

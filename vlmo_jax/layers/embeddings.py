@@ -9,6 +9,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, dropout, param, per_row, truncated_normal
+from vlmo_jax.layers.products import product
 from vlmo_jax.parallel.sharding import constrain
 
 
@@ -181,7 +182,7 @@ class ImageEmbedding(nnx.Module):
 
     def _project(self, patches: jax.Array) -> jax.Array:
         """Pixels of patches [B, P, p*p*3] to [B, P, D]."""
-        x = patches.astype(self.dtype) @ self.patch[...].astype(self.dtype)
+        x = product("bpc,cd->bpd", patches, self.patch[...], self.dtype)
         if self.patch_bias is None:
             return x
         return x + per_row(self.patch_bias[...].astype(self.dtype), x)

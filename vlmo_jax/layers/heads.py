@@ -1,6 +1,7 @@
 """Heads that read the Transformer's states."""
 
 import math
+import string
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from vlmo_jax.layers.linear import INIT_STD, LayerNorm, Linear, gelu, param, per_row
+from vlmo_jax.layers.products import product
 
 
 class Pooler(nnx.Module):
@@ -72,7 +74,8 @@ class TiedLanguageHead(nnx.Module):
     def __call__(self, x: jax.Array, words: jax.Array) -> jax.Array:
         """States [..., D] and the word table [V, D] to logits [..., V] float32."""
         x = self.norm(gelu(self.dense(x)))
-        logits = (x @ words.astype(self.dtype).T).astype(jnp.float32)
+        rows = string.ascii_lowercase[: x.ndim - 1]
+        logits = product(f"{rows}y,zy->{rows}z", x, words, self.dtype).astype(jnp.float32)
         return logits + per_row(self.bias[...], logits)
 
 

@@ -1,5 +1,6 @@
 """Dense layers, normalisation and initialisation shared by all models."""
 
+import string
 from collections.abc import Sequence
 
 import jax
@@ -7,6 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
+
+from vlmo_jax.layers.products import product
 
 # Deviation of the normal, cut at two deviations, that matrices and embeddings of BEiT and VLMo
 # start from.
@@ -64,7 +67,8 @@ class Linear(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., in_features] -> [..., out_features] in the compute type."""
-        y = x.astype(self.dtype) @ self.kernel[...].astype(self.dtype)
+        rows = string.ascii_lowercase[: x.ndim - 1]
+        y = product(f"{rows}y,yz->{rows}z", x, self.kernel[...], self.dtype)
         return y if self.bias is None else y + per_row(self.bias[...].astype(self.dtype), y)
 
 

@@ -14,7 +14,7 @@ from vlmo_jax.objectives.contrastive import (
     duplicate_pairs,
     retrieval_accuracy,
 )
-from vlmo_jax.objectives.matching import sample_hard_negatives
+from vlmo_jax.objectives.matching import WHOLE_BATCH, Draw, sample_hard_negatives
 
 
 class BatchContrast(Protocol):
@@ -42,7 +42,7 @@ def compare_batch(
     *,
     ids: Ids = (),
     chunk: int = 0,
-    easier_negatives: float = 0.0,
+    how: Draw = WHOLE_BATCH,
 ) -> BatchContrast:
     """Compares the images and texts of a batch.
 
@@ -52,13 +52,13 @@ def compare_batch(
         ids: none, or those of images and of texts, [B] integers each: rows that agree in one are no
             negatives of each other.
         chunk: similarities of so many columns at a time, a divisor of the rows of a shard; 0: all.
-        easier_negatives: similarities are multiplied by 1 less this before a draw.
+        how: hard negatives are drawn.
     """
     if chunk:
-        return _Chunked.of(image, text, logit_scale, ids, chunk, 1 - easier_negatives)
+        return _Chunked.of(image, text, logit_scale, ids, chunk, how)
     ignored = duplicate_pairs(*ids) if ids else None
     logits = contrastive_logits(image, text, logit_scale)
-    return _Whole(contrastive_loss(*logits, ignored), *logits, ignored, easier_negatives)
+    return _Whole(contrastive_loss(*logits, ignored), *logits, ignored, how)
 
 
 class _Whole(NamedTuple):
@@ -68,7 +68,7 @@ class _Whole(NamedTuple):
     image_to_text: jax.Array
     text_to_image: jax.Array
     ignored: jax.Array | None
-    easier_negatives: float
+    how: Draw
 
     def accuracies(self) -> tuple[jax.Array, jax.Array]:
         """See `BatchContrast`."""
@@ -77,12 +77,9 @@ class _Whole(NamedTuple):
     def draw(self, image_key: jax.Array, text_key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """See `BatchContrast`."""
         return (
-            sample_hard_negatives(image_key, self._soften(self.text_to_image), self.ignored),
-            sample_hard_negatives(text_key, self._soften(self.image_to_text), self.ignored),
+            sample_hard_negatives(image_key, self.text_to_image, self.ignored, self.how),
+            sample_hard_negatives(text_key, self.image_to_text, self.ignored, self.how),
         )
-
-    def _soften(self, logits: jax.Array) -> jax.Array:
-        return (1 - self.easier_negatives) * logits if self.easier_negatives else logits
 
 
 class _Chunked(NamedTuple):
@@ -94,7 +91,7 @@ class _Chunked(NamedTuple):
     features: tuple[jax.Array, jax.Array, jax.Array]
     ids: Ids
     chunk: int
-    sharpness: float
+    how: Draw
 
     @classmethod
     def of(
@@ -104,12 +101,12 @@ class _Chunked(NamedTuple):
         logit_scale: jax.Array,
         ids: Ids,
         chunk: int,
-        sharpness: float,
+        how: Draw,
     ) -> "_Chunked":
         """Compares in chunks; arguments as of `chunked_contrast`."""
         logit_scale = jnp.asarray(logit_scale)
-        compared = chunked_contrast(image, text, logit_scale, ids, chunk, sharpness)
-        return cls(*compared, (image, text, logit_scale), ids, chunk, sharpness)
+        compared = chunked_contrast(image, text, logit_scale, ids, chunk, how)
+        return cls(*compared, (image, text, logit_scale), ids, chunk, how)
 
     def accuracies(self) -> tuple[jax.Array, jax.Array]:
         """See `BatchContrast`."""
@@ -123,7 +120,7 @@ class _Chunked(NamedTuple):
     def draw(self, image_key: jax.Array, text_key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """See `BatchContrast`."""
         image, text, scale = self.features
-        how = self.ids, self.chunk, self.sharpness
+        how = self.ids, self.chunk, self.how
         return (
             draw_chunked(image_key, text, image, scale, self.text_to_image, *how),
             draw_chunked(text_key, image, text, scale, self.image_to_text, *how),

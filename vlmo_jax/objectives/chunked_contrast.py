@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.random import threefry2x32_p
 
+from vlmo_jax.objectives.matching import Draw
 from vlmo_jax.parallel.ring import first_row, map_shards, round_trip
 
 Ids = tuple[jax.Array, ...]  # each [B]: rows that agree in any are no negatives of each other
@@ -58,7 +59,7 @@ def chunked_contrast(
     logit_scale: jax.Array,
     ids: Ids,
     chunk: int,
-    sharpness: float,
+    how: Draw,
 ) -> tuple[jax.Array, RowStatistics, RowStatistics]:
     """Mean of both cross-entropies over the global batch; see `contrastive.contrastive_loss`.
 
@@ -67,17 +68,18 @@ def chunked_contrast(
         logit_scale: scalar, logarithm of the scale.
         ids: arrays [B] of integers; rows that agree in one of them are no negatives.
         chunk: columns at a time, a divisor of the rows of a shard.
-        sharpness: by which similarities are multiplied before a draw.
+        how: hard negatives are drawn.
 
     Returns:
         Scalar float32; statistics of image to text, and of text to image, without gradient.
     """
-    return _forward(image, text, logit_scale, ids, chunk, sharpness)[0]
+    return _forward(image, text, logit_scale, ids, chunk, how)[0]
 
 
-def _forward(image, text, logit_scale, ids, chunk, sharpness):
+def _forward(image, text, logit_scale, ids, chunk, how):
+    statistics = functools.partial(_statistics, chunk=chunk, how=how, size=len(image))
+
     def both(image, text, scale, ids):
-        statistics = functools.partial(_statistics, chunk=chunk, sharpness=sharpness)
         return statistics(image, text, scale, ids), statistics(text, image, scale, ids)
 
     to_text, to_image = map_shards(both, image, text, jnp.exp(logit_scale), ids)
@@ -86,7 +88,7 @@ def _forward(image, text, logit_scale, ids, chunk, sharpness):
     return (loss, to_text, to_image), residuals
 
 
-def _backward(chunk, sharpness, residuals, cotangents):
+def _backward(chunk, how, residuals, cotangents):
     image, text, logit_scale, ids, text_sums, image_sums = residuals
     scale = jnp.exp(logit_scale)
 
@@ -114,7 +116,7 @@ def draw_chunked(
     statistics: RowStatistics,
     ids: Ids,
     chunk: int,
-    sharpness: float,
+    how: Draw,
 ) -> jax.Array:
     """Draws for each row a column other than its own; see `matching.sample_hard_negatives`, which
     with this key draws the same, whatever the chunks and shards.
@@ -122,7 +124,7 @@ def draw_chunked(
     Args:
         key: random key.
         query, other: [B, D] float32 of length 1.
-        logit_scale, ids, chunk, sharpness: as of `chunked_contrast`.
+        logit_scale, ids, chunk, how: as of `chunked_contrast`.
         statistics: of `query` to `other`.
 
     Returns:
@@ -134,10 +136,11 @@ def draw_chunked(
 
     def draw(query, other, scale, ids, first, second, hardest, lonely):
         def visit(best, part):
-            left_out = part.own | (part.ignored & ~lonely[:, None])
-            logits = jnp.where(left_out, -jnp.inf, _drawable(part.logits, sharpness))
-            logits = logits - hardest[:, None]
             rows = first_row(len(query)) + jnp.arange(len(query))
+            left_out = _own_or_elsewhere(part, rows, how, size)
+            left_out |= part.ignored & ~lonely[:, None]
+            logits = jnp.where(left_out, -jnp.inf, _drawable(part.logits, how))
+            logits = logits - hardest[:, None]
             noise = _gumbel(first, second, rows, part.columns, size)
             return _larger(best, logits + noise, part.columns)
 
@@ -148,8 +151,9 @@ def draw_chunked(
     return map_shards(draw, query, other, scale, ids, words[0], words[1], hardest, lonely)
 
 
-def _statistics(query, other, scale, ids, *, chunk, sharpness):
-    """RowStatistics of a shard's queries."""
+def _statistics(query, other, scale, ids, *, chunk, how, size):
+    """RowStatistics of a shard's queries out of a batch of a size."""
+    rows = first_row(len(query)) + jnp.arange(len(query))
     nothing = jnp.full(len(query), -jnp.inf)
 
     def visit(carry, part):
@@ -160,7 +164,8 @@ def _statistics(query, other, scale, ids, *, chunk, sharpness):
         total = total * jnp.exp(top - shift) + jnp.exp(logits - shift[:, None]).sum(axis=1)
         own = own + jnp.where(part.own, part.logits, 0).sum(axis=1)
         best = _larger(best, part.logits, part.columns)
-        others = jnp.where(part.own, -jnp.inf, _drawable(part.logits, sharpness))
+        left_out = _own_or_elsewhere(part, rows, how, size)
+        others = jnp.where(left_out, -jnp.inf, _drawable(part.logits, how))
         any_hardest = jnp.maximum(any_hardest, others.max(axis=1))
         others = jnp.where(part.ignored, -jnp.inf, others)
         hardest = jnp.maximum(hardest, others.max(axis=1))
@@ -220,9 +225,14 @@ def _ignored(ids, other_ids, own):
     return ignored & ~own
 
 
-def _drawable(logits, sharpness):
+def _own_or_elsewhere(part, rows, how, size):
+    """[b, chunk] bool, the pairs that no draw may choose."""
+    return part.own | how.elsewhere(rows, part.columns, size) if how.groups else part.own
+
+
+def _drawable(logits, how):
     """What a draw goes by; never NaN."""
-    return jnp.nan_to_num(sharpness * logits)
+    return jnp.nan_to_num(how.soften(logits))
 
 
 def _no_column(rows):

@@ -47,37 +47,42 @@ def first_row(rows: int) -> jax.Array:
     return rows * (jax.lax.axis_index(AXES) if _num_shards() > 1 else jnp.int32(0))
 
 
-def round_trip(visit: Visit, carry: Any, rows: Any) -> Any:
-    """Lets the rows of all shards come past each, its own ones first.
+def round_trip(visit: Visit, carry: Any, rows: Any, groups: int = 1) -> Any:
+    """Lets the rows of all shards of a group come past each, its own ones first.
 
     Args:
         visit: (carry, rows of a shard, number of that shard) -> carry.
         carry: what `visit` changes.
         rows: a tree of arrays [B / shards, ...], those of this shard.
+        groups: consecutive parts of the batch, a divisor or a multiple of the shards; none comes
+            past another. Shards of several groups see their own rows alone.
 
     Returns:
         The last carry.
     """
     shards = _num_shards()
-    if shards == 1:
-        return visit(carry, rows, jnp.int32(0))
-    number = jax.lax.axis_index(AXES)
-    onward = [(shard, (shard + 1) % shards) for shard in range(shards)]
+    members = max(1, shards // groups)
+    number = jax.lax.axis_index(AXES) if shards > 1 else jnp.int32(0)
+    if members == 1:
+        return visit(carry, rows, number)
+    first = number - number % members
+    onward = [(s, s - s % members + (s + 1) % members) for s in range(shards)]
 
     def hop(state, count):
         carry, rows = state
-        carry = visit(carry, rows, (number - count) % shards)
+        carry = visit(carry, rows, first + (number - count) % members)
         return (carry, jax.lax.ppermute(rows, AXES, onward)), None
 
-    return jax.lax.scan(hop, (carry, rows), jnp.arange(shards, dtype=jnp.int32))[0][0]
+    return jax.lax.scan(hop, (carry, rows), jnp.arange(members, dtype=jnp.int32))[0][0]
 
 
-def take_rows(rows: Any, numbers: jax.Array) -> Any:
+def take_rows(rows: Any, numbers: jax.Array, groups: int = 1) -> Any:
     """Takes rows of the whole batch as they come past, so that no device holds all of them.
 
     Args:
         rows: a tree of arrays [B, ...].
         numbers: [F] integers below B, split over the shards as the batch is.
+        groups: as of `round_trip`; each number is of a row of its own group.
 
     Returns:
         A tree of arrays [F, ...].
@@ -96,7 +101,7 @@ def take_rows(rows: Any, numbers: jax.Array) -> Any:
             return jax.tree.map(put, taken, visitor)
 
         nothing = jax.tree.map(lambda x: jnp.zeros((len(numbers), *x.shape[1:]), x.dtype), rows)
-        return round_trip(visit, nothing, rows)
+        return round_trip(visit, nothing, rows, groups)
 
     return map_shards(take, rows, numbers)
 

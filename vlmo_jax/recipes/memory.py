@@ -9,7 +9,7 @@ from vlmo_jax.commands.config_errors import ConfigError, require
 from vlmo_jax.models.build import DTYPES, MODELS, compute_dtype
 from vlmo_jax.models.sizes import MeshShape
 
-FLOAT32 = 4  # bytes
+FLOAT32, BFLOAT16 = 4, 2  # bytes
 GIB = 2**30
 WORKER = 300 * 2**20  # bytes that a process of the input takes at least
 
@@ -37,8 +37,8 @@ USUAL_PATCH = 16
 def check_training(config: ConfigDict, mesh: MeshShape, memory: int, row_bytes: int) -> None:
     """Refuses a training run that needs more memory than a device has.
 
-    What is counted is there at once in every step: parameters, both moments and averages in
-    float32; of the examples that go through a device together their rows, the inputs of the blocks
+    What is counted is there at once in every step: parameters and averages in float32, both
+    moments; of the examples that go through a device together their rows, the inputs of the blocks
     and one attention. Gradients and what compilers add are not; where anything is frozen, neither
     are moments and inputs of blocks.
 
@@ -52,9 +52,8 @@ def check_training(config: ConfigDict, mesh: MeshShape, memory: int, row_bytes: 
         ConfigError: it cannot fit.
     """
     data, fsdp, tensor = mesh
-    copies = 1 if config.optimizer.frozen else 3  # what is frozen has no moments
-    copies += config.optimizer.ema_decay > 0
-    state = FLOAT32 * copies * _num_params(config) // (fsdp * tensor)
+    each = FLOAT32 * (1 + (config.optimizer.ema_decay > 0)) + 2 * _size_of_moments(config)
+    state = each * _num_params(config) // (fsdp * tensor)
     rows = max(1, config.batch_size // (data * fsdp * config.accumulation))
     batch = config.batch_size // (data * fsdp) * row_bytes
     batch += rows * _bytes_of_example(config, tensor, blocks=not config.optimizer.frozen)
@@ -122,6 +121,13 @@ def check_evaluation(config: ConfigDict, name: str, mesh: MeshShape, memory: int
         f" a batch takes at least {_gib(batch)} of each device, which has {_gib(memory)}; use a"
         " smaller one",
     )
+
+
+def _size_of_moments(config: ConfigDict) -> int:
+    """Bytes of a moment of a parameter at least: what is frozen has none."""
+    if config.optimizer.frozen:
+        return 0
+    return BFLOAT16 if config.optimizer.get("bfloat16_moments", False) else FLOAT32
 
 
 def _num_params(config: ConfigDict) -> int:

@@ -20,7 +20,7 @@ from vlmo_jax.layers.embeddings import normalize_image
 from vlmo_jax.layers.linear import split_key
 from vlmo_jax.objectives.batch_contrast import compare_batch
 from vlmo_jax.objectives.masked_language import masked_counts, masked_totals
-from vlmo_jax.objectives.matching import matching_loss
+from vlmo_jax.objectives.matching import Draw, matching_loss
 from vlmo_jax.parallel.ring import take_rows
 from vlmo_jax.parallel.sharding import constrain, interleave
 from vlmo_jax.tasks.abilities import PretrainsByOneBranch, PretrainsOnPairs
@@ -75,6 +75,7 @@ class PairPretrainTask(Stateless):
         num_fused: F, pairs of a batch that take the fused passes, a divisor of the batch; 0: all.
         easier_negatives: 0 draws negatives from the softmax of the similarities, as the paper does,
             1 at random; in between, similarities are multiplied by 1 less this.
+        negative_groups: consecutive parts of the batch within which negatives are drawn; 0: one.
         contrast_chunk: how many columns of the similarities are there at a time, and images of
             negatives come past shard by shard; 0: all.
         dropout: whether dropout and drop-path draw anything.
@@ -90,6 +91,7 @@ class PairPretrainTask(Stateless):
     mask_duplicates: bool = False
     num_fused: int = 0
     easier_negatives: float = 0.0
+    negative_groups: int = 0
     contrast_chunk: int = 0
     dropout: bool = False
 
@@ -129,7 +131,7 @@ class PairPretrainTask(Stateless):
             compare_batch,
             ids=tuple(batch[name] for name in PAIR_IDS) if self.mask_duplicates else (),
             chunk=self.contrast_chunk,
-            easier_negatives=self.easier_negatives,
+            how=Draw(self.easier_negatives, self.negative_groups),
         )
         contrast = compare(features.image, features.text, features.logit_scale)
         image_key, text_key = jax.random.split(key)
@@ -149,8 +151,9 @@ class PairPretrainTask(Stateless):
         """
         step = len(batch["image"]) // (self.num_fused or len(batch["image"]))
         rows, negatives = jax.tree.map(lambda x: _every(x, step), (dict(batch), negatives))
-        fetch = pass_negatives if self.contrast_chunk else fetch_negatives
-        return {**rows, **fetch(batch, negatives)}
+        if self.contrast_chunk or self.negative_groups:
+            return {**rows, **pass_negatives(batch, negatives, max(1, self.negative_groups))}
+        return {**rows, **fetch_negatives(batch, negatives)}
 
     def counts(self, batch: Batch) -> dict[str, Any]:
         """What the sums of the fused passes are divided by: 3 matches a pair, masked tokens."""
@@ -253,13 +256,21 @@ def fetch_negatives(batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
     return {"negative_image": images, **texts}
 
 
-def pass_negatives(batch: Batch, negatives: Negatives) -> dict[str, jax.Array]:
-    """The same arrays as of `fetch_negatives`, and the same bytes between devices, of which none
-    holds more images than its own and those of one other shard.
+@jax.named_scope("fetch_negatives")
+def pass_negatives(batch: Batch, negatives: Negatives, groups: int = 1) -> dict[str, jax.Array]:
+    """The same arrays as of `fetch_negatives`, on devices of which none holds more images than its
+    own and those of one other shard.
+
+    As many bytes go between devices as there, those of the whole batch; with groups those of a
+    group, and none where no group is of several shards.
+
+    Args:
+        batch, negatives: as there.
+        groups: consecutive parts of the batch, out of which their negatives are; see `take_rows`.
     """
-    images = take_rows({"negative_image": batch["image"]}, negatives.image)
+    images = take_rows({"negative_image": batch["image"]}, negatives.image, groups)
     texts = {f"negative_{name}": batch[name] for name in ("token_ids", "token_mask")}
-    return {**images, **take_rows(texts, negatives.text)}
+    return {**images, **take_rows(texts, negatives.text, groups)}
 
 
 def _every(x, step):

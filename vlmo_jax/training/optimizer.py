@@ -1,6 +1,7 @@
 """The optimizer: transformers' AdamW, learning-rate schedules, and rules by parameter path."""
 
 import dataclasses
+import functools
 import logging
 import math
 import re
@@ -11,11 +12,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.typing import DTypeLike
 
 from vlmo_jax.commands.config_errors import ConfigError, one_of, require
 from vlmo_jax.commands.fields import (
     Choice,
     Extra,
+    Flag,
     Kind,
     Number,
     Regex,
@@ -30,6 +33,10 @@ from vlmo_jax.training.partition import Partition
 log = logging.getLogger(__name__)
 
 SCHEDULES = ("polynomial", "cosine", "constant")
+
+# Decay rate of moments that bfloat16 can hold: 1 less this must be several times half of its
+# spacing, 2 ** -8, or a moment that should move is rounded back to where it was.
+SLOWEST_BFLOAT16 = 0.98
 
 _REGEXES = Several(Regex(), what="regular expressions in brackets with a comma behind each")
 
@@ -51,6 +58,8 @@ FIELDS: dict[str, Kind] = {
     "frozen": _REGEXES,
     "layer_decay": Number(above=0, high=1),
     "ema_decay": Number(low=0, below=1, zero="no averages"),
+    "float32_sums": Extra(Flag()),
+    "bfloat16_moments": Extra(Flag()),
     "limits": Extra(
         Several(
             Rule(Several(Number(), 2, "two numbers, least and most")),
@@ -108,6 +117,12 @@ def check_optimizer(optimizer: Mapping[str, Any]) -> None:
         ConfigError: at the first of them.
     """
     check_fields("optimizer", optimizer, FIELDS, closed=True)
+    require(
+        not optimizer.get("bfloat16_moments") or max(optimizer["betas"]) <= SLOWEST_BFLOAT16,
+        "config.optimizer.bfloat16_moments=True cannot be with config.optimizer.betas="
+        f"{optimizer['betas']}, which change a moment by less than bfloat16 can hold; use betas of"
+        f" at most {SLOWEST_BFLOAT16}, or float32 moments",
+    )
 
 
 def check_schedule(name: str, warmup_steps: int, total_steps: int) -> None:
@@ -169,6 +184,7 @@ def adamw(
     epsilon: float,
     decay: Any,
     multiplier: Any,
+    moments: DTypeLike = jnp.float32,
 ) -> optax.GradientTransformation:
     """AdamW as transformers' own class, which trained the published weights.
 
@@ -182,17 +198,24 @@ def adamw(
         decay: tree like the parameters of weight-decay factors.
         multiplier: tree like the parameters that multiplies the learning rate: numbers, or arrays
             that broadcast over the parameter.
+        moments: type in which both moments are kept; updates are made in float32.
     """
     beta1, beta2 = betas
+    kept = functools.partial(jax.tree.map, lambda x: x.astype(moments))
 
     def init(params: Any) -> AdamWState:
-        mean, variance = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
+        zeros = functools.partial(jnp.zeros_like, dtype=moments)
+        mean, variance = (jax.tree.map(zeros, params) for _ in range(2))
         return AdamWState(jnp.zeros((), jnp.int32), mean, variance)
 
     def update(grads: Any, state: AdamWState, params: Any) -> tuple[Any, AdamWState]:
         count = state.count + 1
-        mean = jax.tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, state.mean, grads)
-        variance = jax.tree.map(lambda v, g: beta2 * v + (1 - beta2) * g * g, state.variance, grads)
+        mean = jax.tree.map(
+            lambda m, g: beta1 * m.astype(g.dtype) + (1 - beta1) * g, state.mean, grads
+        )
+        variance = jax.tree.map(
+            lambda v, g: beta2 * v.astype(g.dtype) + (1 - beta2) * g * g, state.variance, grads
+        )
         rate = schedule(state.count)
         correction = jnp.sqrt(1 - beta2 ** count.astype(jnp.float32)) / (
             1 - beta1 ** count.astype(jnp.float32)
@@ -203,7 +226,7 @@ def adamw(
             return moved - rate * multiplier * decay * (p + moved)
 
         updates = jax.tree.map(step, params, mean, variance, decay, multiplier)
-        return updates, AdamWState(count, mean, variance)
+        return updates, AdamWState(count, kept(mean), kept(variance))
 
     return optax.GradientTransformation(init, update)
 
@@ -233,12 +256,14 @@ class Optimizer:
         schedule: step -> learning rate.
         partition: what trains; None: everything.
         ema_decay: of the averaged parameters that are kept beside the trained ones; 0: none are.
+        float32_sums: gradients are summed in float32, not in the compute type.
     """
 
     transform: optax.GradientTransformation
     schedule: optax.Schedule
     partition: Partition | None = None
     ema_decay: float = 0.0
+    float32_sums: bool = False
 
     def trainable(self, params: Any) -> Any:
         """The tree of what trains."""
@@ -267,6 +292,8 @@ def make_optimizer(
     frozen: Sequence[str] = (),
     layer_decay: float = 1.0,
     ema_decay: float = 0.0,
+    float32_sums: bool = False,
+    bfloat16_moments: bool = False,
     limits: Sequence[tuple[str, tuple[float, float]]] = (),
 ) -> Optimizer:
     """Builds the optimizer of a recipe; arguments are the fields of `config.optimizer`.
@@ -283,7 +310,8 @@ def make_optimizer(
         frozen: regexes of parameters that do not train (see partition.py).
         layer_decay: each layer learns that much slower than the one above it, on top of
             `rate_multipliers` (see layer_decay.py); 1: all alike.
-        ema_decay: see `Optimizer`.
+        ema_decay, float32_sums: see `Optimizer`.
+        bfloat16_moments: both moments are kept in bfloat16.
         limits: (regex, (least, most)) pairs, between which every update leaves a parameter: a
             contrast's scale, say.
 
@@ -309,12 +337,19 @@ def make_optimizer(
     if partition is not None:
         decay, multiplier = partition.select(decay), partition.select(multiplier)
     beta1, beta2 = betas
-    update = adamw(rates, betas=(beta1, beta2), epsilon=epsilon, decay=decay, multiplier=multiplier)
+    update = adamw(
+        rates,
+        betas=(beta1, beta2),
+        epsilon=epsilon,
+        decay=decay,
+        multiplier=multiplier,
+        moments=jnp.bfloat16 if bfloat16_moments else jnp.float32,
+    )
     if clip_norm:
         update = optax.chain(optax.clip_by_global_norm(clip_norm), update)
     if limits:
         update = optax.chain(update, _limits_of(params, limits, partition))
-    return Optimizer(update, rates, partition, ema_decay)
+    return Optimizer(update, rates, partition, ema_decay, float32_sums)
 
 
 def _limits_of(

@@ -14,6 +14,7 @@ import optax
 from flax import nnx
 
 from vlmo_jax.checkpoints.state import AVERAGED, TrainState
+from vlmo_jax.layers.products import float32_sums
 from vlmo_jax.models.build import ModelMaker, random_params
 from vlmo_jax.parallel.sharding import batch_sharding, named_sharding, param_shardings, replicated
 from vlmo_jax.tasks.protocols import SETTLED, Task
@@ -76,7 +77,7 @@ class Update:
         def build(trainable):
             return nnx.merge(self.graphdef, optimizer.insert(state.params, trainable))
 
-        with jax.named_scope("gradients"):
+        with jax.named_scope("gradients"), float32_sums(optimizer.float32_sums):
             grads, metrics = self.task.gradients(build, trainable, prepared, key, self.accumulation)
         found: Any = metrics.pop(SETTLED, {})
         settled = {**prepared.settled, **found}

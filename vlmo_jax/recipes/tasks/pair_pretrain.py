@@ -28,6 +28,7 @@ class PairPretrainRecipe(Settings):
         "mask_duplicates": Flag(),
         "num_fused": Extra(Whole(low=0, zero="all")),
         "easier_negatives": Extra(Number(low=0, high=1)),
+        "negative_groups": Extra(Whole(low=0, zero="the whole batch")),
         "contrast_chunk": CHUNK,
     }
     needs: type = PretrainsOnPairs
@@ -51,6 +52,7 @@ class PairPretrainRecipe(Settings):
                 f"config.batch_size={self.config.batch_size} leaves no negatives; use at least 2",
             )
             self._check_num_fused(batch_shards)
+            self._check_negative_groups(batch_shards)
             check_contrast_chunk(self.config, batch_shards)
 
     def _check_num_fused(self, batch_shards: int) -> None:
@@ -63,6 +65,21 @@ class PairPretrainRecipe(Settings):
         )
         parts = batch_shards * self.config.accumulation
         multiple("task.num_fused", chosen, parts, "batch shards x config.accumulation")
+
+    def _check_negative_groups(self, batch_shards: int) -> None:
+        """Refuses groups that leave no negatives, or parts of shards beside whole ones."""
+        size, groups = self.config.batch_size, self.config.task.get("negative_groups", 0)
+        require(
+            not groups or (size % groups == 0 and size >= 2 * groups),
+            f"config.task.negative_groups={groups} does not cut config.batch_size={size} into equal"
+            " parts of 2 and more; use a divisor of half of it, or 0 for the whole batch",
+        )
+        require(
+            not groups or groups % batch_shards == 0 or batch_shards % groups == 0,
+            f"config.task.negative_groups={groups} is neither a divisor nor a multiple of the batch"
+            f" shards, mesh data x fsdp ({batch_shards}); use {batch_shards}, so that no image"
+            " leaves its shard, or 0 for the whole batch",
+        )
 
     def make(self) -> PairPretrainTask:
         """See `protocols.TaskRecipe`."""
