@@ -21,15 +21,12 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
     )  # compiles three times as fast; jax 0.12 no longer has it
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *XLA_FLAGS])
 
+import jax  # noqa: E402
 import pytest  # noqa: E402
 from absl import flags  # noqa: E402
 
-from tests import compilation  # noqa: E402
-
 if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags
-
-compilation.share_compilation()
 
 
 def pytest_collection_finish():
@@ -42,4 +39,4 @@ def pytest_collection_finish():
 def forget_programs():
     """Compiled programs of many files take gigabytes."""
     yield
-    compilation.forget_programs()
+    jax.clear_caches()
