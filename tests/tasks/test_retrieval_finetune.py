@@ -8,6 +8,7 @@ import pytest
 
 from configs import common, finetune_retrieval
 from tests import tiny
+from tests.close import close
 from vlmo_jax.layers.modality_experts import EXPERTS
 from vlmo_jax.tasks.retrieval_finetune import RetrievalTask
 
@@ -49,13 +50,6 @@ class Case:
             return params, *jax.device_get(
                 self.compiled(state, {}, self.program.place_batch(batch))
             )
-
-
-def close(found, expected, **tolerance):
-    compare = lambda path, a, b: np.testing.assert_allclose(
-        a, b, **tolerance, err_msg=jax.tree_util.keystr(path)
-    )
-    jax.tree_util.tree_map_with_path(compare, found, expected)
 
 
 @pytest.mark.parametrize(

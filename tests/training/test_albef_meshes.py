@@ -9,10 +9,10 @@ import subprocess
 import sys
 
 import jax
-import numpy as np
 import pytest
 
 from tests import tiny_albef
+from tests.close import same_run
 from tests.paths import ROOT
 
 ONE = (1, 1, 1)
@@ -24,24 +24,10 @@ def alone():
     return jax.device_get(state), metrics
 
 
-def assert_same(state, metrics, alone):
-    expected, its_metrics = alone
-    for found, wanted in zip(metrics, its_metrics, strict=True):
-        assert found.keys() == wanted.keys()
-        for name in wanted:
-            np.testing.assert_allclose(
-                found[name], wanted[name], rtol=1e-5, atol=1e-5, err_msg=name
-            )
-    compare = lambda path, a, b: np.testing.assert_allclose(
-        a, b, atol=1e-5, err_msg=jax.tree_util.keystr(path)
-    )
-    jax.tree_util.tree_map_with_path(compare, state, expected)
-
-
 @pytest.mark.parametrize("shape", [(8, 1, 1), (4, 2, 1), (2, 2, 2)], ids=str)
 def test_the_same_on_every_mesh_and_split_as_the_table_says(alone, shape):
     state, metrics = tiny_albef.take_steps(tiny_albef.program(tiny_albef.config(), shape))
-    assert_same(jax.device_get(state), metrics, alone)
+    same_run(metrics, jax.device_get(state), *reversed(alone))
     for name in ("image_queue", "text_queue"):
         queue = state.extra[name]
         assert queue.sharding.shard_shape(queue.shape)[0] == tiny_albef.QUEUE // (
@@ -56,7 +42,7 @@ def test_the_same_on_every_mesh_and_split_as_the_table_says(alone, shape):
 def test_in_parts_the_update_is_that_of_the_whole(alone):
     program = tiny_albef.program(tiny_albef.config(accumulation=2), ONE)
     state, metrics = tiny_albef.take_steps(program)
-    assert_same(jax.device_get(state), metrics, alone)
+    same_run(metrics, jax.device_get(state), *reversed(alone))
 
 
 PROCESS = """
@@ -101,4 +87,4 @@ def test_the_same_on_two_processes(alone, tmp_path):
     assert [process.returncode for process in processes] == [0, 0], errors
     (params, extra), metrics = pickle.loads((tmp_path / "found").read_bytes())
     state, its_metrics = alone
-    assert_same((params, extra), metrics, ((state.params, state.extra), its_metrics))
+    same_run(metrics, (params, extra), its_metrics, (state.params, state.extra))

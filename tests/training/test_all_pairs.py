@@ -6,6 +6,7 @@ import pytest
 from flax import nnx
 
 from tests import tiny
+from tests.close import same_run
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.layers.embeddings import normalize_image
 from vlmo_jax.models.build import abstract_model, abstract_params
@@ -79,13 +80,7 @@ def test_the_loss_is_the_cross_entropy_of_each_pairs_logits(alone):
 @pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)])
 def test_same_losses_and_updates_as_on_one_device(alone, shape):
     metrics, state = run(shape)
-    for found, expected in zip(metrics, alone[0], strict=True):
-        for name, value in expected.items():
-            np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
-    compare = lambda path, a, b: np.testing.assert_allclose(
-        a, b, atol=1e-5, err_msg=jax.tree_util.keystr(path)
-    )
-    jax.tree_util.tree_map_with_path(compare, state, alone[1])
+    same_run(metrics, state, *alone)
 
 
 def test_updates_move_every_part(alone):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from tests.close import same_run
 from vlmo_jax.models.build import abstract_params
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.training import program as programs
@@ -60,13 +61,7 @@ def alone():
 )
 def test_same_losses_and_updates_as_on_one_device(alone, shape, settings):
     metrics, state = run(shape, *settings)
-    for found, expected in zip(metrics, alone[0], strict=True):
-        for name, value in expected.items():
-            np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
-    compare = lambda path, a, b: np.testing.assert_allclose(
-        a, b, atol=1e-5, err_msg=jax.tree_util.keystr(path)
-    )
-    jax.tree_util.tree_map_with_path(compare, state, alone[1])
+    same_run(metrics, state, *alone)
 
 
 def test_updates_move_every_part(alone):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from tests.close import same_run
 from vlmo_jax.bench.collectives import read_collectives
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
@@ -70,16 +71,7 @@ def many(request):
 
 def test_same_losses_and_updates_as_on_one_device(alone, many):
     _, (_, metrics, state, _) = many
-    for found, expected in zip(metrics, alone[1][:STEPS], strict=True):
-        assert found.keys() == expected.keys()
-        for name in expected:
-            np.testing.assert_allclose(
-                found[name], expected[name], rtol=1e-5, atol=1e-5, err_msg=name
-            )
-    compare = lambda path, a, b: np.testing.assert_allclose(
-        a, b, atol=1e-5, err_msg=jax.tree_util.keystr(path)
-    )
-    jax.tree_util.tree_map_with_path(compare, state, alone[2])
+    same_run(metrics, state, alone[1][:STEPS], alone[2])
 
 
 def test_drop_path_draws_by_step(alone):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from tests.close import close
 
 # With this epsilon an update is a smooth function of the gradients: noise of 1e-7 in one that is
 # zero stays noise.
@@ -48,13 +49,6 @@ def test_fused_passes_of_a_part_of_the_batch_give_one_update_on_every_mesh():
     expected_state, expected = Case(num_fused=4).run()
     close(metrics, expected, rtol=1e-5, atol=1e-5)
     close(state, expected_state, atol=1e-5)
-
-
-def close(found, expected, **tolerance):
-    compare = lambda path, a, b: np.testing.assert_allclose(
-        a, b, **tolerance, err_msg=jax.tree_util.keystr(path)
-    )
-    jax.tree_util.tree_map_with_path(compare, found, expected)
 
 
 @pytest.mark.parametrize("parts, shape", [(4, (1, 1, 1)), (2, (2, 2, 1))])

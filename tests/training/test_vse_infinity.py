@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests import small_vse, tiny
+from tests.close import same_run
 
 STEPS = 3  # one with all negatives, two with the hardest
 
@@ -32,15 +33,7 @@ def alone():
 @pytest.mark.parametrize("shape", [(8, 1, 1), (4, 2, 1), (2, 2, 2)], ids=str)
 def test_same_losses_updates_and_statistics_on_every_mesh(alone, shape):
     _, metrics, state = run(shape)
-    for found, wanted in zip(metrics, alone[1], strict=True):
-        for name in wanted:
-            np.testing.assert_allclose(
-                found[name], wanted[name], rtol=1e-5, atol=1e-5, err_msg=name
-            )
-    compare = lambda path, a, b: np.testing.assert_allclose(
-        a, b, atol=1e-5, err_msg=jax.tree_util.keystr(path)
-    )
-    jax.tree_util.tree_map_with_path(compare, state, alone[2])
+    same_run(metrics, state, *alone[1:])
 
 
 def test_running_statistics_are_those_of_all_rows_of_the_batches(alone):
