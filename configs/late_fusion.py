@@ -29,11 +29,13 @@ def get_config(arg="tiny"):
     )
     config.data.fast_views = True
     optimizer = config.optimizer
-    optimizer.no_decay = tuple(rf"(dual|matcher)/({names})" for names in optimizer.no_decay)
+    # With config.model.kind=late_vlmo both share their blocks, and no name has such a beginning.
+    part = "((dual|matcher)/)?"
+    optimizer.no_decay = tuple(f"{part}({names})" for names in optimizer.no_decay)
     optimizer.rate_multipliers = (
-        (r"(dual|matcher)/text_embedding/word", 60.0),
+        (rf"{part}text_embedding/word", 60.0),
         # its log-odds are to become as large as the contrast's scaled similarities
-        (r"matcher/itm_head/.*", 10.0),
+        (rf"{part}itm_head/.*", 10.0),
     )
     config.evals.retrieval.update(rerank_top_k=16, rerank="add", match_weight=0.04)
     config.evals.retrieval.match_score = "log_odds"

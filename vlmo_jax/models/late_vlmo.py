@@ -50,8 +50,8 @@ class LateVLMo(vlmo.VLMo):
         of_image, of_text = (None, None) if index is None else _corners(index, patches)
         text_mask = PaddedAtEnd(mask.mask[:, patches:])
         parts = [
-            self._run_alone(x[:, :patches], image, None, of_image, image_key),
-            self._run_alone(x[:, patches:], text, text_mask, of_text, text_key),
+            self._run_alone(x[:, :patches], image, mask=None, index=of_image, key=image_key),
+            self._run_alone(x[:, patches:], text, mask=text_mask, index=of_text, key=text_key),
         ]
         where["key"] = last_key
         states, _ = self.transformer.run_upper(
@@ -65,54 +65,55 @@ class LateVLMo(vlmo.VLMo):
 
     def encode_images(self, image: jax.Array, key: jax.Array | None = None) -> Encoded:
         """Images [B, S, S, 3] for search and for `match_all`, in one pass."""
-        x = self.embed_image(image)
-        index = relative_position.image_index(self.grid) if self.relative else None
-        feature, states = self._encode(x, "image", None, index, key)
+        x, where = self._image(image, key)
+        feature, states = self._encode(x, "image", **where)
         return Encoded(self.itc.project_image(feature), states)
 
     def encode_texts(
         self, token_ids: jax.Array, token_mask: jax.Array, key: jax.Array | None = None
     ) -> Encoded:
         """Texts [B, T] for search and for `match_all`, in one pass."""
-        embed_key, encode_key = split_key(key, 2)
-        x = self.embed_text(token_ids, embed_key)
-        mask, index = PaddedAtEnd(token_mask), self._text_index(x.shape[1])
-        feature, states = self._encode(x, "text", mask, index, encode_key)
+        x, where = self._text(token_ids, token_mask, key)
+        feature, states = self._encode(x, "text", **where)
         return Encoded(self.itc.project_text(feature), states)
 
     def image_states(self, image: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """The states of `encode_images` alone, [B, S, S, 3] to [B, P, D]."""
-        index = relative_position.image_index(self.grid) if self.relative else None
-        return self._run_alone(self.embed_image(image), "image", None, index, key)
+        x, where = self._image(image, key)
+        return self._run_alone(x, "image", **where)
 
     def text_states(
         self, token_ids: jax.Array, token_mask: jax.Array, key: jax.Array | None = None
     ) -> jax.Array:
         """The states of `encode_texts` alone, [B, T] to [B, T, D]."""
+        x, where = self._text(token_ids, token_mask, key)
+        return self._run_alone(x, "text", **where)
+
+    def _image(self, image, key):
+        """Images embedded, and what the blocks are told of them."""
+        index = relative_position.image_index(self.grid) if self.relative else None
+        return self.embed_image(image), dict(mask=None, index=index, key=key)
+
+    def _text(self, token_ids, token_mask, key):
+        """Texts embedded, and what the blocks are told of them."""
         embed_key, encode_key = split_key(key, 2)
-        x = self.embed_text(token_ids, embed_key)
-        mask, index = PaddedAtEnd(token_mask), self._text_index(x.shape[1])
-        return self._run_alone(x, "text", mask, index, encode_key)
+        x, index = self.embed_text(token_ids, embed_key), None
+        if self.relative:
+            index = relative_position.text_index(self.grid, x.shape[1], self.text_positions)
+        return x, dict(mask=PaddedAtEnd(token_mask), index=index, key=encode_key)
 
-    def _text_index(self, length):
-        if not self.relative:
-            return None
-        return relative_position.text_index(self.grid, length, self.text_positions)
-
-    def _encode(self, x, modality, mask, index, key):
+    def _encode(self, x, modality, **where):
         """The first token [B, D] after all blocks of the modality's own experts, and the states
         that `match_all` reads.
         """
-        where = dict(mask=mask, index=index, key=key)
         spans = ((modality, x.shape[1]),)
         x, _ = self.transformer.run_lower(x, spans, **where)
-        read = vlmo.first_token(len(x))
+        read = vlmo.first_token(x.shape[0])
         first, _ = self.transformer.run_upper(x, (modality,), spans, read=read, **where)
         return self.transformer.norm(first)[:, 0, 0], self._before_last(x, spans, **where)
 
-    def _run_alone(self, x, modality, mask, index, key):
+    def _run_alone(self, x, modality, **where):
         """One modality [B, N, D] through the blocks before the last, as fused passes have it."""
-        where = dict(mask=mask, index=index, key=key)
         spans = ((modality, x.shape[1]),)
         x, _ = self.transformer.run_lower(x, spans, **where)
         return self._before_last(x, spans, **where)

@@ -11,6 +11,7 @@ import jax
 from flax import nnx
 
 from vlmo_jax.commands.config_errors import require
+from vlmo_jax.layers.linear import split_key
 from vlmo_jax.models import late_vlmo, memory, vlmo
 from vlmo_jax.models.late_vlmo import Encoded
 from vlmo_jax.models.sizes import MeshShape
@@ -58,17 +59,17 @@ class TwinVLMo(nnx.Module):
 
     def encode_images(self, image: jax.Array, key: jax.Array | None = None) -> Encoded:
         """The vectors of the one and the states of the other for images [B, S, S, 3]."""
-        keys = (None, None) if key is None else jax.random.split(key)
-        feature = self.dual.retrieval_image(image, keys[0])
-        return Encoded(feature, self.matcher.image_states(image, keys[1]))
+        dual_key, matcher_key = split_key(key, 2)
+        feature = self.dual.retrieval_image(image, dual_key)
+        return Encoded(feature, self.matcher.image_states(image, matcher_key))
 
     def encode_texts(
         self, token_ids: jax.Array, token_mask: jax.Array, key: jax.Array | None = None
     ) -> Encoded:
         """The same for texts [B, T]."""
-        keys = (None, None) if key is None else jax.random.split(key)
-        feature = self.dual.retrieval_text(token_ids, token_mask, keys[0])
-        return Encoded(feature, self.matcher.text_states(token_ids, token_mask, keys[1]))
+        dual_key, matcher_key = split_key(key, 2)
+        feature = self.dual.retrieval_text(token_ids, token_mask, dual_key)
+        return Encoded(feature, self.matcher.text_states(token_ids, token_mask, matcher_key))
 
     def match_all(self, image: jax.Array, text: jax.Array, token_mask: jax.Array) -> jax.Array:
         """See `LateVLMo.match_all`."""
