@@ -5,7 +5,7 @@ from flax import nnx
 
 from configs import common
 from vlmo_jax.layers.mome_block import MomeBlock
-from vlmo_jax.models.flops import block_flops, model_flops
+from vlmo_jax.models.flops import block_flops, late_passes, model_flops, vlmo_passes
 
 
 def paper_flops(size):
@@ -68,3 +68,23 @@ def test_xla_counts_as_many_in_one_block():
 def test_a_text_of_stage_2_is_its_blocks_and_the_head():
     flops = paper_flops("base")
     assert flops.text_pretrain == flops.text + 40 * (2 * 768**2 + 2 * 768 * 30_522)
+
+
+def test_late_fusion_is_blocks_of_each_alone_and_one_of_both():
+    model = {
+        **common.model(
+            "base",
+            image_size=224,
+            patch_size=16,
+            text_length=40,
+            text_positions=196,
+            vocab_size=30_522,
+            drop_path_rate=0.1,
+        )
+    }
+    width, mlp_dim = model["width"], model["mlp_dim"]
+    alone = sum(block_flops(n, width, mlp_dim) for n in (197, 40))
+    together = block_flops(237, width, mlp_dim)
+    embedding = 2 * 196 * 3 * 16**2 * width
+    assert late_passes(model).match == 11 * alone + together + embedding
+    assert vlmo_passes(model).match == 12 * together + embedding

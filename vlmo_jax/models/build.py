@@ -97,7 +97,7 @@ MODELS = {
         late_vlmo.check_sizes,
         memory.count_vlmo,
         memory.values_of_transformer,
-        flops.vlmo_passes,
+        flops.late_passes,
     ),
     "twin_vlmo": ModelKind(
         twin_vlmo.TwinVLMo,
@@ -105,7 +105,7 @@ MODELS = {
         twin_vlmo.check_sizes,
         twin_vlmo.count_params,
         twin_vlmo.values_at_once,
-        flops.vlmo_passes,
+        flops.late_passes,
     ),
     "beit": ModelKind(
         beit.BEiT,

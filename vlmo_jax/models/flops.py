@@ -115,6 +115,20 @@ def vlmo_passes(model: Mapping[str, Any]) -> PassFlops:
     return PassFlops(flops.image, flops.text, flops.match, answer, compare)
 
 
+def late_passes(model: Mapping[str, Any]) -> PassFlops:
+    """FLOPs of the passes of a VLMo whose modalities meet in the last block alone: up to there no
+    token attends to the other modality.
+    """
+    passes, lengths = vlmo_passes(model), (_num_patches(model) + 1, model["text_length"])
+    cross = 4 * model["width"] * (sum(lengths) ** 2 - sum(n**2 for n in lengths))
+    saved = (model["depth"] - 1) * cross
+    return passes._replace(
+        match=passes.match - saved,
+        answer=passes.answer - saved,
+        compare=passes.compare - 2 * saved,
+    )
+
+
 def pair_pretrain_flops(
     model: Mapping[str, Any], data: Mapping[str, Any], fused_share: float = 1.0
 ) -> int:
