@@ -250,6 +250,16 @@ def test_step_that_does_not_fit_is_said_in_one_line():
     assert "much more" not in str(refusal.value)
 
 
+def test_a_program_that_xla_cannot_write_ends_in_one_line():
+    class Compiled:
+        def as_text(self):
+            raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure\nmore")
+
+    memory = jax.jit(lambda x: x + 1).lower(1.0).compile().memory_analysis()
+    with pytest.raises(topology.UnwritableProgramError, match="for v6e:4x4 .* RET_CHECK failure;"):
+        topology._text(Compiled(), "v6e:4x4", memory)
+
+
 def test_topology_says_what_to_install(monkeypatch):
     monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"libtpu.*pip install -e '\.\[tpu\]'"):

@@ -19,6 +19,7 @@ from vlmo_jax.bench.report import Report, gibibytes, quantity
 from vlmo_jax.bench.roofline import Bounds, Chip, bounds_of, find_chip, find_splits
 from vlmo_jax.bench.steps import title, without_data
 from vlmo_jax.commands.config_errors import ConfigError
+from vlmo_jax.commands.endings import UserError
 from vlmo_jax.models.flops import TRAINING_FACTOR
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
@@ -32,6 +33,10 @@ COMPILE_ONLY = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
+
+
+class UnwritableProgramError(UserError, RuntimeError):
+    """XLA has compiled a program that it cannot write as text."""
 
 
 def benchmark_topology(config: ConfigDict, *, topology: str, largest: int = 12) -> Report:
@@ -48,6 +53,7 @@ def benchmark_topology(config: ConfigDict, *, topology: str, largest: int = 12) 
     Raises:
         ConfigError: libtpu is not installed, it does not know the topology, or the config
             cannot run on it or does not fit into the chips' memory.
+        UnwritableProgramError: XLA cannot write what it has compiled.
     """
     config = prepared(config)
     devices = topology_devices(topology)
@@ -57,7 +63,7 @@ def benchmark_topology(config: ConfigDict, *, topology: str, largest: int = 12) 
     with jax.set_mesh(mesh):
         program = build_program(recipe, mesh)
         compiled, seconds, memory = _compile(program)
-    collectives = read_collectives(compiled.as_text())
+    collectives = read_collectives(_text(compiled, topology, memory))
     kinds = bytes_by_kind(collectives)
     axes = bytes_by_axes(collectives, mesh.shape)
     parts = _memory_by_kind(program, memory)
@@ -267,6 +273,19 @@ def _compile(program: Any) -> tuple[Any, float, Any]:
             f"the step does not fit: {' '.join(str(error).splitlines()[:3])}; use"
             " --config.model.remat=block, more of --config.mesh.fsdp, --config.accumulation=2 or"
             " more, or a larger topology"
+        ) from error
+
+
+def _text(compiled: Any, topology: str, memory: Any) -> str:
+    """A compiled program as text, which XLA cannot write of every one."""
+    try:
+        return compiled.as_text()
+    except jax.errors.JaxRuntimeError as error:
+        raise UnwritableProgramError(
+            f"the step compiles for {topology} and needs {gibibytes(compiled_bytes(memory))} a"
+            " chip, but XLA cannot write the program as text, in which its collectives stand:"
+            f" {str(error).splitlines()[0][:200]}; use another version of libtpu, or --search,"
+            " which counts"
         ) from error
 
 
