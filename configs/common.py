@@ -75,14 +75,14 @@ WARM_STARTS = {
         init_rules=((r"(itc_vl|mlm_head)/.*", "skip"), *INIT_RULES), init_fresh=()
     ),
     "vqa": dict(
-        init_rules=((r"(itc|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES),
+        init_rules=((r"(itc|itc_vl|itm_head|mlm_head|nlvr2_head)/.*", "skip"), *INIT_RULES),
         init_fresh=(r"vqa_head/.*",),
     ),
     "caption": dict(
         init_rules=((r"(pooler|itc|itc_vl|itm_head)/.*", "skip"), *INIT_RULES), init_fresh=()
     ),
     "nlvr2": dict(
-        init_rules=((r"(itc|itc_vl|itm_head|mlm_head)/.*", "skip"), *INIT_RULES),
+        init_rules=((r"(itc|itc_vl|itm_head|mlm_head|vqa_head)/.*", "skip"), *INIT_RULES),
         init_fresh=(r"nlvr2_head/.*",),
     ),
 }
@@ -110,8 +110,7 @@ WARM_STARTS["segment"] = dict(
 
 
 # Of a dual encoder, for comparison: no fused pass, so none of the parts that it has to itself.
-_UNFUSED = r"(pooler|itc|itc_vl|itm_head|mlm_head)/.*|transformer/blocks/experts/vision_language/.*"
-DUAL_INIT_RULES = ((_UNFUSED, "skip"), *INIT_RULES)
+_UNFUSED = r"pooler/.*|transformer/blocks/experts/vision_language/.*"
 
 
 def read_argument(file, arg, sizes):
@@ -266,7 +265,7 @@ def dual(config):
     vectors.
     """
     config.model.update(kind="dual_vlmo", experts=("image", "text"))
-    config.init_rules = DUAL_INIT_RULES
+    config.init_rules = ((_UNFUSED, "skip"), *config.init_rules)
     return config
 
 

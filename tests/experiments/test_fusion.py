@@ -60,8 +60,11 @@ def test_three_models_run_alike_on_each_task(runs, tmp_path, capsys):
     sources = [settings["data.source"] for _, _, settings in runs]
     assert sources[1:4] == ["emoji_questions", "blank:emoji_questions", "emoji_statements"]
     for _, _, settings in runs:
-        assert settings["steps"] == "70" and settings["init_from"] == tmp_path
+        assert settings["steps"] == "70"
         assert "_validation/accuracy" in settings["checkpoint.best_metric"]  # not what is reported
+    starts = [settings["init_from"] for _, _, settings in runs]
+    own = [tmp_path / "out" / f"vqa_{name}" for name in ("fused", "dual", "blind")]
+    assert starts == [tmp_path] * 3 + own  # statements after questions
     page = (tmp_path / "out" / "fusion.md").read_text()
     assert page.strip() in capsys.readouterr().out
     questions, statements = page.split("\n\n")
@@ -72,6 +75,12 @@ def test_three_models_run_alike_on_each_task(runs, tmp_path, capsys):
         45 < float(lookup[4].strip(" %")) < 55
     )  # accuracy on the artist that nothing is chosen by
     assert (tmp_path / "out" / "fusion.png").stat().st_size > 1000
+
+
+def test_statements_alone_are_learned_from_the_checkpoint_that_is_given(runs, tmp_path):
+    arguments = [f"--init_from={tmp_path}", f"--workdir={tmp_path / 'out'}"]
+    fusion.main([*arguments, "--tasks=nlvr2", "--set=data.split=train[:2000]"])
+    assert [settings["init_from"] for _, _, settings in runs] == [tmp_path] * 3
 
 
 @pytest.mark.parametrize("name", ["fused", "blind"])

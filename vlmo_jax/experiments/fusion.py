@@ -3,10 +3,11 @@ with a head on its vectors, fine-tuned alike on questions and on statements.
 
     python -m vlmo_jax.fusion --init_from=runs/stage3 [--tasks=vqa,nlvr2] [--set=steps=300 ...]
 
-All start from one checkpoint of stage 3 and take the same steps. Beside them stands what is scored
-without a model: the answer that is most frequent in the training data, of all and of those to the
-same words. Every run has a folder in --workdir; the table goes to the console and to fusion.md
-there, the pictures of all runs to fusion.png. Stopped anywhere, the same command goes on.
+All start from one checkpoint of stage 3 and take the same steps; where questions are compared too,
+each learns the statements after them, from its own run. Beside them stands what is scored without a
+model: the answer that is most frequent in the training data, of all and of those to the same words.
+Every run has a folder in --workdir; the table goes to the console and to fusion.md there, the
+pictures of all runs to fusion.png. Stopped anywhere, the same command goes on.
 """
 
 import argparse
@@ -37,11 +38,13 @@ class Comparison(NamedTuple):
         shown: metrics of its evaluation.
         guess: function of the training records and those of a split that gives the metrics of
             guesses.
+        after: the task that is learned before, where it is compared too.
     """
 
     title: str
     shown: tuple[str, ...]
     guess: Callable[[Sequence, Sequence], dict[str, dict[str, float]]]
+    after: str = ""
 
 
 COMPARISONS = {
@@ -50,7 +53,7 @@ COMPARISONS = {
         ("accuracy", "accuracy_yes_no", "accuracy_number", "accuracy_other"),
         guess_questions,
     ),
-    "nlvr2": Comparison("Statements", ("accuracy", "consistency"), guess_statements),
+    "nlvr2": Comparison("Statements", ("accuracy", "consistency"), guess_statements, after="vqa"),
 }
 
 
@@ -189,8 +192,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     tables, sections = [], []
     with refusing_values():
         settings = {"init_from": arguments.init_from, **read_settings(arguments.set)}
-        for task in tasks:
-            table, section = _compare(task, workdir, settings)
+        for task in [task for task in COMPARISONS if task in tasks]:  # one after what it needs
+            after = COMPARISONS[task].after
+            before = f"{after}_" if after in tasks else ""
+            table, section = _compare(task, workdir, settings, before)
             tables.append(table)
             sections.append(section)
     (workdir / "fusion.md").write_text("\n\n".join(tables) + "\n")
@@ -199,14 +204,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     announce(f"\nThe tables are in {workdir / 'fusion.md'}, pictures in {workdir / 'fusion.png'}")
 
 
-def _compare(task: str, workdir: pathlib.Path, settings: Mapping[str, Any]) -> tuple[str, Section]:
-    """Compares on one task: the table, and the pictures."""
+def _compare(
+    task: str, workdir: pathlib.Path, settings: Mapping[str, Any], before: str
+) -> tuple[str, Section]:
+    """Compares on one task: the table, and the pictures.
+
+    `before` begins the names of the runs to start from; "": all start from the same.
+    """
     rows: dict[str, Scores] = {}
     flops: dict[str, int] = {}
     folders = {name: workdir / f"{task}_{name}" for name in CONTENDERS}
     for name, folder in folders.items():
         title = CONTENDERS[name].title
-        rows[title], flops[title] = run_contender(task, name, folder, settings)
+        start = {"init_from": workdir / f"{before}{name}"} if before else {}
+        rows[title], flops[title] = run_contender(task, name, folder, {**settings, **start})
     rows |= guesses(task, settings)
     curves = workdir / f"{task}_losses.png"
     compare_losses(

@@ -168,6 +168,17 @@ def test_fine_tuning_starts_from_stage_3(stage3, stage, unused, fresh):
     assert_same(values["modality_type"], types[[0, 1, 1]] if stage == "nlvr2" else types)
 
 
+def test_statements_are_learned_after_questions(tmp_path):
+    params = models.random_params("vqa")
+    questions = models.save(tmp_path, params, {})
+    found, report = models.start(questions, "nlvr2", models.drawn("nlvr2"))
+    assert {name.split("/")[0] for name in report.unused} == {"vqa_head"}
+    assert {name.split("/")[0] for name in report.fresh} == {"nlvr2_head"}
+    values, saved = models.by_name(found), models.by_name(params)
+    for name in set(values) & set(saved) - {"modality_type"}:
+        assert_same(values[name], saved[name], name)
+
+
 def test_rules_rename_by_groups(stage3):
     rules = [
         (r"itc/(image|text)/(.*)", "copy", r"itc_vl/\1/\2"),
