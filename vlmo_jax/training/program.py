@@ -24,6 +24,7 @@ from vlmo_jax.commands.endings import UserError
 from vlmo_jax.models.build import abstract_model, random_params
 from vlmo_jax.parallel import sharding
 from vlmo_jax.parallel.agreement import any_process, wait_for_all
+from vlmo_jax.parallel.compiler_options import quick_start
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.tasks.settings import NO_INIT
 from vlmo_jax.reports.metrics import announce
@@ -64,7 +65,8 @@ class Program:
         batch = self._place(self.recipe.abstract_batch(), sharding.batch_sharding(self.mesh))
         frozen = self._place(self.recipe.abstract_frozen(), sharding.replicated(self.mesh))
         start = time.perf_counter()
-        compiled = self.step.lower(self.abstract_state, frozen, batch).compile()
+        lowered = self.step.lower(self.abstract_state, frozen, batch)
+        compiled = lowered.compile(compiler_options=quick_start())
         return compiled, time.perf_counter() - start, compiled.memory_analysis()
 
     @staticmethod
@@ -89,7 +91,8 @@ class Program:
     def random_state(self) -> TrainState:
         """A first TrainState with random parameters from the seed, the same on every mesh."""
         start = lambda: self.update.random_state(self.recipe.make_model)
-        return jax.jit(start, out_shardings=self.shardings)()
+        options = quick_start()
+        return jax.jit(start, out_shardings=self.shardings, compiler_options=options)()
 
     def first_state(self, params: Any) -> TrainState:
         """A first TrainState with the given parameters, already in their shards."""
@@ -97,6 +100,7 @@ class Program:
         rest = jax.jit(
             lambda params: parts(self.update.first_state(params)),
             out_shardings=parts(self.shardings),
+            compiler_options=quick_start(),
         )(params)
         return dataclasses.replace(rest, params=params)
 

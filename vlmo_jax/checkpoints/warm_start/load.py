@@ -25,6 +25,7 @@ from vlmo_jax.checkpoints.saved_params import SavedParams
 from vlmo_jax.checkpoints.warm_start.numbered import check_lists, check_tokenizer
 from vlmo_jax.checkpoints.warm_start.plan import Plan, make_plan
 from vlmo_jax.checkpoints.warm_start.resize import ADDED_ROWS, Resize
+from vlmo_jax.parallel.compiler_options import quick_start
 
 log = logging.getLogger(__name__)
 
@@ -275,7 +276,7 @@ def _initialise(
         params = flatten(initialise())
         return {path: params[path] for path in shardings}
 
-    return jax.jit(chosen, out_shardings=dict(shardings))()
+    return jax.jit(chosen, out_shardings=dict(shardings), compiler_options=quick_start())()
 
 
 def _compose(array: _Array, host: Mapping[Path, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
