@@ -58,6 +58,10 @@ class Program:
         """The recipe's config."""
         return self.recipe.config
 
+    @property
+    def _options(self) -> dict[str, str | bool]:
+        return quick_start(self.mesh.devices.flat)
+
     def compile(self) -> tuple[Callable, float, Any]:
         """Compiles the step before the loop; returns it with its compile seconds and memory
         analysis.
@@ -66,7 +70,7 @@ class Program:
         frozen = self._place(self.recipe.abstract_frozen(), sharding.replicated(self.mesh))
         start = time.perf_counter()
         lowered = self.step.lower(self.abstract_state, frozen, batch)
-        compiled = lowered.compile(compiler_options=quick_start())
+        compiled = lowered.compile(compiler_options=self._options)
         return compiled, time.perf_counter() - start, compiled.memory_analysis()
 
     @staticmethod
@@ -91,7 +95,7 @@ class Program:
     def random_state(self) -> TrainState:
         """A first TrainState with random parameters from the seed, the same on every mesh."""
         start = lambda: self.update.random_state(self.recipe.make_model)
-        options = quick_start()
+        options = self._options
         return jax.jit(start, out_shardings=self.shardings, compiler_options=options)()
 
     def first_state(self, params: Any) -> TrainState:
@@ -100,7 +104,7 @@ class Program:
         rest = jax.jit(
             lambda params: parts(self.update.first_state(params)),
             out_shardings=parts(self.shardings),
-            compiler_options=quick_start(),
+            compiler_options=self._options,
         )(params)
         return dataclasses.replace(rest, params=params)
 

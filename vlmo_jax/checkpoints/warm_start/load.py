@@ -276,7 +276,8 @@ def _initialise(
         params = flatten(initialise())
         return {path: params[path] for path in shardings}
 
-    return jax.jit(chosen, out_shardings=dict(shardings), compiler_options=quick_start())()
+    options = quick_start(next(iter(shardings.values())).device_set)
+    return jax.jit(chosen, out_shardings=dict(shardings), compiler_options=options)()
 
 
 def _compose(array: _Array, host: Mapping[Path, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
