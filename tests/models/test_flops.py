@@ -8,8 +8,8 @@ from vlmo_jax.layers.mome_block import MomeBlock
 from vlmo_jax.models.flops import block_flops, late_passes, model_flops, vlmo_passes
 
 
-def paper_flops(size):
-    fields = common.model(
+def paper_model(size):
+    return common.model(
         size,
         image_size=224,
         patch_size=16,
@@ -18,7 +18,10 @@ def paper_flops(size):
         vocab_size=30_522,
         drop_path_rate=0.1,
     )
-    return model_flops(fields)
+
+
+def paper_flops(size):
+    return model_flops(paper_model(size))
 
 
 @pytest.mark.parametrize(
@@ -71,17 +74,7 @@ def test_a_text_of_stage_2_is_its_blocks_and_the_head():
 
 
 def test_late_fusion_is_blocks_of_each_alone_and_one_of_both():
-    model = {
-        **common.model(
-            "base",
-            image_size=224,
-            patch_size=16,
-            text_length=40,
-            text_positions=196,
-            vocab_size=30_522,
-            drop_path_rate=0.1,
-        )
-    }
+    model = paper_model("base")
     width, mlp_dim = model["width"], model["mlp_dim"]
     alone = sum(block_flops(n, width, mlp_dim) for n in (197, 40))
     together = block_flops(237, width, mlp_dim)

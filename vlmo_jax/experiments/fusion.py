@@ -194,8 +194,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         settings = {"init_from": arguments.init_from, **read_settings(arguments.set)}
         for task in [task for task in COMPARISONS if task in tasks]:  # one after what it needs
             after = COMPARISONS[task].after
-            before = f"{after}_" if after in tasks else ""
-            table, section = _compare(task, workdir, settings, before)
+            table, section = _compare(task, workdir, settings, after if after in tasks else "")
             tables.append(table)
             sections.append(section)
     (workdir / "fusion.md").write_text("\n\n".join(tables) + "\n")
@@ -205,18 +204,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _compare(
-    task: str, workdir: pathlib.Path, settings: Mapping[str, Any], before: str
+    task: str, workdir: pathlib.Path, settings: Mapping[str, Any], after: str
 ) -> tuple[str, Section]:
-    """Compares on one task: the table, and the pictures.
-
-    `before` begins the names of the runs to start from; "": all start from the same.
+    """Compares on one task, which each learns after its own run of another; "": all start from the
+    same. Returns the table, and the pictures.
     """
     rows: dict[str, Scores] = {}
     flops: dict[str, int] = {}
-    folders = {name: workdir / f"{task}_{name}" for name in CONTENDERS}
+    folders = {name: _folder(workdir, task, name) for name in CONTENDERS}
     for name, folder in folders.items():
         title = CONTENDERS[name].title
-        start = {"init_from": workdir / f"{before}{name}"} if before else {}
+        start = {"init_from": _folder(workdir, after, name)} if after else {}
         rows[title], flops[title] = run_contender(task, name, folder, {**settings, **start})
     rows |= guesses(task, settings)
     curves = workdir / f"{task}_losses.png"
@@ -227,6 +225,10 @@ def _compare(
     best = rows[CONTENDERS["fused"].title].get(f"{SPLITS[1]}/accuracy")
     title = f"{COMPARISONS[task].title}: losses, and what the fused encoder says ({_percent(best)})"
     return format_table(task, rows, flops), Section(title, [p for p in pages if p.exists()])
+
+
+def _folder(workdir: pathlib.Path, task: str, name: str) -> pathlib.Path:
+    return workdir / f"{task}_{name}"
 
 
 def _parser() -> argparse.ArgumentParser:
