@@ -125,7 +125,8 @@ def test_other_masks_stay_with_xla(prepared_for_cudnn, mask, bias):
 
 
 def test_a_kernel_that_fails_its_trial_is_not_taken(monkeypatch, caplog):
-    monkeypatch.setattr(attention_paths, "_on_cuda", lambda: True)
+    monkeypatch.setattr(attention_paths, "for_nvidia", lambda: True)
+    monkeypatch.setattr(attention_paths, "on_nvidia", lambda: True)
     monkeypatch.setattr(attention_paths, "LEAST_TOKENS", 6)
     q, seen, mask, bias = inputs(6, jnp.bfloat16)
     with jax.set_mesh(make_mesh()):
@@ -137,7 +138,8 @@ def test_a_kernel_that_fails_its_trial_is_not_taken(monkeypatch, caplog):
 
 
 def test_a_kernel_that_is_off_is_not_taken(monkeypatch, caplog):
-    monkeypatch.setattr(attention_paths, "_on_cuda", lambda: True)
+    monkeypatch.setattr(attention_paths, "for_nvidia", lambda: True)
+    monkeypatch.setattr(attention_paths, "on_nvidia", lambda: True)
     monkeypatch.setattr(attention_paths, "LEAST_TOKENS", 6)
     monkeypatch.setattr(attention_paths, "_trial", lambda *shape: float("nan"))
     attention_paths.failed_trial.cache_clear()
@@ -166,7 +168,7 @@ def test_what_cannot_be_is_refused(fields, reason):
 
 
 def test_reasons(monkeypatch):
-    monkeypatch.setattr(attention_paths, "_on_cuda", lambda: True)
+    monkeypatch.setattr(attention_paths, "for_nvidia", lambda: True)
     why = attention_paths.why_not_cudnn
     assert why(jnp.bfloat16, 64) == ""
     assert "float32" in why(jnp.float32, 64) and "132" in why(jnp.bfloat16, 132)

@@ -1,5 +1,6 @@
 """Where the norm stands, and which activation lies between the two matrices."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -31,3 +32,15 @@ def test_a_norm_stands_first_or_there_is_none():
     assert "norm" not in nnx.to_pure_dict(nnx.state(none))
     np.testing.assert_array_equal(first(X), none(norm(X)))
     assert np.abs(first(X) - none(X)).max() > 1e-2
+
+
+def test_gamma_multiplies_what_comes_out_and_has_the_same_gradient():
+    layer = FeedForward(8, 16, init_std=0.5, rngs=nnx.Rngs(0))
+    layer.down.bias[...] = jnp.linspace(-1.0, 1.0, 8)
+    gamma, weights = jnp.linspace(0.1, 2.0, 8), jnp.sin(jnp.arange(X.size)).reshape(X.shape)
+    inside = lambda gamma: (weights * layer(X, gamma=gamma)).sum()
+    outside = lambda gamma: (weights * layer(X) * gamma[None, None]).sum()
+    for one, other in zip(
+        jax.value_and_grad(inside)(gamma), jax.value_and_grad(outside)(gamma), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5)

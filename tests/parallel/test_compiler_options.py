@@ -1,4 +1,4 @@
-"""What the compiler is told of the programs that a start waits for."""
+"""What the compiler is told of a run's programs."""
 
 import types
 
@@ -7,28 +7,34 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vlmo_jax.parallel.compiler_options import quick_start
+from vlmo_jax.parallel.compiler_options import compiler_options
+
+LEVEL, MERGER = "xla_backend_optimization_level", "xla_gpu_dot_merger_threshold_mb"
+CPU, TPU = ("cpu", "cpu"), ("tpu", "TPU v5 lite")
+NVIDIA, AMD = ("gpu", "NVIDIA H200"), ("gpu", "AMD Instinct MI300X")
 
 
 @pytest.mark.parametrize(
-    "platforms, flags, told",
+    "devices, flags, told",
     [
-        (["cpu", "cpu"], "", True),
-        (["cpu"], "--xla_dump_to=/nowhere", True),
-        (["cpu"], "--xla_backend_optimization_level=0", False),
-        (["gpu", "gpu"], "", False),
-        (["tpu"], "", False),
+        ([CPU, CPU], "", {LEVEL: "1"}),
+        ([CPU], "--xla_dump_to=/nowhere", {LEVEL: "1"}),
+        ([CPU], f"--{LEVEL}=0", {}),
+        ([NVIDIA, NVIDIA], "", {MERGER: "0", "xla_gpu_enable_triton_gemm": False}),
+        ([NVIDIA], "--xla_gpu_enable_triton_gemm=true", {MERGER: "0"}),
+        ([AMD], "", {}),
+        ([TPU], "", {}),
     ],
 )
-def test_only_programs_for_a_cpu_are_told_and_flags_go_first(monkeypatch, platforms, flags, told):
+def test_told_is_what_helps_the_platform_and_flags_go_first(monkeypatch, devices, flags, told):
     monkeypatch.setenv("XLA_FLAGS", flags)
-    devices = [types.SimpleNamespace(platform=platform) for platform in platforms]
-    assert bool(quick_start(devices)) == told
+    fakes = [types.SimpleNamespace(platform=p, device_kind=kind) for p, kind in devices]
+    assert compiler_options(iter(fakes)) == told
 
 
 def test_jax_takes_them_and_random_numbers_stay_as_they_are(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     draw = lambda: jax.random.normal(jax.random.key(3), (40, 5), jnp.float32)
-    quick = jax.jit(draw, compiler_options=quick_start(jax.devices()))()
-    slow = jax.jit(draw, compiler_options={"xla_backend_optimization_level": "3"})()
+    quick = jax.jit(draw, compiler_options=compiler_options(jax.devices()))()
+    slow = jax.jit(draw, compiler_options={LEVEL: "3"})()
     np.testing.assert_array_equal(quick, slow)

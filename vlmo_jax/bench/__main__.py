@@ -63,7 +63,9 @@ PEER = flags.DEFINE_integer(
     lower_bound=0,
 )
 TOPOLOGY = flags.DEFINE_string(
-    "topology", "v5e:4x4", "topology: TPU slice, such as v4:2x2x2, v5e:4x4, v6e:16x16"
+    "topology",
+    "v5e:4x4",
+    "topology: TPU slice, such as v4:2x2x2, v5e:4x4, v6e:16x16, or GPUs, such as h100, h200:8",
 )
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "gpu: show the plan and run nothing")
 SMALL = flags.DEFINE_bool(
@@ -118,8 +120,8 @@ def run_input() -> Report:
 
 
 def run_topology() -> Report:
-    """The train step compiled for a TPU pod."""
-    jax.config.update("jax_platforms", "cpu")  # libtpu compiles only; a TPU that is here stays free
+    """The train step compiled for devices that are not here."""
+    jax.config.update("jax_platforms", "cpu")  # it is compiled only; what is here stays free
     if SCALING.value:
         return count_scaling(CONFIG.value, topology=TOPOLOGY.value, rows=SCALING.value)
     if SEARCH.value:

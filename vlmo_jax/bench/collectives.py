@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vlmo_jax.bench.program_text import SHAPE, dimensions, element_bytes, read_computations
+
 KINDS = (
     "all-gather",
     "all-reduce",
@@ -22,17 +24,8 @@ KINDS = (
     "collective-broadcast",
 )
 
-_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\) -> .*\{$")
 _COLLECTIVE = re.compile(rf" = (.*?) ({'|'.join(KINDS)})(-start)?\((.*?)\)(?:, |$)")
 _DEFINITION = re.compile(r"(%[\w.-]+) = ((?:pred|[a-z]+\d+\w*)\[[\d,]*\])")
-_SHAPE = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
-_WHILE = re.compile(r" while\(.*condition=%?([\w.-]+), body=%?([\w.-]+)")
-_CALLED = re.compile(
-    r"(?:calls|to_apply|true_computation|false_computation)=%?([\w.-]+)"
-    r"|(?:branch_computations|calls)=\{([^}]*)\}"
-)
-_TRIP_COUNT = re.compile(r'known_trip_count\\?":\{\\?"n\\?":\\?"(\d+)')
-_CONSTANT = re.compile(r"[su]\d+\[\].* constant\((\d+)\)")
 # Written out, or as a grid of all chips: [groups,members]<=[sizes]T(order), or as axes of a mesh,
 # of which a part may be meant: mesh['a'=4,'b'=4] {'b','a':(2)2}.
 _LISTED = re.compile(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}")
@@ -89,8 +82,8 @@ class Collective(NamedTuple):
 
     def arrays(self) -> list[tuple[str, tuple[int, ...]]]:
         """Element type and shape of each array that it gives or takes on one chip."""
-        shapes = _SHAPE.finditer(f"{self.shapes} {self.operands}")
-        return [(shape[1], _dimensions(shape)) for shape in shapes]
+        shapes = SHAPE.finditer(f"{self.shapes} {self.operands}")
+        return [(shape[1], dimensions(shape)) for shape in shapes]
 
 
 def read_collectives(text: str) -> list[Collective]:
@@ -105,8 +98,7 @@ def read_collectives(text: str) -> list[Collective]:
     Raises:
         ValueError: the text has no entry computation, or a loop's trip count is not in it.
     """
-    computations, entry = _split(text)
-    runs = _count_runs(computations, entry)
+    computations, _, runs = read_computations(text)
     defined = dict(_DEFINITION.findall(text))
     found: dict[str, Collective] = {}
     for name, lines in computations.items():
@@ -145,67 +137,6 @@ def bytes_by_axes(
     return dict(sorted(totals.items(), key=lambda item: -item[1][1]))
 
 
-def _split(text: str) -> tuple[dict[str, list[str]], str]:
-    """The lines of each computation, and the name of the entry."""
-    computations: dict[str, list[str]] = {}
-    entry = name = None
-    for line in text.splitlines():
-        if match := _COMPUTATION.match(line):
-            name = match[2]
-            computations[name] = []
-            entry = name if match[1] else entry
-        elif name is not None:
-            computations[name].append(line)
-    if entry is None:
-        raise ValueError("this is no text of a compiled program: it has no ENTRY computation")
-    return computations, entry
-
-
-def _count_runs(computations: Mapping[str, list[str]], entry: str) -> collections.Counter[str]:
-    """How often each computation runs, from the entry down."""
-    called = {name: _calls(lines, computations) for name, lines in computations.items()}
-    order: list[str] = []
-    seen: set[str] = set()
-
-    def visit(name: str) -> None:  # callees first
-        if name not in seen:
-            seen.add(name)
-            for callee, _ in called[name]:
-                visit(callee)
-            order.append(name)
-
-    visit(entry)
-    runs = collections.Counter({entry: 1})
-    for name in reversed(order):
-        for callee, times in called[name]:
-            runs[callee] += runs[name] * times
-    return runs
-
-
-def _calls(lines: Iterable[str], computations: Mapping[str, list[str]]) -> list[tuple[str, int]]:
-    """The computations that these lines call, and how often."""
-    calls = []
-    for line in lines:
-        if match := _WHILE.search(line):
-            trips = _trip_count(line, computations[match[1]])
-            calls += [(match[1], trips + 1), (match[2], trips)]
-        elif not re.search(r"-(done|update)\(", line):
-            for one, many in _CALLED.findall(line):
-                names = (one or many).replace("%", "").split(", ")
-                calls += [(name, 1) for name in names if name in computations]
-    return calls
-
-
-def _trip_count(line: str, condition: Iterable[str]) -> int:
-    """What XLA has noted, or the limit that the loop's counter is compared with."""
-    if match := _TRIP_COUNT.search(line):
-        return int(match[1])
-    limits = [int(match[1]) for match in map(_CONSTANT.search, condition) if match]
-    if len(limits) != 1:
-        raise ValueError(f"the trip count of a loop is not in the text: {line.strip()[:200]}")
-    return limits[0]
-
-
 def _collective(
     match: re.Match, line: str, computation: str, runs: int, defined: Mapping[str, str]
 ) -> Collective:
@@ -220,17 +151,17 @@ def _collective(
     """
     result, kind, starts, taken = match.groups()
     groups = _groups(line)
-    shapes = [shape for shape in _SHAPE.finditer(result) if not (starts and shape[0] == "u32[]")]
+    shapes = [shape for shape in SHAPE.finditer(result) if not (starts and shape[0] == "u32[]")]
     if starts and kind != "all-reduce":  # (operands..., results...)
         shapes = shapes[len(shapes) // 2 :]
-    size = sum(math.prod(_dimensions(shape)) * _bytes(shape) for shape in shapes)
+    size = sum(math.prod(dimensions(shape)) * element_bytes(shape) for shape in shapes)
     if kind == "reduce-scatter":
         size *= len(groups[0]) if groups else 1
     # On TPU a reduce-scatter is an all-reduce in a fusion that keeps one slice of it.
     if kind == "all-reduce" and "all-reduce-scatter" in computation:
         kind = "reduce-scatter"
     named = [defined[name] for name in re.findall(r"%[\w.-]+", taken) if name in defined]
-    operands = named or [shape[0] for shape in _SHAPE.finditer(taken)]
+    operands = named or [shape[0] for shape in SHAPE.finditer(taken)]
     source = re.search(r'op_name="([^"]*)"', line)
     return Collective(
         kind=kind,
@@ -275,11 +206,3 @@ def _groups_of_mesh(axes: str, joined: str) -> tuple[tuple[int, ...], ...]:
     grid = np.moveaxis(np.arange(math.prod(sizes)).reshape(sizes), moving, range(-len(moving), 0))
     members = math.prod(sizes[axis] for axis in moving)
     return tuple(map(tuple, grid.reshape(-1, members).tolist()))
-
-
-def _dimensions(shape: re.Match) -> tuple[int, ...]:
-    return tuple(int(size) for size in shape[3].split(",") if size)
-
-
-def _bytes(shape: re.Match) -> int:
-    return max(1, int(shape[2]) // 8) if shape[2] else 1

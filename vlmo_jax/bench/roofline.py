@@ -1,4 +1,5 @@
-"""How long a step takes at least on a TPU, and which split of it fits and is fast: by counting.
+"""How long a step takes at least on TPUs or GPUs, and which split of it fits and is fast: by
+counting.
 
 Chips are what their makers' pages say; nothing here was measured. A step takes at least as long as
 its arithmetic at the chips' peak, its traffic with their memory at full bandwidth, and its traffic
@@ -40,12 +41,17 @@ class Chip(NamedTuple):
     links: float
 
 
-# First part of a topology's name -> its chip, published (cloud.google.com/tpu/docs), not run here.
+# First part of a topology's name -> its chip, as its maker publishes it (cloud.google.com/tpu/docs;
+# data sheets of NVIDIA), not run here. Links of GPUs are those within a machine, one way.
 CHIPS = {
     "v4": Chip(275e12, 32 * 2**30, 1228 * GIGA, 300 * GIGA),
     "v5e": Chip(197e12, 16 * 2**30, 819 * GIGA, 200 * GIGA),
     "v5p": Chip(459e12, 95 * 2**30, 2765 * GIGA, 600 * GIGA),
     "v6e": Chip(918e12, 32 * 2**30, 1640 * GIGA, 448 * GIGA),
+    "a100": Chip(312e12, 80 * GIGA, 2039 * GIGA, 300 * GIGA),
+    "h100": Chip(989e12, 80 * GIGA, 3350 * GIGA, 450 * GIGA),
+    "h200": Chip(989e12, 141 * GIGA, 4800 * GIGA, 450 * GIGA),
+    "b200": Chip(2250e12, 180 * GIGA, 8000 * GIGA, 900 * GIGA),
 }
 
 

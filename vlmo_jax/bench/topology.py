@@ -1,38 +1,29 @@
-"""Compiles the train step for a TPU pod that one does not have: what it needs, and what travels.
+"""Compiles the train step for TPUs or GPUs that one does not have: what it needs, what travels, and
+on a GPU which kernels it runs.
 
-libtpu compiles for TPUs on any Linux machine. Nothing runs: times are bounds, see roofline.py.
+Nothing runs here: times are bounds, see roofline.py.
 """
 
 import collections
-import importlib.util
 import math
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
-from jax.experimental import topologies
 from ml_collections import ConfigDict
 
 from vlmo_jax.bench.collectives import Collective, bytes_by_axes, bytes_by_kind, read_collectives
+from vlmo_jax.bench.kernels import Kernel, read_kernels, seconds_by_kind
 from vlmo_jax.bench.report import Report, gibibytes, quantity
 from vlmo_jax.bench.roofline import Bounds, Chip, bounds_of, find_chip, find_splits
 from vlmo_jax.bench.steps import title, without_data
+from vlmo_jax.bench.targets import is_gpu, topology_devices
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.endings import UserError
 from vlmo_jax.models.flops import TRAINING_FACTOR
 from vlmo_jax.parallel import sharding
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.training.program import Program, build_program, compiled_bytes
-
-# libtpu would ask a TPU machine's environment for these; without a TPU it says at length that it
-# cannot.
-COMPILE_ONLY = {
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-}
 
 
 class UnwritableProgramError(UserError, RuntimeError):
@@ -44,26 +35,30 @@ def benchmark_topology(config: ConfigDict, *, topology: str, largest: int = 12) 
 
     Args:
         config: ConfigDict of a recipe; `config.model.dtype` "auto" means bfloat16 here.
-        topology: name that libtpu knows, such as "v5e:4x4" or "v4:2x2x2".
-        largest: how many of the collectives that move most to list.
+        topology: see `topology_devices`.
+        largest: how many of the collectives that move most to list, and of the kernels that take
+            longest.
 
     Returns:
         Report.
 
     Raises:
-        ConfigError: libtpu is not installed, it does not know the topology, or the config
+        ConfigError: its compiler is not installed or does not know the topology, or the config
             cannot run on it or does not fit into the chips' memory.
         UnwritableProgramError: XLA cannot write what it has compiled.
     """
     config = prepared(config)
     devices = topology_devices(topology)
     recipe = Recipe(config)
-    recipe.check(len(devices))
+    with jax.set_mesh(sharding.make_mesh(devices=devices[:1])):  # what it is checked for
+        recipe.check(len(devices))
     mesh = sharding.make_mesh(config.mesh, devices)
     with jax.set_mesh(mesh):
         program = build_program(recipe, mesh)
         compiled, seconds, memory = _compile(program)
-    collectives = read_collectives(_text(compiled, topology, memory))
+    text = _text(compiled, topology, memory)
+    collectives = read_collectives(text)
+    kernels = read_kernels(text) if is_gpu(topology) else []
     kinds = bytes_by_kind(collectives)
     axes = bytes_by_axes(collectives, mesh.shape)
     parts = _memory_by_kind(program, memory)
@@ -90,8 +85,8 @@ def benchmark_topology(config: ConfigDict, *, topology: str, largest: int = 12) 
             for (kind, dtype, along), (runs, size) in axes.items()
         ),
         *_forecast(bounds, chip, parts["peak"], collectives, mesh),
-        ("the largest", ""),
-        *_largest(collectives, largest),
+        *(("the largest", ""), *_largest(collectives, largest)) * bool(collectives),
+        *_in_turn(kernels, chip, flops, config.batch_size / mesh.size, largest),
     ]
     record = {
         "benchmark": "topology",
@@ -112,6 +107,7 @@ def benchmark_topology(config: ConfigDict, *, topology: str, largest: int = 12) 
             for (kind, dtype, along), (runs, size) in axes.items()
         ],
         "seconds_at_least": bounds and bounds._asdict(),
+        "kernels": _kernel_record(kernels, chip),
     }
     return Report(
         title(f"train step compiled for {topology}", config.batch_size, config.model.dtype, mesh),
@@ -125,7 +121,7 @@ def search_topology(config: ConfigDict, *, topology: str, compiled: int = 0) -> 
 
     Args:
         config: ConfigDict of a recipe; its `mesh` is not looked at.
-        topology: name that libtpu knows.
+        topology: see `topology_devices`.
         compiled: how many of the best to compile, a matter of minutes each.
 
     Returns:
@@ -238,31 +234,6 @@ def _seconds(bounds: Bounds) -> str:
     return f"at least {max(bounds):.3g} to {sum(bounds):.3g} s"
 
 
-def topology_devices(name: str) -> Sequence[jax.Device]:
-    """Devices of a TPU topology, to compile for only.
-
-    Raises:
-        ConfigError: see `benchmark_topology`.
-    """
-    if importlib.util.find_spec("libtpu") is None:
-        raise ConfigError(
-            "compiling for TPU needs libtpu, which is not installed here; run pip install -e"
-            " '.[tpu]' (no TPU is needed)"
-        )
-    for variable, value in COMPILE_ONLY.items():
-        os.environ.setdefault(variable, value)
-    # A device of jax is a chip; libtpu takes the two cores of a v4 chip for two devices unless
-    # told.
-    cores = {"chip_config_name": "megacore"} if name.startswith("v4:") else {}
-    try:
-        return topologies.get_topology_desc(name, platform="tpu", **cores).devices
-    except RuntimeError as error:
-        raise ConfigError(
-            f"--topology={name}: {str(error).splitlines()[0]}; use a name such as v4:2x2x2,"
-            " v5e:4x4, v5p:2x2x2 or v6e:4x4"
-        ) from error
-
-
 def _compile(program: Any) -> tuple[Any, float, Any]:
     try:
         return program.compile()
@@ -301,8 +272,62 @@ def _largest(collectives: Iterable[Collective], count: int) -> Iterator[tuple[st
         what = f"{first} and {len(more)} more" if more else first
         yield (
             f"  {megabytes(size)}",
-            f"{runs} x {kind} {what}, {group[0].source.removeprefix('jit(step)/')[:80]}",
+            f"{runs} x {kind} {what}, {_source(group[0])}",
         )
+
+
+def _in_turn(
+    kernels: list[Kernel], chip: Chip | None, flops: float, samples: float, count: int
+) -> Iterator[tuple[str, str]]:
+    """Rows of kernels that run one after another, by kind, and of the longest.
+
+    Args:
+        kernels: of a chip's step; none for TPUs.
+        chip: that they run on.
+        flops: of the official computation of a chip's step.
+        samples: of the batch that a chip has.
+        count: of the longest.
+    """
+    if not kernels or chip is None:
+        return
+    seconds = sum(kernel.seconds(chip) for kernel in kernels)
+    share, rate = flops / seconds / chip.flops, samples / seconds
+    yield (
+        "kernels in turn",
+        (
+            f"at least {seconds:.3g} s: at most {rate:.4g} samples/s a chip, {share:.0%} of the"
+            " published peak by the official computation"
+        ),
+    )
+    for kind, (taken, runs, size) in seconds_by_kind(kernels, chip).items():
+        yield f"  {kind}", f"{1e3 * taken:.3g} ms, {runs} times, {quantity(size, 'B')}"
+    yield "the longest", ""
+    alike = collections.defaultdict(list)
+    for kernel in kernels:
+        alike[kernel.kind, kernel.shapes, kernel.read, kernel.written].append(kernel)
+    groups = [(sum(k.seconds(chip) for k in group), group) for group in alike.values()]
+    for taken, group in sorted(groups, key=lambda one: -one[0])[:count]:
+        first, *more = group[0].shapes.split(" ")
+        what = f"{first} and {len(more)} more" if more else first
+        moved = f"reads {megabytes(group[0].read)}, writes {megabytes(group[0].written)}"
+        yield (
+            f"  {1e3 * taken:.3g} ms",
+            f"{sum(k.runs for k in group)} x {group[0].kind} {what}, {moved}, {_source(group[0])}",
+        )
+
+
+def _kernel_record(kernels: list[Kernel], chip: Chip | None) -> dict[str, Any] | None:
+    if not kernels or chip is None:
+        return None
+    kinds = seconds_by_kind(kernels, chip).items()
+    return {
+        kind: {"seconds_at_least": seconds, "runs": runs, "bytes": size}
+        for kind, (seconds, runs, size) in kinds
+    }
+
+
+def _source(what: Collective | Kernel) -> str:
+    return what.source.removeprefix("jit(step)/")[:80]
 
 
 def megabytes(count: float) -> str:

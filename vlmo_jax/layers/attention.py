@@ -13,7 +13,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from vlmo_jax.layers.attention_paths import KeyValues, PaddedAtEnd, attend, takes_cudnn
-from vlmo_jax.layers.linear import INIT_STD, param, per_row, truncated_normal
+from vlmo_jax.layers.linear import INIT_STD, param, per_row, scaled, truncated_normal
 from vlmo_jax.layers.products import product
 
 Mask = jax.Array | np.ndarray | PaddedAtEnd | None  # see above
@@ -63,6 +63,7 @@ class SelfAttention(nnx.Module):
         mask: Mask = None,
         bias: jax.Array | None = None,
         read: jax.Array | None = None,
+        gamma: jax.Array | None = None,
     ) -> jax.Array:
         """Attends from the tokens that are read to all tokens.
 
@@ -72,6 +73,7 @@ class SelfAttention(nnx.Module):
                 seen.
             bias: [H, N, N] float32, query by key; None: no bias.
             read: [B, R] int32, positions whose output is needed; None: all N.
+            gamma: [D], what the outputs are multiplied by; None: by nothing.
 
         Returns:
             [B, N or R, D] in the compute type.
@@ -79,30 +81,41 @@ class SelfAttention(nnx.Module):
         kernel = self.qkv[...]
         visible = by_query(mask)
         bias = None if bias is None else bias[None]
-        if read is None:
-            q, k, v = self._products(x, kernel, mask=visible, biased=bias is not None)
-        else:
+        if read is not None:
             q = product("brd,dhk->bhrk", read_tokens(x, read), kernel[:, 0], self.dtype)
             k, v = product("bnd,dthk->tbhnk", x, kernel[:, 1:], self.dtype)
             visible, bias = _read_queries(visible, read), _read_queries(bias, read)
-        q = _add_bias(q, self.q_bias)
-        seen = KeyValues(_add_bias(k, self.k_bias), _add_bias(v, self.v_bias))
+            q, seen = self._with_biases(q, k, v)
+        elif self._takes_cudnn(x, mask=visible, biased=bias is not None):
+            q, seen = self._by_rows(x)
+        else:
+            q, seen = self._with_biases(*product("bnd,dthk->tbhnk", x, kernel, self.dtype))
         y = attend(q, seen, mask=visible, bias=bias, scale=self.scale, path=self.path)
-        return _join_heads(y, self.out, self.out_bias)
+        return self.join(y, gamma=gamma)
 
-    def _products(self, x, kernel, *, mask, biased):
-        """Queries, keys and values [B, H, N, K] without their biases.
+    def _with_biases(self, q, k, v):
+        q = _add_bias(q, self.q_bias)
+        return q, KeyValues(_add_bias(k, self.k_bias), _add_bias(v, self.v_bias))
 
-        For cuDNN's kernel by a product each: it reads them as these are written, with the heads
-        beside each other, where those of one product would all be moved.
-        """
+    def _takes_cudnn(self, x, *, mask, biased):
         rows, tokens, _ = x.shape
-        _, _, num_heads, head_width = kernel.shape
-        shape = (rows, num_heads, tokens, head_width)
-        if takes_cudnn(self.path, shape, self.dtype, mask=mask, biased=biased):
-            parts = (kernel[:, part] for part in range(3))
-            return [product("bnd,dhk->bhnk", x, part, self.dtype) for part in parts]
-        return product("bnd,dthk->tbhnk", x, kernel, self.dtype)
+        shape = (rows, *self.q_bias.shape[:1], tokens, *self.q_bias.shape[1:])
+        return takes_cudnn(self.path, shape, self.dtype, mask=mask, biased=biased)
+
+    def _by_rows(self, x):
+        """Queries, keys and values [B, H, N, K] as views of what three products write, [B, N, H K].
+
+        cuDNN's kernel reads them so; those of one product would all be moved. The biases are added
+        to the rows before they are cut into heads, which cuBLAS does in the product.
+        """
+        rows, tokens, width = x.shape
+        heads, parts = self.q_bias.shape, []
+        for part, bias in enumerate((self.q_bias, self.k_bias, self.v_bias)):
+            y = product("bnd,df->bnf", x, self.qkv[:, part].reshape(width, -1), self.dtype)
+            if bias is not None:
+                y += per_row(bias[...].reshape(-1).astype(self.dtype), y)
+            parts.append(y.reshape(rows, tokens, *heads).swapaxes(1, 2))
+        return parts[0], KeyValues(*parts[1:])
 
     def empty_cache(self, batch_size: int, length: int) -> KeyValues:
         """The cache of `extend` for sequences of up to `length` tokens: zeros [B, H, length, K]."""
@@ -118,6 +131,7 @@ class SelfAttention(nnx.Module):
         *,
         mask: jax.Array | np.ndarray,
         bias: jax.Array | None = None,
+        gamma: jax.Array | None = None,
     ) -> tuple[jax.Array, KeyValues]:
         """Attends from the next tokens of a sequence to the cached ones and to each other.
 
@@ -131,6 +145,7 @@ class SelfAttention(nnx.Module):
                 the whole sequence. None may see a place that is not filled yet: see `causal_mask`
                 and `prefix_mask`.
             bias: [H, S, L] float32, likewise; None: no bias.
+            gamma: as in a call.
 
         Returns:
             [B, S, D] in the compute type, and the cache with the keys and values of `x`.
@@ -139,7 +154,8 @@ class SelfAttention(nnx.Module):
         put = lambda old, part: jax.lax.dynamic_update_slice_in_dim(old, part, position, axis=2)
         cache = KeyValues(put(cache.keys, new.keys), put(cache.values, new.values))
         bias = None if bias is None else bias[None]
-        return self.join(attend(q, cache, mask=by_query(mask), bias=bias)), cache
+        sums = attend(q, cache, mask=by_query(mask), bias=bias)
+        return self.join(sums, gamma=gamma), cache
 
     def project(self, x: jax.Array) -> tuple[jax.Array, KeyValues]:
         """[B, N, D] -> scaled queries [B, H, N, K], keys and values, in the compute type."""
@@ -147,9 +163,9 @@ class SelfAttention(nnx.Module):
         q = _add_bias(q, self.q_bias) * self.scale
         return q, KeyValues(_add_bias(k, self.k_bias), _add_bias(v, self.v_bias))
 
-    def join(self, sums: jax.Array) -> jax.Array:
+    def join(self, sums: jax.Array, *, gamma: jax.Array | None = None) -> jax.Array:
         """What `attend` gives, [B, N, H, K], through the output's matrix: [B, N, D]."""
-        return _join_heads(sums, self.out, self.out_bias)
+        return _join_heads(sums, scaled(self.out[...], gamma), scaled(self.out_bias[...], gamma))
 
 
 class CrossAttention(nnx.Module):
@@ -216,7 +232,8 @@ class CrossAttention(nnx.Module):
         """As a call, with the keys and values of `remember` in the place of the memory."""
         q = product("bnd,dhk->bhnk", x, self.q[...], self.dtype)
         q = _add_bias(q, self.q_bias) * self.scale
-        return _join_heads(attend(q, memory, mask=by_query(mask)), self.out, self.out_bias)
+        sums = attend(q, memory, mask=by_query(mask))
+        return _join_heads(sums, self.out[...], self.out_bias[...])
 
 
 def causal_mask(length: int) -> np.ndarray:
@@ -270,5 +287,5 @@ def _add_bias(x, bias):
 
 def _join_heads(x, out, out_bias):
     """The output matrix [H, K, D] and its bias [D] on sums of values [B, Q, H, K]: [B, Q, D]."""
-    y = product("bqhk,hkd->bqd", x, out[...], x.dtype)
-    return y + per_row(out_bias[...].astype(x.dtype), y)
+    y = product("bqhk,hkd->bqd", x, out, x.dtype)
+    return y + per_row(out_bias.astype(x.dtype), y)

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.extend.backend
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
+
+from vlmo_jax.parallel.platform import for_nvidia, on_nvidia
 
 PATHS = ("auto", "xla", "cudnn")
 
@@ -143,7 +144,7 @@ def why_not_cudnn(dtype: DTypeLike, head_width: int, tensor: int = 1) -> str:
         head_width: K.
         tensor: devices that heads are split over.
     """
-    if not _on_cuda():
+    if not for_nvidia():
         return f"it runs on NVIDIA GPUs, and this is a {jax.default_backend().upper()}"
     if jnp.dtype(dtype) not in (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float16)):
         return f"it computes in bfloat16 and not in {jnp.dtype(dtype).name}"
@@ -169,11 +170,11 @@ def takes_cudnn(
     _, heads, tokens, head_width = shape
     if path == "xla" or not (mask is None or isinstance(mask, PaddedAtEnd)):
         return False
-    if path == "auto" and (not _on_cuda() or tokens < LEAST_TOKENS):
+    if path == "auto" and (not for_nvidia() or tokens < LEAST_TOKENS):
         return False
     tensor = jax.sharding.get_abstract_mesh().shape.get("tensor", 1)
     reason = why_not_cudnn(dtype, head_width, tensor)
-    if path == "auto" and not reason:
+    if path == "auto" and not reason and on_nvidia():  # else it is compiled for another machine
         # Its arguments have an even number of tokens, whether they are padded there or before.
         name = jnp.dtype(dtype).name
         reason = failed_trial(tokens + tokens % 2, heads, head_width, name, biased)
@@ -185,11 +186,6 @@ def takes_cudnn(
 def _of_all_rows(bias: jax.Array, shape: Sequence[int]) -> bool:
     _, heads, tokens, _ = shape
     return bias.shape == (1, heads, tokens, tokens)
-
-
-def _on_cuda() -> bool:
-    backend = jax.extend.backend.get_backend()
-    return backend.platform == "gpu" and "cuda" in backend.platform_version.lower()
 
 
 @functools.lru_cache

@@ -43,7 +43,8 @@ class FeedForward(nnx.Module):
         self.up = Linear(width, mlp_dim, axes=("embed", "mlp"), **layers)
         self.down = Linear(mlp_dim, width, axes=("mlp", "embed"), **layers)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, N, D] -> [B, N, D] in the compute type, without the residual."""
+    def __call__(self, x: jax.Array, *, gamma: jax.Array | None = None) -> jax.Array:
+        """[B, N, D] -> [B, N, D] in the compute type, times `gamma` [D], without the residual."""
         x = x if self.norm is None else self.norm(x)
-        return self.down(constrain(self.activation(self.up(x)), "batch", None, "mlp"))
+        hidden = constrain(self.activation(self.up(x)), "batch", None, "mlp")
+        return self.down(hidden, gamma=gamma)

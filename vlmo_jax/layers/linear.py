@@ -36,6 +36,15 @@ def per_row(values: jax.Array, x: jax.Array) -> jax.Array:
     return jax.lax.broadcast_to_rank(values, x.ndim)
 
 
+def scaled(values: jax.Array, gamma: jax.Array | None) -> jax.Array:
+    """A kernel or bias [..., D] whose results are to be multiplied by `gamma` [D]; None: as it is.
+
+    A product with it gives at once what else costs a pass over the activations, one over their
+    gradients, and the room to keep them for that of `gamma`.
+    """
+    return values if gamma is None else values * per_row(gamma, values)
+
+
 class Linear(nnx.Module):
     """x @ kernel + bias over the last axis; the kernel is cast to the compute type first.
 
@@ -65,11 +74,13 @@ class Linear(nnx.Module):
             param(nnx.initializers.zeros, (out_features,), axes[1:], rngs) if use_bias else None
         )
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., in_features] -> [..., out_features] in the compute type."""
+    def __call__(self, x: jax.Array, *, gamma: jax.Array | None = None) -> jax.Array:
+        """[..., in_features] -> [..., out_features] in the compute type; `gamma` as of `scaled`."""
         rows = string.ascii_lowercase[: x.ndim - 1]
-        y = product(f"{rows}y,yz->{rows}z", x, self.kernel[...], self.dtype)
-        return y if self.bias is None else y + per_row(self.bias[...].astype(self.dtype), y)
+        y = product(f"{rows}y,yz->{rows}z", x, scaled(self.kernel[...], gamma), self.dtype)
+        if self.bias is None:
+            return y
+        return y + per_row(scaled(self.bias[...], gamma).astype(self.dtype), y)
 
 
 class LayerNorm(nnx.Module):

@@ -56,12 +56,15 @@ class ModalityExperts(nnx.Module):
 
         self.stacked = make(rngs)
 
-    def __call__(self, x: jax.Array, experts: Sequence[str]) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, experts: Sequence[str], *, gamma: jax.Array | None = None
+    ) -> jax.Array:
         """Sends branch g of `x` through expert `experts[g]`, all branches in one vmapped call.
 
         Args:
             x: [B, G, N, D].
             experts: G names out of "image", "text", "vision_language".
+            gamma: [D], what all results are multiplied by; None: by nothing.
 
         Returns:
             [B, G, N, D].
@@ -78,9 +81,9 @@ class ModalityExperts(nnx.Module):
         graphdef, params = nnx.split(self.stacked)
         chosen = [self.names.index(name) for name in experts]
         params = jax.tree.map(lambda p: jnp.stack([p[expert] for expert in chosen]), params)
-        serve = lambda p, tokens: nnx.merge(graphdef, p)(tokens)
+        serve = lambda p, tokens: nnx.merge(graphdef, p)(tokens, gamma=gamma)
         return jax.vmap(serve, in_axes=(0, 1), out_axes=1)(params, x)
 
-    def serve(self, x: jax.Array, expert: str) -> jax.Array:
+    def serve(self, x: jax.Array, expert: str, *, gamma: jax.Array | None = None) -> jax.Array:
         """Sends `x` [B, N, D] through the one expert named."""
-        return self(x[:, None], (expert,))[:, 0]
+        return self(x[:, None], (expert,), gamma=gamma)[:, 0]

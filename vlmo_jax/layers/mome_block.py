@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 
 from vlmo_jax.layers.attention import Mask, SelfAttention, read_tokens
 from vlmo_jax.layers.attention_paths import KeyValues
-from vlmo_jax.layers.linear import INIT_STD, LayerNorm, drop_path, param, per_row
+from vlmo_jax.layers.linear import INIT_STD, LayerNorm, drop_path, param
 from vlmo_jax.layers.modality_experts import ModalityExperts
 from vlmo_jax.parallel.sharding import constrain
 
@@ -60,6 +60,16 @@ class MomeBlock(nnx.Module):
         self.attention_scale = param(gamma, (width,), (None,), rngs) if gamma else None
         self.expert_scale = param(gamma, (width,), (None,), rngs) if gamma else None
 
+    @property
+    def attention_gamma(self) -> jax.Array | None:
+        """gamma_1 [D], or None."""
+        return None if self.attention_scale is None else self.attention_scale[...]
+
+    @property
+    def expert_gamma(self) -> jax.Array | None:
+        """gamma_2 [D], or None."""
+        return None if self.expert_scale is None else self.expert_scale[...]
+
     def attend(
         self,
         x: jax.Array,
@@ -84,9 +94,10 @@ class MomeBlock(nnx.Module):
             [B, N or R, D].
         """
         with jax.named_scope("attention"):
-            y = self.mix(self.norm(x), spans, mask=mask, bias=bias, read=read)
+            gamma = self.attention_gamma
+            y = self.mix(self.norm(x), spans, mask=mask, bias=bias, read=read, gamma=gamma)
         x = x if read is None else read_tokens(x, read)
-        return constrain(x + drop_path(_scaled(y, self.attention_scale), rate, key), "batch")
+        return constrain(x + drop_path(y, rate, key), "batch")
 
     def mix(self, x: jax.Array, spans: Spans, **options: Any) -> jax.Array:
         """Attention of normed tokens, the same whatever modality they are of."""
@@ -105,8 +116,10 @@ class MomeBlock(nnx.Module):
         """Both halves for the next tokens [B, S, D] of a sequence, all of one expert, without
         drop-path; the other arguments, and what is returned, as of `SelfAttention.extend`.
         """
-        y, cache = self.attention.extend(self.norm(x), cache, position, mask=mask, bias=bias)
-        x = constrain(x + _scaled(y, self.attention_scale), "batch")
+        y, cache = self.attention.extend(
+            self.norm(x), cache, position, mask=mask, bias=bias, gamma=self.attention_gamma
+        )
+        x = constrain(x + y, "batch")
         return self.feed(x, ((expert, x.shape[1]),), rate=0.0, key=None), cache
 
     def feed(
@@ -128,7 +141,7 @@ class MomeBlock(nnx.Module):
         fed = []
         for (expert, _), part, part_key in zip(spans, parts, _deal(key, spans), strict=True):
             with jax.named_scope(f"{expert}_expert"):
-                y = _scaled(self.experts.serve(part, expert), self.expert_scale)
+                y = self.experts.serve(part, expert, gamma=self.expert_gamma)
             fed.append(part + drop_path(y, rate, part_key))
         return constrain(jnp.concatenate(fed, axis=1) if len(fed) > 1 else fed[0], "batch")
 
@@ -151,16 +164,12 @@ class MomeBlock(nnx.Module):
             [B, G, N, D].
         """
         with jax.named_scope("experts"):
-            y = _scaled(self.experts(x, experts), self.expert_scale)
+            y = self.experts(x, experts, gamma=self.expert_gamma)
         if key is not None:
             keys = jax.random.split(key, len(experts))
             dropped = [drop_path(y[:, g], rate, keys[g]) for g in range(len(experts))]
             y = jnp.stack(dropped, axis=1)
         return constrain(x + y, "batch")
-
-
-def _scaled(x, gamma):
-    return x if gamma is None else x * per_row(gamma[...].astype(x.dtype), x)
 
 
 def _deal(key, spans):

@@ -55,13 +55,15 @@ class SeparateAttention(nnx.Module):
         mask: Mask = None,
         bias: jax.Array | None = None,
         read: jax.Array | None = None,
+        gamma: jax.Array | None = None,
     ) -> jax.Array:
         """Attends from the tokens that are read to all tokens.
 
         Args:
             x: [B, N, D].
             spans: (modality, tokens) pairs that cover the N tokens in order.
-            mask, bias, read: as of SelfAttention; all outputs are computed, whatever is read.
+            mask, bias, read, gamma: as of SelfAttention; all outputs are computed, whatever is
+                read.
 
         Returns:
             [B, N or R, D] in the compute type.
@@ -75,7 +77,7 @@ class SeparateAttention(nnx.Module):
         visible, q = by_query(mask), jnp.concatenate(queries, axis=2)
         sums = attend(q, joined, mask=visible, bias=bias, path=self.path)
         outputs = zip(attentions, jnp.split(sums, ends, axis=1), strict=True)
-        y = jnp.concatenate([one.join(part) for one, part in outputs], axis=1)
+        y = jnp.concatenate([one.join(part, gamma=gamma) for one, part in outputs], axis=1)
         return y if read is None else read_tokens(y, read)
 
     def _of(self, modality: str) -> SelfAttention:

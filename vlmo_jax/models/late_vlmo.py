@@ -16,7 +16,7 @@ from flax import nnx
 from vlmo_jax.commands.config_errors import require
 from vlmo_jax.layers import relative_position
 from vlmo_jax.layers.attention_paths import PaddedAtEnd
-from vlmo_jax.layers.linear import per_row, split_key
+from vlmo_jax.layers.linear import split_key
 from vlmo_jax.layers.mome_block import MomeBlock, Spans
 from vlmo_jax.models import vlmo, vlmo_fields
 from vlmo_jax.models.sizes import MeshShape
@@ -141,10 +141,7 @@ class LateVLMo(vlmo.VLMo):
         queries, of_text = block.attention.project(block.norm(text))
         _, of_image = block.attention.project(block.norm(image))
         sums = _attend_to_both(queries[:, :, 0], of_image, of_text, token_mask, bias)
-        sums = block.attention.join(sums)
-        if block.attention_scale is not None:
-            sums *= per_row(block.attention_scale[...].astype(sums.dtype), sums)
-        x = text[:, :1] + sums
+        x = text[:, :1] + block.attention.join(sums, gamma=block.attention_gamma)
         x = block.feed(x, (("vision_language", x.shape[1]),), rate=0.0, key=None)
         logits = self.match_logits(self.transformer.norm(x))
         return logits[..., 1] - logits[..., 0]

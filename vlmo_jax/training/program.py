@@ -24,7 +24,7 @@ from vlmo_jax.commands.endings import UserError
 from vlmo_jax.models.build import abstract_model, random_params
 from vlmo_jax.parallel import sharding
 from vlmo_jax.parallel.agreement import any_process, wait_for_all
-from vlmo_jax.parallel.compiler_options import quick_start
+from vlmo_jax.parallel.compiler_options import compiler_options
 from vlmo_jax.recipes import Recipe
 from vlmo_jax.recipes.tasks.settings import NO_INIT
 from vlmo_jax.reports.metrics import announce
@@ -60,7 +60,7 @@ class Program:
 
     @property
     def _options(self) -> dict[str, str | bool]:
-        return quick_start(self.mesh.devices.flat)
+        return compiler_options(self.mesh.devices.flat)
 
     def compile(self) -> tuple[Callable, float, Any]:
         """Compiles the step before the loop; returns it with its compile seconds and memory

@@ -25,7 +25,7 @@ from vlmo_jax.checkpoints.saved_params import SavedParams
 from vlmo_jax.checkpoints.warm_start.numbered import check_lists, check_tokenizer
 from vlmo_jax.checkpoints.warm_start.plan import Plan, make_plan
 from vlmo_jax.checkpoints.warm_start.resize import ADDED_ROWS, Resize
-from vlmo_jax.parallel.compiler_options import quick_start
+from vlmo_jax.parallel.compiler_options import compiler_options
 
 log = logging.getLogger(__name__)
 
@@ -276,7 +276,7 @@ def _initialise(
         params = flatten(initialise())
         return {path: params[path] for path in shardings}
 
-    options = quick_start(next(iter(shardings.values())).device_set)
+    options = compiler_options(next(iter(shardings.values())).device_set)
     return jax.jit(chosen, out_shardings=dict(shardings), compiler_options=options)()
 
 
