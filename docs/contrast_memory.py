@@ -1,4 +1,4 @@
-"""Compiled memory of the contrast on 8 virtual devices: the tables in PERFORMANCE.md.
+"""Compiled memory of the contrast on 8 virtual devices: the tables in SCALING.md.
 
 python -m docs.contrast_memory
 """

@@ -1,4 +1,4 @@
-"""What gradients summed over chips in bfloat16 cost against float64: the table in PERFORMANCE.md.
+"""What gradients summed over chips in bfloat16 cost against float64: the table in SCALING.md.
 
 python -m docs.gradient_sums
 """

@@ -1,4 +1,4 @@
-"""What hard negatives of a part of the batch do to matching: the table in PERFORMANCE.md.
+"""What hard negatives of a part of the batch do to matching: the table in SCALING.md.
 
 python -m docs.negative_groups
 

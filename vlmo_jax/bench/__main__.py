@@ -13,11 +13,11 @@ train: seconds a step, samples/s, share of the device's peak, compile time, memo
 step in plain PyTorch, on CPU or an NVIDIA GPU (needs torch, extra `convert`). encode: images/s,
 texts/s, fused pairs/s, in batches of config.evals.retrieval.batch_size. input: the input pipeline
 alone, of any stage, on the recipe's data set or on 640x480 JPEGs; with --peer beside PyTorch's
-DataLoader. topology: what the train step needs and sends on a TPU pod that one does not have; with
---search every split of it, counted; with --scaling what a chip sends on 16 to 1,024 chips. gpu: all
-that one wants to know of a rented GPU, in 9 minutes. search: exact queries a second among made
-vectors, which lie in a temporary file of 1.5 GB, beside what memory and arithmetic allow, and
-recall against float64.
+DataLoader. topology: what the train step needs and sends on a TPU pod or on GPUs that one does not
+have, and which kernels it runs on a GPU; with --search every split of it, counted; with --scaling
+what a chip sends on 16 to 1,024 chips. gpu: all that one wants to know of a rented GPU, in 9
+minutes. search: exact queries a second among made vectors, which lie in a temporary file of 1.5 GB,
+beside what memory and arithmetic allow, and recall against float64.
 """
 
 from vlmo_jax.commands.huge_pages import restart_with_huge_pages

@@ -18,13 +18,17 @@ SMALL_BATCHES = (8, 16)  # in a trial: the batch that "fits", and the whole one
 HEADROOM = 0.9  # of the memory: what an analysis of a program leaves out
 
 # GiB that the step needs, by size: its arguments, and what a pair adds by config.model.remat. Of
-# programs compiled for an NVIDIA H200 (bfloat16, scanned blocks, cuDNN's attention, JAX 0.11.2):
-# to compile one more at a small batch, only to learn this, would take a minute.
+# programs compiled ahead for an NVIDIA H200 by `bench topology` (bfloat16; "none" with unrolled
+# blocks), and MORE_THERE as much, which is what a program took on the card itself: to compile one
+# more at a small batch, only to learn this, would take a minute.
+MORE_THERE = 1.2
 ARGUMENTS = {"base": 2.3, "large": 6.7}
 PAIR = {
-    "base": {"block": (19.7 - 2.3) / 256, "none": (74.9 - 2.3) / 128},
-    # With remat=block not compiled yet: as many times base's as without.
-    "large": {"block": 0.247, "none": (89.0 - 6.7) / 40},
+    "base": {
+        "block": MORE_THERE * (17.0 - 2.3) / 256,
+        "none": MORE_THERE * (71.0 - 2.3) / 256,
+    },
+    "large": {"block": MORE_THERE * (24.2 - 6.7) / 128},
 }
 
 

@@ -22,6 +22,8 @@ COMPILE_ONLY = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
+# From v5p on, scatters may go to the SparseCore, and then XLA cannot write the program as text.
+_ON_TENSOR_CORE = "--xla_tpu_enable_offloading_scatter_to_sparsecore=false"
 CUDA_PLUGINS = ("jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12")
 
 
@@ -120,6 +122,9 @@ def _tpus(name: str) -> Sequence[jax.Device]:
         )
     for variable, value in COMPILE_ONLY.items():
         os.environ.setdefault(variable, value)
+    given = os.environ.get("LIBTPU_INIT_ARGS", "")
+    if _ON_TENSOR_CORE.partition("=")[0] not in given:
+        os.environ["LIBTPU_INIT_ARGS"] = f"{given} {_ON_TENSOR_CORE}".strip()
     # A device of jax is a chip; libtpu takes the two cores of a v4 chip for two devices unless
     # told.
     cores = {"chip_config_name": "megacore"} if name.startswith("v4:") else {}

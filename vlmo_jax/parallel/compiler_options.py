@@ -19,7 +19,8 @@ def compiler_options(devices: Iterable[jax.Device]) -> dict[str, str | bool]:
     compiled in nine tenths and runs as fast. On NVIDIA GPUs products of several passes with the
     same weights stay products of their own: XLA would join them where one is small, and copy the
     large ones' activations for it. And it tries none in Triton, which takes longer than all else
-    and cannot be tried on a machine without the GPU. docs/PERFORMANCE.md has what they are worth.
+    and cannot be tried on a machine without the GPU. docs/PERFORMANCE.md and GPU.md say what
+    they are worth.
 
     Args:
         devices: that the program is compiled for, which may be others than those of this machine.
