@@ -10,7 +10,7 @@ from configs import stage1, stage2, stage3
 from tests import tiny
 from tests.recipes.shapes import assert_fits
 from tests.run_commands import run_commands
-from vlmo_jax.bench import data, device, scaling, steps, topology
+from vlmo_jax.bench import data, device, scaling, steps, targets, topology
 from vlmo_jax.bench.report import append_record, format_report, quantity
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.models.flops import model_flops
@@ -261,7 +261,7 @@ def test_a_program_that_xla_cannot_write_ends_in_one_line():
 
 
 def test_topology_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(targets.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"libtpu.*pip install -e '\.\[tpu\]'"):
         topology.benchmark_topology(without_names(), topology="v5e:4x4")
 

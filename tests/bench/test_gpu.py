@@ -47,7 +47,7 @@ def test_the_table_states_shares_and_ratios():
 
 def test_the_largest_batch_follows_from_the_memory():
     largest = gpu_steps.largest_batch
-    assert largest("base", "none", 128.6 * GIB) == 344  # (0.9 * 128.6 - 2.3) / (1.2 * 0.2684)
+    assert largest("base", "none", 128.6 * GIB) == 352  # (0.9 * 128.6 - 2.3) / (1.2 * 0.2684)
     assert largest("base", "block", 128.6 * GIB) > 1024 > largest("base", "block", 73 * GIB)
     assert largest("large", "block", 73 * GIB) < largest("large", "block", 128.6 * GIB) < 1024
     assert largest("large", "block", GIB) == 8
@@ -142,16 +142,16 @@ def test_steps_at_small_size(monkeypatch):
 
 def test_each_way_compiles_as_few_programs_as_it_can(monkeypatch):
     tries, records = measured(monkeypatch, 1000, "base_unrolled")
-    assert tries == [(104, 1, False)] and "unrolled" in records[0]["way"]
+    assert tries == [(192, 1, False)] and "unrolled" in records[0]["way"]
     tries, records = measured(monkeypatch, 1000, "base")
-    assert tries == [(928, 1, True), (1024, 2, True)]
+    assert tries == [(920, 1, True), (1024, 2, True)]
     assert all("recipe" in record["way"] for record in records)
 
 
 def test_where_memory_runs_out_the_batch_is_smaller(monkeypatch):
     tries, records = measured(monkeypatch, 600, "base")
-    assert [of[:2] for of in tries] == [(928, 1), (696, 1), (520, 1), (1024, 2)]
-    assert [record["batch_size"] for record in records] == [520, 1024]
+    assert [of[:2] for of in tries] == [(920, 1), (688, 1), (512, 1), (1024, 2)]
+    assert [record["batch_size"] for record in records] == [512, 1024]
 
 
 @pytest.mark.parametrize("small", [False, True])
