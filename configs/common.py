@@ -199,8 +199,8 @@ def optimizer(*, learning_rate, warmup_steps, no_decay=NO_DECAY):
 def loading(*, num_threads=8):
     """The fields of the `data` part that say how batches are made, not what is in them."""
     return dict(
-        # processes that make batches; 0 makes them in threads of this one. More than cores are slower
-        num_workers=min(8, os.cpu_count() or 1),
+        # processes that make batches; 0 makes them in threads of this one
+        num_workers=min(8, os.cpu_count() or 1),  # more than there are cores are slower
         num_threads=num_threads,  # of each
         prefetch=8,  # batches kept ready
         max_broken_fraction=0.001,  # of the records; with more the run stops

@@ -14,28 +14,12 @@ from typing import NamedTuple
 from vlmo_jax.bench.program_text import SHAPE, array_bytes, dimensions, read_computations
 from vlmo_jax.bench.roofline import Chip
 
-# What costs nothing, is counted where it leads, or waits for what was begun.
-_FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "iota"} | {
-    "after-all",
-    "partition-id",
-    "replica-id",
-    "opt-barrier",
-    "while",
-    "call",
-    "conditional",
-}
+_NAMES = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "iota")
+_LEADING = ("while", "call", "conditional")  # what they lead to is counted there
+_FREE = {*_NAMES, *_LEADING, "after-all", "partition-id", "replica-id", "opt-barrier"}
 _SLICES = ("slice", "dynamic-slice", "gather")
-_MOVES = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "iota", *_SLICES} | {
-    "broadcast",
-    "convert",
-    "copy",
-    "transpose",
-    "reshape",
-    "dynamic-update-slice",
-    "concatenate",
-    "pad",
-    "reverse",
-}
+_SHAPING = ("broadcast", "convert", "copy", "transpose", "reshape", "concatenate", "pad", "reverse")
+_MOVES = {*_NAMES, *_SLICES, *_SHAPING, "dynamic-update-slice"}
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)$")
 _CALLED = re.compile(r"calls=%?([\w.-]+)")
 _RUN_IN_TURN = re.compile(

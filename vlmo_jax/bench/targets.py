@@ -54,43 +54,39 @@ class Gpu(NamedTuple):
 
 
 # As the devices say of themselves; the descriptions of them in XLA's sources have these numbers.
-_HOPPER = dict(capability=(9, 0), processors=132, lanes=128, gigahertz=1.98, cache=52428800)
+_H100 = Gpu(
+    name="NVIDIA H100 80GB HBM3",
+    capability=(9, 0),
+    processors=132,
+    lanes=128,
+    gigahertz=1.98,
+    memory=84942979072,
+    bandwidth=3352320000000,
+    cache=52428800,
+    shared=(233472, 232448),
+)
 GPUS = {
     "a100": Gpu(
-        "NVIDIA A100-SXM4-80GB",
-        (8, 0),
-        108,
-        64,
-        1.41,
-        85100068864,
-        2039040000000,
-        41943040,
-        (167936, 166912),
+        name="NVIDIA A100-SXM4-80GB",
+        capability=(8, 0),
+        processors=108,
+        lanes=64,
+        gigahertz=1.41,
+        memory=85100068864,
+        bandwidth=2039040000000,
+        cache=41943040,
+        shared=(167936, 166912),
     ),
-    "h100": Gpu(
-        "NVIDIA H100 80GB HBM3",
-        memory=84942979072,
-        bandwidth=3352320000000,
-        shared=(233472, 232448),
-        **_HOPPER,  # type: ignore[arg-type]
-    ),
-    "h200": Gpu(
-        "NVIDIA H200",
-        memory=151397597184,
-        bandwidth=4800000000000,
-        shared=(233472, 232448),
-        **_HOPPER,  # type: ignore[arg-type]
-    ),
-    "b200": Gpu(
-        "NVIDIA B200",
-        (10, 0),
-        148,
-        128,
-        1.965,
-        191514411008,
-        7672320000000,
-        132644864,
-        (233472, 232448),
+    "h100": _H100,
+    "h200": _H100._replace(name="NVIDIA H200", memory=151397597184, bandwidth=4800000000000),
+    "b200": _H100._replace(
+        name="NVIDIA B200",
+        capability=(10, 0),
+        processors=148,
+        gigahertz=1.965,
+        memory=191514411008,
+        bandwidth=7672320000000,
+        cache=132644864,
     ),
 }
 VERSIONS = dict(driver_version="13.0.0", runtime_version="13.0.0", dnn_version="9.10.0")
