@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 from ml_collections.config_flags.tuple_parser import TupleParser
 
+from vlmo_jax.commands.absl_flags import parse_or_help
 from vlmo_jax.commands.config_errors import ConfigError
 from vlmo_jax.commands.recipe_files import find_recipe, load_recipe
 
@@ -114,7 +115,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         What is left of it without flags.
     """
     try:
-        return flags.FLAGS(argv)
+        return parse_or_help(argv)
     except (flags.Error, *_NO_SUCH_FIELD) as error:
         sys.exit(f"error: {_reason(argv, error)}")
 

@@ -49,6 +49,7 @@ import numpy as np
 from absl import app
 from jax.typing import ArrayLike
 
+from vlmo_jax.commands.absl_flags import parse_in_one_line
 from vlmo_jax.commands.endings import told_in_one_line
 from vlmo_jax.commands.paths import user_path
 from vlmo_jax.interop.checks.adamw import check_adamw
@@ -200,4 +201,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_in_one_line)

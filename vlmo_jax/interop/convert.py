@@ -37,6 +37,7 @@ from flax import nnx
 from vlmo_jax.checkpoints.carried import pack_files
 from vlmo_jax.checkpoints.saved_params import SavedParams
 from vlmo_jax.checkpoints.store import save_params
+from vlmo_jax.commands.absl_flags import parse_in_one_line
 from vlmo_jax.commands.endings import UserError, told_in_one_line
 from vlmo_jax.commands.folders import refuse_existing, whole_or_nothing
 from vlmo_jax.commands.freed_memory import return_freed_memory
@@ -333,4 +334,4 @@ def _described(model: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_in_one_line)
