@@ -15,6 +15,8 @@ from vlmo_jax.bench.program_text import SHAPE, array_bytes, dimensions, read_com
 from vlmo_jax.bench.roofline import Chip
 
 _NAMES = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "iota")
+# What needs all of its operands, whatever is needed of its result.
+_WHOLE = ("reduce", "reduce-window", "dot", "custom-call", "scatter", "sort", "tuple")
 _LEADING = ("while", "call", "conditional")  # what they lead to is counted there
 _FREE = {*_NAMES, *_LEADING, "after-all", "partition-id", "replica-id", "opt-barrier"}
 _SLICES = ("slice", "dynamic-slice", "gather")
@@ -176,12 +178,14 @@ def _kind_of_call(one: _Instruction, target: str, taken: Sequence[str]) -> tuple
 
 def _kind_of_fusion(body: Sequence[_Instruction]) -> tuple[str, int]:
     operations = {one.operation for one in body}
+    shapes = {one.name: one.shape for one in body}
+    taken = lambda one: [shapes[operand] for operand in one.operands]
     if "dot" in operations:
-        shapes = {one.name: one.shape for one in body}
         dots = [one for one in body if one.operation == "dot"]
-        return PRODUCTS, sum(
-            _product_flops(dot, [shapes[operand] for operand in dot.operands]) for dot in dots
-        )
+        return PRODUCTS, sum(_product_flops(dot, taken(dot)) for dot in dots)
+    for one in body:  # a library's call with what it cuts from a stack
+        if one.operation == "custom-call" and (target := _TARGET.search(one.rest)):
+            return _kind_of_call(one, target[1], taken(one))
     if operations & {"reduce", "reduce-window"}:
         return SUMS, 0
     return (MOVES if operations <= _MOVES else BY_ELEMENT), 0
@@ -210,7 +214,7 @@ def _read(body: Sequence[_Instruction]) -> int:
     for one in reversed(body):
         # A step of a loop writes its part of a buffer in place.
         in_place = one.operation == "dynamic-update-slice"
-        whole = one.operation in ("reduce", "reduce-window", "dot", "scatter", "sort", "tuple")
+        whole = one.operation in _WHOLE
         for operand in one.operands[1:] if in_place else one.operands:
             if operand not in needed:
                 continue
@@ -237,6 +241,8 @@ def _written(body: Sequence[_Instruction]) -> int:
             return size(by_name[one.operands[0]])
         if one.operation == "dynamic-update-slice":
             return array_bytes(by_name[one.operands[1]].shape)
-        return array_bytes(one.shape)
+        return array_bytes(
+            _SCRATCH.sub("", one.shape) if one.operation == "custom-call" else one.shape
+        )
 
     return next(size(one) for one in body if one.root)
