@@ -2,8 +2,6 @@
 logging.
 """
 
-import os
-
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -199,8 +197,9 @@ def optimizer(*, learning_rate, warmup_steps, no_decay=NO_DECAY):
 def loading(*, num_threads=8):
     """The fields of the `data` part that say how batches are made, not what is in them."""
     return dict(
-        # processes that make batches; 0 makes them in threads of this one
-        num_workers=min(8, os.cpu_count() or 1),  # more than there are cores are slower
+        # processes that make batches, no more than there are cores; 0 makes them in threads of this
+        # one
+        num_workers=8,
         num_threads=num_threads,  # of each
         prefetch=8,  # batches kept ready
         max_broken_fraction=0.001,  # of the records; with more the run stops

@@ -1,5 +1,6 @@
 """Opening of data sets and tokenizers, with refusals that name the field they stand in."""
 
+import os
 from collections.abc import Callable, Sequence
 
 import jax
@@ -169,13 +170,15 @@ def check_loading(config: ConfigDict) -> None:
 
 
 def loading(config: ConfigDict) -> Loading:
-    """How batches are made, by `config.data`.
+    """How batches are made, by `config.data`: by no more processes than there are cores, since more
+    are slower.
 
     Raises:
         ConfigError: a number is impossible.
     """
     data = config.data
-    return Loading(data.num_workers, data.num_threads, data.prefetch, data.max_broken_fraction)
+    workers = min(data.num_workers, os.cpu_count() or 1)
+    return Loading(workers, data.num_threads, data.prefetch, data.max_broken_fraction)
 
 
 def image_preprocessing(config: ConfigDict) -> dict:
