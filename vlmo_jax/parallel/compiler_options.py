@@ -15,8 +15,8 @@ def compiler_options(devices: Iterable[jax.Device]) -> dict[str, str | bool]:
     """Options for `jax.jit(..., compiler_options=)`, what XLA_FLAGS says of the same aside.
 
     On CPU LLVM's first level in place of the third, for programs that a start waits for: random
-    parameters are the same bit for bit and there in less than half of the time, and a step is
-    compiled in nine tenths and runs as fast. On NVIDIA GPUs products of several passes with the
+    parameters are the same but for rounding and there in less than half of the time, and a step
+    is compiled in nine tenths and runs as fast. On NVIDIA GPUs products of several passes with the
     same weights stay products of their own: XLA would join them where one is small, and copy the
     large ones' activations for it. And it tries none in Triton, which takes longer than all else
     and cannot be tried on a machine without the GPU. docs/PERFORMANCE.md and GPU.md say what
