@@ -22,7 +22,8 @@ COMPILE_ONLY = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
-# From v5p on, scatters may go to the SparseCore, and then XLA cannot write the program as text.
+# From v5p on, scatters may go to the SparseCore, and then XLA cannot write a program as text; of a
+# large one it cannot without, either.
 _ON_TENSOR_CORE = "--xla_tpu_enable_offloading_scatter_to_sparsecore=false"
 CUDA_PLUGINS = ("jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12")
 
