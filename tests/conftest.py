@@ -15,6 +15,8 @@ XLA_FLAGS = [
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_parallel_codegen_split_count=1",  # many small parts take longer than one large
+    # Eight devices on few busy cores may wait long for each other; after 40 s XLA would abort.
+    "--xla_cpu_collective_call_terminate_timeout_seconds=300",
 ]
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     XLA_FLAGS.append(
