@@ -50,7 +50,7 @@ def test_the_largest_batch_follows_from_the_memory():
     assert largest("base", "none", 128.6 * GIB) == 352  # (0.9 * 128.6 - 2.3) / (1.2 * 0.2684)
     assert largest("base", "block", 128.6 * GIB) > 1024 > largest("base", "block", 73 * GIB)
     assert largest("large", "block", 73 * GIB) < largest("large", "block", 128.6 * GIB) < 1024
-    assert largest("large", "block", GIB) == 8
+    assert largest("large", "none", GIB) == 8
 
 
 def test_flags_for_xla_leave_room_for_those_that_are_there():

@@ -39,4 +39,5 @@ def test_jax_takes_them_and_random_numbers_stay_but_for_rounding(monkeypatch):
     slow = jax.jit(draw, compiler_options={LEVEL: "3"})()
     # JAX 0.10 gives equal ones; in 0.12 the levels differ in which products of a polynomial they
     # add without rounding, for one value in 25.
-    np.testing.assert_array_max_ulp(quick, slow, maxulp=2)
+    exact = jax.__version__.startswith("0.10.")
+    np.testing.assert_array_max_ulp(quick, slow, maxulp=0 if exact else 2)

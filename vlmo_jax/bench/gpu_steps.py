@@ -28,7 +28,10 @@ PAIR = {
         "block": MORE_THERE * (17.0 - 2.3) / 256,
         "none": MORE_THERE * (71.0 - 2.3) / 256,
     },
-    "large": {"block": MORE_THERE * (24.2 - 6.7) / 128},
+    "large": {
+        "block": MORE_THERE * (24.2 - 6.7) / 128,
+        "none": MORE_THERE * (53.3 - 6.7) / 64,
+    },
 }
 
 

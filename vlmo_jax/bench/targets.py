@@ -103,7 +103,7 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
     Raises:
         ConfigError: the compiler is not installed, or knows no such topology.
     """
-    return _gpus(name) if name.partition(":")[0] in GPUS else _tpus(name)
+    return _gpus(name) if is_gpu(name) else _tpus(name)
 
 
 def is_gpu(name: str) -> bool:

@@ -85,7 +85,7 @@ def benchmark_topology(config: ConfigDict, *, topology: str, largest: int = 12) 
             for (kind, dtype, along), (runs, size) in axes.items()
         ),
         *_forecast(bounds, chip, parts["peak"], collectives, mesh),
-        *(("the largest", ""), *_largest(collectives, largest)) * bool(collectives),
+        *_largest(collectives, largest),
         *_in_turn(kernels, chip, flops, config.batch_size / mesh.size, largest),
     ]
     record = {
@@ -266,6 +266,8 @@ def _largest(collectives: Iterable[Collective], count: int) -> Iterator[tuple[st
     for collective in collectives:
         alike[collective.kind, collective.shapes].append(collective)
     groups = sorted(alike.items(), key=lambda item: -sum(c.bytes * c.runs for c in item[1]))
+    if groups:
+        yield "the largest", ""
     for (kind, shapes), group in groups[:count]:
         size, runs = sum(c.bytes * c.runs for c in group), sum(c.runs for c in group)
         first, *more = shapes.split(" ")

@@ -21,8 +21,8 @@ def parse_or_help(argv: list[str]) -> list[str]:
     """
     try:
         return flags.FLAGS(argv)
-    except SystemExit:  # absl has printed the help, and would end with 1
-        sys.exit(0)
+    except SystemExit as ended:  # after help absl ends with 1; whatever a recipe ends with stays
+        sys.exit(0 if ended.code == 1 else ended.code)
 
 
 def parse_in_one_line(argv: list[str]) -> list[str]:
