@@ -143,3 +143,25 @@ def test_kernels_take_turns(kernels):
 
 def test_what_only_waits_is_no_kernel(kernels):
     assert sum(kernel.shapes == "f32[8]" for kernel in kernels) == 2  # the sums, and their start
+
+
+def test_what_calls_and_branches_lead_to_runs_in_turn_as_well():
+    branching = """
+%one (p: f32[4]) -> f32[4] {
+  ROOT %copied.1 = f32[4]{0} copy(%p)
+}
+
+%other (p: f32[8]) -> f32[8] {
+  ROOT %copied.2 = f32[8]{0} copy(%p)
+}
+
+%called (p: f32[2]) -> f32[2] {
+  ROOT %copied.3 = f32[2]{0} copy(%p)
+}
+
+ENTRY %main (x: f32[4]) -> f32[4] {
+  %chosen = f32[4]{0} conditional(%i, %x, %x), branch_computations={%one, %other}
+  ROOT %done = f32[2]{0} call(%x), to_apply=%called
+}
+"""
+    assert {kernel.shapes for kernel in read_kernels(branching)} == {"f32[4]", "f32[8]", "f32[2]"}

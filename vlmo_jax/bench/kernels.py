@@ -24,10 +24,6 @@ _SHAPING = ("broadcast", "convert", "copy", "transpose", "reshape", "concatenate
 _MOVES = {*_NAMES, *_SLICES, *_SHAPING, "dynamic-update-slice"}
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)$")
 _CALLED = re.compile(r"calls=%?([\w.-]+)")
-_RUN_IN_TURN = re.compile(
-    r" (?:while|call|conditional)\(.*?(?:body|to_apply|true_computation)=%?([\w.-]+)"
-)
-_BRANCHES = re.compile(r"(?:branch_computations=\{([^}]*)\}|false_computation=%?([\w.-]+))")
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
 _CONTRACTED = re.compile(
     r'(?:lhs_contracting_dims=\{|"lhs_contracting_dimensions":\[)([\d,"]*)[\]}]'
@@ -83,14 +79,14 @@ def read_kernels(text: str) -> list[Kernel]:
     Raises:
         ValueError: see `read_computations`.
     """
-    computations, entry, runs = read_computations(text)
-    parsed = {name: list(_instructions(lines)) for name, lines in computations.items()}
+    computations = read_computations(text)
+    parsed = {name: list(_instructions(lines)) for name, lines in computations.lines.items()}
     kernels = []
-    for name in _in_turn(computations, entry):
+    for name in computations.in_turn():
         shapes = {one.name: one.shape for one in parsed[name]}
         for one in parsed[name]:
             if one.operation not in _FREE and not one.operation.endswith(("-done", "-update")):
-                kernels.append(_kernel(one, shapes, parsed, runs[name]))
+                kernels.append(_kernel(one, shapes, parsed, computations.runs[name]))
     return kernels
 
 
@@ -120,24 +116,6 @@ def _until_closed(text: str) -> str:
         if depth < 0:
             return text[:place]
     return text
-
-
-def _in_turn(computations: Mapping[str, list[str]], entry: str) -> list[str]:
-    """The computations whose instructions run one after another, which those of a fusion do not."""
-    found: list[str] = []
-    waiting = [entry]
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        found.append(name)
-        for line in computations[name]:
-            if match := _RUN_IN_TURN.search(line):
-                waiting.append(match[1])
-            if " conditional(" in line:
-                for many, one in _BRANCHES.findall(line):
-                    waiting += (many or one).replace("%", "").split(", ")
-    return [name for name in found if name in computations]
 
 
 def _kernel(

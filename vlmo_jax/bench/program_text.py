@@ -30,6 +30,21 @@ class Computations(NamedTuple):
     entry: str
     runs: collections.Counter[str]
 
+    def in_turn(self) -> list[str]:
+        """Names of the computations whose instructions run one after another: the entry, and what
+        loops, calls and branches lead to. Not those of a fusion, nor the conditions of loops.
+        """
+        found = [self.entry]
+        for name in found:  # which grows
+            for line in self.lines[name]:
+                led: list[str] = []
+                if match := _WHILE.search(line):
+                    led = [match[2]]
+                elif re.search(r" (call|conditional)\(", line):
+                    led = [called for called, _ in _calls([line], self.lines)]
+                found += [called for called in led if called not in found]
+        return found
+
 
 def read_computations(text: str) -> Computations:
     """Reads the computations of a program.
